@@ -1,0 +1,1 @@
+"""What runs inside engine processes: standard library only, independent of `contextpilot`."""
