@@ -1,0 +1,45 @@
+"""Set up real engines for tests and benchmarks: python scripts/engines/setup.py vllm sglang.
+
+Each engine gets its own virtual environment below `$CONTEXTPILOT_ENGINES_DIR` (default
+`~/.cache/contextpilot/engines`), and all of them share one tiny random model. What is current is
+left alone, so the command can be run before every test session. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from environments import SetupError, engines_dir, environment
+from recipes import RECIPES
+from tiny_model import ensure_model
+
+
+def set_up(engine: str) -> tuple[str, bool]:
+    """Build one engine's environment and its model; returns a report line and whether it worked."""
+    try:
+        built = environment(engine)
+        seconds = built.ensure()
+        ensure_model(built.python)
+    except SetupError as error:
+        return str(error), False
+    state = f"built in {seconds:.0f} s" if seconds else "current"
+    return f"{engine} {built.recipe.version}: {state} ({built.root})", True
+
+
+def main() -> int:
+    """Set up the engines named on the command line, in parallel."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("engines", nargs="+", choices=sorted(RECIPES), help="engines to set up")
+    names = sorted(set(parser.parse_args().engines))
+    print(f"setting up {', '.join(names)} in {engines_dir()}", flush=True)
+    with ThreadPoolExecutor(max_workers=len(names)) as pool:
+        results = list(pool.map(set_up, names))
+    for line, _ in results:
+        print(line)
+    return 0 if all(worked for _, worked in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
