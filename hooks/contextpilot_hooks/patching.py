@@ -1,0 +1,155 @@
+"""Wrap functions of a host library: check first, set all or none, undo exactly.
+
+    patches = PatchSet("vLLM 0.32.0")
+    patches.wrap(Scheduler, "add_request", after(guard, observe), parameters=("request",))
+    patches.wrap(BlockPool, "reset_prefix_cache", after(guard, reset))
+    patches.apply()     # nothing is set before this line
+    patches.undo()
+
+`wrap` raises NotSupported when the name is missing, is no plain function, lacks one of the
+parameters, or is already wrapped by us; then nothing has been changed. A replacement takes
+`(self, *args, **kwargs)`, calls the original exactly once with what it got and returns its result.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import types
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .guard import Guard
+
+logger = logging.getLogger("contextpilot.hooks")
+
+Function = Callable[..., Any]
+Observe = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], None]
+_MARK = "__contextpilot_hook__"
+
+
+class NotSupported(RuntimeError):  # noqa: N818 - a verdict on the host, not an error of ours
+    """The host does not look as we know it; the message says where."""
+
+
+class _Patch(NamedTuple):
+    owner: Any
+    name: str
+    original: Function
+    ours: Function
+    inherited: bool
+
+
+class PatchSet:
+    """Wrappers that are attached and removed together. Not thread-safe."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.applied = False
+        self._patches: list[_Patch] = []
+
+    def wrap(
+        self,
+        owner: Any,
+        name: str,
+        make: Callable[[Function], Function],
+        parameters: tuple[str, ...] = (),
+    ) -> None:
+        """Stage `make(original)` for `owner.name` (a class's method or a module's function).
+
+        Raises NotSupported; sets nothing.
+        """
+        original = resolve(owner, name, parameters)
+        ours = make(original)
+        setattr(ours, _MARK, self.title)
+        self._patches.append(_Patch(owner, name, original, ours, name not in vars(owner)))
+
+    def apply(self) -> None:
+        """Set all staged wrappers. Idempotent."""
+        if self.applied:
+            return
+        self.applied = True
+        for patch in self._patches:
+            setattr(patch.owner, patch.name, patch.ours)
+            logger.debug("%s: wrapped %s.%s", self.title, patch.owner.__name__, patch.name)
+
+    def undo(self) -> bool:
+        """Restore what is still ours, last first. Idempotent.
+
+        Returns False when somebody wrapped a function after us: that one stays in place.
+        """
+        complete = True
+        while self.applied and self._patches:
+            patch = self._patches.pop()
+            if vars(patch.owner).get(patch.name) is not patch.ours:
+                logger.warning(
+                    "%s: %s.%s was wrapped by somebody else after us and stays wrapped",
+                    self.title,
+                    patch.owner.__name__,
+                    patch.name,
+                )
+                complete = False
+            elif patch.inherited:
+                delattr(patch.owner, patch.name)
+            else:
+                setattr(patch.owner, patch.name, patch.original)
+        self.applied = False
+        return complete
+
+
+def resolve(owner: Any, name: str, parameters: tuple[str, ...] = ()) -> Function:
+    """The plain function `owner.name`, checked to have `parameters`. Raises NotSupported."""
+    where = f"{getattr(owner, '__module__', '')}.{getattr(owner, '__name__', owner)}.{name}"
+    found = inspect.getattr_static(owner, name, None)
+    if found is None:
+        raise NotSupported(f"{where} is missing")
+    if not isinstance(found, types.FunctionType):
+        raise NotSupported(f"{where} is a {type(found).__name__}, not a plain function")
+    if getattr(found, _MARK, None) is not None:
+        raise NotSupported(f"{where} is already wrapped by contextpilot")
+    signature = inspect.signature(found)
+    missing = [wanted for wanted in parameters if wanted not in signature.parameters]
+    if missing:
+        raise NotSupported(f"{where}{signature} lacks the parameter {', '.join(missing)}")
+    return found
+
+
+def argument(function: Function, name: str) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+    """A reader of one argument of a method call: `read(args, kwargs)`, `args` without self.
+
+    Raises NotSupported when the method has no such parameter, and at reading time KeyError when
+    the caller left it to its default.
+    """
+    names = [parameter for parameter in inspect.signature(function).parameters if parameter]
+    if name not in names:
+        raise NotSupported(f"{function.__qualname__} lacks the parameter {name}")
+    position = names.index(name) - 1
+
+    def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return args[position] if position < len(args) else kwargs[name]
+
+    return read
+
+
+def after(guard: Guard, observe: Observe) -> Callable[[Function], Function]:
+    """A maker for PatchSet.wrap: original first, then `observe(self, result, args, kwargs)`.
+
+    An exception of the original passes through and skips `observe`; one of `observe` goes to the
+    guard, never to the caller.
+    """
+
+    def make(original: Function) -> Function:
+        @functools.wraps(original)
+        def contextpilot_after(self: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(self, *args, **kwargs)
+            if guard.active:
+                try:
+                    observe(self, result, args, kwargs)
+                except Exception as error:
+                    guard.failed(error)
+            return result
+
+        return contextpilot_after
+
+    return make

@@ -1,0 +1,274 @@
+"""Sends the changes of a ledger to the index, in the background, for as long as the engine lives.
+
+    reporter = open_reporter(ledger, Engine("vllm-host-8000", "vllm", "0.32.0", 16))
+    reporter.wake()         # any thread, any time; starts the daemon thread lazily
+
+The ledger wakes it (`ledger.on_change`). One message is under way at a time; it is repeated, byte
+for byte, until the index acknowledges it, with growing pauses. Meanwhile changes coalesce in the
+ledger, so memory is bounded by it. The first message of an epoch and the answer "resync" lead to a
+snapshot. A forked child starts as an engine of its own with a new epoch and an empty ledger, and
+only if something wakes it. At exit what is left is sent, and then `cleared`, within `EXIT_BUDGET`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import random
+import sys
+import threading
+import time
+import weakref
+from typing import NamedTuple
+
+from .ledger import Event, Ledger
+from .settings import Engine, Settings
+from .transport import NotDelivered, Transport
+
+logger = logging.getLogger("contextpilot.hooks")
+
+HEARTBEAT = 5.0
+"""Seconds of silence after which an empty message says that the engine lives."""
+EXIT_BUDGET = 1.0
+"""Seconds that the end of the process may wait for the last messages."""
+_GATHER = 0.02
+_BACKOFF = (0.1, 5.0)
+_EVENTS_PER_MESSAGE = 512
+
+
+class Counts(NamedTuple):
+    """What became of the messages so far."""
+
+    sent: int = 0
+    failures: int = 0
+    resyncs: int = 0
+
+
+class _Message(NamedTuple):
+    body: bytes
+    snapshot: bool
+
+
+class Reporter:
+    """Background sender of one ledger. `wake` and `close` are thread-safe."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: Settings,
+        engine: Engine,
+        timeout: float = 2.0,
+        heartbeat: float = HEARTBEAT,
+    ) -> None:
+        self.ledger = ledger
+        self.engine = engine
+        self.counts = Counts()
+        self._settings = settings
+        self._timeout = timeout
+        self._heartbeat = heartbeat
+        self._begin_epoch()
+        ledger.on_change = self.wake
+
+    def _begin_epoch(self) -> None:
+        self.epoch = os.urandom(8).hex()
+        self._seq = 0
+        self._snapshot_due = True
+        self._message: _Message | None = None
+        self._backlog: list[Event] = []
+        self._transport = Transport(self._settings, self._timeout)
+        self._pause = 0.0
+        self._closing = False
+        self._deadline = 0.0
+        self._awake = threading.Event()
+        self._stop = threading.Event()
+        self._start_lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        """There is something to send. Never blocks; about a microsecond when already awake."""
+        if self._awake.is_set() or self._closing:
+            return
+        if self._thread is None or not self._thread.is_alive():
+            self._start()
+        self._awake.set()
+
+    def close(self, timeout: float = EXIT_BUDGET, wait: bool = True) -> None:
+        """Send what is left and `cleared`, for at most `timeout` seconds. Idempotent.
+
+        With `wait` False it returns at once and the daemon thread does it.
+        """
+        if self._closing:
+            return
+        self._deadline = time.monotonic() + timeout
+        self._closing = True
+        self._stop.set()
+        self._awake.set()
+        thread = self._thread
+        if wait and thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def abandon_fork(self) -> None:
+        """In a forked child: the parent's engine is not ours. Runs before any other thread."""
+        self.ledger.forget()
+        self._begin_epoch()
+
+    def _start(self) -> None:
+        with self._start_lock:
+            if self._thread is not None and self._thread.is_alive():
+                return
+            self._thread = threading.Thread(
+                target=self._run, name="contextpilot-reporter", daemon=True
+            )
+            self._thread.start()
+
+    # On the reporter's thread.
+
+    def _run(self) -> None:
+        while not self._closing:
+            try:
+                self._turn()
+            except Exception as error:
+                logger.debug("reporter: %r", error, exc_info=error)
+                self._fail(f"{type(error).__name__}: {error}")
+        self._farewell()
+
+    def _turn(self) -> None:
+        changed = self._awake.wait(self._heartbeat)
+        if changed:
+            self._stop.wait(_GATHER)
+            self._awake.clear()
+        message = self._next_message(heartbeat=not changed)
+        while message is not None and not self._closing:
+            self._deliver(message)
+            message = self._next_message(heartbeat=False)
+
+    def _next_message(self, heartbeat: bool) -> _Message | None:
+        if self._message is not None:
+            return self._message
+        if self._snapshot_due:
+            self._backlog = []
+            self._message = self._encode(self.ledger.snapshot(), snapshot=True)
+            return self._message
+        if not self._backlog:
+            self._backlog = self.ledger.take()
+        if not self._backlog and not heartbeat:
+            return None
+        events = self._backlog[:_EVENTS_PER_MESSAGE]
+        del self._backlog[:_EVENTS_PER_MESSAGE]
+        self._message = self._encode(events, snapshot=False)
+        return self._message
+
+    def _encode(self, events: list[Event], snapshot: bool) -> _Message:
+        name, kind, version, block_size = self.engine
+        head = json.dumps(
+            {
+                "version": 1,
+                "engine": name,
+                "epoch": self.epoch,
+                "seq": self._seq,
+                "kind": kind,
+                "engine_version": version,
+                "block_size": block_size,
+                "snapshot": snapshot,
+            }
+        )
+        parts = []
+        for event in events:
+            parts.append(_encode_event(event))
+            if len(parts) % 256 == 0:
+                time.sleep(0)  # lets the scheduler have the interpreter
+        body = f'{head[:-1]}, "events": [{", ".join(parts)}]}}'
+        return _Message(body.encode(), snapshot)
+
+    def _deliver(self, message: _Message) -> None:
+        try:
+            status = self._transport.post(message.body)
+        except NotDelivered as error:
+            self._fail(str(error))
+            return
+        if status == "resync" and message.snapshot:
+            self._message = None
+            self._fail("the index asks for a snapshot in answer to a snapshot")
+            return
+        if self._pause:
+            logger.info("index at %s:%s answers again", self._settings.host, self._settings.port)
+        self._pause = 0.0
+        self._message = None
+        self._seq += 1
+        self._snapshot_due = status == "resync"
+        resyncs = self.counts.resyncs + self._snapshot_due
+        self.counts = self.counts._replace(sent=self.counts.sent + 1, resyncs=resyncs)
+
+    def _fail(self, reason: str) -> None:
+        if not self._pause:
+            logger.warning(
+                "index at %s:%s: %s; the engine goes on, changes are kept and sent later",
+                self._settings.host,
+                self._settings.port,
+                reason,
+            )
+        self.counts = self.counts._replace(failures=self.counts.failures + 1)
+        shortest, longest = _BACKOFF
+        self._pause = min(longest, max(shortest, self._pause * 2))
+        self._stop.wait(self._pause * random.uniform(0.5, 1.0))
+
+    def _farewell(self) -> None:
+        try:
+            self._finish()
+        except Exception as error:
+            logger.debug("reporter: last messages not sent: %r", error)
+        finally:
+            self._transport.close()
+
+    def _finish(self) -> None:
+        # The cache dies with its process, so this says all that is left to say.
+        last = [Event("cleared")]
+        if self._message is not None:
+            self._last_post(self._message)
+        self._last_post(self._encode(last, snapshot=False))
+
+    def _last_post(self, message: _Message) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise NotDelivered("no time left")
+        self._transport.limit(left)
+        self._transport.post(message.body)
+        self._seq += 1
+
+
+def _encode_event(event: Event) -> str:
+    # Request ids are plain ASCII without quotes; see ids.REQUEST_ID.
+    if event.kind == "cleared":
+        return '{"event": "cleared"}'
+    text = f'{{"event": "{event.kind}", "request": "{event.request}", "tokens": {event.tokens}'
+    if event.kind == "cached":
+        text += f', "prompt_tokens": {event.prompt_tokens}'
+    return text + "}"
+
+
+def open_reporter(
+    ledger: Ledger, engine: Engine, settings: Settings | None = None, **options: float
+) -> Reporter:
+    """A reporter that follows fork and exit of this process. Raises ValueError (see Settings)."""
+    reporter = Reporter(ledger, settings or Settings.from_environ(), engine, **options)
+    known = weakref.ref(reporter)
+
+    def after_fork() -> None:
+        child = known()
+        if child is not None:
+            child.abandon_fork()
+
+    def at_exit() -> None:
+        ending = known()
+        if ending is not None:
+            ending.close()
+
+    os.register_at_fork(after_in_child=after_fork)
+    atexit.register(at_exit)
+    processes = sys.modules.get("multiprocessing.util")
+    if processes is not None:
+        # A forked multiprocessing child leaves through os._exit and runs no atexit (before 3.12).
+        processes.Finalize(None, at_exit, exitpriority=0)
+    return reporter

@@ -1,0 +1,79 @@
+"""What the environment says: where the index listens, and under which name this engine reports.
+
+| variable                  | meaning                                                             |
+|---------------------------|---------------------------------------------------------------------|
+| CONTEXTPILOT_INDEX_URL    | http(s) address of the index; unset or empty: the hooks stay out     |
+| CONTEXTPILOT_INDEX_TOKEN  | sent as `Authorization: Bearer`, when set                            |
+| CONTEXTPILOT_ENGINE_ID    | name of this engine, stable across restarts                          |
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+
+class Settings(NamedTuple):
+    """Address of the index. `path` has no slash at its end."""
+
+    secure: bool
+    host: str
+    port: int
+    path: str
+    token: str
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read the variables. Raises ValueError that names the variable and the fix."""
+        url = environ.get("CONTEXTPILOT_INDEX_URL", "").strip()
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"CONTEXTPILOT_INDEX_URL={url!r} is no address: {error}") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"CONTEXTPILOT_INDEX_URL={url!r} must look like http://127.0.0.1:8765")
+        secure = parts.scheme == "https"
+        token = environ.get("CONTEXTPILOT_INDEX_TOKEN", "").strip()
+        return cls(
+            secure, parts.hostname, port or (443 if secure else 80), parts.path.rstrip("/"), token
+        )
+
+
+class Engine(NamedTuple):
+    """Who reports; the fields go into every message."""
+
+    name: str
+    kind: str
+    version: str
+    block_size: int
+
+
+def engine_name(
+    kind: str,
+    replica: int | None = None,
+    environ: Mapping[str, str] = os.environ,
+    argv: Sequence[str] | None = None,
+) -> str:
+    """CONTEXTPILOT_ENGINE_ID, else kind-hostname-port, else kind-hostname-pid.
+
+    `replica` is the rank of a data-parallel replica (appended as -dpN), None without such.
+    """
+    name = environ.get("CONTEXTPILOT_ENGINE_ID", "").strip()
+    if not name:
+        port = _port(sys.argv if argv is None else argv)
+        name = f"{kind}-{socket.gethostname()}-{port or os.getpid()}"
+    return name if replica is None else f"{name}-dp{replica}"
+
+
+def _port(argv: Sequence[str]) -> str:
+    for position, word in enumerate(argv):
+        option, _, value = word.partition("=")
+        if option == "--port":
+            value = value or (argv[position + 1] if position + 1 < len(argv) else "")
+            return value if value.isdigit() else ""
+    return ""

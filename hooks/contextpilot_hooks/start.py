@@ -1,0 +1,37 @@
+"""The one start of the hooks, for the .pth, the .start file and the engines' plugin entry points.
+
+`start()` may be called any number of times, from anywhere, and never raises. Without
+CONTEXTPILOT_INDEX_URL it does nothing. With it, it registers what has to happen when a module of
+an engine is imported; it imports neither the engine nor anything heavy.
+"""
+
+from __future__ import annotations
+
+import os
+
+HOOKS = (
+    ("vllm.v1.core.sched.scheduler", "contextpilot_hooks.vllm:attach"),
+    ("sglang.srt.mem_cache.radix_cache", "contextpilot_hooks.sglang:attach"),
+    ("sglang.srt.mem_cache.unified_radix_cache", "contextpilot_hooks.sglang:attach"),
+    ("openai.resources.chat.completions", "contextpilot_hooks.openai:attach"),
+    ("openai.resources.chat.completions.completions", "contextpilot_hooks.openai:attach"),
+    ("openai.resources.completions", "contextpilot_hooks.openai:attach"),
+    ("openai.resources.responses", "contextpilot_hooks.openai:attach"),
+    ("openai.resources.responses.responses", "contextpilot_hooks.openai:attach"),
+)
+"""Module of the host, and our function that gets it (see importhook)."""
+
+
+def start() -> None:
+    """Register the hooks when CONTEXTPILOT_INDEX_URL is set. Idempotent, never raises."""
+    if not os.environ.get("CONTEXTPILOT_INDEX_URL"):
+        return
+    try:
+        from .importhook import when_imported
+
+        for module, attach in HOOKS:
+            when_imported(module, attach)
+    except Exception as error:
+        import logging
+
+        logging.getLogger("contextpilot.hooks").warning("hooks not started: %r", error)

@@ -1,0 +1,92 @@
+"""POST /sync over one kept-alive connection. Blocks its thread for at most `timeout` per step."""
+
+from __future__ import annotations
+
+import http.client
+import json
+
+from .settings import Settings
+
+_MAX_ANSWER = 65536
+
+
+class NotDelivered(OSError):  # noqa: N818 - an outcome, handled by the reporter alone
+    """The index did not take the message; the text says why."""
+
+
+class Transport:
+    """One connection to the index. Not thread-safe."""
+
+    def __init__(self, settings: Settings, timeout: float = 2.0) -> None:
+        self._settings = settings
+        self._timeout = timeout
+        self._connection: http.client.HTTPConnection | None = None
+        self._headers = {"Content-Type": "application/json"}
+        if settings.token:
+            self._headers["Authorization"] = f"Bearer {settings.token}"
+
+    def post(self, body: bytes) -> str:
+        """Send one message; returns the status of the answer, "ok" or "resync".
+
+        Raises NotDelivered for everything else: refused, timed out, not 200, not understood.
+        """
+        reused = self._connection is not None
+        try:
+            return self._post(body)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.close()
+            # A server may close an idle connection at any time.
+            stale = isinstance(error, (ConnectionError, http.client.RemoteDisconnected))
+            if not (reused and stale):
+                raise _not_delivered(error) from error
+        try:
+            return self._post(body)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.close()
+            raise _not_delivered(error) from error
+
+    def limit(self, seconds: float) -> None:
+        """Let the next `post` block for at most `seconds` per step."""
+        self._timeout = seconds
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            connection.sock.settimeout(seconds)
+
+    def close(self) -> None:
+        """Close the connection; the next `post` opens a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _post(self, body: bytes) -> str:
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._open()
+        connection.request("POST", f"{self._settings.path}/sync", body, self._headers)
+        response = connection.getresponse()
+        answer = response.read(_MAX_ANSWER + 1)
+        if response.status != 200:
+            raise NotDelivered(f"HTTP {response.status} {response.reason}")
+        if len(answer) > _MAX_ANSWER:
+            raise NotDelivered("the answer is too long for an index")
+        return _status(answer)
+
+    def _open(self) -> http.client.HTTPConnection:
+        kind = http.client.HTTPSConnection if self._settings.secure else http.client.HTTPConnection
+        return kind(self._settings.host, self._settings.port, timeout=self._timeout)
+
+
+def _status(answer: bytes) -> str:
+    try:
+        status = json.loads(answer)["status"]
+    except (ValueError, KeyError, TypeError):
+        status = None
+    if status not in ("ok", "resync"):
+        raise NotDelivered(f"the answer is not one of an index: {answer[:80]!r}")
+    return str(status)
+
+
+def _not_delivered(error: Exception) -> NotDelivered:
+    if isinstance(error, NotDelivered):
+        return error
+    return NotDelivered(f"{type(error).__name__}: {error}")
