@@ -5,7 +5,7 @@ holds it, and requests with a common prefix share its `_Block`. A request's numb
 of its first block that is not cached: a hole may appear anywhere, so it is not a binary search.
 
     ledger = ChainLedger(block_size=16, probe=lambda key: ...)
-    ledger.hand_over(Step(registered=[...], cached=[...], evicted=[...]))   # after it happened
+    ledger.hand_over(Step(registered=[...], changed=[...]))   # after it happened
 
 Every change is handed over after it happened and the engine is asked after that, so the last
 answer about a key is right, whatever the two threads did in between.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple
 
 from .ledger import MAX_REQUESTS, Event, Ledger, Mark
@@ -27,28 +27,21 @@ _SLICE = 256
 
 
 class Registered(NamedTuple):
-    """A request with our id, and the keys of its prompt's full blocks (`keys[:blocks]`)."""
+    """A request with our id, and the keys of its prompt's full blocks, first to last."""
 
     request: str
-    keys: Sequence[Hashable]
-    blocks: int
+    keys: list[Hashable]
     prompt_tokens: int
 
 
-class Cached(NamedTuple):
-    """`keys[start:stop]` have just been put into the cache."""
-
-    keys: Sequence[Hashable]
-    start: int
-    stop: int
-
-
 class Step(NamedTuple):
-    """What one scheduled step did. The lists are the ledger's from the hand-over on."""
+    """What one scheduled step did: new requests, and keys that came into or left the cache.
+
+    Both are the ledger's from the hand-over on; it iterates over them on the reporter's thread.
+    """
 
     registered: list[Registered]
-    cached: list[Cached]
-    evicted: list[Hashable]
+    changed: Iterable[Hashable]
 
 
 class _Block:
@@ -150,11 +143,9 @@ class ChainLedger(Ledger):
     def _apply(self, step: Step) -> None:
         for registered in step.registered:
             self._register(registered)
-        for keys, start, stop in step.cached:
-            self._refresh(keys[start:stop])
-        self._refresh(step.evicted)
+        self._refresh(step.changed)
 
-    def _refresh(self, keys: Sequence[Hashable]) -> None:
+    def _refresh(self, keys: Iterable[Hashable]) -> None:
         blocks = self._blocks
         for number, key in enumerate(keys, 1):
             block = blocks.get(key)
@@ -197,7 +188,7 @@ class ChainLedger(Ledger):
         self._mark(chain.request, Mark(tokens, chain.prompt_tokens))
 
     def _register(self, new: Registered) -> None:
-        keys = list(new.keys[: new.blocks])
+        keys = new.keys
         old = self._chains.get(new.request)
         if old is not None and old.keys == keys:
             self._chains.move_to_end(new.request)

@@ -39,7 +39,7 @@ _EVENTS_PER_MESSAGE = 512
 
 
 class Counts(NamedTuple):
-    """What became of the messages so far."""
+    """What became of the messages of this epoch so far."""
 
     sent: int = 0
     failures: int = 0
@@ -64,7 +64,6 @@ class Reporter:
     ) -> None:
         self.ledger = ledger
         self.engine = engine
-        self.counts = Counts()
         self._settings = settings
         self._timeout = timeout
         self._heartbeat = heartbeat
@@ -73,6 +72,7 @@ class Reporter:
 
     def _begin_epoch(self) -> None:
         self.epoch = os.urandom(8).hex()
+        self.counts = Counts()
         self._seq = 0
         self._snapshot_due = True
         self._message: _Message | None = None

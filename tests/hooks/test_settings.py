@@ -1,0 +1,27 @@
+import pytest
+from contextpilot_hooks.settings import Settings, engine_name
+
+
+def test_address_and_token():
+    environ = {
+        "CONTEXTPILOT_INDEX_URL": "https://index.local/api/",
+        "CONTEXTPILOT_INDEX_TOKEN": "secret",
+    }
+    assert Settings.from_environ(environ) == (True, "index.local", 443, "/api", "secret")
+    environ = {"CONTEXTPILOT_INDEX_URL": "http://127.0.0.1:8765"}
+    assert Settings.from_environ(environ) == (False, "127.0.0.1", 8765, "", "")
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8765", "ftp://x", "http://", "http://h:port"])
+def test_no_address(url):
+    with pytest.raises(ValueError, match="CONTEXTPILOT_INDEX_URL"):
+        Settings.from_environ({"CONTEXTPILOT_INDEX_URL": url})
+
+
+def test_names():
+    given = {"CONTEXTPILOT_ENGINE_ID": "east-1"}
+    assert engine_name("vllm", None, given, []) == "east-1"
+    assert engine_name("vllm", 2, given, []) == "east-1-dp2"
+    assert engine_name("vllm", None, {}, ["serve", "m", "--port", "30200"]).endswith("-30200")
+    assert engine_name("sglang", 0, {}, ["--port=30001"]).endswith("-30001-dp0")
+    assert engine_name("vllm", None, {}, ["serve", "--port"]).startswith("vllm-")
