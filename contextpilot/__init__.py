@@ -1,0 +1,53 @@
+"""ContextPilot orders, deduplicates, annotates and schedules prompt context for prefix caches.
+
+    import contextpilot as cp
+
+    pilot = cp.ContextPilot()
+    messages = pilot.optimize(["first block", "second block"], "the question")
+
+Importing this package costs next to nothing: names load on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from contextpilot.dedup import deduplicate_messages
+    from contextpilot.default import optimize, optimize_batch
+    from contextpilot.errors import ContextPilotError, UnknownConversationError
+    from contextpilot.pilot import ContextPilot
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ContextPilot",
+    "ContextPilotError",
+    "UnknownConversationError",
+    "deduplicate_messages",
+    "optimize",
+    "optimize_batch",
+]
+
+_HOMES = {
+    "ContextPilot": "contextpilot.pilot",
+    "ContextPilotError": "contextpilot.errors",
+    "UnknownConversationError": "contextpilot.errors",
+    "deduplicate_messages": "contextpilot.dedup",
+    "optimize": "contextpilot.default",
+    "optimize_batch": "contextpilot.default",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

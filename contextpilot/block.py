@@ -1,0 +1,174 @@
+"""Blocks: identity, text and weight of one unit of context.
+
+A block is identified by its content, so that equal text is equal in every process and on every
+machine; integers (and objects with an id but no text) are identified by that id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+CHARS_PER_TOKEN = 4
+OVERHEAD_TOKENS = 3
+"""Tokens that the label and the separator around a block take."""
+UNKNOWN_TOKENS = 256
+"""Weight of a block whose text is not known (an integer or a bare id)."""
+
+BlockKey: TypeAlias = Hashable
+Tokenizer: TypeAlias = Callable[[str], int]
+
+_TEXT_NAMES = ("text", "content", "page_content", "get_content")
+_ID_NAMES = ("id", "node_id", "id_", "doc_id")
+_MEMO_CHARS = 1 << 24
+
+
+class Block(NamedTuple):
+    """One unit of context. `value` is what the caller passed, untouched."""
+
+    key: BlockKey
+    text: str
+    weight: int
+    value: Any
+
+
+def content_key(text: str) -> bytes:
+    """Return 16 bytes that identify `text`: the head of its SHA-256."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+def estimate_tokens(text: str) -> int:
+    """Estimate a block's tokens from its length: a quarter of its characters, and the label."""
+    return max(1, len(text) // CHARS_PER_TOKEN) + OVERHEAD_TOKENS
+
+
+class BlockReader:
+    """Turns what callers pass into blocks. Thread-safe; remembers the keys of recent texts.
+
+    Args:
+        tokenizer: returns the number of tokens of a text; without it weights are estimates.
+    """
+
+    def __init__(self, tokenizer: Tokenizer | None = None) -> None:
+        if tokenizer is not None and not callable(tokenizer):
+            raise TypeError("tokenizer must be a callable text -> number of tokens, or None")
+        self._tokenizer = tokenizer
+        self._memo: dict[str, tuple[bytes, int]] = {}
+        self._memo_chars = 0
+        self._lock = threading.Lock()
+
+    def read(self, context: Any, name: str = "contexts") -> list[Block]:
+        """Return the blocks of one context, in order.
+
+        Raises:
+            TypeError: `context` is no list of blocks, a block is of no known kind, or kinds mix.
+        """
+        if isinstance(context, (str, bytes, Mapping)) or not isinstance(context, Sequence):
+            raise TypeError(
+                f"{name} must be a list of blocks (strings, integers or objects with a text), "
+                f"not {type(context).__name__}"
+            )
+        kinds = {type(value) for value in context}
+        if kinds <= {str}:
+            return [self._read_text(value) for value in context]
+        if kinds <= {int}:
+            return [Block(value, str(value), UNKNOWN_TOKENS, value) for value in context]
+        return self._read_objects(context, name)
+
+    def read_batch(self, contexts: Any, name: str = "all_contexts") -> list[list[Block]]:
+        """Return the blocks of every context of a batch. Raises TypeError as `read` does."""
+        if isinstance(contexts, (str, bytes, Mapping)) or not isinstance(contexts, Sequence):
+            raise TypeError(
+                f"{name} must be a list of contexts, each a list of blocks, "
+                f"not {type(contexts).__name__}"
+            )
+        return [self.read(context, f"{name}[{i}]") for i, context in enumerate(contexts)]
+
+    def _read_text(self, text: str) -> Block:
+        known = self._memo.get(text)
+        if known is None:
+            known = content_key(text), self._weigh(text)
+            self._remember(text, known)
+        return Block(known[0], text, known[1], text)
+
+    def _remember(self, text: str, known: tuple[bytes, int]) -> None:
+        with self._lock:
+            self._memo_chars += len(text)
+            if self._memo_chars > _MEMO_CHARS:
+                self._memo = {}
+                self._memo_chars = len(text)
+            self._memo[text] = known
+
+    def _weigh(self, text: str) -> int:
+        if self._tokenizer is None:
+            return estimate_tokens(text)
+        return max(1, int(self._tokenizer(text))) + OVERHEAD_TOKENS
+
+    def _read_objects(self, context: Sequence[Any], name: str) -> list[Block]:
+        kinds = {_kind(value, f"{name}[{i}]") for i, value in enumerate(context)}
+        if len(kinds) > 1:
+            raise TypeError(
+                f"{name} mixes {' and '.join(sorted(kinds))}: pass blocks of one kind in a context"
+            )
+        if kinds == {"integers"}:
+            return [Block(int(v), str(int(v)), UNKNOWN_TOKENS, v) for v in context]
+        if kinds == {"strings"}:
+            return [self._read_text(str(v))._replace(value=v) for v in context]
+        return [self._read_object(value, f"{name}[{i}]") for i, value in enumerate(context)]
+
+    def _read_object(self, value: Any, name: str) -> Block:
+        value_or_node = _lookup(value, ("node",)) or value
+        text = _lookup(value_or_node, _TEXT_NAMES)
+        if isinstance(text, str):
+            return self._read_text(text)._replace(value=value)
+        identity = _lookup(value_or_node, _ID_NAMES)
+        if isinstance(identity, (str, int)) and text is None:
+            return Block(("id", identity), str(identity), UNKNOWN_TOKENS, value)
+        raise TypeError(
+            f"{name} has no text: give it one of {', '.join(_TEXT_NAMES[:3])} as a string, or an id"
+        )
+
+
+def block_id(value: Any) -> str | int | None:
+    """Return the id that the caller gave a block, or None when it has none of its own."""
+    if isinstance(value, (str, bytes)):
+        return None
+    if isinstance(value, int):
+        return value
+    identity = _lookup(_lookup(value, ("node",)) or value, _ID_NAMES)
+    return identity if isinstance(identity, (str, int)) else None
+
+
+def unique(blocks: Sequence[Block]) -> list[Block]:
+    """Return the blocks without later copies of the same key, in order."""
+    first: dict[BlockKey, Block] = {}
+    for block in blocks:
+        first.setdefault(block.key, block)
+    return list(first.values())
+
+
+def _kind(value: Any, name: str) -> str:
+    if isinstance(value, str):
+        return "strings"
+    if isinstance(value, bool) or value is None or isinstance(value, (bytes, float)):
+        raise TypeError(
+            f"{name} is {value!r}: a block is a string, an integer or an object with a text"
+        )
+    if isinstance(value, int) or hasattr(value, "__index__"):
+        return "integers"
+    if isinstance(value, (list, tuple, set)):
+        raise TypeError(f"{name} is a {type(value).__name__}: contexts are nested too deeply here")
+    return "objects"
+
+
+def _lookup(value: Any, names: tuple[str, ...]) -> Any:
+    """Return the first of the items or attributes `names` that is there and not None."""
+    for name in names:
+        found = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+        if callable(found):
+            found = found()
+        if found is not None:
+            return found
+    return None

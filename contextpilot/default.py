@@ -1,0 +1,28 @@
+"""The process-wide instance behind `contextpilot.optimize` and `contextpilot.optimize_batch`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from contextpilot.pilot import ContextPilot
+from contextpilot.prompt.messages import Messages
+
+
+@lru_cache(maxsize=1)
+def default_pilot() -> ContextPilot:
+    """Return the one instance that the module-level functions share."""
+    return ContextPilot()
+
+
+def optimize(contexts: Sequence[Any], query: str, **options: Any) -> Messages:
+    """Call `ContextPilot.optimize` on the process-wide instance."""
+    return default_pilot().optimize(contexts, query, **options)
+
+
+def optimize_batch(
+    all_contexts: Sequence[Sequence[Any]], queries: Sequence[str], **options: Any
+) -> tuple[list[Messages], list[int]]:
+    """Call `ContextPilot.optimize_batch` on the process-wide instance."""
+    return default_pilot().optimize_batch(all_contexts, queries, **options)

@@ -1,0 +1,110 @@
+"""Why a request hits the prefix cache, and where its hit ends."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from contextpilot.block import Block, BlockKey
+from contextpilot.index import ContextIndex
+from contextpilot.plan.online import Head, Plan
+from contextpilot.plan.support import SupportWindow
+
+_LABEL_CHARS = 60
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known of one request's cache hit, as believed when it was planned.
+
+    Attributes:
+        request_id: the request.
+        matched_blocks: leading blocks that were live.
+        matched_tokens: their tokens (estimated unless a tokenizer was given).
+        total_tokens: tokens of all blocks of the request.
+        first_miss: head of the first block that was not live; None when all were.
+        reason: why the hit ends there; "unknown" when the request is not remembered.
+        reachable_tokens: tokens of blocks seen before in this namespace, in any order.
+    """
+
+    request_id: str
+    matched_blocks: int = 0
+    matched_tokens: int = 0
+    total_tokens: int = 0
+    first_miss: str | None = None
+    reason: str = "unknown"
+    reachable_tokens: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary, ready for JSON."""
+        return asdict(self)
+
+
+class Explanations:
+    """The last requests of a namespace, bounded. Not thread-safe: its owner holds the lock."""
+
+    def __init__(self, max_requests: int = 4096) -> None:
+        self._max = max_requests
+        self._known: OrderedDict[str, Explanation] = OrderedDict()
+
+    def add(self, explanation: Explanation) -> None:
+        """Remember one explanation; the oldest goes when there are too many."""
+        self._known[explanation.request_id] = explanation
+        while len(self._known) > self._max:
+            self._known.popitem(last=False)
+
+    def get(self, request_id: str) -> Explanation:
+        """Return what is known of a request: `reason` "unknown" when nothing is."""
+        return self._known.get(request_id) or Explanation(request_id)
+
+
+def explain_plan(
+    request_id: str,
+    blocks: Sequence[Block],
+    plan: Plan,
+    head: Head,
+    index: ContextIndex,
+    window: SupportWindow,
+) -> Explanation:
+    """Explain a plan; call it before the plan is learnt."""
+    ordered = list({blocks[rank].key: blocks[rank] for rank in plan.order}.values())
+    matched, missed = ordered[: plan.num_live], ordered[plan.num_live :]
+    return Explanation(
+        request_id=request_id,
+        matched_blocks=len(matched),
+        matched_tokens=sum(block.weight for block in matched),
+        total_tokens=sum(block.weight for block in ordered),
+        first_miss=_label(missed[0].text) if missed else None,
+        reason=_reason(matched, missed, head, index, window),
+        reachable_tokens=sum(block.weight for block in ordered if block.key in window),
+    )
+
+
+def _reason(
+    matched: Sequence[Block],
+    missed: Sequence[Block],
+    head: Head,
+    index: ContextIndex,
+    window: SupportWindow,
+) -> str:
+    if not missed:
+        return "every block is live"
+    if not len(window):
+        return "cold: the first request of this namespace"
+    key: BlockKey = missed[0].key
+    if key not in window:
+        return f"new block: not in any of the last {len(window)} contexts"
+    if head.keys and index.match(head.keys) < len(head.keys):
+        return "new head: the system instruction or the history before the blocks is not live"
+    if index.was_dropped(key):
+        return "evicted: the engine's cache (or the index's bound) let this block go"
+    if matched:
+        return "new combination: seen before, but not live after the blocks before it"
+    return "other order: seen before, but no live prompt begins with it"
+
+
+def _label(text: str) -> str:
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line if len(line) <= _LABEL_CHARS else line[: _LABEL_CHARS - 1] + "…"

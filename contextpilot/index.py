@@ -1,0 +1,372 @@
+"""The context index: a prefix tree of blocks that holds what an engine's cache is believed to hold.
+
+Edges carry runs of blocks (a radix tree), so a context that shares nothing costs one node. Memory
+is bounded in blocks; the least recently used leaves go first, as in the engines.
+
+    root ── (a, b) ──┬── (c)        requests: r1 -> (a, b, c), r2 -> (a, b, d, e)
+                     └── (d, e)
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from contextpilot.block import BlockKey
+
+_MAX_DROPPED = 65_536
+
+
+class IndexStats(NamedTuple):
+    """Sizes of an index: blocks and nodes in the tree, requests that it can name."""
+
+    num_blocks: int
+    num_nodes: int
+    num_requests: int
+    num_evicted_blocks: int
+
+
+class _Node:
+    """A run of blocks. `used` is the logical time of its last insert or touch."""
+
+    __slots__ = ("children", "keys", "parent", "queued", "used")
+
+    def __init__(self, parent: _Node | None, keys: tuple[BlockKey, ...], used: int) -> None:
+        self.parent = parent
+        self.keys = keys
+        self.children: dict[BlockKey, _Node] = {}
+        self.used = used
+        self.queued = False
+
+
+class _Request(NamedTuple):
+    keys: tuple[BlockKey, ...]
+    ends: tuple[int, ...]
+
+
+class ContextIndex:
+    """Prefix tree of blocks with request names. Not thread-safe: its owner holds the lock.
+
+    Args:
+        max_blocks: bound on blocks in the tree (and on the blocks that requests name).
+        max_visits: nodes that one search may look at; beyond it the best found so far counts.
+    """
+
+    def __init__(self, max_blocks: int = 2_000_000, max_visits: int = 1_000) -> None:
+        if max_blocks < 1 or max_visits < 1:
+            raise ValueError("max_blocks and max_visits must be at least 1")
+        self._max_blocks = max_blocks
+        self._max_visits = max_visits
+        self._num_evicted = 0
+        self._clock = 0
+        self._ticket = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: the engine's cache was reset."""
+        self._root = _Node(None, (), 0)
+        self._num_blocks = 0
+        self._num_nodes = 0
+        self._num_request_blocks = 0
+        self._requests: OrderedDict[str, _Request] = OrderedDict()
+        self._leaves: list[tuple[int, int, _Node]] = []
+        self._dropped: OrderedDict[BlockKey, None] = OrderedDict()
+
+    def stats(self) -> IndexStats:
+        """Return the current sizes."""
+        return IndexStats(self._num_blocks, self._num_nodes, len(self._requests), self._num_evicted)
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._requests
+
+    def requests(self) -> list[str]:
+        """Return the names of the requests that the index knows, oldest first."""
+        return list(self._requests)
+
+    def was_dropped(self, key: BlockKey) -> bool:
+        """Return whether a path was cut at this block lately (by an event or the bound)."""
+        return key in self._dropped
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def match(self, keys: Sequence[BlockKey]) -> int:
+        """Return how many leading blocks of `keys`, in this order, are in the tree."""
+        node, matched = self._root, 0
+        while matched < len(keys):
+            child = node.children.get(keys[matched])
+            if child is None:
+                break
+            common = _common(child.keys, keys, matched)
+            matched += common
+            if common < len(child.keys):
+                break
+            node = child
+        return matched
+
+    def children(self, keys: Sequence[BlockKey]) -> list[BlockKey]:
+        """Return the blocks that follow `keys` in the tree (empty when `keys` is not in it)."""
+        node, matched = self._root, 0
+        while matched < len(keys):
+            child = node.children.get(keys[matched])
+            if child is None:
+                return []
+            common = _common(child.keys, keys, matched)
+            matched += common
+            if common < len(child.keys):
+                return [child.keys[common]] if matched == len(keys) else []
+            node = child
+        return list(node.children)
+
+    def longest_prefix(
+        self, weights: Mapping[BlockKey, int], start: Sequence[BlockKey] = ()
+    ) -> list[BlockKey]:
+        """Return the heaviest path of the tree whose blocks are all keys of `weights`.
+
+        The path begins after `start`, itself a path of the tree (else nothing is found). Of paths
+        of equal weight the most recently used wins.
+        """
+        node, skip = self._descend(start)
+        if node is None or not weights:
+            return []
+        return _search(node, skip, weights, self._max_visits)
+
+    def _descend(self, keys: Sequence[BlockKey]) -> tuple[_Node | None, int]:
+        """Return the node in which the path `keys` ends, and how many of its blocks it covers."""
+        node, matched = self._root, 0
+        while matched < len(keys):
+            child = node.children.get(keys[matched])
+            if child is None:
+                return None, 0
+            common = _common(child.keys, keys, matched)
+            matched += common
+            if common < len(child.keys):
+                return (child, common) if matched == len(keys) else (None, 0)
+            node = child
+        return node, len(node.keys)
+
+    def live_tokens(self, request_id: str) -> int | None:
+        """Return the prompt tokens of a request that are believed cached; None when unknown."""
+        request = self._requests.get(request_id)
+        if request is None:
+            return None
+        matched = self.match(request.keys)
+        return request.ends[matched - 1] if matched else 0
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def insert(
+        self,
+        keys: Sequence[BlockKey],
+        request_id: str | None = None,
+        ends: Sequence[int] | None = None,
+    ) -> int:
+        """Add a path; return how many of its leading blocks were there before.
+
+        Args:
+            keys: the blocks in prompt order, without repeats.
+            request_id: a name under which `truncate` and `forget` find the path.
+            ends: for each block the prompt tokens up to its end, non-decreasing; needed to
+                translate the engine's token counts. Default: one token a block.
+        """
+        self._clock += 1
+        node, matched = self._root, 0
+        while matched < len(keys):
+            child = node.children.get(keys[matched])
+            if child is None:
+                break
+            common = _common(child.keys, keys, matched)
+            if common < len(child.keys):
+                child = self._split(child, common)
+            child.used = self._clock
+            matched += common
+            node = child
+        found = matched
+        if matched < len(keys):
+            node = self._append(node, tuple(keys[matched:]))
+        if not node.children:
+            self._enqueue(node)
+        if request_id is not None:
+            self._name(request_id, tuple(keys), tuple(ends or range(1, len(keys) + 1)))
+        self._evict(spare=node)
+        return found
+
+    def touch(self, keys: Sequence[BlockKey]) -> None:
+        """Mark the part of the path `keys` that is in the tree as used now."""
+        self._clock += 1
+        node, matched = self._root, 0
+        while matched < len(keys):
+            child = node.children.get(keys[matched])
+            if child is None:
+                return
+            child.used = self._clock
+            matched += len(child.keys)
+            node = child
+
+    def truncate(self, request_id: str, tokens: int) -> int:
+        """Keep only the first `tokens` prompt tokens of a request; return the blocks dropped.
+
+        What other requests hold beyond that point of the same path goes too: equal prefixes are
+        one entry in the engine's cache.
+        """
+        request = self._requests.get(request_id)
+        if request is None:
+            return 0
+        keep = sum(1 for end in request.ends if end <= tokens)
+        if keep == 0 and tokens <= 0:
+            self._unname(request_id)
+        return self.cut(request.keys, keep)
+
+    def forget(self, request_id: str) -> int:
+        """Drop a request's path from the tree and its name; return the blocks dropped."""
+        return self.truncate(request_id, 0)
+
+    def cut(self, keys: Sequence[BlockKey], keep: int) -> int:
+        """Drop what follows the first `keep` blocks along the path `keys`; return how many."""
+        node, matched = self._root, 0
+        while matched < len(keys):
+            child = node.children.get(keys[matched])
+            if child is None:
+                return 0
+            common = _common(child.keys, keys, matched)
+            if matched + common > keep:
+                return self._cut_node(child, keep - matched)
+            if common < len(child.keys):
+                return 0
+            matched += common
+            node = child
+        return 0
+
+    def _cut_node(self, node: _Node, keep: int) -> int:
+        parent = node.parent
+        assert parent is not None
+        self._dropped[node.keys[max(0, keep)]] = None
+        if len(self._dropped) > _MAX_DROPPED:
+            self._dropped.popitem(last=False)
+        if keep <= 0:
+            del parent.children[node.keys[0]]
+            node.parent = None
+            dropped = self._discard([node])
+            if parent is not self._root and not parent.children:
+                self._enqueue(parent)
+            return dropped
+        dropped = self._discard(node.children.values()) + len(node.keys) - keep
+        self._num_blocks -= len(node.keys) - keep
+        node.keys = node.keys[:keep]
+        node.children = {}
+        self._enqueue(node)
+        return dropped
+
+    def _discard(self, nodes: Iterable[_Node]) -> int:
+        stack, dropped = list(nodes), 0
+        while stack:
+            node = stack.pop()
+            stack.extend(node.children.values())
+            dropped += len(node.keys)
+            node.children = {}
+            node.parent = None
+            self._num_nodes -= 1
+            self._num_blocks -= len(node.keys)
+        return dropped
+
+    def _append(self, parent: _Node, keys: tuple[BlockKey, ...]) -> _Node:
+        node = _Node(parent, keys, self._clock)
+        parent.children[keys[0]] = node
+        self._num_nodes += 1
+        self._num_blocks += len(keys)
+        return node
+
+    def _split(self, node: _Node, at: int) -> _Node:
+        """Split a node's run after `at` blocks; return the new upper node."""
+        parent = node.parent
+        assert parent is not None
+        upper = _Node(parent, node.keys[:at], node.used)
+        parent.children[upper.keys[0]] = upper
+        node.keys = node.keys[at:]
+        node.parent = upper
+        upper.children[node.keys[0]] = node
+        self._num_nodes += 1
+        return upper
+
+    # -- bounds ----------------------------------------------------------------------------------
+
+    def _enqueue(self, leaf: _Node) -> None:
+        if not leaf.queued and leaf.parent is not None:
+            leaf.queued = True
+            self._ticket += 1
+            heapq.heappush(self._leaves, (leaf.used, self._ticket, leaf))
+
+    def _evict(self, spare: _Node) -> None:
+        while self._num_blocks > self._max_blocks and self._leaves:
+            used, _, leaf = heapq.heappop(self._leaves)
+            leaf.queued = False
+            if leaf.parent is None or leaf.children:
+                continue
+            if leaf.used != used:
+                self._enqueue(leaf)
+            elif leaf is not spare:
+                self._num_evicted += self._cut_node(leaf, 0)
+            else:
+                self._enqueue(leaf)
+                over = min(self._num_blocks - self._max_blocks, len(leaf.keys) - 1)
+                self._num_evicted += self._cut_node(leaf, len(leaf.keys) - over) if over else 0
+                return
+
+    def _name(self, request_id: str, keys: tuple[BlockKey, ...], ends: tuple[int, ...]) -> None:
+        if len(ends) != len(keys):
+            raise ValueError(f"ends must give one token count per block: {len(ends)}, {len(keys)}")
+        self._unname(request_id)
+        self._requests[request_id] = _Request(keys, ends)
+        self._num_request_blocks += len(keys) + 1
+        while self._num_request_blocks > self._max_blocks and len(self._requests) > 1:
+            self._unname(next(iter(self._requests)))
+
+    def _unname(self, request_id: str) -> None:
+        request = self._requests.pop(request_id, None)
+        if request is not None:
+            self._num_request_blocks -= len(request.keys) + 1
+
+
+def _search(
+    start: _Node, skip: int, weights: Mapping[BlockKey, int], max_visits: int
+) -> list[BlockKey]:
+    """Search depth first, along paths within `weights` only, for the heaviest path."""
+    left, path = set(weights), list[BlockKey]()
+    best, best_weight, best_used = list[BlockKey](), 0, -1
+    stack = [(start, skip, 0, 0)]
+    while stack:
+        node, skip, depth, weight = stack.pop()
+        if len(path) > depth:
+            left.update(path[depth:])
+            del path[depth:]
+        keys = node.keys
+        while skip < len(keys) and keys[skip] in left:
+            key = keys[skip]
+            left.discard(key)
+            path.append(key)
+            weight += weights[key]
+            skip += 1
+        if weight > best_weight or (weight == best_weight and node.used > best_used and path):
+            best, best_weight, best_used = path[:], weight, node.used
+        children = node.children
+        if skip < len(keys) or not left or not children:
+            continue
+        if len(children) <= len(left):
+            found = [key for key in children if key in left]
+        else:  # iterate in the caller's order: a set's order differs between processes
+            found = [key for key in weights if key in children and key in left]
+        del found[max_visits:]
+        max_visits -= len(found)
+        depth = len(path)
+        stack.extend((children[key], 0, depth, weight) for key in reversed(found))
+    return best
+
+
+def _common(run: tuple[BlockKey, ...], keys: Sequence[BlockKey], start: int) -> int:
+    """Return the length of the common head of `run` and `keys[start:]`."""
+    n = min(len(run), len(keys) - start)
+    for i in range(n):
+        if run[i] != keys[start + i]:
+            return i
+    return n

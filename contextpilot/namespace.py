@@ -1,0 +1,81 @@
+"""Everything learnt within one namespace, behind one lock."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from contextpilot.dedup.conversation import Conversations
+from contextpilot.explain import Explanations
+from contextpilot.index import ContextIndex
+from contextpilot.plan.online import OnlinePlanner
+from contextpilot.plan.support import SupportWindow
+
+
+@dataclass
+class Counts:
+    """Sums over the requests of a namespace; tokens are of blocks only."""
+
+    requests: int = 0
+    tokens: int = 0
+    live_tokens: int = 0
+    hinted_blocks: int = 0
+
+
+@dataclass
+class Namespace:
+    """Index, history, conversations and counts of one tenant. Hold `lock` to use any of them."""
+
+    planner: OnlinePlanner
+    conversations: Conversations = field(default_factory=Conversations)
+    explanations: Explanations = field(default_factory=Explanations)
+    counts: Counts = field(default_factory=Counts)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+
+class Namespaces:
+    """Namespaces by name; the least recently used one goes when there are too many."""
+
+    def __init__(self, max_blocks: int, window_size: int, max_namespaces: int) -> None:
+        for name, value in (
+            ("max_blocks", max_blocks),
+            ("window_size", window_size),
+            ("max_namespaces", max_namespaces),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} must be an integer, not {value!r}")
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, but is {value}")
+        self._max_blocks = max_blocks
+        self._window_size = window_size
+        self._max_namespaces = max_namespaces
+        self._spaces: OrderedDict[str, Namespace] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> Namespace:
+        """Return the namespace, made on first use."""
+        if not isinstance(name, str):
+            raise TypeError(f"namespace must be a string, not {type(name).__name__}")
+        with self._lock:
+            space = self._spaces.get(name)
+            if space is None:
+                index, window = ContextIndex(self._max_blocks), SupportWindow(self._window_size)
+                space = self._spaces[name] = Namespace(OnlinePlanner(index, window))
+                while len(self._spaces) > self._max_namespaces:
+                    self._spaces.popitem(last=False)
+            self._spaces.move_to_end(name)
+            return space
+
+    def items(self) -> list[tuple[str, Namespace]]:
+        """Return the names and namespaces that there are now."""
+        with self._lock:
+            return list(self._spaces.items())
+
+    def reset(self, name: str | None = None) -> None:
+        """Forget one namespace, or all."""
+        with self._lock:
+            if name is None:
+                self._spaces.clear()
+            else:
+                self._spaces.pop(name, None)

@@ -1,0 +1,65 @@
+"""What a caller may set for an instance, and override for one call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from contextpilot.dedup.conversation import COPY_TEMPLATE, HINT_TEMPLATE
+from contextpilot.plan.bounds import Bounds
+from contextpilot.prompt.annotate import RANKING_TEMPLATE, check_template
+
+_BOUNDS = {"reorder": "enabled"} | {
+    name: name for name in ("pin_first", "max_shift", "min_gain_tokens")
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How prompts are planned and written.
+
+    Attributes:
+        bounds: how far blocks may move.
+        annotate: True writes the importance ranking after reordered blocks, False does not; a
+            string with the field {ranking} is the template to write.
+        deduplicate: replace blocks that the prompt already holds by reference hints.
+        hint_template: hint for a block of the history, with the field {first_line}.
+        copy_template: hint for a repeat within one context, with the field {position}.
+    """
+
+    bounds: Bounds = field(default_factory=Bounds)
+    annotate: bool | str = True
+    deduplicate: bool = True
+    hint_template: str = HINT_TEMPLATE
+    copy_template: str = COPY_TEMPLATE
+
+    def __post_init__(self) -> None:
+        if isinstance(self.annotate, str):
+            check_template("annotate", self.annotate, "ranking")
+        elif not isinstance(self.annotate, bool):
+            raise TypeError(f"annotate must be True, False or a template, not {self.annotate!r}")
+        if not isinstance(self.deduplicate, bool):
+            raise TypeError(f"deduplicate must be True or False, not {self.deduplicate!r}")
+        check_template("hint_template", self.hint_template, "first_line")
+        check_template("copy_template", self.copy_template, "position")
+
+    @property
+    def ranking_template(self) -> str | None:
+        """The template of the annotation; None when it is off."""
+        if isinstance(self.annotate, str):
+            return self.annotate
+        return RANKING_TEMPLATE if self.annotate else None
+
+    def override(self, **changes: Any) -> Options:
+        """Return these options with some changed; `reorder` and the bounds are given by name."""
+        if not changes:
+            return self
+        bounds = {_BOUNDS[name]: changes.pop(name) for name in list(changes) if name in _BOUNDS}
+        if not isinstance(bounds.get("enabled", True), bool):
+            raise TypeError(f"reorder must be True or False, not {bounds['enabled']!r}")
+        known = [f.name for f in fields(self) if f.name != "bounds"]
+        unknown = sorted(set(changes) - set(known))
+        if unknown:
+            names = ", ".join([*_BOUNDS, *known])
+            raise TypeError(f"unknown option {unknown[0]!r}: the options are {names}")
+        return replace(self, bounds=replace(self.bounds, **bounds), **changes)

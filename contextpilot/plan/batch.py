@@ -1,0 +1,200 @@
+"""Batch planning: the order of blocks in every context, and the order in which contexts run.
+
+The tree of `tree.agglomerate` is walked depth first: blocks newly shared at a node come next in
+the prompt, and the walk is the execution order, so that even a small cache keeps what the next
+context needs. With live content, a context whose longest live prefix outweighs its best overlap
+with another waiting context is planned alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from contextpilot.block import Block, BlockKey
+from contextpilot.plan.bounds import Bounds
+from contextpilot.plan.online import NO_HEAD, Head, OnlinePlanner, Plan, ranks_of
+from contextpilot.plan.overlap import Ints, find_partners, set_matrix
+from contextpilot.plan.tree import MergeTree, Progress, agglomerate
+
+_RANKED_LEAVES = 64
+"""Contexts below a node that take part in the mean original rank of its blocks."""
+
+
+class PlannedContext(NamedTuple):
+    """One step of a batch: which context runs, and in which order of its blocks."""
+
+    position: int
+    plan: Plan
+
+
+class BatchPlanner:
+    """Plans batches of one namespace against its live content.
+
+    `prepare` is slow and only reads; `walk` is quick and learns. The owner of `online` holds the
+    lock during `walk`, and may release it during `prepare`.
+    """
+
+    def __init__(self, online: OnlinePlanner) -> None:
+        self._online = online
+
+    def prepare(
+        self,
+        contexts: Sequence[Sequence[Block]],
+        bounds: Bounds,
+        head: Head = NO_HEAD,
+        progress: Progress | None = None,
+    ) -> list[_Group]:
+        """Build the trees of a batch: one for each distinct run of pinned blocks."""
+        if not bounds.enabled:
+            return [_Group((), list(range(len(contexts))), [], MergeTree(0), [])]
+        by_pinned: dict[tuple[BlockKey, ...], list[int]] = {}
+        for position, context in enumerate(contexts):
+            pinned = tuple(dict.fromkeys(block.key for block in context[: bounds.pin_first]))
+            by_pinned.setdefault(pinned, []).append(position)
+        groups = []
+        for pinned, members in by_pinned.items():
+            sets, weights = _number_blocks([contexts[i] for i in members], set(pinned))
+            alone = self._live_ones([*head.keys, *pinned], sets, weights)
+            waiting = [i for i in range(len(members)) if i not in alone]
+            tokens = np.array(list(weights.values()) or [1], np.int64)
+            tree = agglomerate(
+                [sets[i] for i in waiting], tokens, progress, min_score=bounds.min_gain_tokens
+            )
+            own, rest = [members[i] for i in sorted(alone)], [members[i] for i in waiting]
+            groups.append(_Group(pinned, own, rest, tree, list(weights)))
+        return groups
+
+    def _live_ones(
+        self, start: Sequence[BlockKey], sets: Sequence[Ints], weights: dict[BlockKey, int]
+    ) -> set[int]:
+        """Return the contexts whose live prefix outweighs their overlap with any other."""
+        index = self._online.index
+        if not index.stats().num_blocks or not weights:
+            return set()
+        keys, tokens = list(weights), np.array(list(weights.values()), np.int64)
+        rows = np.arange(len(sets))
+        overlap = find_partners(set_matrix(sets, len(tokens)), tokens, rows, rows).scores
+        alone = set()
+        for i, numbers in enumerate(sets):
+            own = {keys[number]: weights[keys[number]] for number in numbers.tolist()}
+            live = sum(own[key] for key in index.longest_prefix(own, start))
+            if live and live >= overlap[i]:
+                alone.add(i)
+        return alone
+
+    def walk(
+        self,
+        contexts: Sequence[Sequence[Block]],
+        groups: Sequence[_Group],
+        bounds: Bounds,
+        head: Head = NO_HEAD,
+    ) -> Iterator[PlannedContext]:
+        """Yield the contexts in execution order. The caller learns each before asking the next."""
+        walk = _Walk(self._online, contexts, bounds, head)
+        for group in groups:
+            for position in group.alone:
+                plan = self._online.plan(contexts[position], bounds, head)
+                yield PlannedContext(position, plan)
+        for group in groups:
+            yield from walk.waiting(group)
+
+
+class _Walk:
+    """Depth-first walk over the trees of a batch; live content decides where it can."""
+
+    def __init__(
+        self,
+        online: OnlinePlanner,
+        contexts: Sequence[Sequence[Block]],
+        bounds: Bounds,
+        head: Head,
+    ) -> None:
+        self._online = online
+        self._contexts = contexts
+        self._bounds = bounds
+        self._head = head
+        self._has_history = len(online.window) > 0
+
+    def waiting(self, group: _Group) -> Iterator[PlannedContext]:
+        tree = group.tree
+        stack = [(root, group.pinned) for root in reversed(tree.roots)]
+        while stack:
+            node, prefix = stack.pop()
+            if node < tree.num_contexts:
+                position = group.waiting[node]
+                yield PlannedContext(position, self._plan_leaf(self._contexts[position], prefix))
+                continue
+            placed = set(prefix)
+            shared = [group.keys[number] for number in tree.shared[node].tolist()]
+            new = [key for key in shared if key not in placed]
+            if len(new) > 1:
+                new = self._order_shared(group, node, prefix, new)
+            prefix = (*prefix, *new)
+            stack.extend((child, prefix) for child in reversed(tree.children[node]))
+
+    def _plan_leaf(self, context: Sequence[Block], prefix: Sequence[BlockKey]) -> Plan:
+        placed = set(prefix)
+        weights = {block.key: block.weight for block in context}
+        rest = [key for key in weights if key not in placed]
+        if self._has_history:
+            rest, _ = self._online.extend(prefix, rest, weights, self._head)
+        order = self._bounds.limit_shift(ranks_of(context, [*prefix, *rest]))
+        return self._online.finish(context, order, self._head)
+
+    def _order_shared(
+        self, group: _Group, node: int, prefix: Sequence[BlockKey], new: Sequence[BlockKey]
+    ) -> list[BlockKey]:
+        """Order the blocks newly shared at a node by mean original rank, live ones first."""
+        ranks = dict.fromkeys(new, 0)
+        weights = dict.fromkeys(new, 0)
+        for leaf in _some_leaves(group.tree, node):
+            first: dict[BlockKey, int] = {}
+            for rank, block in enumerate(self._contexts[group.waiting[leaf]]):
+                if block.key in ranks and first.setdefault(block.key, rank) == rank:
+                    ranks[block.key] += rank
+                    weights[block.key] = block.weight
+        ordered = sorted(new, key=ranks.__getitem__)
+        if self._has_history:
+            return self._online.extend(prefix, ordered, weights, self._head)[0]
+        return ordered
+
+
+class _Group(NamedTuple):
+    """Contexts with the same pinned blocks: those planned alone, and the tree of the waiting."""
+
+    pinned: tuple[BlockKey, ...]
+    alone: list[int]
+    waiting: list[int]
+    tree: MergeTree
+    keys: list[BlockKey]
+
+
+def _number_blocks(
+    contexts: Sequence[Sequence[Block]], without: set[BlockKey]
+) -> tuple[list[Ints], dict[BlockKey, int]]:
+    """Return each context as sorted block numbers, and the weights in order of number."""
+    numbers: dict[BlockKey, int] = {}
+    weights: dict[BlockKey, int] = {}
+    sets = []
+    for context in contexts:
+        found = set()
+        for block in context:
+            if block.key not in without:
+                found.add(numbers.setdefault(block.key, len(numbers)))
+                weights.setdefault(block.key, block.weight)
+        sets.append(np.array(sorted(found), np.int64))
+    return sets, weights
+
+
+def _some_leaves(tree: MergeTree, node: int) -> Iterator[int]:
+    stack, left = [node], _RANKED_LEAVES
+    while stack and left:
+        node = stack.pop()
+        if node < tree.num_contexts:
+            left -= 1
+            yield node
+        else:
+            stack.extend(reversed(tree.children[node]))

@@ -1,0 +1,61 @@
+"""Limits on how far a plan may move blocks from their original rank."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far blocks may move.
+
+    Attributes:
+        enabled: False keeps every context in its original order.
+        pin_first: the first so many blocks stay in place.
+        max_shift: no block moves by more than so many ranks; None for no limit.
+        min_gain_tokens: keep the original order when the blocks known to recur weigh less than
+            this, for example less than one block of the engine's cache.
+    """
+
+    enabled: bool = True
+    pin_first: int = 0
+    max_shift: int | None = None
+    min_gain_tokens: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("pin_first", "max_shift", "min_gain_tokens"):
+            value = getattr(self, name)
+            if value is None and name == "max_shift":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} must be an integer, not {value!r}")
+            if value < 0:
+                raise ValueError(f"{name} must not be negative, but is {value}")
+
+    def limit_shift(self, order: Sequence[int]) -> list[int]:
+        """Return the order nearest to `order` in which no rank moves by more than `max_shift`.
+
+        `order` is a permutation of original ranks. At each position comes the first wanted rank
+        that may move so far ahead, unless the lowest waiting rank cannot move back any further.
+        """
+        if self.max_shift is None:
+            return list(order)
+        turn = {rank: i for i, rank in enumerate(order)}
+        allowed: list[tuple[int, int]] = []
+        placed: list[int] = []
+        done: set[int] = set()
+        lowest = released = 0
+        for position in range(len(order)):
+            while released < len(order) and released <= position + self.max_shift:
+                heapq.heappush(allowed, (turn[released], released))
+                released += 1
+            while lowest in done:
+                lowest += 1
+            while allowed[0][1] in done:
+                heapq.heappop(allowed)
+            overdue = lowest + self.max_shift <= position
+            placed.append(lowest if overdue else allowed[0][1])
+            done.add(placed[-1])
+        return placed

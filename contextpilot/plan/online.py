@@ -1,0 +1,101 @@
+"""Online planning: one context against the index.
+
+First the longest live prefix, exactly; then the other blocks by conditional support, so that
+requests which share blocks come to share prefixes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from contextpilot.block import Block, BlockKey
+from contextpilot.index import ContextIndex
+from contextpilot.plan.bounds import Bounds
+from contextpilot.plan.support import SupportWindow
+
+
+class Plan(NamedTuple):
+    """The plan of one request.
+
+    Attributes:
+        order: for each position in the prompt the original rank of its block (a permutation).
+        num_live: how many leading blocks are believed to be in the engine's cache.
+    """
+
+    order: tuple[int, ...]
+    num_live: int
+
+
+class Head(NamedTuple):
+    """What stands in the prompt before the first block: system instruction, earlier turns."""
+
+    keys: tuple[BlockKey, ...] = ()
+    tokens: int = 0
+
+
+NO_HEAD = Head()
+
+
+class OnlinePlanner:
+    """Plans contexts of one namespace and learns from them. Its owner holds the lock."""
+
+    def __init__(self, index: ContextIndex, window: SupportWindow) -> None:
+        self.index = index
+        self.window = window
+
+    def plan(self, blocks: Sequence[Block], bounds: Bounds, head: Head = NO_HEAD) -> Plan:
+        """Return the plan of one context; nothing is learnt yet."""
+        if not bounds.enabled or len(blocks) < 2:
+            return self.finish(blocks, range(len(blocks)), head)
+        pinned = list(dict.fromkeys(block.key for block in blocks[: bounds.pin_first]))
+        weights = {block.key: block.weight for block in blocks}
+        rest = [key for key in weights if key not in set(pinned)]
+        tail, known = self.extend(pinned, rest, weights, head)
+        if known < bounds.min_gain_tokens:
+            return self.finish(blocks, range(len(blocks)), head)
+        return self.finish(blocks, bounds.limit_shift(ranks_of(blocks, [*pinned, *tail])), head)
+
+    def extend(
+        self,
+        placed: Sequence[BlockKey],
+        rest: Sequence[BlockKey],
+        weights: Mapping[BlockKey, int],
+        head: Head = NO_HEAD,
+    ) -> tuple[list[BlockKey], int]:
+        """Order `rest` to follow `placed`; also return the tokens of those known to recur."""
+        live = self.index.longest_prefix({key: weights[key] for key in rest}, [*head.keys, *placed])
+        taken = set(live)
+        others = [key for key in rest if key not in taken]
+        ordered, supported = self.window.order([*placed, *live], others)
+        known = sum(weights[key] for key in live)
+        known += sum(weights[key] for key in ordered[:supported])
+        return live + ordered, known
+
+    def finish(self, blocks: Sequence[Block], order: Sequence[int], head: Head = NO_HEAD) -> Plan:
+        """Return the plan with this order, and what of it is live."""
+        keys = dict.fromkeys(blocks[rank].key for rank in order)
+        matched = self.index.match([*head.keys, *keys])
+        return Plan(tuple(order), max(0, matched - len(head.keys)))
+
+    def learn(
+        self, blocks: Sequence[Block], plan: Plan, request_id: str, head: Head = NO_HEAD
+    ) -> None:
+        """Record that a planned context goes to the engine."""
+        ordered = {blocks[rank].key: blocks[rank].weight for rank in plan.order}
+        end = head.tokens
+        ends = [end] * len(head.keys)
+        for weight in ordered.values():
+            end += weight
+            ends.append(end)
+        self.index.insert([*head.keys, *ordered], request_id, ends)
+        self.window.add(ordered)
+
+
+def ranks_of(blocks: Sequence[Block], keys: Sequence[BlockKey]) -> list[int]:
+    """Return the ranks of the first copy of each of `keys`, then those of later copies."""
+    first: dict[BlockKey, int] = {}
+    copies = [
+        rank for rank, block in enumerate(blocks) if first.setdefault(block.key, rank) != rank
+    ]
+    return [first[key] for key in keys] + copies

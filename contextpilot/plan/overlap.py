@@ -1,0 +1,218 @@
+"""Weighted overlaps between sets of blocks: the one place where planning time goes.
+
+Sets are the rows of a sparse 0/1 matrix (sets x blocks); the overlap of two sets is the summed
+weight of the blocks in both. A GPU path slots in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import minimum_spanning_tree
+
+Ints = NDArray[np.int64]
+Floats = NDArray[Any]
+
+_CHUNK_PAIRS = 8_000_000
+"""Pairs of (set, block, set) in one sparse product: bounds the memory at about 300 MB."""
+_EXACT_PAIRS = 60_000_000
+"""Beyond this many pairs in a search, blocks in many sets take the approximate path."""
+_COMMON_COUNT = 256
+_MAX_COMMON = 128
+_DENSE_PAIRS = 200_000_000
+
+
+class Partners(NamedTuple):
+    """For each searched set the position of its best partner (-1: none) and their overlap."""
+
+    positions: Ints
+    scores: Floats
+
+
+def set_matrix(sets: Sequence[Ints], num_blocks: int) -> Any:
+    """Return the sparse 0/1 matrix whose rows are `sets` (arrays of block numbers)."""
+    indptr = np.zeros(len(sets) + 1, np.int64)
+    np.cumsum([len(s) for s in sets], out=indptr[1:])
+    indices = np.concatenate(sets) if len(sets) else np.zeros(0, np.int64)
+    data = np.ones(len(indices), np.float64)
+    return sparse.csr_matrix((data, indices, indptr), shape=(len(sets), num_blocks))
+
+
+def find_partners(sets: Any, weights: Ints, rows: Ints, names: Ints) -> Partners:
+    """Find for each of `rows` the other set with which it overlaps most.
+
+    Equal overlaps are decided by a hash of the two names, the same from both sides, so that ties
+    fall into pairs instead of chains. Exact up to 60 million pairs; beyond that, sets that share
+    only blocks which are very common (in over 256 sets) are compared with a sample.
+
+    Args:
+        sets: matrix from `set_matrix`.
+        weights: tokens per block, one for each column.
+        rows: positions of the sets to search for.
+        names: a number for each set that stays the same while positions change.
+    """
+    counts = np.asarray(sets.sum(axis=0)).ravel()
+    if counts @ np.asarray(sets[rows].sum(axis=0)).ravel() > _EXACT_PAIRS:
+        common = np.argsort(-counts, kind="stable")[:_MAX_COMMON]
+        common = common[counts[common] > _COMMON_COUNT]
+        if len(common):
+            return _find_with_common(sets, weights, rows, names, common)
+    positions = np.full(len(rows), -1, np.int64)
+    scores = np.zeros(len(rows))
+    for chunk in _products(sets, weights, rows):
+        keep = chunk.overlaps >= chunk.best_overlap()[chunk.row]
+        _choose(chunk, chunk.overlaps, np.flatnonzero(keep), names, positions, scores)
+    return Partners(positions, scores)
+
+
+class _Chunk(NamedTuple):
+    """Overlapping pairs of some rows: `row` counts from `first` in the searched rows."""
+
+    first: int
+    rows: Ints
+    row: NDArray[np.int32]
+    column: NDArray[np.int32]
+    overlaps: Floats
+
+    def best_overlap(self) -> Floats:
+        best = np.zeros(len(self.rows), self.overlaps.dtype)
+        if len(self.row):
+            starts = np.flatnonzero(np.diff(self.row, prepend=-1))
+            best[self.row[starts]] = np.maximum.reduceat(self.overlaps, starts)
+        return np.maximum(best, 0.5)
+
+
+def _products(sets: Any, weights: Ints, rows: Ints) -> Iterator[_Chunk]:
+    transposed = sets.T.tocsr()
+    counts = np.diff(transposed.indptr)
+    searched = sets[rows]
+    pairs = searched @ counts.astype(np.float64)
+    weighted = searched @ sparse.diags(weights.astype(np.float64))
+    ends = np.cumsum(pairs)
+    first = 0
+    while first < len(rows):
+        done = ends[first - 1] if first else 0.0
+        last = max(first + 1, int(np.searchsorted(ends, done + _CHUNK_PAIRS, side="right")))
+        product = weighted[first:last] @ transposed
+        row = np.repeat(np.arange(last - first, dtype=np.int32), np.diff(product.indptr))
+        column, overlaps = product.indices, product.data
+        overlaps[column == rows[first:last].astype(np.int32)[row]] = 0
+        yield _Chunk(first, rows[first:last], row, column, overlaps)
+        first = last
+
+
+def _choose(
+    chunk: _Chunk, scores: Floats, at: Ints, names: Ints, positions: Ints, best: Floats
+) -> None:
+    """Write for each row of a chunk the best of the pairs `at`, ties by hash."""
+    row, column = chunk.row[at], chunk.column[at]
+    tie = _pair_hash(names[chunk.rows[row]], names[column])
+    order = np.lexsort((tie, -scores[at], row))
+    row, column, at = row[order], column[order], at[order]
+    winner = np.flatnonzero(np.diff(row, prepend=-1))
+    to = chunk.first + row[winner]
+    better = scores[at[winner]] > best[to]
+    positions[to[better]] = column[winner[better]]
+    best[to[better]] = scores[at[winner[better]]]
+
+
+def _pair_hash(a: Ints, b: Ints) -> NDArray[np.uint64]:
+    low, high = np.minimum(a, b).astype(np.uint64), np.maximum(a, b).astype(np.uint64)
+    mixed = (low * np.uint64(0x9E3779B97F4A7C15) + high) * np.uint64(0xC2B2AE3D27D4EB4F)
+    return np.asarray(mixed ^ (mixed >> np.uint64(29)))
+
+
+def _find_with_common(sets: Any, weights: Ints, rows: Ints, names: Ints, common: Ints) -> Partners:
+    """Search with the common blocks held as bits: exact wherever a rarer block is shared.
+
+    Pairs that share rarer blocks are found exactly and completed from the bits, if their rare
+    overlap is above half of the row's best; pairs that share common blocks only are sought among
+    as many sets as a dense product affords.
+    """
+    bits = sets[:, common].toarray().astype(np.float32)
+    rare = sets.copy()
+    rare.data[np.isin(rare.indices, common)] = 0
+    rare.eliminate_zeros()
+    overlap_of = _BitOverlap(bits, weights[common])
+    positions, scores = _sampled_partners(bits, weights[common], rows, names, overlap_of)
+    for chunk in _products(rare, weights, rows):
+        at = np.flatnonzero(chunk.overlaps > 0.5 * chunk.best_overlap()[chunk.row])
+        full = chunk.overlaps.copy()
+        full[at] += overlap_of(chunk.rows[chunk.row[at]], chunk.column[at])
+        _choose(chunk, full, at, names, positions, scores)
+    return Partners(positions, scores)
+
+
+class _BitOverlap:
+    """Overlap weight of two sets on the common blocks, by tables over bytes of their bits."""
+
+    def __init__(self, bits: Floats, weights: Ints) -> None:
+        self._bytes = np.packbits(bits.astype(bool), axis=1)
+        padded = np.zeros(self._bytes.shape[1] * 8)
+        padded[: len(weights)] = weights
+        patterns = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
+        self._tables = padded.reshape(-1, 8) @ patterns.T
+
+    def __call__(self, a: NDArray[Any], b: NDArray[Any]) -> Floats:
+        both = self._bytes[a] & self._bytes[b]
+        total = np.zeros(len(both))
+        for byte, table in enumerate(self._tables):
+            total += table[both[:, byte]]
+        return total
+
+
+def _sampled_partners(
+    bits: Floats, weights: Ints, rows: Ints, names: Ints, overlap_of: _BitOverlap
+) -> tuple[Ints, Floats]:
+    sample = np.flatnonzero(bits.any(axis=1))
+    size = max(1024, _DENSE_PAIRS // max(1, len(rows)))
+    if len(sample) > size:
+        order = np.argsort(_pair_hash(names[sample], np.full(len(sample), len(rows))))
+        sample = np.sort(sample[order[:size]])
+    # a pseudo-random direction per set, the same from both sides, breaks ties by pairs
+    jitter = np.sin(names[:, None] * np.array([12.9898, 78.233, 37.719, 93.989]))
+    jitter *= 0.2 * np.sqrt(max(1, int(weights.min(initial=1))) / 4)
+    left = np.hstack([bits * weights, jitter]).astype(np.float32)
+    right = np.hstack([bits, jitter]).astype(np.float32)[sample]
+    positions = np.full(len(rows), -1, np.int64)
+    step = max(1, _CHUNK_PAIRS // max(1, len(sample)))
+    place = np.full(len(bits), -1, np.int64)
+    place[sample] = np.arange(len(sample))
+    for first in range(0, len(rows), step):
+        own = rows[first : first + step]
+        product = left[own] @ right.T
+        inside = np.flatnonzero(place[own] >= 0)
+        product[inside, place[own[inside]]] = -np.inf
+        if len(sample):
+            positions[first : first + step] = sample[product.argmax(axis=1)]
+    scores = np.where(positions >= 0, overlap_of(rows, positions), 0)
+    positions[(scores <= 0) | (positions == rows)] = -1
+    return positions, np.where(positions >= 0, scores, 0)
+
+
+def spanning_bound(sets: Any, weights: Ints) -> int:
+    """Return the weight of the maximum spanning forest over all pairwise overlaps, in tokens.
+
+    Each request's hit is at most its overlap with some request before it, so no plan can save
+    more in an unlimited cache. Memory is bounded: a forest of a union is the forest of forests.
+    """
+    rows = np.arange(sets.shape[0])
+    forest = sparse.csr_matrix((len(rows), len(rows)))
+    for chunk in _products(sets, weights, rows):
+        origin = chunk.rows[chunk.row]
+        upper = np.flatnonzero((origin < chunk.column) & (chunk.overlaps > 0))
+        edges = sparse.csr_matrix(
+            (-chunk.overlaps[upper], (origin[upper], chunk.column[upper])), shape=forest.shape
+        )
+        forest = minimum_spanning_tree(forest + edges)
+    return round(-float(forest.sum()))
+
+
+def num_pairs(sets: Any) -> int:
+    """Return how many (set, block, set) pairs comparing all sets with all takes."""
+    counts = np.asarray(sets.sum(axis=0)).ravel()
+    return int(counts @ counts)

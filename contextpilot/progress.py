@@ -1,0 +1,47 @@
+"""A progress bar on standard error, in a terminal only, for what takes over two seconds."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+_SHOW_AFTER_S = 2.0
+_REDRAW_S = 0.2
+_WIDTH = 30
+
+
+class ProgressBar:
+    """Context manager, called as `bar(done, total)`; draws nothing outside a terminal."""
+
+    def __init__(self, label: str, show_after: float = _SHOW_AFTER_S) -> None:
+        self._label = label
+        self._start = time.monotonic()
+        self._next = self._start + show_after
+        self._drawn = False
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._drawn:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now < self._next or not total or not sys.stderr.isatty():
+            return
+        self._next = now + _REDRAW_S
+        self._drawn = True
+        filled = _WIDTH * min(done, total) // total
+        elapsed = now - self._start
+        left = f"{elapsed * (total - done) / done:.0f} s left" if done else ""
+        bar = "█" * filled + "·" * (_WIDTH - filled)
+        sys.stderr.write(f"\r\033[K{self._label} {bar} {100 * done // total} %  {left}")
+        sys.stderr.flush()

@@ -1,0 +1,1 @@
+"""From planned blocks to chat messages."""

@@ -1,0 +1,34 @@
+"""The importance ranking written after reordered blocks, so the model still knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+RANKING_TEMPLATE = (
+    "The documents above are not sorted by importance. "
+    "From most to least important, they are: {ranking}."
+)
+
+
+def check_template(name: str, template: str, *fields: str) -> str:
+    """Return `template`; raise TypeError or ValueError if `fields` do not fill it."""
+    if not isinstance(template, str):
+        raise TypeError(f"{name} must be a string, not {type(template).__name__}")
+    try:
+        template.format(**dict.fromkeys(fields, ""))
+    except (KeyError, IndexError, ValueError) as error:
+        known = ", ".join("{" + field + "}" for field in fields)
+        raise ValueError(f"{name} may only name {known}: {error!r} in {template!r}") from None
+    return template
+
+
+def annotate(order: Sequence[int], template: str = RANKING_TEMPLATE) -> str:
+    """Return the annotation of a reordered prompt, or "" when the order is the original one.
+
+    `order[p]` is the original rank of the block at position p; the text names positions from 1.
+    """
+    if list(order) == sorted(order):
+        return ""
+    position = {rank: p for p, rank in enumerate(order, start=1)}
+    ranking = " > ".join(f"[{position[rank]}]" for rank in sorted(order))
+    return template.format(ranking=ranking)
