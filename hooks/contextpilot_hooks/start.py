@@ -11,8 +11,7 @@ import os
 
 HOOKS = (
     ("vllm.v1.core.sched.scheduler", "contextpilot_hooks.vllm:attach"),
-    ("sglang.srt.mem_cache.radix_cache", "contextpilot_hooks.sglang:attach"),
-    ("sglang.srt.mem_cache.unified_radix_cache", "contextpilot_hooks.sglang:attach"),
+    ("sglang.srt.managers.scheduler", "contextpilot_hooks.sglang:attach"),
     ("openai.resources.chat.completions", "contextpilot_hooks.openai:attach"),
     ("openai.resources.chat.completions.completions", "contextpilot_hooks.openai:attach"),
     ("openai.resources.completions", "contextpilot_hooks.openai:attach"),

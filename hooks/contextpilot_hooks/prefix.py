@@ -1,0 +1,293 @@
+"""The ledger of an engine whose cache is a radix tree of tokens (SGLang).
+
+The scheduler's thread knows the tree but not who is touched by a change; the reporter's thread
+knows the requests but not the tree. What passes between them are `Branch` objects: one for each
+tree node at which an insert ended, standing for every request whose cached prompt tokens lie on the
+path to that node. When the node goes, the branch shrinks or joins the branch of the node above:
+
+    ledger = PrefixLedger(page_size=1)
+    ledger.hand_over(Admitted("cp-...", tokens, namespace))
+    ledger.hand_over(Grown(branch, tokens, 2400, namespace))    # tokens[:2400] are in the tree
+    ledger.hand_over(Shrunk(branch, above, 1200))               # only the first 1200 are left
+
+Invariants
+| what                        | holds                                                              |
+|-----------------------------|--------------------------------------------------------------------|
+| members of a branch         | their cached tokens are a prefix of the branch's own cached tokens |
+| length of a request         | min(own, what its branch keeps); raised only by Grown              |
+| open: requests not complete | by namespace, length and next token: whoever inserts tokens that   |
+|                             | go on alike makes them grow again                                  |
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterable
+from typing import Any, NamedTuple
+
+from .ledger import MAX_REQUESTS, Event, Ledger, Mark
+
+MAX_TOKENS = 1 << 24
+"""Bound on the summed prompt lengths: 128 MB."""
+_MAX_STEPS = 8192
+_SLICE = 64
+_WIDTH = 8  # bytes per token
+
+
+class Branch:
+    """A path in the tree. `key` and `length` belong to the scheduler, `members` to the reporter."""
+
+    __slots__ = ("key", "length", "members")
+
+    def __init__(self, key: Any, length: int) -> None:
+        self.key = key
+        self.length = length
+        self.members: set[_Request] = set()
+
+
+class Admitted(NamedTuple):
+    """A request with our id; `tokens` is its prompt."""
+
+    request: str
+    tokens: Iterable[int]
+    namespace: Hashable
+
+
+class Grown(NamedTuple):
+    """`tokens[:length]` are in the tree, and `branch` stands for their end."""
+
+    branch: Branch
+    tokens: Iterable[int]
+    length: int
+    namespace: Hashable
+
+
+class Shrunk(NamedTuple):
+    """Of `branch` only the first `length` tokens are left; its members join `into`."""
+
+    branch: Branch
+    into: Branch | None
+    length: int
+
+
+class Emptied(NamedTuple):
+    """The tree was reset. With `lost`, changes were missed: forget every request instead."""
+
+    lost: bool = False
+
+
+Step = Admitted | Grown | Shrunk | Emptied
+
+
+class _Request:
+    __slots__ = ("branch", "complete", "length", "name", "namespace", "prompt_tokens", "tokens")
+
+    def __init__(self, name: str, tokens: bytes, namespace: Hashable, page_size: int) -> None:
+        self.name = name
+        self.tokens = tokens
+        self.namespace = namespace
+        self.prompt_tokens = len(tokens) // _WIDTH
+        self.complete = self.prompt_tokens // page_size * page_size
+        self.length = 0
+        self.branch: Branch | None = None
+
+    def next_token(self) -> bytes:
+        start = self.length * _WIDTH
+        return self.tokens[start : start + _WIDTH]
+
+
+_Open = dict[int, dict[bytes, set[_Request]]]
+
+
+class PrefixLedger(Ledger):
+    """Works out, on the reporter's thread, which requests a change of the tree touches.
+
+    `page_size` is in tokens. At most `max_requests` requests and `max_tokens` prompt tokens are
+    kept; the oldest requests are forgotten first and reported as gone.
+    """
+
+    def __init__(
+        self, page_size: int, max_requests: int = MAX_REQUESTS, max_tokens: int = MAX_TOKENS
+    ) -> None:
+        super().__init__(max_requests)
+        if page_size < 1:
+            raise ValueError(f"page_size must be at least 1 token, got {page_size}")
+        self.page_size = page_size
+        self.max_tokens = max_tokens
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._steps: deque[Step] = deque()
+        self._requests: OrderedDict[str, _Request] = OrderedDict()
+        self._open: dict[Hashable, _Open] = {}
+        self._kept_tokens = 0
+
+    # On the scheduler's thread.
+
+    def hand_over(self, step: Step) -> bool:
+        """Queue one step, in the order in which things happened.
+
+        False: the queue was full, everything in it is lost, and so are the branches.
+        """
+        kept = len(self._steps) < _MAX_STEPS
+        if not kept:
+            self._steps.clear()
+            step = Emptied(lost=True)
+        self._steps.append(step)
+        self.on_change()
+        return kept
+
+    def clear(self) -> None:
+        """Note that the whole tree was reset."""
+        self.hand_over(Emptied())
+
+    def lose(self) -> None:
+        """Changes were missed: forget every request, as if it had been evicted."""
+        self.hand_over(Emptied(lost=True))
+
+    # On the reporter's thread.
+
+    def take(self) -> list[Event]:
+        self.settle()
+        return super().take()
+
+    def forget(self) -> None:
+        super().forget()
+        self._start_over()
+
+    def settle(self) -> None:
+        """Work off what was handed over so far."""
+        for number in range(1, len(self._steps) + 1):
+            try:
+                step = self._steps.popleft()
+            except IndexError:
+                break
+            self._apply(step)
+            if number % _SLICE == 0:
+                time.sleep(0)  # lets the scheduler have the interpreter
+
+    def _apply(self, step: Step) -> None:
+        if isinstance(step, Grown):
+            self._grow(step)
+        elif isinstance(step, Shrunk):
+            self._shrink(step)
+        elif isinstance(step, Admitted):
+            self._admit(step)
+        elif step.lost:
+            self._forget_requests()
+        else:
+            self._empty()
+
+    def _admit(self, step: Admitted) -> None:
+        tokens = _packed(step.tokens)
+        known = self._requests.get(step.request)
+        if known is not None:
+            if known.tokens == tokens and known.namespace == step.namespace:
+                self._requests.move_to_end(step.request)
+                return
+            self._drop(known)
+        request = _Request(step.request, tokens, step.namespace, self.page_size)
+        self._requests[step.request] = request
+        self._kept_tokens += request.prompt_tokens
+        self._enter(request)
+        while len(self._requests) > self.max_requests or (
+            self._kept_tokens > self.max_tokens and len(self._requests) > 1
+        ):
+            self.dropped += 1
+            self._drop(next(iter(self._requests.values())))
+
+    def _grow(self, step: Grown) -> None:
+        opened = self._open.get(step.namespace)
+        if not opened:
+            return
+        tokens = _packed(step.tokens)
+        for length in [length for length in opened if length < step.length]:
+            start = length * _WIDTH
+            alike = opened.get(length, {}).get(tokens[start : start + _WIDTH])
+            for number, request in enumerate(list(alike or ()), 1):
+                self._extend(request, tokens, step)
+                if number % _SLICE == 0:
+                    time.sleep(0)
+
+    def _extend(self, request: _Request, tokens: bytes, step: Grown) -> None:
+        limit = min(step.length, request.complete) * _WIDTH
+        shared = _common_prefix(tokens, request.tokens, limit) // _WIDTH
+        shared = shared // self.page_size * self.page_size
+        if shared > request.length:
+            self._place(request, shared, step.branch)
+
+    def _shrink(self, step: Shrunk) -> None:
+        for request in list(step.branch.members):
+            self._place(request, min(request.length, step.length), step.into)
+
+    def _place(self, request: _Request, length: int, branch: Branch | None) -> None:
+        if branch is not request.branch:
+            if request.branch is not None:
+                request.branch.members.discard(request)
+            if branch is not None:
+                branch.members.add(request)
+            request.branch = branch
+        if length != request.length:
+            self._leave(request)
+            request.length = length
+            self._enter(request)
+            self._mark(request.name, Mark(length, request.prompt_tokens))
+
+    def _enter(self, request: _Request) -> None:
+        if request.length < request.complete:
+            opened = self._open.setdefault(request.namespace, {})
+            opened.setdefault(request.length, {}).setdefault(request.next_token(), set()).add(
+                request
+            )
+
+    def _leave(self, request: _Request) -> None:
+        if request.length >= request.complete:
+            return
+        opened = self._open[request.namespace]
+        by_token = opened[request.length]
+        token = request.next_token()
+        by_token[token].discard(request)
+        if not by_token[token]:
+            del by_token[token]
+        if not by_token:
+            del opened[request.length]
+        if not opened:
+            del self._open[request.namespace]
+
+    def _drop(self, request: _Request) -> None:
+        self._place(request, 0, None)
+        self._leave(request)
+        del self._requests[request.name]
+        self._kept_tokens -= request.prompt_tokens
+
+    def _forget_requests(self) -> None:
+        self.dropped += len(self._requests)
+        for request in list(self._requests.values()):
+            self._drop(request)
+
+    def _empty(self) -> None:
+        for request in self._requests.values():
+            self._place(request, 0, None)
+        self._clear_marks()
+
+
+def _packed(tokens: Iterable[int]) -> bytes:
+    if not (isinstance(tokens, array) and tokens.typecode == "q"):
+        tokens = array("q", tokens)
+    return tokens.tobytes()
+
+
+def _common_prefix(first: bytes, second: bytes, limit: int) -> int:
+    """Bytes in which the two agree from the start, at most `limit`."""
+    if first[:limit] == second[:limit]:
+        return limit
+    low, high = 0, limit
+    while high - low > 1:
+        middle = (low + high) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low

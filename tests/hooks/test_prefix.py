@@ -1,0 +1,322 @@
+"""The prefix ledger and the tree watch, together, against an oracle that matches every prompt."""
+
+from types import SimpleNamespace
+
+import hypothesis.strategies as st
+import pytest
+from contextpilot_hooks.prefix import Admitted, Branch, Grown, PrefixLedger, Shrunk
+from contextpilot_hooks.sglang_tree import ProbedTree, TreeWatch, WalkedTree
+from hypothesis import given, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+
+class Node:
+    counter = 0
+
+    def __init__(self, key=(), parent=None):
+        self.key, self.parent, self.children = key, parent, {}
+        self.id = Node.counter
+        Node.counter += 1
+
+
+class RadixTree:
+    """A radix tree of pages; the upper part of a split node is the new one, as in SGLang."""
+
+    def __init__(self, page_size):
+        self.page_size = page_size
+        self.reset()
+
+    def reset(self):
+        self.root_node = Node()
+
+    def first_page(self, key):
+        return tuple(key[: self.page_size])
+
+    def match(self, key):
+        """Matched tokens, deepest node; reads only."""
+        node, depth = self.root_node, 0
+        while True:
+            rest = key[depth:]
+            child = node.children.get(self.first_page(rest))
+            if child is None:
+                return depth, node
+            common = self.common(child.key, rest)
+            node, depth = child, depth + common
+            if common < len(child.key):
+                return depth, node
+
+    def match_full_device_prefix(self, key):
+        depth, node = self.match(self.aligned(key))
+        return depth, node.id, depth
+
+    def insert(self, key):
+        key = self.aligned(key)
+        depth, node = self.match(key)
+        over = self.depth(node) - depth
+        if over:
+            node = self.split(node, len(node.key) - over)
+        if depth < len(key):
+            node.children[self.first_page(key[depth:])] = Node(key[depth:], node)
+
+    def split(self, node, at):
+        upper = Node(node.key[:at], node.parent)
+        node.parent.children[self.first_page(node.key)] = upper
+        node.key, node.parent = node.key[at:], upper
+        upper.children[self.first_page(node.key)] = node
+        return upper
+
+    def delete(self, leaf):
+        del leaf.parent.children[self.first_page(leaf.key)]
+
+    def leaves(self):
+        found, stack = [], [self.root_node]
+        while stack:
+            node = stack.pop()
+            stack.extend(node.children.values())
+            if not node.children and node is not self.root_node:
+                found.append(node)
+        return sorted(found, key=lambda node: node.id)
+
+    def aligned(self, key):
+        return list(key)[: len(key) // self.page_size * self.page_size]
+
+    def common(self, first, second):
+        same = 0
+        for a, b in zip(first, second, strict=False):
+            if a != b:
+                break
+            same += 1
+        return same // self.page_size * self.page_size
+
+    def depth(self, node):
+        total = 0
+        while node is not None:
+            total += len(node.key)
+            node = node.parent
+        return total
+
+
+class Engine:
+    """One tree per run, the watch beside it, and what an index would believe."""
+
+    def __init__(self, page_size, probed, **bounds):
+        self.tree = RadixTree(page_size)
+        if probed:
+            view = ProbedTree(self.tree, page_size)
+        else:
+            view = WalkedTree(self.tree, page_size, self.tree.first_page)
+        self.ledger = PrefixLedger(page_size, **bounds)
+        self.watch = TreeWatch(view, self.ledger, salted=False)
+        self.index = {}
+        self.prompts = {}
+        self.ran = set()
+
+    def admit(self, name, prompt):
+        self.prompts[name] = list(prompt)
+        self.ran.discard(name)
+        self.watch.admit(SimpleNamespace(rid=name, origin_input_ids=list(prompt)))
+
+    def insert(self, tokens):
+        self.tree.insert(list(tokens))
+        self.watch.inserted(list(tokens))
+
+    def run(self, name, prompt, output=()):
+        self.admit(name, prompt)
+        self.insert(prompt)
+        self.insert([*prompt, *output])
+        self.ran.add(name)
+
+    def evict(self, choices):
+        for choice in choices:
+            leaves = self.tree.leaves()
+            if leaves:
+                leaf = leaves[choice % len(leaves)]
+                self.tree.delete(leaf)
+                self.watch.evicted(leaf.id)
+        self.watch.settle()
+
+    def reset(self):
+        self.tree.reset()
+        self.watch.reset()
+
+    def sync(self):
+        for event in self.ledger.take():
+            if event.kind == "cleared":
+                self.index.clear()
+            elif event.tokens:
+                self.index[event.request] = event.tokens
+            else:
+                del self.index[event.request]
+        return self.index
+
+    def truth(self):
+        return {name: self.tree.match(self.tree.aligned(p))[0] for name, p in self.prompts.items()}
+
+    def check(self):
+        index, truth = self.sync(), self.truth()
+        for name, tokens in truth.items():
+            # What waits in the queue is followed from its own first insert on.
+            if name in self.ran:
+                assert index.get(name, 0) == tokens, name
+            else:
+                assert index.get(name, 0) <= tokens, name
+
+
+NAMES = st.integers(0, 12).map(lambda number: f"cp-{number:024x}")
+TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=24)
+
+
+class Machine(RuleBasedStateMachine):
+    @initialize(page_size=st.sampled_from((1, 4)), probed=st.booleans())
+    def start(self, page_size, probed):
+        self.engine = Engine(page_size, probed)
+
+    @rule(name=NAMES, prompt=TOKENS, output=st.lists(st.integers(0, 2), max_size=6))
+    def run(self, name, prompt, output):
+        self.engine.run(name, prompt, output)
+
+    @rule(name=NAMES)
+    def run_again(self, name):
+        if name in self.engine.prompts:
+            self.engine.run(name, self.engine.prompts[name])
+
+    @rule(name=NAMES, prompt=TOKENS)
+    def wait_in_queue(self, name, prompt):
+        self.engine.admit(name, prompt)
+
+    @rule(tokens=TOKENS)
+    def somebody_else(self, tokens):
+        self.engine.watch.admit(SimpleNamespace(rid="not ours", origin_input_ids=tokens))
+        self.engine.insert(tokens)
+
+    @rule(choices=st.lists(st.integers(0, 30), min_size=1, max_size=6))
+    def evict(self, choices):
+        self.engine.evict(choices)
+
+    @rule()
+    def reset(self):
+        self.engine.reset()
+
+    @rule()
+    def take(self):
+        self.engine.sync()
+
+    @invariant()
+    def index_is_true(self):
+        if hasattr(self, "engine"):
+            self.engine.check()
+
+
+Machine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAgainstOracle = Machine.TestCase
+
+
+def name(number):
+    return f"cp-{number:024x}"
+
+
+def test_a_shared_prefix_that_others_insert_again_grows_again():
+    engine = Engine(page_size=1, probed=True)
+    engine.run(name(1), [7, 7, 7, 1, 1])
+    engine.evict([0])
+    assert engine.sync() == {}
+    engine.run(name(2), [7, 7, 7, 2])
+    assert engine.sync() == {name(1): 3, name(2): 4}
+
+
+def test_output_tokens_go_first_and_leave_the_prompt():
+    engine = Engine(page_size=1, probed=False)
+    engine.run(name(1), [1, 2, 3], output=[4, 5])
+    engine.evict([0])
+    assert engine.sync() == {name(1): 3}
+
+
+def test_namespaces_do_not_grow_each_other():
+    ledger = PrefixLedger(page_size=1)
+    ledger.hand_over(Admitted(name(1), [1, 2], "tenant a"))
+    ledger.hand_over(Grown(Branch([1, 2], 2), [1, 2], 2, "tenant b"))
+    assert ledger.take() == []
+
+
+def test_forgets_the_oldest_request_beyond_its_bounds():
+    engine = Engine(page_size=1, probed=False, max_requests=2)
+    for number in range(3):
+        engine.run(name(number), [number, 5, 6])
+    assert engine.sync() == {name(1): 3, name(2): 3}
+    assert engine.ledger.dropped == 1
+
+
+def test_bounds_the_summed_prompt_lengths():
+    engine = Engine(page_size=1, probed=False, max_tokens=10)
+    engine.run(name(1), [1] * 8)
+    engine.run(name(2), [2] * 8)
+    assert engine.sync() == {name(2): 8}
+
+
+def test_branches_beyond_their_bound_are_reported_as_gone():
+    engine = Engine(page_size=1, probed=True)
+    engine.watch._max_tokens = 10
+    engine.run(name(1), [1] * 8)
+    engine.run(name(2), [2] * 8)
+    assert engine.sync() == {name(2): 8}
+
+
+def test_a_full_queue_loses_everything_and_recovers(monkeypatch):
+    monkeypatch.setattr("contextpilot_hooks.prefix._MAX_STEPS", 8)
+    engine = Engine(page_size=1, probed=True)
+    engine.run(name(1), [1, 2, 3])
+    engine.sync()
+    for number in range(20):
+        engine.insert([9, number])
+    assert engine.sync() == {}
+    engine.run(name(1), [1, 2, 3])
+    engine.run(name(2), [1, 2, 4])
+    assert engine.sync() == {name(1): 3, name(2): 3}
+
+
+def test_lost_changes_leave_nothing_claimed():
+    engine = Engine(page_size=1, probed=True)
+    engine.run(name(1), [1, 2, 3])
+    engine.watch.lose()
+    assert engine.sync() == {}
+
+
+def test_a_snapshot_holds_what_was_not_taken_yet():
+    engine = Engine(page_size=1, probed=True)
+    engine.run(name(1), [1, 2, 3])
+    engine.evict([0])
+    engine.run(name(2), [1, 2, 3, 4])
+    held = {event.request: event.tokens for event in engine.ledger.snapshot()}
+    assert held == {name(1): 3, name(2): 4}
+    assert engine.ledger.take() == []
+
+
+def test_without_a_request_of_ours_nothing_is_kept():
+    engine = Engine(page_size=1, probed=True)
+    engine.insert([1, 2, 3])
+    assert not engine.watch._branches
+    assert engine.ledger.take() == []
+
+
+def test_an_insert_that_is_not_found_is_an_error():
+    tree = RadixTree(1)
+    view = WalkedTree(tree, 1, tree.first_page)
+    with pytest.raises(RuntimeError, match="0 of 3 tokens"):
+        view.end_of_inserted([1, 2, 3])
+
+
+@given(st.integers(-3, 0))
+def test_page_size_is_checked(page_size):
+    with pytest.raises(ValueError, match="page_size must be at least 1"):
+        PrefixLedger(page_size)
+
+
+def test_members_move_with_their_branch():
+    ledger = PrefixLedger(page_size=1)
+    below, above = Branch([1, 2, 3], 3), Branch([1, 2], 2)
+    ledger.hand_over(Admitted(name(1), [1, 2, 3], None))
+    ledger.hand_over(Grown(below, [1, 2, 3], 3, None))
+    ledger.hand_over(Shrunk(below, above, 2))
+    assert [(event.kind, event.tokens) for event in ledger.take()] == [("cached", 2)]
+    ledger.hand_over(Shrunk(above, None, 0))
+    assert [(event.kind, event.tokens) for event in ledger.take()] == [("truncated", 0)]
