@@ -17,6 +17,8 @@ from typing import NamedTuple
 from contextpilot.block import BlockKey
 
 _MAX_DROPPED = 65_536
+_MIN_SPENT = 256
+"""Spent entries that the queue of leaves may always hold."""
 
 
 class IndexStats(NamedTuple):
@@ -165,11 +167,13 @@ class ContextIndex:
         """Add a path; return how many of its leading blocks were there before.
 
         Args:
-            keys: the blocks in prompt order, without repeats.
+            keys: the blocks in prompt order.
             request_id: a name under which `truncate` and `forget` find the path.
             ends: for each block the prompt tokens up to its end, non-decreasing; needed to
                 translate the engine's token counts. Default: one token a block.
         """
+        if ends is not None and len(ends) != len(keys):
+            raise ValueError(f"ends must give one token count per block: {len(ends)}, {len(keys)}")
         self._clock += 1
         node, matched = self._root, 0
         while matched < len(keys):
@@ -188,8 +192,9 @@ class ContextIndex:
         if not node.children:
             self._enqueue(node)
         if request_id is not None:
-            self._name(request_id, tuple(keys), tuple(ends or range(1, len(keys) + 1)))
-        self._evict(spare=node)
+            given = range(1, len(keys) + 1) if ends is None else ends
+            self._name(request_id, tuple(keys), tuple(given))
+        self._evict()
         return found
 
     def touch(self, keys: Sequence[BlockKey]) -> None:
@@ -292,12 +297,26 @@ class ContextIndex:
     # -- bounds ----------------------------------------------------------------------------------
 
     def _enqueue(self, leaf: _Node) -> None:
-        if not leaf.queued and leaf.parent is not None:
-            leaf.queued = True
-            self._ticket += 1
-            heapq.heappush(self._leaves, (leaf.used, self._ticket, leaf))
+        if leaf.queued or leaf.parent is None:
+            return
+        leaf.queued = True
+        self._ticket += 1
+        heapq.heappush(self._leaves, (leaf.used, self._ticket, leaf))
+        if len(self._leaves) > 2 * self._num_nodes + _MIN_SPENT:
+            self._compact()
 
-    def _evict(self, spare: _Node) -> None:
+    def _compact(self) -> None:
+        """Drop the queue's entries of nodes that are gone or are no leaves any more."""
+        kept = []
+        for entry in self._leaves:
+            leaf = entry[2]
+            leaf.queued = leaf.parent is not None and not leaf.children
+            if leaf.queued:
+                kept.append(entry)
+        heapq.heapify(kept)
+        self._leaves = kept
+
+    def _evict(self) -> None:
         while self._num_blocks > self._max_blocks and self._leaves:
             used, _, leaf = heapq.heappop(self._leaves)
             leaf.queued = False
@@ -305,17 +324,12 @@ class ContextIndex:
                 continue
             if leaf.used != used:
                 self._enqueue(leaf)
-            elif leaf is not spare:
-                self._num_evicted += self._cut_node(leaf, 0)
-            else:
-                self._enqueue(leaf)
-                over = min(self._num_blocks - self._max_blocks, len(leaf.keys) - 1)
-                self._num_evicted += self._cut_node(leaf, len(leaf.keys) - over) if over else 0
-                return
+                continue
+            newest = used == self._clock  # no other leaf is left: only its tail goes
+            over = self._num_blocks - self._max_blocks
+            self._num_evicted += self._cut_node(leaf, len(leaf.keys) - over if newest else 0)
 
     def _name(self, request_id: str, keys: tuple[BlockKey, ...], ends: tuple[int, ...]) -> None:
-        if len(ends) != len(keys):
-            raise ValueError(f"ends must give one token count per block: {len(ends)}, {len(keys)}")
         self._unname(request_id)
         self._requests[request_id] = _Request(keys, ends)
         self._num_request_blocks += len(keys) + 1

@@ -1,0 +1,209 @@
+"""The context index against one that spells out every path."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import PathIndex, check_index
+
+from contextpilot.index import ContextIndex
+
+paths = st.lists(st.integers(0, 5), max_size=6, unique=True).map(tuple)
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("insert"), paths),
+        st.tuples(st.just("insert"), paths),
+        st.tuples(st.just("cut"), paths, st.integers(-1, 6)),
+        st.tuples(st.just("touch"), paths),
+        st.tuples(st.just("clear")),
+    ),
+    max_size=40,
+)
+
+
+@given(operations, paths)
+@settings(max_examples=200)
+def test_paths_equal_the_oracle_after_every_operation(todo: list[Any], probe: Any) -> None:
+    index, oracle = ContextIndex(), PathIndex()
+    for name, *arguments in todo:
+        if name == "insert":
+            assert index.insert(*arguments) == oracle.insert(*arguments)
+        elif name == "cut":
+            keys, keep = arguments
+            assert index.cut(keys, keep) == oracle.cut(keys, max(0, keep))
+        elif name == "clear":
+            index.clear()
+            oracle.paths.clear()
+        else:
+            index.touch(*arguments)
+        assert check_index(index) == oracle.paths
+    assert index.match(probe) == oracle.match(probe)
+    assert set(index.children(probe)) == oracle.children(probe)
+
+
+@given(st.lists(paths, max_size=30), st.dictionaries(st.integers(0, 6), st.integers(1, 9)), paths)
+@settings(max_examples=300)
+def test_longest_prefix_is_the_heaviest_path(
+    inserted: list[Any], weights: dict[int, int], start: tuple[int, ...]
+) -> None:
+    index, oracle = ContextIndex(), PathIndex()
+    for path in inserted:
+        index.insert(path)
+        oracle.insert(path)
+    for begin in ((), start):
+        rest = {key: weight for key, weight in weights.items() if key not in begin}
+        found = index.longest_prefix(rest, begin)
+        assert sum(rest[key] for key in found) == oracle.heaviest(rest, begin)
+        assert not found or (*begin, *found) in oracle.paths
+        assert len(set(found)) == len(found)
+
+
+def test_longest_prefix_prefers_the_most_recently_used_of_equals() -> None:
+    index = ContextIndex()
+    index.insert("ab")
+    index.insert("ba")
+    weights = {"a": 1, "b": 1}
+    assert index.longest_prefix(weights) == ["b", "a"]
+    index.touch("ab")
+    assert index.longest_prefix(weights) == ["a", "b"]
+
+
+@pytest.mark.parametrize("visits", [1, 2, 10])
+def test_longest_prefix_stays_a_live_path_when_the_visits_run_out(visits: int) -> None:
+    draw = random.Random(visits)
+    index, oracle = ContextIndex(max_visits=visits), PathIndex()
+    for _ in range(300):
+        path = draw.sample(range(8), 6)
+        index.insert(path)
+        oracle.insert(path)
+    for _ in range(50):
+        weights = {key: draw.randint(1, 9) for key in draw.sample(range(8), 6)}
+        found = index.longest_prefix(weights)
+        assert tuple(found) in oracle.paths
+        assert {*found} <= {*weights}
+
+
+def test_a_path_may_hold_a_block_twice() -> None:
+    index = ContextIndex()
+    index.insert("abac")
+    assert index.match("abac") == 4
+    assert index.longest_prefix({"a": 1, "b": 1, "c": 1}) == ["a", "b"]
+    check_index(index)
+
+
+requests = st.lists(
+    st.one_of(
+        st.tuples(st.just("insert"), st.integers(0, 6), paths, st.integers(1, 5)),
+        st.tuples(st.just("truncate"), st.integers(0, 6), st.integers(-2, 40)),
+        st.tuples(st.just("forget"), st.integers(0, 6)),
+    ),
+    max_size=40,
+)
+
+
+@given(requests)
+@settings(max_examples=200)
+def test_requests_are_truncated_by_tokens(todo: list[Any]) -> None:
+    index, oracle = ContextIndex(), PathIndex()
+    known: dict[str, tuple[Any, list[int]]] = {}
+    for name, number, *arguments in todo:
+        request = f"r{number}"
+        if name == "insert":
+            keys, size = arguments
+            ends = [size * n for n in range(1, len(keys) + 1)]
+            index.insert(keys, request, ends)
+            oracle.insert(keys)
+            known[request] = keys, ends
+        else:
+            tokens = arguments[0] if arguments else 0
+            dropped = index.truncate(request, tokens) if arguments else index.forget(request)
+            keys, ends = known.get(request, ((), []))
+            keep = sum(end <= tokens for end in ends)
+            assert dropped == oracle.cut(keys, keep)
+            if tokens <= 0:
+                known.pop(request, None)
+        assert check_index(index) == oracle.paths
+        assert set(index.requests()) == set(known)
+        for request, (keys, ends) in known.items():
+            assert request in index
+            matched = oracle.match(keys)
+            assert index.live_tokens(request) == (ends[matched - 1] if matched else 0)
+    assert index.live_tokens("never seen") is None
+
+
+@given(st.lists(paths, max_size=60), st.integers(1, 12))
+@settings(max_examples=200)
+def test_the_bound_holds_and_the_newest_path_stays(inserted: list[Any], bound: int) -> None:
+    index = ContextIndex(max_blocks=bound)
+    for number, path in enumerate(inserted):
+        before = check_index(index)
+        index.insert(path, f"r{number}")
+        after = check_index(index)
+        added = {path[:n] for n in range(1, len(path) + 1)}
+        assert index.stats().num_blocks <= bound
+        assert after <= before | added
+        assert index.match(path) == min(len(path), bound)
+        assert len(before | added) > bound or after == before | added, "dropped without need"
+        assert index.stats().num_requests <= bound
+
+
+def test_the_least_recently_used_leaf_goes_first() -> None:
+    index = ContextIndex(max_blocks=6)
+    for path in ("ab", "cd", "ef"):
+        index.insert(path)
+    index.touch("ab")
+    index.insert("gh")
+    assert [index.match(path) for path in ("ab", "cd", "ef", "gh")] == [2, 0, 2, 2]
+    assert index.was_dropped("c")
+    assert not index.was_dropped("a")
+    assert index.stats().num_evicted_blocks == 2
+
+
+def test_a_path_longer_than_the_bound_keeps_its_head() -> None:
+    index = ContextIndex(max_blocks=3)
+    index.insert("abcdef", "r")
+    assert index.match("abcdef") == 3
+    check_index(index)
+
+
+def test_wrong_ends_leave_the_index_as_it_was() -> None:
+    index = ContextIndex()
+    for ends in ([1], [], [1, 2, 3]):
+        with pytest.raises(ValueError, match="ends"):
+            index.insert("ab", "r", ends)
+        assert check_index(index) == set()
+        assert index.requests() == []
+
+
+@pytest.mark.parametrize("argument", ["max_blocks", "max_visits"])
+def test_bounds_below_one_are_refused(argument: str) -> None:
+    with pytest.raises(ValueError, match=argument):
+        ContextIndex(**{argument: 0})
+
+
+@pytest.mark.slow
+def test_a_million_inserts_stay_under_every_bound() -> None:
+    draw = random.Random(7)
+    index = ContextIndex(max_blocks=5_000)
+    for number in range(1_000_000):
+        a, b, c = draw.getrandbits(9), draw.getrandbits(9) | 512, draw.getrandbits(9) | 1024
+        index.insert((a, b, c), str(number))
+        assert index.stats().num_blocks <= 5_000
+    check_index(index)
+    assert index._num_request_blocks <= 5_000
+    assert len(index._leaves) <= 3 * 5_000
+    assert len(index._dropped) <= 65_536
+
+
+def test_requests_that_come_and_go_leave_nothing_behind() -> None:
+    index = ContextIndex(max_blocks=1_000_000)
+    for number in range(20_000):
+        index.insert((number, number + 1), str(number))
+        index.forget(str(number))
+    assert index.stats()[:3] == (0, 0, 0)
+    assert len(index._leaves) < 1_000
+    check_index(index)
