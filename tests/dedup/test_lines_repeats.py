@@ -1,0 +1,246 @@
+"""The run finder: exact runs, kept sources, and work that grows no faster than the input."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Sequence
+from itertools import accumulate, chain
+from types import FrameType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contextpilot.dedup import lines as lines_module
+from contextpilot.dedup.lines import Run, drop_repeats
+
+
+def runs_of(
+    zones: Sequence[Sequence[str]], min_chars: int, read_only: Sequence[bool] | None = None
+) -> list[Run]:
+    found: list[Run] = []
+
+    def accept(run: Run) -> bool:
+        found.append(run)
+        return True
+
+    keys = [key for zone in zones for key in zone]
+    drop_repeats(keys, list(accumulate(map(len, zones))), min_chars, accept, read_only=read_only)
+    return found
+
+
+def chars(keys: Sequence[str]) -> int:
+    return sum(map(len, keys)) + len(keys) - 1
+
+
+def test_takes_the_longest_earlier_copy_not_the_first() -> None:
+    first = ["alpha alpha", "beta beta", "x"]
+    second = ["alpha alpha", "beta beta", "gamma gamma"]
+    runs = runs_of([first, second, second], 20)
+    assert runs == [Run(3, 0, 2, 1), Run(6, 0, 2, 1)]
+    assert runs_of([["q", *second], first, second], 20)[-1] == Run(7, 1, 3, 1)
+
+
+def test_runs_stay_within_their_zones() -> None:
+    zone = ["one line here", "another line"]
+    assert runs_of([zone, zone, [*zone, *zone]], 10) == [
+        Run(2, 0, 2, 1),
+        Run(4, 0, 2, 2),
+    ]
+
+
+def test_a_run_is_not_longer_than_its_kept_copy() -> None:
+    equal = ["the same line"] * 10_000
+    (run,) = runs_of([equal], 48)
+    assert run == Run(4, 0, 4, 2499)
+
+
+def test_short_runs_are_left() -> None:
+    assert runs_of([["}", "", "}"], ["}", "", "}"]], 5) == []
+    assert runs_of([["}", "", "}"], ["}", "", "}"]], 4) == [Run(3, 0, 3, 1)]
+
+
+def test_a_run_begins_with_a_line_that_can_be_quoted() -> None:
+    zone = ["}", "", "def main() -> None:", "    run_the_server()"]
+    assert runs_of([["a", *zone], ["b", *zone]], 20) == [Run(8, 3, 2, 1)]
+    rules = ["-" * 30, "=" * 30]
+    assert runs_of([rules, rules], 20) == [Run(2, 0, 2, 1)]
+    assert runs_of([["", *rules], ["", *rules]], 20) == [Run(4, 1, 2, 1)]
+    assert runs_of([[""] * 42], 20) == [Run(21, 0, 21, 1)]
+
+
+def test_read_only_zones_are_sources_only() -> None:
+    zone = ["one line here", "another line"]
+    assert runs_of([zone, zone, zone], 10, [False, True, False]) == [Run(4, 0, 2, 1)]
+
+
+def test_refused_runs_stay_and_can_be_sources() -> None:
+    zone = ["one line here", "another line"]
+    offered: list[Run] = []
+
+    def refuse_first(run: Run) -> bool:
+        offered.append(run)
+        return len(offered) > 1
+
+    drop_repeats(zone * 3, [2, 4, 6], 20, refuse_first)
+    assert offered == [Run(2, 0, 2, 1), Run(4, 0, 2, 1)]
+
+
+CHUNKS = [
+    ["line one", "line two", "", "line four"],
+    ["line two", "", "line four", "}"],
+    ["x" * 12],
+    ["}", "", "ab"],
+    ["other"],
+]
+ZONES = st.lists(
+    st.lists(st.sampled_from(CHUNKS), min_size=1, max_size=4).map(
+        lambda chunks: list(chain.from_iterable(chunks))
+    ),
+    max_size=8,
+)
+
+
+@given(ZONES, st.integers(1, 40))
+def test_every_run_equals_lines_that_stay(zones: list[list[str]], min_chars: int) -> None:
+    keys = [key for zone in zones for key in zone]
+    zone_of = [number for number, zone in enumerate(zones) for _ in zone]
+    dropped: set[int] = set()
+    for start, source, lines, times in runs_of(zones, min_chars):
+        span = range(start, start + lines * times)
+        assert len({zone_of[at] for at in span}) == 1
+        assert len({zone_of[at] for at in range(source, source + lines)}) == 1
+        assert source + lines <= start
+        assert chars(keys[source : source + lines]) >= min_chars
+        assert [keys[at] for at in span] == keys[source : source + lines] * times
+        assert not dropped & set(span)
+        dropped |= set(span)
+        assert not dropped & set(range(source, source + lines))
+
+
+@given(ZONES, st.integers(1, 30))
+def test_what_follows_changes_nothing_before(zones: list[list[str]], min_chars: int) -> None:
+    whole = runs_of(zones, min_chars)
+    for size in range(len(zones)):
+        begin = runs_of(zones[:size], min_chars)
+        assert begin == whole[: len(begin)]
+
+
+def longest_first(zones: list[list[str]], min_chars: int) -> set[int]:
+    """The same greedy pass by brute force over all kept lines; the lines that it drops."""
+    keys = [key for zone in zones for key in zone]
+    zone_of = [number for number, zone in enumerate(zones) for _ in zone]
+    dropped: set[int] = set()
+
+    def reach(source: int, start: int) -> int:
+        lines = 0
+        while (
+            start + lines < len(keys)
+            and source + lines < start
+            and source + lines not in dropped
+            and zone_of[source + lines] == zone_of[source]
+            and zone_of[start + lines] == zone_of[start]
+            and keys[source + lines] == keys[start + lines]
+        ):
+            lines += 1
+        return lines
+
+    at = 0
+    while at < len(keys):
+        best = max((reach(source, at) for source in range(at)), default=0)
+        if best and chars(keys[at : at + best]) >= min_chars:
+            dropped |= set(range(at, at + best))
+        at += best if at in dropped else 1
+    return dropped
+
+
+@given(
+    st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=12), max_size=4),
+    st.integers(1, 8),
+)
+def test_drops_what_brute_force_drops(zones: list[list[str]], min_chars: int) -> None:
+    dropped = {
+        at
+        for start, _, lines, times in runs_of(zones, min_chars)
+        for at in range(start, start + lines * times)
+    }
+    assert dropped == longest_first(zones, min_chars)
+
+
+class CountedList(list[int]):
+    """Counts the items that are read, one by one or by slice."""
+
+    reads = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        item = super().__getitem__(index)
+        self.reads += len(item) if isinstance(index, slice) else 1
+        return item
+
+
+def operations(monkeypatch: pytest.MonkeyPatch, zones: Sequence[Sequence[str]]) -> int:
+    """Lines of Python executed in lines.py, plus line ids read."""
+    counted: list[CountedList] = []
+    intern = lines_module._intern
+
+    def counting_intern(keys: Sequence[str]) -> list[int]:
+        counted.append(CountedList(intern(keys)))
+        return counted[-1]
+
+    executed = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
+        nonlocal executed
+        if frame.f_code.co_filename != lines_module.__file__:
+            return None
+        executed += event == "line"
+        return trace
+
+    monkeypatch.setattr(lines_module, "_intern", counting_intern)
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        runs_of(zones, 48)
+    finally:
+        sys.settrace(before)
+    return executed + counted[0].reads
+
+
+def fibonacci_word(size: int) -> list[str]:
+    word, longer = "a", "ab"
+    while len(longer) < size:
+        word, longer = longer, longer + word
+    return [letter * 9 for letter in longer[:size]]
+
+
+def random_lines(size: int) -> list[str]:
+    rng = random.Random(7)
+    return [f"kind {rng.randrange(2)}" for _ in range(size)]
+
+
+HOSTILE: dict[str, Callable[[int], list[list[str]]]] = {
+    "all equal": lambda size: [["the same line"] * size],
+    "blank": lambda size: [[""] * size],
+    "rules, then a word": lambda size: [["-"] * (size // 2 - 1) + ["w"]] * 2,
+    "period of seven": lambda size: [["a", "bb", "", "}", "e e e", ")", "last"] * (size // 7)],
+    "long period": lambda size: [[f"line {at}" for at in range(size // 10)] * 10],
+    "fibonacci": lambda size: [fibonacci_word(size)],
+    "random of two": lambda size: [random_lines(size)],
+    "one common start": lambda size: [
+        ["the head of it all, which every zone has in common", *["body"] * 20, f"{at}"]
+        for at in range(size // 22)
+    ],
+    "growing copies": lambda size: [
+        [f"line {line} of the text" for line in range(at)] for at in range(1, int(size**0.5))
+    ],
+    "equal, one line a zone": lambda size: [["the same line " * 4]] * size,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("size", [2_000, 32_000])
+def test_work_per_line_is_bounded(monkeypatch: pytest.MonkeyPatch, name: str, size: int) -> None:
+    zones = HOSTILE[name](size)
+    assert operations(monkeypatch, zones) <= 64 * sum(map(len, zones))
