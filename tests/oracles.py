@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from itertools import combinations
 
 from contextpilot.block import BlockKey
@@ -120,7 +120,7 @@ def optimal_saving(sets: Sequence[frozenset[int]], weights: Mapping[int, int]) -
     An inner node over two parts saves the weight of what all contexts below it share.
     """
 
-    @lru_cache(maxsize=None)
+    @cache
     def best(members: frozenset[int]) -> int:
         if len(members) < 2:
             return 0

@@ -139,6 +139,8 @@ def _find_with_common(sets: Any, weights: Ints, rows: Ints, names: Ints, common:
     rare.eliminate_zeros()
     overlap_of = _BitOverlap(bits, weights[common])
     positions, scores = _sampled_partners(bits, weights[common], rows, names, overlap_of)
+    at = np.flatnonzero(positions >= 0)
+    scores[at] += rare[rows[at]].multiply(rare[positions[at]]) @ weights.astype(np.float64)
     for chunk in _products(rare, weights, rows):
         at = np.flatnonzero(chunk.overlaps > 0.5 * chunk.best_overlap()[chunk.row])
         full = chunk.overlaps.copy()

@@ -1,0 +1,129 @@
+"""Partners and the spanning bound against comparing every pair."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import overlap
+
+from contextpilot.plan import overlap as room
+from contextpilot.plan.overlap import find_partners, num_pairs, set_matrix, spanning_bound
+
+set_lists = st.lists(st.frozensets(st.integers(0, 9), max_size=6), min_size=1, max_size=12)
+weight_lists = st.lists(st.integers(1, 50), min_size=10, max_size=10)
+
+
+def matrix(sets: list[frozenset[int]], num_blocks: int = 10):
+    return set_matrix([np.array(sorted(s), np.int64) for s in sets], num_blocks)
+
+
+def check_partners(
+    sets: list[frozenset[int]], weights: list[int], rows: list[int], exact: bool
+) -> int:
+    """Check a search; return how many rows got a best partner."""
+    by_block = dict(enumerate(weights))
+    names = np.arange(len(sets)) * 7 + 3
+    found = find_partners(
+        matrix(sets, len(weights)), np.array(weights), np.array(rows, np.int64), names
+    )
+    num_best = 0
+    for row, position, score in zip(rows, found.positions, found.scores, strict=True):
+        others = [overlap(sets[row], sets[j], by_block) for j in range(len(sets)) if j != row]
+        best = max(others, default=0)
+        assert position != row
+        if position < 0:
+            assert score == 0
+        else:
+            assert score == overlap(sets[row], sets[position], by_block) > 0
+        assert not exact or score == best
+        num_best += score == best
+    return num_best
+
+
+@given(set_lists, weight_lists, st.data())
+@settings(max_examples=200)
+def test_exact_partners_have_the_greatest_overlap(
+    sets: list[frozenset[int]], weights: list[int], data: st.DataObject
+) -> None:
+    rows = data.draw(st.lists(st.integers(0, len(sets) - 1), unique=True))
+    check_partners(sets, weights, rows, exact=True)
+
+
+@given(set_lists, weight_lists)
+@settings(max_examples=50)
+def test_small_chunks_change_nothing(sets: list[frozenset[int]], weights: list[int]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "_CHUNK_PAIRS", 3)
+        check_partners(sets, weights, list(range(len(sets))), exact=True)
+
+
+@given(set_lists, weight_lists, st.integers(0, 4), st.integers(1, 3))
+@settings(max_examples=200)
+def test_approximate_partners_never_carry_a_wrong_score(
+    sets: list[frozenset[int]], weights: list[int], common: int, max_common: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "_EXACT_PAIRS", 0)
+        patch.setattr(room, "_COMMON_COUNT", common)
+        patch.setattr(room, "_MAX_COMMON", max_common)
+        check_partners(sets, weights, list(range(len(sets))), exact=False)
+
+
+def test_approximate_partners_are_mostly_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(3)
+    popularity = 1 / np.arange(1, 201) ** 0.8
+    popularity /= popularity.sum()
+    sets = [frozenset(draw.choice(200, 12, replace=False, p=popularity)) for _ in range(300)]
+    weights = draw.integers(10, 400, 200).tolist()
+    monkeypatch.setattr(room, "_EXACT_PAIRS", 0)
+    monkeypatch.setattr(room, "_COMMON_COUNT", 20)
+    num_best = check_partners(sets, weights, list(range(len(sets))), exact=False)
+    assert num_best >= 0.7 * len(sets)
+
+
+@given(st.lists(st.frozensets(st.integers(0, 5), max_size=4), min_size=2, max_size=10))
+def test_ties_fall_into_pairs(sets: list[frozenset[int]]) -> None:
+    """Of the heaviest pairs at least one is mutual, so that every round merges."""
+    found = find_partners(
+        matrix(sets, 6), np.ones(6, np.int64), np.arange(len(sets)), np.arange(len(sets))
+    )
+    best = found.scores.max()
+    at = [i for i in range(len(sets)) if found.scores[i] == best > 0]
+    assert not at or any(found.positions[found.positions[i]] == i for i in at)
+
+
+@given(set_lists, weight_lists, st.sampled_from([2, 20, 8_000_000]))
+@settings(max_examples=150)
+def test_spanning_bound_is_the_maximum_spanning_forest(
+    sets: list[frozenset[int]], weights: list[int], chunk: int
+) -> None:
+    by_block = dict(enumerate(weights))
+    pairs = sorted(
+        ((overlap(sets[i], sets[j], by_block), i, j) for i, j in combinations(range(len(sets)), 2)),
+        reverse=True,
+    )
+    tree, expected = list(range(len(sets))), 0
+    for weight, i, j in pairs:
+        if tree[i] != tree[j]:
+            expected += weight
+            old = tree[j]
+            tree = [tree[i] if t == old else t for t in tree]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "_CHUNK_PAIRS", chunk)
+        assert spanning_bound(matrix(sets), np.array(weights)) == expected
+
+
+@given(set_lists)
+def test_num_pairs_counts_shared_blocks(sets: list[frozenset[int]]) -> None:
+    assert num_pairs(matrix(sets)) == sum(len(a & b) for a in sets for b in sets)
+
+
+def test_no_sets_at_all() -> None:
+    empty = set_matrix([], 1)
+    none = np.zeros(0, np.int64)
+    assert len(find_partners(empty, np.ones(1, np.int64), none, none).scores) == 0
+    assert spanning_bound(empty, np.ones(1, np.int64)) == 0
