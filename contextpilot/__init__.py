@@ -11,8 +11,8 @@ Importing this package costs next to nothing: names load on first use.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # importing typing would cost ten times the rest
 if TYPE_CHECKING:
     from contextpilot.dedup import deduplicate_messages
     from contextpilot.default import optimize, optimize_batch
@@ -40,11 +40,11 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    value: object = getattr(import_module(home), name)
     globals()[name] = value
     return value
 

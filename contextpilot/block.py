@@ -22,7 +22,7 @@ Tokenizer: TypeAlias = Callable[[str], int]
 
 _TEXT_NAMES = ("text", "content", "page_content", "get_content")
 _ID_NAMES = ("id", "node_id", "id_", "doc_id")
-_MEMO_CHARS = 1 << 24
+_MEMO_CHARS = 1 << 25
 
 
 class Block(NamedTuple):
@@ -55,7 +55,7 @@ class BlockReader:
         if tokenizer is not None and not callable(tokenizer):
             raise TypeError("tokenizer must be a callable text -> number of tokens, or None")
         self._tokenizer = tokenizer
-        self._memo: dict[str, tuple[bytes, int]] = {}
+        self._memo: dict[str, Block] = {}
         self._memo_chars = 0
         self._lock = threading.Lock()
 
@@ -72,7 +72,8 @@ class BlockReader:
             )
         kinds = {type(value) for value in context}
         if kinds <= {str}:
-            return [self._read_text(value) for value in context]
+            known = self._memo
+            return [known.get(text) or self._read_text(text) for text in context]
         if kinds <= {int}:
             return [Block(value, str(value), UNKNOWN_TOKENS, value) for value in context]
         return self._read_objects(context, name)
@@ -88,18 +89,16 @@ class BlockReader:
 
     def _read_text(self, text: str) -> Block:
         known = self._memo.get(text)
-        if known is None:
-            known = content_key(text), self._weigh(text)
-            self._remember(text, known)
-        return Block(known[0], text, known[1], text)
-
-    def _remember(self, text: str, known: tuple[bytes, int]) -> None:
+        if known is not None:
+            return known
+        block = Block(content_key(text), text, self._weigh(text), text)
         with self._lock:
             self._memo_chars += len(text)
             if self._memo_chars > _MEMO_CHARS:
                 self._memo = {}
                 self._memo_chars = len(text)
-            self._memo[text] = known
+            self._memo[text] = block
+        return block
 
     def _weigh(self, text: str) -> int:
         if self._tokenizer is None:

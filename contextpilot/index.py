@@ -10,6 +10,7 @@ is bounded in blocks; the least recently used leaves go first, as in the engines
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -44,8 +45,11 @@ class _Node:
 
 
 class _Request(NamedTuple):
+    """A named path; `ends` and `total` are estimates until the engine counts the prompt."""
+
     keys: tuple[BlockKey, ...]
     ends: tuple[int, ...]
+    total: int
 
 
 class ContextIndex:
@@ -163,6 +167,7 @@ class ContextIndex:
         keys: Sequence[BlockKey],
         request_id: str | None = None,
         ends: Sequence[int] | None = None,
+        total: int | None = None,
     ) -> int:
         """Add a path; return how many of its leading blocks were there before.
 
@@ -171,6 +176,7 @@ class ContextIndex:
             request_id: a name under which `truncate` and `forget` find the path.
             ends: for each block the prompt tokens up to its end, non-decreasing; needed to
                 translate the engine's token counts. Default: one token a block.
+            total: tokens of the whole prompt in the measure of `ends`. Default: the last end.
         """
         if ends is not None and len(ends) != len(keys):
             raise ValueError(f"ends must give one token count per block: {len(ends)}, {len(keys)}")
@@ -192,8 +198,9 @@ class ContextIndex:
         if not node.children:
             self._enqueue(node)
         if request_id is not None:
-            given = range(1, len(keys) + 1) if ends is None else ends
-            self._name(request_id, tuple(keys), tuple(given))
+            given = tuple(range(1, len(keys) + 1) if ends is None else ends)
+            whole = total or (given[-1] if given else 0)
+            self._name(request_id, _Request(tuple(keys), given, whole))
         self._evict()
         return found
 
@@ -218,14 +225,36 @@ class ContextIndex:
         request = self._requests.get(request_id)
         if request is None:
             return 0
-        keep = sum(1 for end in request.ends if end <= tokens)
-        if keep == 0 and tokens <= 0:
-            self._unname(request_id)
-        return self.cut(request.keys, keep)
+        return self.cut(request.keys, bisect_right(request.ends, tokens))
+
+    def set_cached(self, request_id: str, tokens: int, prompt_tokens: int | None = None) -> bool:
+        """Make the tree hold exactly the first `tokens` prompt tokens of a request.
+
+        Args:
+            tokens: as the engine counts them; a block is held when all of its tokens are.
+            prompt_tokens: the engine's count of the whole prompt, which corrects the estimate.
+
+        Returns:
+            False when the request is unknown.
+        """
+        request = self._requests.get(request_id)
+        if request is None:
+            return False
+        if prompt_tokens and request.total and prompt_tokens != request.total:
+            scale = prompt_tokens / request.total
+            ends = tuple(round(end * scale) for end in request.ends)
+            request = self._requests[request_id] = _Request(request.keys, ends, prompt_tokens)
+        keep = bisect_right(request.ends, tokens)
+        if keep:
+            self.insert(request.keys[:keep])
+        self.cut(request.keys, keep)
+        return True
 
     def forget(self, request_id: str) -> int:
         """Drop a request's path from the tree and its name; return the blocks dropped."""
-        return self.truncate(request_id, 0)
+        dropped = self.truncate(request_id, 0)
+        self._unname(request_id)
+        return dropped
 
     def cut(self, keys: Sequence[BlockKey], keep: int) -> int:
         """Drop what follows the first `keep` blocks along the path `keys`; return how many."""
@@ -329,10 +358,10 @@ class ContextIndex:
             over = self._num_blocks - self._max_blocks
             self._num_evicted += self._cut_node(leaf, len(leaf.keys) - over if newest else 0)
 
-    def _name(self, request_id: str, keys: tuple[BlockKey, ...], ends: tuple[int, ...]) -> None:
+    def _name(self, request_id: str, request: _Request) -> None:
         self._unname(request_id)
-        self._requests[request_id] = _Request(keys, ends)
-        self._num_request_blocks += len(keys) + 1
+        self._requests[request_id] = request
+        self._num_request_blocks += len(request.keys) + 1
         while self._num_request_blocks > self._max_blocks and len(self._requests) > 1:
             self._unname(next(iter(self._requests)))
 

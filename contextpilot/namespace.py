@@ -13,6 +13,9 @@ from contextpilot.plan.online import OnlinePlanner
 from contextpilot.plan.support import SupportWindow
 
 
+_MAX_OWNERS = 500_000
+
+
 @dataclass
 class Counts:
     """Sums over the requests of a namespace; tokens are of blocks only."""
@@ -51,7 +54,19 @@ class Namespaces:
         self._window_size = window_size
         self._max_namespaces = max_namespaces
         self._spaces: OrderedDict[str, Namespace] = OrderedDict()
+        self._owners: OrderedDict[str, Namespace] = OrderedDict()
         self._lock = threading.Lock()
+
+    def own(self, request_id: str, space: Namespace) -> None:
+        """Record which namespace a request belongs to; the oldest requests are let go."""
+        with self._lock:
+            self._owners[request_id] = space
+            if len(self._owners) > _MAX_OWNERS:
+                self._owners.popitem(last=False)
+
+    def owner(self, request_id: str) -> Namespace | None:
+        """Return the namespace that a request belongs to; None when it is not remembered."""
+        return self._owners.get(request_id)
 
     def get(self, name: str) -> Namespace:
         """Return the namespace, made on first use."""
@@ -77,5 +92,6 @@ class Namespaces:
         with self._lock:
             if name is None:
                 self._spaces.clear()
+                self._owners.clear()
             else:
                 self._spaces.pop(name, None)

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from contextpilot.block import Block, BlockReader, Tokenizer, estimate_tokens, unique
+from contextpilot.block import (
+    CHARS_PER_TOKEN,
+    Block,
+    BlockReader,
+    Tokenizer,
+    estimate_tokens,
+    unique,
+)
 from contextpilot.dedup.conversation import (
     HINT_TEMPLATE,
     Deduplication,
@@ -285,27 +292,29 @@ class ContextPilot:
         conversation_id: str | None,
     ) -> Messages:
         request_id = new_request_id()
-        self._learn(space, turn.fresh, plan, head, request_id)
         space.counts.hinted_blocks += len(turn.hints)
         if conversation_id is not None:
             space.conversations.add(conversation_id, (block.key for block in turn.blocks))
         order = [turn.ranks[i] for i in plan.order] + sorted(turn.hints)
-        position = {turn.blocks[rank].key: p for p, rank in reversed(list(enumerate(order, 1)))}
-        texts = [
-            turn.hints[rank].replace(_POSITION, str(position[turn.blocks[rank].key]))
-            if rank in turn.hints
-            else turn.blocks[rank].text
-            for rank in order
-        ]
+        texts = _texts(turn, order)
         template = setting.ranking_template
         ranking = annotate(order, template) if template else ""
         user = {"role": "user", "content": render_user(texts, ranking, query)}
+        hinted = sum(map(len, turn.hints.values()))
+        tail = estimate_tokens(query) + estimate_tokens(ranking) + hinted // CHARS_PER_TOKEN
+        self._learn(space, turn.fresh, plan, head, request_id, tail)
         return Messages(
             [*before, user], request_id=request_id, order=order, hinted=sorted(turn.hints)
         )
 
     def _learn(
-        self, space: Namespace, blocks: list[Block], plan: Plan, head: Head, request_id: str
+        self,
+        space: Namespace,
+        blocks: list[Block],
+        plan: Plan,
+        head: Head,
+        request_id: str,
+        tail_tokens: int = 0,
     ) -> None:
         planner, counts = space.planner, space.counts
         explained = explain_plan(request_id, blocks, plan, head, planner.index, planner.window)
@@ -313,7 +322,8 @@ class ContextPilot:
         counts.requests += 1
         counts.tokens += explained.total_tokens
         counts.live_tokens += explained.matched_tokens
-        planner.learn(blocks, plan, request_id, head)
+        planner.learn(blocks, plan, request_id, head, tail_tokens)
+        self._namespaces.own(request_id, space)
 
 
 _POSITION = "\0position\0"
@@ -321,7 +331,7 @@ _POSITION = "\0position\0"
 
 def _split(blocks: list[Block], before: list[Message], setting: Options) -> _Turn:
     """Tell the blocks to plan from those that the prompt already holds."""
-    if not setting.deduplicate:
+    if not setting.deduplicate or (not before and len({b.key for b in blocks}) == len(blocks)):
         return _Turn(blocks, blocks, list(range(len(blocks))), {})
     history = list(message_texts(before))
     known = hints_for_history(unique(blocks), history, setting.hint_template) if history else {}
@@ -337,6 +347,20 @@ def _split(blocks: list[Block], before: list[Message], setting: Options) -> _Tur
         else:
             ranks.append(rank)
     return _Turn(blocks, [blocks[rank] for rank in ranks], ranks, hints)
+
+
+def _texts(turn: _Turn, order: list[int]) -> list[str]:
+    """Return what stands at each position: a block's text, or the hint that stands for it."""
+    if not turn.hints:
+        return [turn.blocks[rank].text for rank in order]
+    position: dict[Any, int] = {}
+    texts = []
+    for at, rank in enumerate(order, start=1):
+        block = turn.blocks[rank]
+        first = position.setdefault(block.key, at)
+        hint = turn.hints.get(rank)
+        texts.append(block.text if hint is None else hint.replace(_POSITION, str(first)))
+    return texts
 
 
 def _opening(system_instruction: str | None, history: list[Message]) -> list[Message]:

@@ -79,16 +79,25 @@ class OnlinePlanner:
         return Plan(tuple(order), max(0, matched - len(head.keys)))
 
     def learn(
-        self, blocks: Sequence[Block], plan: Plan, request_id: str, head: Head = NO_HEAD
+        self,
+        blocks: Sequence[Block],
+        plan: Plan,
+        request_id: str,
+        head: Head = NO_HEAD,
+        tail_tokens: int = 0,
     ) -> None:
-        """Record that a planned context goes to the engine."""
+        """Record that a planned context goes to the engine.
+
+        Args:
+            tail_tokens: prompt tokens after the last block (annotation, question).
+        """
         ordered = {blocks[rank].key: blocks[rank].weight for rank in plan.order}
         end = head.tokens
         ends = [end] * len(head.keys)
         for weight in ordered.values():
             end += weight
             ends.append(end)
-        self.index.insert([*head.keys, *ordered], request_id, ends)
+        self.index.insert([*head.keys, *ordered], request_id, ends, end + tail_tokens)
         self.window.add(ordered)
 
 

@@ -1,0 +1,1 @@
+"""The events between engines and the index: one schema, and its receiver."""

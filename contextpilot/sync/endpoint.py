@@ -1,0 +1,131 @@
+"""A small HTTP server in the caller's process that receives the engines' events.
+
+POST /sync    the event schema of `events`; replies {"status": "ok" | "resync"}
+POST /evict   {"request_ids": [...]}; replies {"status": "ok", "known": n}
+GET  /health  per engine: sync state and age of the last event
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from contextpilot.sync.events import parse_evict, parse_message
+from contextpilot.sync.receiver import SyncReceiver
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 64 << 20
+_TIMEOUT_S = 30.0
+
+
+def parse_address(listen: str) -> tuple[str, int]:
+    """Return host and port of "host:port" or ":port" (loopback); port 0 takes a free one."""
+    if not isinstance(listen, str):
+        raise TypeError(f'listen must be a string "host:port", not {type(listen).__name__}')
+    host, separator, port = listen.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f'listen must be "host:port", as "127.0.0.1:8765", not {listen!r}')
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+class SyncEndpoint:
+    """Serves a receiver on its own daemon threads until `close`.
+
+    Args:
+        listen: "host:port"; bind to loopback unless the network is trusted.
+        token: if given, requests must carry it as `Authorization: Bearer`.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+
+    def __init__(self, receiver: SyncReceiver, listen: str, token: str | None = None) -> None:
+        self._server = _Server(parse_address(listen), _Handler)
+        self._server.receiver = receiver
+        self._server.token = token
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="contextpilot-sync", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """The base URL, which goes into CONTEXTPILOT_INDEX_URL on the engine's launch."""
+        host, port = self._server.server_address[:2]
+        name = host.decode() if isinstance(host, (bytes, bytearray)) else str(host)
+        return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+    def close(self) -> None:
+        """Stop serving and free the address."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    receiver: SyncReceiver
+    token: str | None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = _TIMEOUT_S
+    server: _Server
+
+    def do_GET(self) -> None:
+        if self.path != "/health":
+            self._reply(404, {"error": f"no such path: {self.path}"})
+        else:
+            self._reply(200, {"status": "ok", "engines": self.server.receiver.engines()})
+
+    def do_POST(self) -> None:
+        body = self._body()
+        if body is None:
+            return
+        receiver = self.server.receiver
+        try:
+            if self.path == "/sync":
+                status = receiver.receive(parse_message(json.loads(body)))
+                reply: dict[str, Any] = {"status": status}
+            elif self.path == "/evict":
+                known = receiver.evict(parse_evict(json.loads(body)))
+                reply = {"status": "ok", "known": known}
+            else:
+                self._reply(404, {"error": f"no such path: {self.path}"})
+                return
+        except ValueError as error:
+            self._reply(400, {"error": str(error)})
+            return
+        self._reply(200, reply)
+
+    def _body(self) -> bytes | None:
+        """Return the request's body, or None when an error was replied."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+            self.close_connection = True
+            self._reply(413 if length.isdigit() else 411, {"error": "Content-Length is unfit"})
+            return None
+        body = self.rfile.read(int(length))
+        token = self.server.token
+        given = self.headers.get("Authorization", "").encode("utf-8", "replace")
+        if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            self._reply(401, {"error": "Authorization must be 'Bearer' and the index token"})
+            return None
+        return body
+
+    def _reply(self, status: int, content: dict[str, Any]) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        logger.debug(format, *args)

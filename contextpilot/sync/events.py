@@ -1,0 +1,115 @@
+"""The event schema, version 1: what an engine tells the index, as JSON over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+VERSION = 1
+
+Kind = Literal["cached", "truncated", "cleared"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One change in an engine's cache.
+
+    Attributes:
+        kind: `cached`: the first `tokens` prompt tokens of the request are in the cache;
+            `truncated`: only the first `tokens` remain; `cleared`: the whole cache was reset.
+        request: the request id; empty for `cleared`.
+        tokens: leading prompt tokens, as the engine counts them.
+        prompt_tokens: all prompt tokens of the request, where the engine said so.
+    """
+
+    kind: Kind
+    request: str = ""
+    tokens: int = 0
+    prompt_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class SyncMessage:
+    """A numbered run of events of one engine; no events is a sign of life.
+
+    Attributes:
+        engine: name that an engine keeps over restarts.
+        epoch: new at each start of the engine.
+        seq: number of this message within the epoch.
+        snapshot: the events are all that the engine holds, and `seq` begins a new count.
+        block_size: tokens in one block or page of the engine's cache.
+    """
+
+    engine: str
+    epoch: str
+    seq: int
+    events: tuple[Event, ...]
+    snapshot: bool = False
+    kind: str = ""
+    engine_version: str = ""
+    block_size: int = 1
+
+
+def parse_message(body: Any) -> SyncMessage:
+    """Return the message in decoded JSON; raise ValueError that names the field at fault."""
+    if not isinstance(body, Mapping):
+        raise ValueError("body must be a JSON object")
+    version = body.get("version")
+    if version != VERSION:
+        raise ValueError(f"version must be {VERSION}, not {version!r}")
+    events = body.get("events")
+    if not isinstance(events, list):
+        raise ValueError("events must be a list")
+    return SyncMessage(
+        engine=_text(body, "engine"),
+        epoch=_text(body, "epoch"),
+        seq=_count(body, "seq"),
+        events=tuple(_parse_event(event, f"events[{i}]") for i, event in enumerate(events)),
+        snapshot=_flag(body, "snapshot"),
+        kind=_text(body, "kind", ""),
+        engine_version=_text(body, "engine_version", ""),
+        block_size=max(1, _count(body, "block_size", 1)),
+    )
+
+
+def parse_evict(body: Any) -> list[str]:
+    """Return the ids of `{"request_ids": [...]}`; raise ValueError that names the field."""
+    ids = body.get("request_ids") if isinstance(body, Mapping) else None
+    if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
+        raise ValueError("request_ids must be a list of strings")
+    return ids
+
+
+def _parse_event(event: Any, name: str) -> Event:
+    if not isinstance(event, Mapping):
+        raise ValueError(f"{name} must be an object")
+    kind = event.get("event")
+    if kind == "cleared":
+        return Event("cleared")
+    if kind not in ("cached", "truncated"):
+        raise ValueError(f"{name}.event must be cached, truncated or cleared, not {kind!r}")
+    prompt = _count(event, "prompt_tokens", 0, f"{name}.") or None
+    tokens = _count(event, "tokens", None, f"{name}.")
+    return Event(kind, _text(event, "request", None, f"{name}."), tokens, prompt)
+
+
+def _text(body: Mapping[str, Any], field: str, default: str | None = None, at: str = "") -> str:
+    value = body.get(field, default)
+    if not isinstance(value, str) or (default is None and not value):
+        raise ValueError(f"{at}{field} must be a non-empty string")
+    return value
+
+
+def _count(body: Mapping[str, Any], field: str, default: int | None = None, at: str = "") -> int:
+    value = body.get(field, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{at}{field} must be an integer of at least 0")
+    return value
+
+
+def _flag(body: Mapping[str, Any], field: str) -> bool:
+    value = body.get(field, False)
+    if not isinstance(value, bool):
+        raise ValueError(f"{field} must be true or false")
+    return value
