@@ -69,7 +69,7 @@ def explain_plan(
     window: SupportWindow,
 ) -> Explanation:
     """Explain a plan; call it before the plan is learnt."""
-    ordered = list({blocks[rank].key: blocks[rank] for rank in plan.order}.values())
+    ordered = [blocks[rank] for rank in plan.order]
     matched, missed = ordered[: plan.num_live], ordered[plan.num_live :]
     return Explanation(
         request_id=request_id,

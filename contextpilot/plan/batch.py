@@ -52,7 +52,7 @@ class BatchPlanner:
             return [_Group((), list(range(len(contexts))), [], MergeTree(0), [])]
         by_pinned: dict[tuple[BlockKey, ...], list[int]] = {}
         for position, context in enumerate(contexts):
-            pinned = tuple(dict.fromkeys(block.key for block in context[: bounds.pin_first]))
+            pinned = tuple(block.key for block in context[: bounds.pin_first])
             by_pinned.setdefault(pinned, []).append(position)
         groups = []
         for pinned, members in by_pinned.items():
@@ -125,7 +125,12 @@ class _Walk:
             node, prefix = stack.pop()
             if node < tree.num_contexts:
                 position = group.waiting[node]
-                yield PlannedContext(position, self._plan_leaf(self._contexts[position], prefix))
+                context = self._contexts[position]
+                if len(prefix) == len(group.pinned):  # shares nothing with those that wait
+                    plan = self._online.plan(context, self._bounds, self._head)
+                else:
+                    plan = self._plan_leaf(context, prefix)
+                yield PlannedContext(position, plan)
                 continue
             placed = set(prefix)
             shared = [group.keys[number] for number in tree.shared[node].tolist()]
@@ -141,7 +146,9 @@ class _Walk:
         rest = [key for key in weights if key not in placed]
         if self._has_history:
             rest, _ = self._online.extend(prefix, rest, weights, self._head)
-        order = self._bounds.limit_shift(ranks_of(context, [*prefix, *rest]))
+        order = self._bounds.limit_shift(
+            ranks_of(context, [*prefix, *rest], self._bounds.pin_first)
+        )
         return self._online.finish(context, order, self._head)
 
     def _order_shared(

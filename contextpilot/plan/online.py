@@ -48,13 +48,15 @@ class OnlinePlanner:
         """Return the plan of one context; nothing is learnt yet."""
         if not bounds.enabled or len(blocks) < 2:
             return self.finish(blocks, range(len(blocks)), head)
-        pinned = list(dict.fromkeys(block.key for block in blocks[: bounds.pin_first]))
+        pinned = [block.key for block in blocks[: bounds.pin_first]]
         weights = {block.key: block.weight for block in blocks}
-        rest = [key for key in weights if key not in set(pinned)]
+        fixed = set(pinned)
+        rest = [key for key in weights if key not in fixed]
         tail, known = self.extend(pinned, rest, weights, head)
         if known < bounds.min_gain_tokens:
             return self.finish(blocks, range(len(blocks)), head)
-        return self.finish(blocks, bounds.limit_shift(ranks_of(blocks, [*pinned, *tail])), head)
+        order = bounds.limit_shift(ranks_of(blocks, tail, bounds.pin_first))
+        return self.finish(blocks, order, head)
 
     def extend(
         self,
@@ -74,7 +76,7 @@ class OnlinePlanner:
 
     def finish(self, blocks: Sequence[Block], order: Sequence[int], head: Head = NO_HEAD) -> Plan:
         """Return the plan with this order, and what of it is live."""
-        keys = dict.fromkeys(blocks[rank].key for rank in order)
+        keys = [blocks[rank].key for rank in order]
         matched = self.index.match([*head.keys, *keys])
         return Plan(tuple(order), max(0, matched - len(head.keys)))
 
@@ -91,20 +93,24 @@ class OnlinePlanner:
         Args:
             tail_tokens: prompt tokens after the last block (annotation, question).
         """
-        ordered = {blocks[rank].key: blocks[rank].weight for rank in plan.order}
+        ordered = [blocks[rank] for rank in plan.order]
+        keys = [block.key for block in ordered]
         end = head.tokens
         ends = [end] * len(head.keys)
-        for weight in ordered.values():
-            end += weight
+        for block in ordered:
+            end += block.weight
             ends.append(end)
-        self.index.insert([*head.keys, *ordered], request_id, ends, end + tail_tokens)
-        self.window.add(ordered)
+        self.index.insert([*head.keys, *keys], request_id, ends, end + tail_tokens)
+        self.window.add(keys)
 
 
-def ranks_of(blocks: Sequence[Block], keys: Sequence[BlockKey]) -> list[int]:
-    """Return the ranks of the first copy of each of `keys`, then those of later copies."""
+def ranks_of(blocks: Sequence[Block], keys: Sequence[BlockKey], num_pinned: int = 0) -> list[int]:
+    """Return the pinned ranks, those of the first copy of each of `keys`, then of later copies."""
     first: dict[BlockKey, int] = {}
     copies = [
-        rank for rank, block in enumerate(blocks) if first.setdefault(block.key, rank) != rank
+        rank
+        for rank, block in enumerate(blocks)
+        if first.setdefault(block.key, rank) != rank and rank >= num_pinned
     ]
-    return [first[key] for key in keys] + copies
+    moved = [first[key] for key in keys if first[key] >= num_pinned]
+    return [*range(min(num_pinned, len(blocks))), *moved, *copies]

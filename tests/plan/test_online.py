@@ -1,0 +1,124 @@
+"""One context against the index: the longest live prefix, then conditional support."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import PathIndex, check_index
+
+from contextpilot.block import Block
+from contextpilot.index import ContextIndex
+from contextpilot.plan.bounds import Bounds
+from contextpilot.plan.online import NO_HEAD, Head, OnlinePlanner, Plan
+from contextpilot.plan.support import SupportWindow
+
+WEIGHTS = [20, 30, 40, 50, 60, 70, 80]
+contexts = st.lists(st.lists(st.integers(0, 6), max_size=7), max_size=15)
+bounds = st.builds(
+    Bounds,
+    enabled=st.booleans(),
+    pin_first=st.integers(0, 3),
+    max_shift=st.none() | st.integers(0, 4),
+    min_gain_tokens=st.sampled_from([0, 16, 100]),
+)
+
+
+def blocks_of(keys: Sequence[int]) -> list[Block]:
+    return [Block(key, str(key), WEIGHTS[key], key) for key in keys]
+
+
+def new_planner() -> OnlinePlanner:
+    return OnlinePlanner(ContextIndex(), SupportWindow())
+
+
+def run(planner: OnlinePlanner, keys: Sequence[int], limit: Bounds, head: Head = NO_HEAD) -> Plan:
+    blocks = blocks_of(keys)
+    plan = planner.plan(blocks, limit, head)
+    planner.learn(blocks, plan, "r", head)
+    return plan
+
+
+def check_bounds(order: Sequence[int], limit: Bounds) -> None:
+    n = len(order)
+    assert sorted(order) == list(range(n))
+    pinned = n if not limit.enabled else min(n, limit.pin_first)
+    assert list(order[:pinned]) == list(range(pinned))
+    if limit.max_shift is not None:
+        assert all(abs(position - rank) <= limit.max_shift for position, rank in enumerate(order))
+
+
+@given(contexts, st.data())
+@settings(max_examples=300)
+def test_plans_are_bounded_permutations_and_live_blocks_are_the_prompts_own(
+    history: list[list[int]], data: st.DataObject
+) -> None:
+    """What counts as live is exactly the longest head that an earlier prompt began with."""
+    planner, prompts = new_planner(), PathIndex()
+    for keys in history:
+        limit = data.draw(bounds)
+        plan = run(planner, keys, limit)
+        check_bounds(plan.order, limit)
+        prompt = [keys[rank] for rank in plan.order]
+        assert plan.num_live == prompts.insert(prompt)
+        assert check_index(planner.index) == prompts.paths
+
+
+@given(contexts, st.lists(st.integers(0, 6), unique=True))
+@settings(max_examples=200)
+def test_a_free_plan_takes_the_heaviest_live_prefix(history: list[Any], keys: list[int]) -> None:
+    planner, prompts = new_planner(), PathIndex()
+    for context in history:
+        plan = run(planner, context, Bounds(min_gain_tokens=0))
+        prompts.insert([context[rank] for rank in plan.order])
+    plan = planner.plan(blocks_of(keys), Bounds(min_gain_tokens=0))
+    live = sum(WEIGHTS[keys[rank]] for rank in plan.order[: plan.num_live])
+    assert live == prompts.heaviest({key: WEIGHTS[key] for key in keys})
+
+
+def test_heads_keep_prompts_apart() -> None:
+    planner = new_planner()
+    one, two = Head((("head", b"1"),), 10), Head((("head", b"2"),), 10)
+    run(planner, [1, 2, 3], Bounds(), one)
+    assert planner.plan(blocks_of([3, 2, 1]), Bounds(), one) == Plan((2, 1, 0), 3)
+    assert planner.plan(blocks_of([3, 2, 1]), Bounds(), two).num_live == 0
+
+
+def test_nothing_moves_for_a_gain_below_the_least() -> None:
+    planner = new_planner()
+    run(planner, [0, 1], Bounds())
+    keys = [5, 6, 0]
+    assert planner.plan(blocks_of(keys), Bounds(min_gain_tokens=20)).order == (2, 0, 1)
+    assert planner.plan(blocks_of(keys), Bounds(min_gain_tokens=21)).order == (0, 1, 2)
+
+
+def test_support_orders_what_is_not_live() -> None:
+    planner = new_planner()
+    run(planner, [0, 1, 2, 3], Bounds())
+    planner.index.clear()
+    assert planner.plan(blocks_of([6, 5, 3, 0]), Bounds()).order == (2, 3, 0, 1)
+
+
+def test_ends_count_the_head_and_every_copy() -> None:
+    planner = new_planner()
+    head = Head((("head", b""),), 7)
+    blocks = blocks_of([0, 1, 0])
+    planner.learn(blocks, Plan((0, 1, 2), 0), "r", head)
+    assert planner.index.live_tokens("r") == 7 + 20 + 30 + 20
+    planner.index.truncate("r", 7 + 20)
+    assert planner.index.live_tokens("r") == 7 + 20
+    assert planner.finish(blocks, (0, 1, 2), head).num_live == 1
+
+
+@pytest.mark.parametrize("n", [0, 1, 10_000])
+def test_any_number_of_blocks(n: int) -> None:
+    planner = new_planner()
+    blocks = [Block(key, "", 9, key) for key in range(n)]
+    for context in (blocks, blocks[::-1], blocks[::2] + blocks[1::2]):
+        plan = planner.plan(context, Bounds())
+        planner.learn(context, plan, "r")
+        assert [context[rank].key for rank in plan.order] == list(range(n))
+    assert plan.num_live == n
