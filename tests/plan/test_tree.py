@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import optimal_saving, overlap
+from plans import grow, leaves_below, saving
 
 from contextpilot.plan import overlap as overlap_room
 from contextpilot.plan.simulate import simulate
@@ -17,24 +18,6 @@ from contextpilot.plan.tree import MergeTree, agglomerate
 
 set_lists = st.lists(st.frozensets(st.integers(0, 9), max_size=6), max_size=14)
 weight_lists = st.lists(st.integers(1, 50), min_size=10, max_size=10)
-
-
-def grow(sets: list[frozenset[int]], weights: list[int], min_score: int = 1) -> MergeTree:
-    numbers = [np.array(sorted(s), np.int64) for s in sets]
-    return agglomerate(numbers, np.array(weights), min_score=min_score)
-
-
-def leaves_below(tree: MergeTree, node: int) -> list[int]:
-    if node < tree.num_contexts:
-        return [node]
-    return [leaf for child in tree.children[node] for leaf in leaves_below(tree, child)]
-
-
-def saving(tree: MergeTree, weights: list[int]) -> int:
-    return sum(
-        (len(children) - 1) * sum(weights[b] for b in tree.shared[node])
-        for node, children in tree.children.items()
-    )
 
 
 def check_tree(
