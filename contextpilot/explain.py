@@ -76,10 +76,16 @@ def explain_plan(
         matched_blocks=len(matched),
         matched_tokens=sum(block.weight for block in matched),
         total_tokens=sum(block.weight for block in ordered),
-        first_miss=_label(missed[0].text) if missed else None,
+        first_miss=first_miss(blocks, plan),
         reason=_reason(matched, missed, head, index, window),
         reachable_tokens=sum(block.weight for block in ordered if block.key in window),
     )
+
+
+def first_miss(blocks: Sequence[Block], plan: Plan) -> str | None:
+    """Return the head of the first block of a plan that is not live; None when all are."""
+    ordered = list({blocks[rank].key: blocks[rank].text for rank in plan.order}.values())
+    return _label(ordered[plan.num_live]) if plan.num_live < len(ordered) else None
 
 
 def _reason(

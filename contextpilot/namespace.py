@@ -12,7 +12,6 @@ from contextpilot.index import ContextIndex
 from contextpilot.plan.online import OnlinePlanner
 from contextpilot.plan.support import SupportWindow
 
-
 _MAX_OWNERS = 500_000
 
 

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from contextpilot.block import (
-    CHARS_PER_TOKEN,
-    Block,
-    BlockReader,
-    Tokenizer,
-    estimate_tokens,
-    unique,
-)
-from contextpilot.dedup.conversation import (
-    HINT_TEMPLATE,
-    Deduplication,
-    hints_for_history,
-)
-from contextpilot.explain import Explanation, explain_plan
+from contextpilot.block import Block, BlockReader, Tokenizer
+from contextpilot.dedup.conversation import HINT_TEMPLATE, Deduplication
+from contextpilot.explain import Explanation
 from contextpilot.namespace import Namespace, Namespaces
 from contextpilot.options import Options
-from contextpilot.plan.online import NO_HEAD, Head, Plan
-from contextpilot.progress import ProgressBar
-from contextpilot.prompt.annotate import annotate, check_template
-from contextpilot.prompt.messages import (
-    Message,
-    Messages,
-    check_history,
-    message_texts,
-    messages_key,
-    new_request_id,
-    render_user,
-)
+from contextpilot.plan.online import NO_HEAD
+from contextpilot.planning import Job, LocalPlanning, Planning, RemotePlanning
+from contextpilot.prompt.annotate import check_template
+from contextpilot.prompt.messages import Message, Messages, check_history
+from contextpilot.prompt.turn import Turn, head_of, opening
+from contextpilot.sync.receiver import Owner, SyncReceiver
+
+if TYPE_CHECKING:
+    from contextpilot.endpoint import SyncEndpoint
 
 logger = logging.getLogger(__name__)
 
@@ -49,16 +36,6 @@ class Reordered(list[Any]):
         self.order = tuple(order)
 
 
-@dataclass(frozen=True)
-class _Turn:
-    """What one prompt is made of: `fresh` blocks are planned, the others stand as hints."""
-
-    blocks: list[Block]
-    fresh: list[Block]
-    ranks: list[int]
-    hints: dict[int, str]
-
-
 class ContextPilot:
     """Plans context blocks so that the engine's prefix cache hits. Thread-safe.
 
@@ -70,6 +47,10 @@ class ContextPilot:
         max_blocks: bound on the blocks that the index of one namespace holds.
         window_size: recent contexts of a namespace that conditional support counts.
         max_namespaces: the least recently used namespaces beyond this are forgotten.
+        index_url: plan on this index server, shared with other processes and kept in sync by the
+            engines. Default: CONTEXTPILOT_INDEX_URL, if set; "" plans here all the same.
+        listen: "host:port" at which this instance receives the engines' events itself, and plans
+            for other processes; `index_url` is then what to launch the engine with.
         options: defaults for every call, as in `Options`, and by name `reorder`, `pin_first`,
             `max_shift`, `min_gain_tokens`.
 
@@ -86,6 +67,8 @@ class ContextPilot:
         max_blocks: int = 2_000_000,
         window_size: int = 4096,
         max_namespaces: int = 1000,
+        index_url: str | None = None,
+        listen: str | None = None,
         **options: Any,
     ) -> None:
         self._options = Options().override(**options)
@@ -93,6 +76,18 @@ class ContextPilot:
         self._namespaces = Namespaces(max_blocks, window_size, max_namespaces)
         self._namespace = namespace
         self._namespaces.get(namespace)
+        self._receiver = SyncReceiver(self._owner)
+        self._planning: Planning = LocalPlanning(self._namespaces)
+        self._endpoint: SyncEndpoint | None = None
+        token = os.environ.get("CONTEXTPILOT_INDEX_TOKEN")
+        if listen is not None:
+            from contextpilot.endpoint import SyncEndpoint  # http.server takes a while to import
+
+            self._endpoint = SyncEndpoint(self._receiver, self._planning, listen, token)
+        else:
+            url = os.environ.get("CONTEXTPILOT_INDEX_URL", "") if index_url is None else index_url
+            if url:
+                self._planning = RemotePlanning(url, self._planning, token)
         if use_gpu:
             logger.warning("use_gpu=True: this version plans on the CPU")
 
@@ -128,14 +123,20 @@ class ContextPilot:
         blocks = self._reader.read(contexts, "contexts")
         setting = self._options.override(**options)
         _check_text("query", query)
-        before = _opening(system_instruction, check_history(history))
-        _check_conversation(conversation_id)
-        space = self._space(namespace)
-        turn = _split(blocks, before, setting)
-        head = _head(before)
-        with space.lock:
-            plan = space.planner.plan(turn.fresh, setting.bounds, head)
-            return self._commit(space, turn, plan, head, before, query, setting, conversation_id)
+        if conversation_id is not None:
+            _check_text("conversation_id", conversation_id)
+        before = opening(system_instruction, check_history(history))
+        turn = Turn.split(blocks, before, setting)
+        job = Job(
+            self._name(namespace),
+            [turn.fresh],
+            setting.bounds,
+            head_of(before),
+            [turn.tail_tokens(query)],
+        )
+        (planned,) = self._planning.run(job)
+        self._record(job.namespace, turn, planned.explanation, conversation_id)
+        return turn.write(planned.plan, planned.request_id, query)
 
     def optimize_batch(
         self,
@@ -161,19 +162,21 @@ class ContextPilot:
             )
         for i, query in enumerate(queries):
             _check_text(f"queries[{i}]", query)
-        before = _opening(system_instruction, [])
-        head = _head(before)
-        space = self._space(namespace)
-        turns = [_split(blocks, before, setting) for blocks in contexts]
-        messages: list[Messages] = []
-        order: list[int] = []
-        for position, plan in self._walk(space, [turn.fresh for turn in turns], setting, head):
-            messages.append(
-                self._commit(
-                    space, turns[position], plan, head, before, queries[position], setting, None
-                )
-            )
-            order.append(position)
+        before = opening(system_instruction, [])
+        turns = [Turn.split(blocks, before, setting) for blocks in contexts]
+        job = Job(
+            self._name(namespace),
+            [turn.fresh for turn in turns],
+            setting.bounds,
+            head_of(before),
+            [turn.tail_tokens(query) for turn, query in zip(turns, queries, strict=True)],
+        )
+        messages, order = [], []
+        for planned in self._planning.run(job):
+            turn, query = turns[planned.position], queries[planned.position]
+            self._record(job.namespace, turn, planned.explanation)
+            messages.append(turn.write(planned.plan, planned.request_id, query))
+            order.append(planned.position)
         return messages, order
 
     def reorder(
@@ -187,14 +190,12 @@ class ContextPilot:
         """
         setting = self._options.override(**options)
         batch = self._read_any(contexts)
-        space = self._space(namespace)
-        reordered: list[Reordered] = []
-        order: list[int] = []
-        for position, plan in self._walk(space, batch, setting, NO_HEAD):
-            context = batch[position]
-            self._learn(space, context, plan, NO_HEAD, new_request_id())
-            reordered.append(Reordered([context[rank].value for rank in plan.order], plan.order))
-            order.append(position)
+        job = Job(self._name(namespace), batch, setting.bounds, NO_HEAD, [0] * len(batch))
+        reordered, order = [], []
+        for planned in self._planning.run(job):
+            context, ranks = batch[planned.position], planned.plan.order
+            reordered.append(Reordered([context[rank].value for rank in ranks], ranks))
+            order.append(planned.position)
         return reordered, order
 
     # -- conversations ---------------------------------------------------------------------------
@@ -246,6 +247,27 @@ class ContextPilot:
             result[name] = counts | index
         return result
 
+    def engines(self) -> dict[str, dict[str, Any]]:
+        """Return the engines that report to this instance: sync state, age of the last event."""
+        return self._receiver.engines()
+
+    @property
+    def index_url(self) -> str | None:
+        """The URL that engines report to, when this instance listens."""
+        return self._endpoint.url if self._endpoint is not None else None
+
+    def close(self) -> None:
+        """Stop listening. Planning goes on; the engines' events no longer arrive."""
+        if self._endpoint is not None:
+            self._endpoint.close()
+            self._endpoint = None
+
+    def __enter__(self) -> ContextPilot:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     def reset(self, namespace: str | None = None) -> None:
         """Forget what was learnt in one namespace, or, without a name, in all."""
         self._namespaces.reset(namespace)
@@ -261,131 +283,33 @@ class ContextPilot:
             return self._reader.read_batch(contexts, "contexts")
         return [self._reader.read(contexts, "contexts")]
 
+    def _name(self, namespace: str | None) -> str:
+        name = self._namespace if namespace is None else namespace
+        _check_text("namespace", name)
+        return name
+
     def _space(self, namespace: str | None) -> Namespace:
-        return self._namespaces.get(self._namespace if namespace is None else namespace)
+        return self._namespaces.get(self._name(namespace))
 
-    def _walk(
-        self, space: Namespace, contexts: list[list[Block]], setting: Options, head: Head
-    ) -> Any:
-        """Yield (position, plan) in execution order; the lock is held while the caller learns."""
-        if len(contexts) == 1:
-            with space.lock:
-                yield 0, space.planner.plan(contexts[0], setting.bounds, head)
-            return
-        from contextpilot.plan.batch import BatchPlanner  # SciPy takes a while to import
+    def _owner(self, request_id: str) -> Owner | None:
+        space = self._namespaces.owner(request_id)
+        return Owner(space.planner.index, space.lock) if space is not None else None
 
-        planner = BatchPlanner(space.planner)
-        with ProgressBar("planning") as progress:
-            groups = planner.prepare(contexts, setting.bounds, head, progress)
-        with space.lock:
-            yield from planner.walk(contexts, groups, setting.bounds, head)
-
-    def _commit(
+    def _record(
         self,
-        space: Namespace,
-        turn: _Turn,
-        plan: Plan,
-        head: Head,
-        before: list[Message],
-        query: str,
-        setting: Options,
-        conversation_id: str | None,
-    ) -> Messages:
-        request_id = new_request_id()
-        space.counts.hinted_blocks += len(turn.hints)
-        if conversation_id is not None:
-            space.conversations.add(conversation_id, (block.key for block in turn.blocks))
-        order = [turn.ranks[i] for i in plan.order] + sorted(turn.hints)
-        texts = _texts(turn, order)
-        template = setting.ranking_template
-        ranking = annotate(order, template) if template else ""
-        user = {"role": "user", "content": render_user(texts, ranking, query)}
-        hinted = sum(map(len, turn.hints.values()))
-        tail = estimate_tokens(query) + estimate_tokens(ranking) + hinted // CHARS_PER_TOKEN
-        self._learn(space, turn.fresh, plan, head, request_id, tail)
-        return Messages(
-            [*before, user], request_id=request_id, order=order, hinted=sorted(turn.hints)
-        )
-
-    def _learn(
-        self,
-        space: Namespace,
-        blocks: list[Block],
-        plan: Plan,
-        head: Head,
-        request_id: str,
-        tail_tokens: int = 0,
+        namespace: str,
+        turn: Turn,
+        explanation: Explanation,
+        conversation_id: str | None = None,
     ) -> None:
-        planner, counts = space.planner, space.counts
-        explained = explain_plan(request_id, blocks, plan, head, planner.index, planner.window)
-        space.explanations.add(explained)
-        counts.requests += 1
-        counts.tokens += explained.total_tokens
-        counts.live_tokens += explained.matched_tokens
-        planner.learn(blocks, plan, request_id, head, tail_tokens)
-        self._namespaces.own(request_id, space)
-
-
-_POSITION = "\0position\0"
-
-
-def _split(blocks: list[Block], before: list[Message], setting: Options) -> _Turn:
-    """Tell the blocks to plan from those that the prompt already holds."""
-    if not setting.deduplicate or (not before and len({b.key for b in blocks}) == len(blocks)):
-        return _Turn(blocks, blocks, list(range(len(blocks))), {})
-    history = list(message_texts(before))
-    known = hints_for_history(unique(blocks), history, setting.hint_template) if history else {}
-    copy = setting.copy_template.format(position=_POSITION)
-    fresh: dict[Any, int] = {}
-    hints: dict[int, str] = {}
-    ranks = []
-    for rank, block in enumerate(blocks):
-        if block.key in known:
-            hints[rank] = known[block.key]
-        elif fresh.setdefault(block.key, rank) != rank and len(copy) < len(block.text):
-            hints[rank] = copy
-        else:
-            ranks.append(rank)
-    return _Turn(blocks, [blocks[rank] for rank in ranks], ranks, hints)
-
-
-def _texts(turn: _Turn, order: list[int]) -> list[str]:
-    """Return what stands at each position: a block's text, or the hint that stands for it."""
-    if not turn.hints:
-        return [turn.blocks[rank].text for rank in order]
-    position: dict[Any, int] = {}
-    texts = []
-    for at, rank in enumerate(order, start=1):
-        block = turn.blocks[rank]
-        first = position.setdefault(block.key, at)
-        hint = turn.hints.get(rank)
-        texts.append(block.text if hint is None else hint.replace(_POSITION, str(first)))
-    return texts
-
-
-def _opening(system_instruction: str | None, history: list[Message]) -> list[Message]:
-    """Return the messages before the user message of this turn."""
-    if system_instruction is None:
-        return history
-    _check_text("system_instruction", system_instruction)
-    system = {"role": "system", "content": system_instruction}
-    if history and history[0] == system:
-        return history
-    return [system, *history]
-
-
-def _head(before: list[Message]) -> Head:
-    if not before:
-        return NO_HEAD
-    tokens = sum(estimate_tokens(text) for text in message_texts(before))
-    return Head((("head", messages_key(before)),), tokens)
+        space = self._namespaces.get(namespace)
+        with space.lock:
+            space.explanations.add(explanation)
+            space.counts.hinted_blocks += len(turn.hints)
+            if conversation_id is not None:
+                space.conversations.add(conversation_id, (block.key for block in turn.blocks))
 
 
 def _check_text(name: str, value: Any) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {type(value).__name__}")
-
-
-def _check_conversation(conversation_id: Any) -> None:
-    if conversation_id is not None:
-        _check_text("conversation_id", conversation_id)

@@ -1,7 +1,8 @@
-"""A small HTTP server in the caller's process that receives the engines' events.
+"""A small HTTP server in the caller's process: the engines' events, and planning for others.
 
 POST /sync    the event schema of `events`; replies {"status": "ok" | "resync"}
 POST /evict   {"request_ids": [...]}; replies {"status": "ok", "known": n}
+POST /plan    a job of `planning`; replies its plans
 GET  /health  per engine: sync state and age of the last event
 """
 
@@ -14,6 +15,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from contextpilot.planning import Planning, decode_job, encode_plans
 from contextpilot.sync.events import parse_evict, parse_message
 from contextpilot.sync.receiver import SyncReceiver
 
@@ -44,9 +46,16 @@ class SyncEndpoint:
         OSError: the address cannot be bound.
     """
 
-    def __init__(self, receiver: SyncReceiver, listen: str, token: str | None = None) -> None:
+    def __init__(
+        self,
+        receiver: SyncReceiver,
+        planning: Planning,
+        listen: str,
+        token: str | None = None,
+    ) -> None:
         self._server = _Server(parse_address(listen), _Handler)
         self._server.receiver = receiver
+        self._server.planning = planning
         self._server.token = token
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="contextpilot-sync", daemon=True
@@ -70,6 +79,7 @@ class SyncEndpoint:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     receiver: SyncReceiver
+    planning: Planning
     token: str | None
 
 
@@ -88,21 +98,25 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         if body is None:
             return
-        receiver = self.server.receiver
-        try:
-            if self.path == "/sync":
-                status = receiver.receive(parse_message(json.loads(body)))
-                reply: dict[str, Any] = {"status": status}
-            elif self.path == "/evict":
-                known = receiver.evict(parse_evict(json.loads(body)))
-                reply = {"status": "ok", "known": known}
-            else:
-                self._reply(404, {"error": f"no such path: {self.path}"})
-                return
-        except ValueError as error:
-            self._reply(400, {"error": str(error)})
+        answer = {"/sync": self._sync, "/evict": self._evict, "/plan": self._plan}.get(self.path)
+        if answer is None:
+            self._reply(404, {"error": f"no such path: {self.path}"})
             return
-        self._reply(200, reply)
+        try:
+            reply = answer(json.loads(body))
+        except (ValueError, TypeError, RecursionError) as error:
+            self._reply(400, {"error": str(error)})
+        else:
+            self._reply(200, reply)
+
+    def _sync(self, content: Any) -> dict[str, Any]:
+        return {"status": self.server.receiver.receive(parse_message(content))}
+
+    def _evict(self, content: Any) -> dict[str, Any]:
+        return {"status": "ok", "known": self.server.receiver.evict(parse_evict(content))}
+
+    def _plan(self, content: Any) -> dict[str, Any]:
+        return encode_plans(self.server.planning.run(decode_job(content)))
 
     def _body(self) -> bytes | None:
         """Return the request's body, or None when an error was replied."""

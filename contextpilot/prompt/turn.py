@@ -1,0 +1,118 @@
+"""One turn of a conversation: what is planned, what stands as a hint, and the messages of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from contextpilot.block import (
+    CHARS_PER_TOKEN,
+    Block,
+    BlockKey,
+    estimate_tokens,
+    unique,
+)
+from contextpilot.dedup.conversation import hints_for_history
+from contextpilot.options import Options
+from contextpilot.plan.online import NO_HEAD, Head, Plan
+from contextpilot.prompt.annotate import annotate
+from contextpilot.prompt.messages import (
+    Message,
+    Messages,
+    message_texts,
+    messages_key,
+    render_user,
+)
+
+_POSITION = "\0position\0"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the user message of one turn is made of.
+
+    Attributes:
+        blocks: all blocks, in original order.
+        fresh: those to plan; `ranks` are their original ranks.
+        hints: for each other rank the hint that stands for its block.
+        before: the messages before this turn's.
+        options: how to write it.
+    """
+
+    blocks: Sequence[Block]
+    fresh: Sequence[Block]
+    ranks: Sequence[int]
+    hints: dict[int, str]
+    before: list[Message]
+    options: Options
+
+    @classmethod
+    def split(cls, blocks: list[Block], before: list[Message], options: Options) -> Turn:
+        """Tell the blocks to plan from those that the prompt already holds."""
+        everything = range(len(blocks))
+        if not options.deduplicate:
+            return cls(blocks, blocks, everything, {}, before, options)
+        history = list(message_texts(before))
+        if not history and len({block.key for block in blocks}) == len(blocks):
+            return cls(blocks, blocks, everything, {}, before, options)
+        known = hints_for_history(unique(blocks), history, options.hint_template)
+        copy = options.copy_template.format(position=_POSITION)
+        first: dict[BlockKey, int] = {}
+        hints: dict[int, str] = {}
+        for rank, block in enumerate(blocks):
+            if block.key in known:
+                hints[rank] = known[block.key]
+            elif first.setdefault(block.key, rank) != rank and len(copy) < len(block.text):
+                hints[rank] = copy
+        ranks = [rank for rank in everything if rank not in hints]
+        return cls(blocks, [blocks[rank] for rank in ranks], ranks, hints, before, options)
+
+    def tail_tokens(self, query: str) -> int:
+        """Estimate the prompt tokens after the last planned block."""
+        characters = len(query) + sum(map(len, self.hints.values()))
+        template = self.options.ranking_template
+        if template:
+            characters += len(template) + len(self.blocks) * len("[10] > ")
+        return characters // CHARS_PER_TOKEN
+
+    def write(self, plan: Plan, request_id: str, query: str) -> Messages:
+        """Return the messages: planned blocks, hints, annotation, question."""
+        order = [self.ranks[i] for i in plan.order] + sorted(self.hints)
+        template = self.options.ranking_template
+        ranking = annotate(order, template) if template else ""
+        user = {"role": "user", "content": render_user(self._texts(order), ranking, query)}
+        return Messages(
+            [*self.before, user], request_id=request_id, order=order, hinted=sorted(self.hints)
+        )
+
+    def _texts(self, order: Sequence[int]) -> list[str]:
+        """Return what stands at each position: a block's text, or the hint that stands for it."""
+        if not self.hints:
+            return [self.blocks[rank].text for rank in order]
+        position: dict[BlockKey, int] = {}
+        texts = []
+        for at, rank in enumerate(order, start=1):
+            block = self.blocks[rank]
+            first = position.setdefault(block.key, at)
+            hint = self.hints.get(rank)
+            texts.append(block.text if hint is None else hint.replace(_POSITION, str(first)))
+        return texts
+
+
+def opening(system_instruction: str | None, history: list[Message]) -> list[Message]:
+    """Return the messages before this turn's: the system message once, then the history."""
+    if system_instruction is None:
+        return history
+    if not isinstance(system_instruction, str):
+        kind = type(system_instruction).__name__
+        raise TypeError(f"system_instruction must be a string, not {kind}")
+    system = {"role": "system", "content": system_instruction}
+    return history if history and history[0] == system else [system, *history]
+
+
+def head_of(before: Sequence[Message]) -> Head:
+    """Return what stands before the first block as a head of the index's paths."""
+    if not before:
+        return NO_HEAD
+    tokens = sum(estimate_tokens(text) for text in message_texts(before))
+    return Head((("head", messages_key(before)),), tokens)
