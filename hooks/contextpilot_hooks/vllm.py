@@ -1,0 +1,284 @@
+"""vLLM (V1 engine): the ledger follows the scheduler's block pool.
+
+Tested with 0.10.2 to 0.33.0; what counts is the shape, checked before anything is touched.
+
+| where (on the scheduler's thread)     | what for                                               |
+|---------------------------------------|--------------------------------------------------------|
+| Scheduler.__init__                    | find the pool; everything below is set on the instances |
+| Scheduler.add_request                 | block hashes of the prompts of requests with our id     |
+| BlockPool.cache_full_blocks           | hashes that came in, of whatever request               |
+| BlockPool._maybe_evict_cached_block   | hashes that left: the only way out, besides a reset     |
+| BlockPool.reset_prefix_cache          | the whole cache was reset                              |
+| Scheduler.schedule, update_from_output| hand the lists to the reporter's thread, which asks     |
+|                                       | BlockPool.get_cached_block what is true now             |
+
+The scheduler exists once per engine core, so one tensor-parallel rank reports; each data-parallel
+replica has a scheduler and reports as an engine of its own. Models whose layers do not all use
+full attention are refused with one warning: there, a cached hash alone does not make a hit.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import weakref
+from collections.abc import Callable, Hashable
+from types import ModuleType
+from typing import Any
+
+from . import importhook
+from .chain import ChainLedger, Registered, Step
+from .guard import Guard
+from .ids import find_request_id
+from .patching import Function, NotSupported, PatchSet, after, after_bound, argument, resolve
+from .reporter import Reporter, open_reporter
+from .settings import Engine, Settings, engine_name
+
+logger = logging.getLogger("contextpilot.hooks")
+
+TESTED = "0.10.2 to 0.33.0"
+
+_SCHEDULER = {
+    "__init__": ("vllm_config", "kv_cache_config"),
+    "add_request": ("request",),
+    "schedule": (),
+    "update_from_output": ("scheduler_output",),
+}
+_POOL = {
+    "_maybe_evict_cached_block": ("block",),
+    "cache_full_blocks": ("request", "num_cached_blocks", "num_full_blocks", "block_size"),
+    "reset_prefix_cache": (),
+    "get_cached_block": ("block_hash", "kv_cache_group_ids"),
+}
+
+
+class _Attachment:
+    """Undoes what was attached: the class first, then the living schedulers."""
+
+    def __init__(self, patches: PatchSet) -> None:
+        self.patches = patches
+        self.watches: weakref.WeakSet[Watch] = weakref.WeakSet()
+
+    def undo(self) -> None:
+        self.patches.undo()
+        for watch in list(self.watches):
+            watch.undo()
+
+
+def attach(scheduler_module: ModuleType) -> None:
+    """Follow every Scheduler that is made from now on. Never raises for an unknown vLLM."""
+    version = _version()
+    guard = Guard(f"vLLM {version}: start of the hook", limit=1)
+    patches = PatchSet(f"vLLM {version}")
+    attachment = _Attachment(patches)
+
+    def start(scheduler: Any, *_: object) -> None:
+        try:
+            watch = watch_scheduler(scheduler, version)
+        except (NotSupported, ValueError) as reason:
+            _refuse(version, reason)
+            return
+        if watch is not None:
+            attachment.watches.add(watch)
+
+    try:
+        _check_shape(scheduler_module)
+        patches.wrap(
+            scheduler_module.Scheduler, "__init__", after(guard, start), _SCHEDULER["__init__"]
+        )
+    except (NotSupported, AttributeError) as reason:
+        _refuse(version, reason)
+        return
+    patches.apply()
+    importhook.attached(attachment)
+
+
+def watch_scheduler(scheduler: Any, version: str, settings: Settings | None = None) -> Watch | None:
+    """Wrap the methods of one scheduler and its block pool; None when it caches nothing.
+
+    Raises NotSupported, with nothing wrapped, and ValueError for bad settings.
+    """
+    manager = scheduler.kv_cache_manager
+    pool = manager.block_pool
+    if not pool.enable_caching:
+        logger.info("vLLM %s: prefix caching is off, so there is nothing to report", version)
+        return None
+    block_size = _block_size(manager.coordinator, pool)
+    ledger = ChainLedger(block_size, _probe(pool))
+    name = engine_name("vllm", _replica(scheduler))
+    reporter = open_reporter(ledger, Engine(name, "vllm", version, block_size), settings)
+    watch = Watch(scheduler, pool, ledger, reporter)
+    watch.patches.apply()
+    reporter.wake()
+    # Without this, a deleted engine would live on in its reporter.
+    weakref.finalize(scheduler, reporter.close, 1.0, False).atexit = False
+    logger.info("vLLM %s: reports its prefix cache as %s", version, name)
+    return watch
+
+
+class Watch:
+    """The wrappers of one scheduler; all but `undo` runs on its thread."""
+
+    def __init__(self, scheduler: Any, pool: Any, ledger: ChainLedger, reporter: Reporter) -> None:
+        self.ledger = ledger
+        self.reporter = reporter
+        self.guard = Guard(f"vLLM {reporter.engine.version}: hook")
+        self.guard.on_failure(ledger.invalidate)
+        self.guard.on_trip(lambda: reporter.close(wait=False))
+        self.patches = PatchSet(f"vLLM {reporter.engine.version}")
+        self._block_hash: Callable[[Any], Hashable] = _kv_cache_utils().get_block_hash
+        self._registered: list[Registered] = []
+        self._cached: list[Hashable] = []
+        self._evicted: list[Any] = []
+        self._read_request = argument(scheduler.add_request, "request")
+        cache = pool.cache_full_blocks
+        self._read_cached = tuple(
+            argument(cache, name) for name in ("request", "num_cached_blocks", "num_full_blocks")
+        )
+        self._stage(scheduler, pool)
+
+    def undo(self) -> None:
+        """Unwrap, and tell the index that this engine is not followed any more."""
+        self.guard.active = False
+        self.patches.undo()
+        self.reporter.close()
+
+    def _stage(self, scheduler: Any, pool: Any) -> None:
+        wrap, guard = self.patches.wrap_bound, self.guard
+        wrap(scheduler, "add_request", after_bound(guard, self._on_add_request))
+        wrap(scheduler, "schedule", after_bound(guard, self._on_step))
+        wrap(scheduler, "update_from_output", after_bound(guard, self._on_step))
+        wrap(pool, "cache_full_blocks", after_bound(guard, self._on_cache_full_blocks))
+        wrap(pool, "reset_prefix_cache", after_bound(guard, self._on_reset))
+        wrap(pool, "_maybe_evict_cached_block", self._around_evict)
+
+    def _on_add_request(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        request = self._read_request(args, kwargs)
+        name = find_request_id(request.request_id)
+        if name is None:
+            return
+        prompt_tokens = request.num_prompt_tokens
+        keys = request.block_hashes[: prompt_tokens // self.ledger.block_size]
+        self._registered.append(Registered(name, keys, prompt_tokens))
+
+    def _on_cache_full_blocks(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        request, start, stop = (read(args, kwargs) for read in self._read_cached)
+        self._cached += request.block_hashes[start:stop]
+
+    def _around_evict(self, original: Function) -> Function:
+        guard = self.guard
+
+        def contextpilot_evict(*args: Any, **kwargs: Any) -> Any:
+            key = None
+            if guard.active:
+                try:
+                    key = (args[0] if args else kwargs["block"]).block_hash
+                except Exception as error:
+                    guard.failed(error)
+            result = original(*args, **kwargs)
+            if key is not None:
+                self._evicted.append(key)
+            return result
+
+        return contextpilot_evict
+
+    def _on_reset(self, result: Any, *_: object) -> None:
+        if result:
+            self._hand_over()
+            self.ledger.clear()
+
+    def _on_step(self, *_: object) -> None:
+        if self._registered or self._cached or self._evicted:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        registered, self._registered = self._registered, []
+        cached, self._cached = self._cached, []
+        evicted, self._evicted = self._evicted, []
+        self.ledger.hand_over(Step(registered, _Changed(cached, evicted, self._block_hash)))
+
+
+class _Changed:
+    """Keys of one step; those evicted lose their group on the reporter's thread."""
+
+    __slots__ = ("_block_hash", "_cached", "_evicted")
+
+    def __init__(
+        self, cached: list[Hashable], evicted: list[Any], block_hash: Callable[[Any], Hashable]
+    ) -> None:
+        self._cached = cached
+        self._evicted = evicted
+        self._block_hash = block_hash
+
+    def __iter__(self) -> Any:
+        yield from self._cached
+        yield from map(self._block_hash, self._evicted)
+
+
+def _check_shape(scheduler_module: ModuleType) -> None:
+    for name, parameters in _SCHEDULER.items():
+        resolve(scheduler_module.Scheduler, name, parameters)
+    pool = _module("vllm.v1.core.block_pool").BlockPool
+    for name, parameters in _POOL.items():
+        resolve(pool, name, parameters)
+    if not callable(getattr(_kv_cache_utils(), "get_block_hash", None)):
+        raise NotSupported("vllm.v1.core.kv_cache_utils.get_block_hash is missing")
+
+
+def _block_size(coordinator: Any, pool: Any) -> int:
+    """Tokens per block of a model with full attention only; NotSupported for others."""
+    managers = coordinator.single_type_managers
+    full = _module("vllm.v1.core.single_type_kv_cache_manager").FullAttentionManager
+    if len(managers) != 1 or type(managers[0]) is not full:
+        kinds = ", ".join(sorted({type(manager).__name__ for manager in managers}))
+        raise NotSupported(f"the model's layers do not all use full attention ({kinds})")
+    block_size = coordinator.block_size
+    if getattr(pool, "hash_block_size", block_size) != block_size:
+        raise NotSupported(
+            f"blocks of {block_size} tokens are hashed by {pool.hash_block_size} tokens"
+        )
+    return int(block_size)
+
+
+def _probe(pool: Any) -> Callable[[Hashable], bool]:
+    """Whether the pool holds a block now, without keeping the pool alive."""
+    known = weakref.ref(pool)
+    group = [0]
+
+    def probe(block_hash: Hashable) -> bool:
+        living = known()
+        return living is not None and living.get_cached_block(block_hash, group) is not None
+
+    return probe
+
+
+def _replica(scheduler: Any) -> int | None:
+    parallel = scheduler.vllm_config.parallel_config
+    # Replicas of dense models are told a size of 1 and keep their place in data_parallel_index.
+    rank = getattr(parallel, "data_parallel_index", 0) or parallel.data_parallel_rank
+    return int(rank) if rank or parallel.data_parallel_size > 1 else None
+
+
+def _kv_cache_utils() -> Any:
+    return _module("vllm.v1.core.kv_cache_utils")
+
+
+def _module(name: str) -> Any:
+    module = sys.modules.get(name)
+    if module is None:
+        raise NotSupported(f"{name} was not imported by the scheduler")
+    return module
+
+
+def _version() -> str:
+    return str(getattr(sys.modules.get("vllm"), "__version__", "of unknown version"))
+
+
+def _refuse(version: str, reason: Exception) -> None:
+    logger.warning(
+        "no hook in vLLM %s: %s; the engine runs as if contextpilot were not there, and the index"
+        " will not know its cache (tested: %s)",
+        version,
+        reason,
+        TESTED,
+    )

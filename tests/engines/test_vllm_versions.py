@@ -1,0 +1,99 @@
+"""The real scheduler and block manager of every minor vLLM, without model and device."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import versions
+
+DRIVE = Path(__file__).with_name("vllm_drive.py")
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def drive(engine, required):
+    """Run vllm_drive.py for a version; skips (or fails) where its files are absent."""
+
+    def run(version, mode="exact"):
+        files = versions.folder("vllm", version)
+        fetched = version in versions.present("vllm")
+        required(fetched, f"run: python scripts/engines/versions.py vllm {version}")
+        done = subprocess.run(
+            [engine("vllm").python, "-B", DRIVE, files, version, mode],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+@pytest.mark.parametrize("version", versions.VLLM_VERSIONS)
+def test_exact(drive, version):
+    seen = drive(version)
+    assert seen["reported"] == {"engine_version": version, "block_size": 16}
+    assert seen["mismatches"] == 0
+    assert seen["checks"] > 1000
+    assert seen["hits"] > 200
+    assert seen["evicted"] > 2000
+    assert seen["resets"] == 2
+    assert seen["warnings"] == []
+    assert seen["swallowed"] == []
+
+
+@pytest.mark.parametrize("wrapper", ["evict", "cache", "reset"])
+def test_the_comparison_notices_a_wrapper_that_sees_nothing(drive, wrapper):
+    assert drive("0.32.0", f"blind-{wrapper}")["mismatches"] > 0
+
+
+ENDS = ["0.15.1", "0.24.0", "0.33.0"]
+
+
+@pytest.mark.parametrize("version", ENDS)
+@pytest.mark.parametrize("mode", ["hybrid", "reshaped"])
+def test_what_is_not_understood_is_refused_with_one_warning(drive, version, mode):
+    seen = drive(version, mode)
+    reason = {"hybrid": "full attention", "reshaped": "lacks the parameter block"}[mode]
+    (warning,) = seen["warnings"]
+    assert reason in warning
+    assert version in warning
+    assert seen["outputs"] == [True] * 20
+    assert seen["engines"] == []
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_without_prefix_caching_it_stays_out_quietly(drive, version):
+    seen = drive(version, "no-caching")
+    assert (seen["warnings"], seen["engines"]) == ([], [])
+    assert seen["outputs"] == [True] * 20
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_a_data_parallel_replica_is_an_engine_of_its_own(drive, version):
+    seen = drive(version, "replica")
+    assert seen["mismatches"] == 0
+    (name,) = seen["engines"]
+    assert name.endswith("-dp2")
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_a_hook_that_fails_switches_itself_off(drive, version):
+    seen = drive(version, "crash")
+    (warning,) = seen["warnings"]
+    assert "switched off (5 errors" in warning
+    assert seen["outputs"] == [True] * 20
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_undo_leaves_nothing(drive, version):
+    seen = drive(version, "undo")
+    assert seen["left"] == []
+    assert seen["outputs"] == [True] * 20
+    assert seen["told"] == {}
