@@ -7,6 +7,7 @@ machine; integers (and objects with an id but no text) are identified by that id
 from __future__ import annotations
 
 import hashlib
+import operator
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -23,6 +24,8 @@ Tokenizer: TypeAlias = Callable[[str], int]
 _TEXT_NAMES = ("text", "content", "page_content", "get_content")
 _ID_NAMES = ("id", "node_id", "id_", "doc_id")
 _MEMO_CHARS = 1 << 25
+_MEMO_ENTRY_CHARS = 256
+"""What an entry costs besides its text, so that many tiny texts are bounded too."""
 
 
 class Block(NamedTuple):
@@ -93,17 +96,25 @@ class BlockReader:
             return known
         block = Block(content_key(text), text, self._weigh(text), text)
         with self._lock:
-            self._memo_chars += len(text)
+            cost = len(text) + _MEMO_ENTRY_CHARS
+            self._memo_chars += cost
             if self._memo_chars > _MEMO_CHARS:
                 self._memo = {}
-                self._memo_chars = len(text)
+                self._memo_chars = cost
             self._memo[text] = block
         return block
 
     def _weigh(self, text: str) -> int:
         if self._tokenizer is None:
             return estimate_tokens(text)
-        return max(1, int(self._tokenizer(text))) + OVERHEAD_TOKENS
+        tokens = self._tokenizer(text)
+        try:
+            return max(1, int(tokens)) + OVERHEAD_TOKENS
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"tokenizer must return the number of tokens, not {type(tokens).__name__}: "
+                "for example len(encode(text))"
+            ) from None
 
     def _read_objects(self, context: Sequence[Any], name: str) -> list[Block]:
         kinds = {_kind(value, f"{name}[{i}]") for i, value in enumerate(context)}
@@ -114,15 +125,15 @@ class BlockReader:
         if kinds == {"integers"}:
             return [Block(int(v), str(int(v)), UNKNOWN_TOKENS, v) for v in context]
         if kinds == {"strings"}:
-            return [self._read_text(str(v))._replace(value=v) for v in context]
+            return [self._read_text(str.__str__(v))._replace(value=v) for v in context]
         return [self._read_object(value, f"{name}[{i}]") for i, value in enumerate(context)]
 
     def _read_object(self, value: Any, name: str) -> Block:
-        value_or_node = _lookup(value, ("node",)) or value
-        text = _lookup(value_or_node, _TEXT_NAMES)
+        holder = _holder(value)
+        text = _lookup(holder, _TEXT_NAMES)
         if isinstance(text, str):
             return self._read_text(text)._replace(value=value)
-        identity = _lookup(value_or_node, _ID_NAMES)
+        identity = _lookup(holder, _ID_NAMES)
         if isinstance(identity, (str, int)) and text is None:
             return Block(("id", identity), str(identity), UNKNOWN_TOKENS, value)
         raise TypeError(
@@ -136,7 +147,7 @@ def block_id(value: Any) -> str | int | None:
         return None
     if isinstance(value, int):
         return value
-    identity = _lookup(_lookup(value, ("node",)) or value, _ID_NAMES)
+    identity = _lookup(_holder(value), _ID_NAMES)
     return identity if isinstance(identity, (str, int)) else None
 
 
@@ -155,11 +166,25 @@ def _kind(value: Any, name: str) -> str:
         raise TypeError(
             f"{name} is {value!r}: a block is a string, an integer or an object with a text"
         )
-    if isinstance(value, int) or hasattr(value, "__index__"):
+    if _is_integer(value):
         return "integers"
     if isinstance(value, (list, tuple, set)):
         raise TypeError(f"{name} is a {type(value).__name__}: contexts are nested too deeply here")
     return "objects"
+
+
+def _is_integer(value: Any) -> bool:
+    try:
+        operator.index(value)
+    except TypeError:  # arrays have __index__ too
+        return False
+    return True
+
+
+def _holder(value: Any) -> Any:
+    """Return what holds text and id: the node of a scored node, else `value` itself."""
+    node = _lookup(value, ("node",))
+    return value if node is None or isinstance(node, (str, int)) else node
 
 
 def _lookup(value: Any, names: tuple[str, ...]) -> Any:
