@@ -84,8 +84,9 @@ def explain_plan(
 
 def first_miss(blocks: Sequence[Block], plan: Plan) -> str | None:
     """Return the head of the first block of a plan that is not live; None when all are."""
-    ordered = list({blocks[rank].key: blocks[rank].text for rank in plan.order}.values())
-    return _label(ordered[plan.num_live]) if plan.num_live < len(ordered) else None
+    if plan.num_live == len(plan.order):
+        return None
+    return _label(blocks[plan.order[plan.num_live]].text)
 
 
 def _reason(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
@@ -53,19 +54,25 @@ class Namespaces:
         self._window_size = window_size
         self._max_namespaces = max_namespaces
         self._spaces: OrderedDict[str, Namespace] = OrderedDict()
-        self._owners: OrderedDict[str, Namespace] = OrderedDict()
+        self._owners: OrderedDict[str, weakref.ref[Namespace]] = OrderedDict()
         self._lock = threading.Lock()
 
     def own(self, request_id: str, space: Namespace) -> None:
         """Record which namespace a request belongs to; the oldest requests are let go."""
         with self._lock:
-            self._owners[request_id] = space
+            self._owners[request_id] = weakref.ref(space)
             if len(self._owners) > _MAX_OWNERS:
                 self._owners.popitem(last=False)
 
     def owner(self, request_id: str) -> Namespace | None:
         """Return the namespace that a request belongs to; None when it is not remembered."""
-        return self._owners.get(request_id)
+        reference = self._owners.get(request_id)
+        return reference() if reference is not None else None
+
+    def find(self, name: str) -> Namespace | None:
+        """Return the namespace if there is one; unlike `get`, make none and let none go."""
+        with self._lock:
+            return self._spaces.get(name)
 
     def get(self, name: str) -> Namespace:
         """Return the namespace, made on first use."""

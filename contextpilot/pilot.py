@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from contextpilot.block import Block, BlockReader, Tokenizer
-from contextpilot.dedup.conversation import HINT_TEMPLATE, Deduplication
+from contextpilot.dedup.conversation import HINT_TEMPLATE, Deduplication, unknown_conversation
 from contextpilot.explain import Explanation
-from contextpilot.namespace import Namespace, Namespaces
+from contextpilot.namespace import Namespaces
 from contextpilot.options import Options
 from contextpilot.plan.online import NO_HEAD
 from contextpilot.planning import Job, LocalPlanning, Planning, RemotePlanning
@@ -219,7 +219,9 @@ class ContextPilot:
         blocks = self._reader.read(contexts, "contexts")
         check_template("hint_template", hint_template, "first_line")
         _check_text("conversation_id", conversation_id)
-        space = self._space(namespace)
+        space = self._namespaces.find(self._name(namespace))
+        if space is None:
+            raise unknown_conversation(conversation_id)
         with space.lock:
             return space.conversations.deduplicate(conversation_id, blocks, hint_template)
 
@@ -233,7 +235,9 @@ class ContextPilot:
         """
         request_id: Any = getattr(request, "request_id", request)
         _check_text("request", request_id)
-        space = self._space(namespace)
+        space = self._namespaces.find(self._name(namespace))
+        if space is None:
+            return Explanation(request_id)
         with space.lock:
             return space.explanations.get(request_id)
 
@@ -270,6 +274,8 @@ class ContextPilot:
 
     def reset(self, namespace: str | None = None) -> None:
         """Forget what was learnt in one namespace, or, without a name, in all."""
+        if namespace is not None:
+            _check_text("namespace", namespace)
         self._namespaces.reset(namespace)
 
     # -- composition -----------------------------------------------------------------------------
@@ -287,9 +293,6 @@ class ContextPilot:
         name = self._namespace if namespace is None else namespace
         _check_text("namespace", name)
         return name
-
-    def _space(self, namespace: str | None) -> Namespace:
-        return self._namespaces.get(self._name(namespace))
 
     def _owner(self, request_id: str) -> Owner | None:
         space = self._namespaces.owner(request_id)

@@ -71,7 +71,7 @@ class LocalPlanning:
             return
         from contextpilot.plan.batch import BatchPlanner  # SciPy takes a while to import
 
-        planner = BatchPlanner(space.planner)
+        planner = BatchPlanner(space.planner, space.lock)
         with ProgressBar("planning") as progress:
             groups = planner.prepare(contexts, bounds, head, progress)
         with space.lock:

@@ -58,10 +58,7 @@ class Conversations:
         """
         held = self._held.get(conversation_id)
         if held is None:
-            raise UnknownConversationError(
-                f"conversation_id {conversation_id!r} is unknown: pass it to optimize() or "
-                "begin_conversation() with the first turn"
-            )
+            raise unknown_conversation(conversation_id)
         result = Deduplication([], [], [])
         seen = set(held)
         for block in blocks:
@@ -73,6 +70,14 @@ class Conversations:
                 seen.add(block.key)
         self.add(conversation_id, seen)
         return result
+
+
+def unknown_conversation(conversation_id: str) -> UnknownConversationError:
+    """Return the error for a conversation of which nothing is recorded."""
+    return UnknownConversationError(
+        f"conversation_id {conversation_id!r} is unknown in this namespace: pass it to optimize() "
+        "with the conversation's first turn"
+    )
 
 
 def reference_hint(text: str, template: str = HINT_TEMPLATE) -> str:

@@ -9,7 +9,8 @@ with another waiting context is planned alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,12 +34,15 @@ class PlannedContext(NamedTuple):
 class BatchPlanner:
     """Plans batches of one namespace against its live content.
 
-    `prepare` is slow and only reads; `walk` is quick and learns. The owner of `online` holds the
-    lock during `walk`, and may release it during `prepare`.
+    `prepare` is slow and only reads, taking `lock` for each short look at the index; `walk` is
+    quick and learns: the owner of `online` holds the lock meanwhile.
     """
 
-    def __init__(self, online: OnlinePlanner) -> None:
+    def __init__(
+        self, online: OnlinePlanner, lock: AbstractContextManager[Any] | None = None
+    ) -> None:
         self._online = online
+        self._lock = lock or nullcontext()
 
     def prepare(
         self,
@@ -80,7 +84,8 @@ class BatchPlanner:
         alone = set()
         for i, numbers in enumerate(sets):
             own = {keys[number]: weights[keys[number]] for number in numbers.tolist()}
-            live = sum(own[key] for key in index.longest_prefix(own, start))
+            with self._lock:
+                live = sum(own[key] for key in index.longest_prefix(own, start))
             if live and live >= overlap[i]:
                 alone.add(i)
         return alone

@@ -34,6 +34,11 @@ class Bounds:
             if value < 0:
                 raise ValueError(f"{name} must not be negative, but is {value}")
 
+    @property
+    def limited(self) -> bool:
+        """Whether some block may not move as far as it likes."""
+        return not self.enabled or self.pin_first > 0 or self.max_shift is not None
+
     def limit_shift(self, order: Sequence[int]) -> list[int]:
         """Return the order nearest to `order` in which no rank moves by more than `max_shift`.
 

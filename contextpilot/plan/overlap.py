@@ -45,8 +45,8 @@ def set_matrix(sets: Sequence[Ints], num_blocks: int) -> Any:
 def find_partners(sets: Any, weights: Ints, rows: Ints, names: Ints) -> Partners:
     """Find for each of `rows` the other set with which it overlaps most.
 
-    Equal overlaps are decided by a hash of the two names, the same from both sides, so that ties
-    fall into pairs instead of chains. Exact up to 60 million pairs; beyond that, sets that share
+    Of equal overlaps that with the lighter set wins, which leaves less unshared; then a hash of
+    the two names, the same from both sides, so that ties fall into pairs instead of chains. Exact up to 60 million pairs; beyond that, sets that share
     only blocks which are very common (in over 256 sets) are compared with a sample.
 
     Args:
@@ -61,12 +61,11 @@ def find_partners(sets: Any, weights: Ints, rows: Ints, names: Ints) -> Partners
         common = common[counts[common] > _COMMON_COUNT]
         if len(common):
             return _find_with_common(sets, weights, rows, names, common)
-    positions = np.full(len(rows), -1, np.int64)
-    scores = np.zeros(len(rows))
+    choice = _Choice(len(rows), sets, weights, names)
     for chunk in _products(sets, weights, rows):
         keep = chunk.overlaps >= chunk.best_overlap()[chunk.row]
-        _choose(chunk, chunk.overlaps, np.flatnonzero(keep), names, positions, scores)
-    return Partners(positions, scores)
+        choice.offer(chunk, chunk.overlaps, np.flatnonzero(keep))
+    return Partners(choice.positions, choice.scores)
 
 
 class _Chunk(NamedTuple):
@@ -105,19 +104,26 @@ def _products(sets: Any, weights: Ints, rows: Ints) -> Iterator[_Chunk]:
         first = last
 
 
-def _choose(
-    chunk: _Chunk, scores: Floats, at: Ints, names: Ints, positions: Ints, best: Floats
-) -> None:
-    """Write for each row of a chunk the best of the pairs `at`, ties by hash."""
-    row, column = chunk.row[at], chunk.column[at]
-    tie = _pair_hash(names[chunk.rows[row]], names[column])
-    order = np.lexsort((tie, -scores[at], row))
-    row, column, at = row[order], column[order], at[order]
-    winner = np.flatnonzero(np.diff(row, prepend=-1))
-    to = chunk.first + row[winner]
-    better = scores[at[winner]] > best[to]
-    positions[to[better]] = column[winner[better]]
-    best[to[better]] = scores[at[winner[better]]]
+class _Choice:
+    """The best partner of each searched row so far."""
+
+    def __init__(self, num_rows: int, sets: Any, weights: Ints, names: Ints) -> None:
+        self.positions = np.full(num_rows, -1, np.int64)
+        self.scores = np.zeros(num_rows)
+        self._set_weights = sets @ weights.astype(np.float64)
+        self._names = names
+
+    def offer(self, chunk: _Chunk, scores: Floats, at: Ints) -> None:
+        """Take over the pairs `at` of a chunk that are better than what their rows have."""
+        row, column = chunk.row[at], chunk.column[at]
+        tie = _pair_hash(self._names[chunk.rows[row]], self._names[column])
+        order = np.lexsort((tie, self._set_weights[column], -scores[at], row))
+        row, column, at = row[order], column[order], at[order]
+        winner = np.flatnonzero(np.diff(row, prepend=-1))
+        to = chunk.first + row[winner]
+        better = scores[at[winner]] > self.scores[to]
+        self.positions[to[better]] = column[winner[better]]
+        self.scores[to[better]] = scores[at[winner[better]]]
 
 
 def _pair_hash(a: Ints, b: Ints) -> NDArray[np.uint64]:
@@ -138,15 +144,17 @@ def _find_with_common(sets: Any, weights: Ints, rows: Ints, names: Ints, common:
     rare.data[np.isin(rare.indices, common)] = 0
     rare.eliminate_zeros()
     overlap_of = _BitOverlap(bits, weights[common])
+    choice = _Choice(len(rows), sets, weights, names)
     positions, scores = _sampled_partners(bits, weights[common], rows, names, overlap_of)
     at = np.flatnonzero(positions >= 0)
     scores[at] += rare[rows[at]].multiply(rare[positions[at]]) @ weights.astype(np.float64)
+    choice.positions, choice.scores = positions, scores
     for chunk in _products(rare, weights, rows):
         at = np.flatnonzero(chunk.overlaps > 0.5 * chunk.best_overlap()[chunk.row])
         full = chunk.overlaps.copy()
         full[at] += overlap_of(chunk.rows[chunk.row[at]], chunk.column[at])
-        _choose(chunk, full, at, names, positions, scores)
-    return Partners(positions, scores)
+        choice.offer(chunk, full, at)
+    return Partners(choice.positions, choice.scores)
 
 
 class _BitOverlap:

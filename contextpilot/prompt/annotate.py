@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import Formatter
 
 RANKING_TEMPLATE = (
     "The documents above are not sorted by importance. "
@@ -14,11 +15,13 @@ def check_template(name: str, template: str, *fields: str) -> str:
     """Return `template`; raise TypeError or ValueError if `fields` do not fill it."""
     if not isinstance(template, str):
         raise TypeError(f"{name} must be a string, not {type(template).__name__}")
+    known = ", ".join("{" + field + "}" for field in fields)
     try:
-        template.format(**dict.fromkeys(fields, ""))
-    except (KeyError, IndexError, ValueError) as error:
-        known = ", ".join("{" + field + "}" for field in fields)
-        raise ValueError(f"{name} may only name {known}: {error!r} in {template!r}") from None
+        for _, field, form, conversion in Formatter().parse(template):
+            if field is not None and (field not in fields or form or conversion):
+                raise ValueError(f"field {field!r}")
+    except ValueError as error:
+        raise ValueError(f"{name} may only name {known}: {error} in {template!r}") from None
     return template
 
 

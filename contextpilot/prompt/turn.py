@@ -33,8 +33,9 @@ class Turn:
 
     Attributes:
         blocks: all blocks, in original order.
-        fresh: those to plan; `ranks` are their original ranks.
-        hints: for each other rank the hint that stands for its block.
+        fresh: those to plan; `ranks` are their original ranks. Where bounds limit how far blocks
+            move, hints are planned as blocks too.
+        hints: for each rank that the prompt holds elsewhere the hint that stands for its block.
         before: the messages before this turn's.
         options: how to write it.
     """
@@ -64,6 +65,9 @@ class Turn:
                 hints[rank] = known[block.key]
             elif first.setdefault(block.key, rank) != rank and len(copy) < len(block.text):
                 hints[rank] = copy
+        if options.bounds.limited:
+            planned = [_hint_block(blocks[rank], hints.get(rank)) for rank in everything]
+            return cls(blocks, planned, everything, hints, before, options)
         ranks = [rank for rank in everything if rank not in hints]
         return cls(blocks, [blocks[rank] for rank in ranks], ranks, hints, before, options)
 
@@ -77,7 +81,8 @@ class Turn:
 
     def write(self, plan: Plan, request_id: str, query: str) -> Messages:
         """Return the messages: planned blocks, hints, annotation, question."""
-        order = [self.ranks[i] for i in plan.order] + sorted(self.hints)
+        order = [self.ranks[i] for i in plan.order]
+        order += sorted(set(self.hints) - set(order))
         template = self.options.ranking_template
         ranking = annotate(order, template) if template else ""
         user = {"role": "user", "content": render_user(self._texts(order), ranking, query)}
@@ -90,13 +95,22 @@ class Turn:
         if not self.hints:
             return [self.blocks[rank].text for rank in order]
         position: dict[BlockKey, int] = {}
-        texts = []
         for at, rank in enumerate(order, start=1):
-            block = self.blocks[rank]
-            first = position.setdefault(block.key, at)
-            hint = self.hints.get(rank)
-            texts.append(block.text if hint is None else hint.replace(_POSITION, str(first)))
+            if rank not in self.hints:
+                position.setdefault(self.blocks[rank].key, at)
+        texts = []
+        for rank in order:
+            block, hint = self.blocks[rank], self.hints.get(rank)
+            at = position.get(block.key, 0)
+            texts.append(block.text if hint is None else hint.replace(_POSITION, str(at)))
         return texts
+
+
+def _hint_block(block: Block, hint: str | None) -> Block:
+    """Return `block`, or the hint that stands for it as a block to plan."""
+    if hint is None:
+        return block
+    return Block(("hint", block.key), hint, estimate_tokens(hint), block.value)
 
 
 def opening(system_instruction: str | None, history: list[Message]) -> list[Message]:

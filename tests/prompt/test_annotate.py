@@ -1,0 +1,41 @@
+"""The importance ranking leads back to the original order."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contextpilot.prompt.annotate import annotate, check_template
+
+
+@given(st.integers(0, 20).flatmap(lambda n: st.permutations(range(n))))
+def test_the_ranking_names_positions_from_most_to_least_important(order: list[int]) -> None:
+    text = annotate(order)
+    positions = [int(number) for number in re.findall(r"\[(\d+)\]", text)]
+    if order == sorted(order):
+        assert text == ""
+    else:
+        assert [order[position - 1] for position in positions] == sorted(order)
+
+
+def test_an_own_template() -> None:
+    assert annotate([1, 0], "best first: {ranking}") == "best first: [2] > [1]"
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{rank}", "{}", "{0}", "{ranking", "{ranking!x}", "{ranking.a}", "{ranking[a]}", "{ranking:d}"],
+)
+def test_templates_that_cannot_be_filled_are_named(template: str) -> None:
+    with pytest.raises(ValueError, match="annotate"):
+        check_template("annotate", template, "ranking")
+
+
+@pytest.mark.parametrize("template", [None, 5, b"{ranking}"])
+def test_a_template_is_a_string(template: Any) -> None:
+    with pytest.raises(TypeError, match="annotate"):
+        check_template("annotate", template, "ranking")
