@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import os
 
+OPENAI = (
+    "openai.resources.chat.completions",
+    "openai.resources.chat.completions.completions",
+    "openai.resources.completions",
+    "openai.resources.responses",
+    "openai.resources.responses.responses",
+)
+"""Where the client's classes are, over the versions of openai."""
+
 HOOKS = (
     ("vllm.v1.core.sched.scheduler", "contextpilot_hooks.vllm:attach"),
     ("sglang.srt.managers.scheduler", "contextpilot_hooks.sglang:attach"),
-    ("openai.resources.chat.completions", "contextpilot_hooks.openai:attach"),
-    ("openai.resources.chat.completions.completions", "contextpilot_hooks.openai:attach"),
-    ("openai.resources.completions", "contextpilot_hooks.openai:attach"),
-    ("openai.resources.responses", "contextpilot_hooks.openai:attach"),
-    ("openai.resources.responses.responses", "contextpilot_hooks.openai:attach"),
+    *((module, "contextpilot_hooks.openai:attach") for module in OPENAI),
 )
 """Module of the host, and our function that gets it (see importhook)."""
 
