@@ -1,0 +1,230 @@
+"""Real wheels and real virtual environments: the start-up files arrive, act, and go."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contextpilot import install_hook
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+URL = {"CONTEXTPILOT_INDEX_URL": "http://127.0.0.1:9"}
+OURS = ["contextpilot_hooks", "contextpilot_hooks.importhook", "contextpilot_hooks.start"]
+MODULES = "import json, sys; print(json.dumps(sorted(sys.modules)))"
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def run(*command, **variables):
+    environ = {"PATH": os.environ["PATH"], "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    environ |= {k: v for k, v in os.environ.items() if k.startswith("PIP_") or k == "HOME"}
+    done = subprocess.run(
+        [str(part) for part in command],
+        env={**environ, **variables},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+class Venv:
+    """A virtual environment without pip of its own."""
+
+    def __init__(self, root):
+        run(sys.executable, "-m", "venv", "--without-pip", root)
+        self.python = root / "bin" / "python"
+        self.site = Path(
+            run(
+                self.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"
+            ).stdout.strip()
+        )
+
+    def pip(self, *arguments):
+        return run(sys.executable, "-m", "pip", "-q", "--python", self.python, *arguments)
+
+    def files(self):
+        return sorted(str(path.relative_to(self.site)) for path in self.site.rglob("*"))
+
+    def modules(self, *options, **variables):
+        done = run(self.python, *options, "-c", MODULES, **variables)
+        assert done.stderr == ""
+        return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, CHECKOUT)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    venv = Venv(tmp_path_factory.mktemp("venv") / "v")
+    venv.before = venv.files()
+    venv.bare = venv.modules()
+    venv.pip("install", "--no-deps", "--no-compile", wheel)
+    return venv
+
+
+def ours(modules):
+    return [name for name in modules if name.startswith("contextpilot")]
+
+
+def test_files_arrive_in_site_packages(installed):
+    assert (installed.site / "contextpilot_hook.pth").exists()
+    assert (installed.site / "contextpilot_hook.start").read_text().strip() == (
+        "contextpilot_hooks.start:start"
+    )
+    (metadata,) = installed.site.glob("contextpilot-*.dist-info/entry_points.txt")
+    text = metadata.read_text()
+    for group in ("vllm.general_plugins", "sglang.srt.plugins"):
+        assert f"[{group}]\ncontextpilot = contextpilot_hooks.start:start" in text
+
+
+def test_unset_it_imports_nothing(installed):
+    assert installed.modules() == installed.bare
+
+
+def test_set_it_imports_itself_and_nothing_else(installed):
+    modules = installed.modules(**URL)
+    assert ours(modules) == OURS
+    assert sorted(set(modules) - set(installed.bare) - set(OURS)) == ["__future__"]
+
+
+@pytest.mark.parametrize("option", ["-I", "-E", "-S", "-O", "-B"])
+def test_other_ways_to_start_python(installed, option):
+    assert ours(installed.modules(option, **URL)) == ([] if option == "-S" else OURS)
+
+
+def test_the_start_file_names_what_the_pth_calls(installed):
+    code = """
+        import sys
+        for name in [n for n in sys.modules if n.startswith("contextpilot")]:
+            del sys.modules[name]
+        import pkgutil
+        pkgutil.resolve_name(open(sys.argv[1]).read().strip())()
+        from contextpilot_hooks import importhook
+        print(len(importhook._registry.waiting))
+    """
+    lines = "\n".join(line[8:] for line in code.splitlines())
+    out = run(installed.python, "-c", lines, installed.site / "contextpilot_hook.start", **URL)
+    assert int(out.stdout) >= 3
+
+
+def test_every_module_works_with_the_standard_library_alone(installed):
+    code = (
+        "import importlib, pkgutil, sys, contextpilot_hooks as h\n"
+        "for m in pkgutil.iter_modules(h.__path__):\n"
+        "    importlib.import_module(h.__name__ + '.' + m.name)\n"
+        "heavy = ('numpy', 'requests', 'contextpilot', 'vllm', 'sglang')\n"
+        "print([m for m in heavy if m in sys.modules])"
+    )
+    assert run(installed.python, "-c", code, **URL).stdout.strip() == "[]"
+
+
+def test_a_pth_without_its_package_is_silent(tmp_path):
+    venv = Venv(tmp_path / "v")
+    shutil.copy(CHECKOUT / "contextpilot_hook.pth", venv.site)
+    assert ours(venv.modules(**URL)) == []
+
+
+def test_a_pth_whose_package_is_broken_is_silent(tmp_path):
+    venv = Venv(tmp_path / "v")
+    shutil.copy(CHECKOUT / "contextpilot_hook.pth", venv.site)
+    (venv.site / "contextpilot_hooks").mkdir()
+    (venv.site / "contextpilot_hooks" / "__init__.py").write_text("syntax error here")
+    venv.modules(**URL)
+
+
+def test_a_bad_address_hurts_nobody(installed):
+    assert ours(installed.modules(CONTEXTPILOT_INDEX_URL="not an address")) == OURS
+
+
+def test_install_hook_leaves_pips_files_alone(installed):
+    said = run(installed.python, "-m", "contextpilot.install_hook")
+    assert "nothing to do" in said.stdout
+    said = run(installed.python, "-m", "contextpilot.install_hook", "--status")
+    assert "(by pip)" in said.stdout
+    assert "active       yes" in said.stdout
+    said = subprocess.run(
+        [installed.python, "-m", "contextpilot.install_hook", "--remove"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+    assert said.returncode == 1
+    assert "pip uninstall contextpilot" in said.stderr
+
+
+def test_uninstall_leaves_nothing(wheel, tmp_path):
+    venv = Venv(tmp_path / "v")
+    before = venv.files()
+    venv.pip("install", "--no-deps", wheel)
+    venv.modules(**URL)
+    venv.pip("uninstall", "-y", "contextpilot")
+    assert venv.files() == before
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """An environment that only knows the checkout's `contextpilot`, as editable installs do."""
+    venv = Venv(tmp_path / "v")
+    (venv.site / "__editable__.contextpilot.pth").write_text(f"{CHECKOUT}\n")
+    return venv
+
+
+def test_install_hook_in_a_checkout(checkout):
+    before = checkout.files()
+    command = (checkout.python, "-m", "contextpilot.install_hook")
+    assert "active       no" in run(*command, "--status").stdout
+    assert "active       yes" in run(*command).stdout
+    assert "active       yes" in run(*command).stdout
+    assert ours(checkout.modules(**URL)) == OURS
+    assert ours(checkout.modules()) == []
+    assert (checkout.site / "contextpilot_hook.start").exists()
+    assert "removed from" in run(*command, "--remove").stdout
+    assert checkout.files() == before
+    assert "nothing to remove" in run(*command, "--remove").stdout
+
+
+def test_install_hook_says_plainly_that_it_cannot_write(checkout):
+    # Root may write everywhere; a folder in the way stops even root.
+    (checkout.site / "contextpilot_hook.start").mkdir()
+    done = subprocess.run(
+        [checkout.python, "-m", "contextpilot.install_hook"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+    assert done.returncode == 1
+    assert "cannot do that" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_environment_is_preferred_and_the_user_folder_is_the_fallback(monkeypatch):
+    own = Path(install_hook.sysconfig.get_path("purelib"))
+    assert install_hook.target_folder() == own
+    monkeypatch.setattr(install_hook.os, "access", lambda *_: False)
+    assert install_hook.target_folder() == own, "a read-only venv is not left for the user's folder"
+    monkeypatch.setattr(install_hook.sys, "prefix", sys.base_prefix)
+    monkeypatch.setattr(install_hook.site, "ENABLE_USER_SITE", True)
+    user = Path(install_hook.site.getusersitepackages())
+    assert install_hook.target_folder() == user
+
+
+def test_one_text():
+    assert (CHECKOUT / "contextpilot_hook.pth").read_text() == install_hook.PTH_LINE + "\n"
+    assert (CHECKOUT / "hooks/contextpilot_hook.start").read_text() == (
+        install_hook.START_LINE + "\n"
+    )
