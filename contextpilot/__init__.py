@@ -14,7 +14,7 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # importing typing would cost ten times the rest
 if TYPE_CHECKING:
-    from contextpilot.dedup import deduplicate_messages
+    from contextpilot.dedup.messages import deduplicate_messages
     from contextpilot.default import optimize, optimize_batch
     from contextpilot.errors import ContextPilotError, UnknownConversationError
     from contextpilot.pilot import ContextPilot
@@ -34,7 +34,7 @@ _HOMES = {
     "ContextPilot": "contextpilot.pilot",
     "ContextPilotError": "contextpilot.errors",
     "UnknownConversationError": "contextpilot.errors",
-    "deduplicate_messages": "contextpilot.dedup",
+    "deduplicate_messages": "contextpilot.dedup.messages",
     "optimize": "contextpilot.default",
     "optimize_batch": "contextpilot.default",
 }

@@ -92,7 +92,7 @@ class ContextIndex:
         return list(self._requests)
 
     def was_dropped(self, key: BlockKey) -> bool:
-        """Return whether a path was cut at this block lately (by an event or the bound)."""
+        """Return whether a path was cut at this block lately, and it was not inserted since."""
         return key in self._dropped
 
     # -- reading ---------------------------------------------------------------------------------
@@ -309,6 +309,9 @@ class ContextIndex:
         parent.children[keys[0]] = node
         self._num_nodes += 1
         self._num_blocks += len(keys)
+        if self._dropped:
+            for key in keys:
+                self._dropped.pop(key, None)
         return node
 
     def _split(self, node: _Node, at: int) -> _Node:

@@ -1,6 +1,8 @@
-"""Settings of every test: generated examples have no deadline, since machines are shared."""
+"""Settings of every test: no deadline on generated examples, no variables of ours."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -9,6 +11,12 @@ settings.register_profile(
     "contextpilot", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("contextpilot")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("CONTEXTPILOT_")]:
+        monkeypatch.delenv(name)
 
 
 def pytest_configure(config: pytest.Config) -> None:

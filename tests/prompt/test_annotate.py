@@ -28,7 +28,16 @@ def test_an_own_template() -> None:
 
 @pytest.mark.parametrize(
     "template",
-    ["{rank}", "{}", "{0}", "{ranking", "{ranking!x}", "{ranking.a}", "{ranking[a]}", "{ranking:d}"],
+    [
+        "{rank}",
+        "{}",
+        "{0}",
+        "{ranking",
+        "{ranking!x}",
+        "{ranking.a}",
+        "{ranking[a]}",
+        "{ranking:d}",
+    ],
 )
 def test_templates_that_cannot_be_filled_are_named(template: str) -> None:
     with pytest.raises(ValueError, match="annotate"):
