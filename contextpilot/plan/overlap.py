@@ -23,7 +23,7 @@ _EXACT_PAIRS = 60_000_000
 """Beyond this many pairs in a search, blocks in many sets take the approximate path."""
 _COMMON_COUNT = 256
 _MAX_COMMON = 128
-_DENSE_PAIRS = 200_000_000
+_DENSE_PAIRS = 80_000_000
 
 
 class Partners(NamedTuple):
@@ -46,8 +46,9 @@ def find_partners(sets: Any, weights: Ints, rows: Ints, names: Ints) -> Partners
     """Find for each of `rows` the other set with which it overlaps most.
 
     Of equal overlaps that with the lighter set wins, which leaves less unshared; then a hash of
-    the two names, the same from both sides, so that ties fall into pairs instead of chains. Exact up to 60 million pairs; beyond that, sets that share
-    only blocks which are very common (in over 256 sets) are compared with a sample.
+    the two names, the same from both sides, so that ties fall into pairs instead of chains. Exact
+    up to 60 million pairs; beyond that, sets that share only blocks which are very common (in over
+    256 sets) are compared with a sample.
 
     Args:
         sets: matrix from `set_matrix`.
@@ -63,8 +64,7 @@ def find_partners(sets: Any, weights: Ints, rows: Ints, names: Ints) -> Partners
             return _find_with_common(sets, weights, rows, names, common)
     choice = _Choice(len(rows), sets, weights, names)
     for chunk in _products(sets, weights, rows):
-        keep = chunk.overlaps >= chunk.best_overlap()[chunk.row]
-        choice.offer(chunk, chunk.overlaps, np.flatnonzero(keep))
+        choice.offer(chunk, chunk.overlaps, chunk.top(chunk.overlaps))
     return Partners(choice.positions, choice.scores)
 
 
@@ -73,16 +73,19 @@ class _Chunk(NamedTuple):
 
     first: int
     rows: Ints
+    starts: Ints
+    counts: Ints
     row: NDArray[np.int32]
     column: NDArray[np.int32]
     overlaps: Floats
 
-    def best_overlap(self) -> Floats:
-        best = np.zeros(len(self.rows), self.overlaps.dtype)
-        if len(self.row):
-            starts = np.flatnonzero(np.diff(self.row, prepend=-1))
-            best[self.row[starts]] = np.maximum.reduceat(self.overlaps, starts)
-        return np.maximum(best, 0.5)
+    def top(self, scores: Floats, share: float = 1.0) -> Ints:
+        """Return the pairs whose score is positive and at least `share` of their row's best."""
+        if not len(scores):
+            return np.zeros(0, np.int64)
+        best = np.maximum.reduceat(scores, self.starts)
+        least = np.maximum(best * share, np.finfo(np.float32).tiny)
+        return np.flatnonzero(scores >= np.repeat(least, self.counts))
 
 
 def _products(sets: Any, weights: Ints, rows: Ints) -> Iterator[_Chunk]:
@@ -97,10 +100,13 @@ def _products(sets: Any, weights: Ints, rows: Ints) -> Iterator[_Chunk]:
         done = ends[first - 1] if first else 0.0
         last = max(first + 1, int(np.searchsorted(ends, done + _CHUNK_PAIRS, side="right")))
         product = weighted[first:last] @ transposed
-        row = np.repeat(np.arange(last - first, dtype=np.int32), np.diff(product.indptr))
+        counts = np.diff(product.indptr)
+        row = np.repeat(np.arange(last - first, dtype=np.int32), counts)
         column, overlaps = product.indices, product.data
         overlaps[column == rows[first:last].astype(np.int32)[row]] = 0
-        yield _Chunk(first, rows[first:last], row, column, overlaps)
+        some = np.flatnonzero(counts)
+        starts, counts = product.indptr[some], counts[some]
+        yield _Chunk(first, rows[first:last], starts, counts, row, column, overlaps)
         first = last
 
 
@@ -150,10 +156,10 @@ def _find_with_common(sets: Any, weights: Ints, rows: Ints, names: Ints, common:
     scores[at] += rare[rows[at]].multiply(rare[positions[at]]) @ weights.astype(np.float64)
     choice.positions, choice.scores = positions, scores
     for chunk in _products(rare, weights, rows):
-        at = np.flatnonzero(chunk.overlaps > 0.5 * chunk.best_overlap()[chunk.row])
-        full = chunk.overlaps.copy()
-        full[at] += overlap_of(chunk.rows[chunk.row[at]], chunk.column[at])
-        choice.offer(chunk, full, at)
+        at = chunk.top(chunk.overlaps, share=0.51)
+        full = np.zeros(len(chunk.overlaps))
+        full[at] = chunk.overlaps[at] + overlap_of(chunk.rows[chunk.row[at]], chunk.column[at])
+        choice.offer(chunk, full, chunk.top(full))
     return Partners(choice.positions, choice.scores)
 
 

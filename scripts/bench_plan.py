@@ -1,0 +1,252 @@
+"""Print the planning figures: hit ratios on workloads, planning time, latency of `optimize`.
+
+    python scripts/bench_plan.py [--workloads DIR] [--sketches DIR] [--only SECTION ...] [--quick]
+
+Sections: hits (workload files NAME.json.gz with docs and requests), batch (planning time and its
+growth), online (time per `optimize` call by live contexts), start (import and creation). With
+`--sketches` (a folder with batch.py, online.py, synced.py, simulate.py, window.py) the plain
+sketches run beside ours. Times are CPU seconds of this thread, so other load disturbs them less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import importlib
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import machine_line
+
+import contextpilot as cp
+from contextpilot.block import UNKNOWN_TOKENS, Block, estimate_tokens
+from contextpilot.index import ContextIndex
+from contextpilot.plan.batch import BatchPlanner
+from contextpilot.plan.bounds import Bounds
+from contextpilot.plan.online import OnlinePlanner
+from contextpilot.plan.replay import MODES, hit_bound, replay_each
+from contextpilot.plan.support import SupportWindow
+
+SECTIONS = ("hits", "batch", "online", "start")
+
+
+# -- hits --------------------------------------------------------------------------------------
+
+
+def read_workload(path: Path) -> list[list[Block]]:
+    """Return the contexts of a workload file; blocks are numbered by document."""
+    with gzip.open(path) as file:
+        workload = json.load(file)
+    blocks = [Block(i, "", estimate_tokens(text), i) for i, text in enumerate(workload["docs"])]
+    return [[blocks[i] for i in request["contexts"]] for request in workload["requests"]]
+
+
+def print_hits(folder: Path, sketches: Path | None) -> None:
+    """Hit ratios in percent, unlimited / 5 % / 1 % cache, by mode; sketches on the next line."""
+    print("hit ratio in percent of block tokens: cache unlimited / 5 % / 1 % of the workload")
+    for path in sorted(folder.glob("*.json.gz")):
+        contexts = read_workload(path)
+        total = sum(
+            {block.key: block.weight for block in context}[key]
+            for context in contexts
+            for key in {block.key: None for block in context}
+        )
+        capacities = [None, total // 20, total // 100]
+        cells = []
+        for mode in MODES:
+            totals = replay_each(contexts, mode, capacities)
+            cells.append(f"{mode} " + " / ".join(f"{100 * t.hit_ratio:.1f}" for t in totals))
+        print(
+            f"{path.name.partition('.')[0]:15s} {len(contexts):5d} requests; "
+            + "; ".join(cells)
+            + f"; bound {100 * hit_bound(contexts).hit_ratio:.1f}",
+            flush=True,
+        )
+        if sketches is not None:
+            print(f"{'':15s}        sketches; " + sketch_line(contexts, capacities), flush=True)
+
+
+def sketch_line(contexts: Sequence[Sequence[Block]], capacities: list[int | None]) -> str:
+    """The same from the sketches."""
+    batch, online, simulate, synced = (
+        importlib.import_module(name) for name in ("batch", "online", "simulate", "synced")
+    )
+    weights = {block.key: block.weight for context in contexts for block in context}
+    keys = [list(dict.fromkeys(block.key for block in context)) for context in contexts]
+
+    def hits(order: Any) -> str:
+        ratios = []
+        for capacity in capacities:
+            hit, tokens = simulate.run(order, weights, capacity)
+            ratios.append(f"{100 * hit / tokens:.1f}")
+        return " / ".join(ratios)
+
+    cells = [
+        f"plain {hits(keys)}",
+        f"online {hits(online.online(keys, weights, 'lsup')[0])}",
+        "synced " + " / ".join(f"{synced.online(keys, weights, c):.1f}" for c in capacities),
+        f"batch {hits(batch.agglomerate(keys, weights)[0])}",
+    ]
+    return "; ".join(cells)
+
+
+# -- batch -------------------------------------------------------------------------------------
+
+
+def synthetic(contexts: int, blocks: int, pool: int, zipf: float, seed: int) -> list[list[int]]:
+    """Return contexts of distinct blocks drawn by Zipf's law (Gumbel top-k), shuffled."""
+    rng = np.random.default_rng(seed)
+    logits = -zipf * np.log(np.arange(1, pool + 1))
+    drawn: list[list[int]] = []
+    while len(drawn) < contexts:
+        keys = logits + rng.gumbel(size=(min(200, contexts - len(drawn)), pool))
+        chosen = np.argpartition(-keys, blocks, axis=1)[:, :blocks]
+        drawn += rng.permuted(chosen, axis=1).tolist()
+    return drawn
+
+
+def plan_batch(contexts: list[list[int]]) -> tuple[float, float, float]:
+    """Return CPU seconds, elapsed seconds and the hit ratio of planning a batch."""
+    pool = [Block(i, "", UNKNOWN_TOKENS, i) for i in range(1 + max(map(max, contexts)))]
+    blocks = [[pool[i] for i in context] for context in contexts]
+    planner = OnlinePlanner(ContextIndex(), SupportWindow())
+    batch, bounds = BatchPlanner(planner), Bounds()
+    cpu, wall = time.process_time(), time.perf_counter()
+    groups = batch.prepare(blocks, bounds)
+    plans = list(batch.walk(blocks, groups, bounds))
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    weights = {block.key: block.weight for block in pool}
+    from contextpilot.plan.simulate import simulate
+
+    orders = ([contexts[at][rank] for rank in plan.order] for at, plan in plans)
+    return cpu, wall, simulate(orders, weights).hit_ratio
+
+
+def print_batch(sketches: Path | None, quick: bool) -> None:
+    """Planning time of batches, memory, and the exponent of its growth."""
+    print(
+        "batch planning: contexts (blocks of pool, Zipf): CPU s, elapsed s, hit ratio, peak memory"
+    )
+    cases = [(2_000, 15, 5_000, 0.8), (12_000, 20, 1_000, 0.0)]
+    growth = [(n, 15, 20_000, 0.8) for n in (1_000, 3_000, 10_000, 30_000, 100_000)]
+    times = {}
+    for case in cases + (growth[:3] if quick else growth):
+        contexts = synthetic(*case, seed=7)
+        cpu, wall, ratio = plan_batch(contexts)
+        if case in growth:
+            times[case[0]] = cpu
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(
+            f"  {case[0]:7,} ({case[1]} of {case[2]:,}, {case[3]}): {cpu:.2f}, {wall:.2f}, "
+            f"{100 * ratio:.2f} %, {peak:.2f} GB",
+            flush=True,
+        )
+        if sketches is not None and case[0] == 2_000:
+            sketch = importlib.import_module("batch")
+            start = time.process_time()
+            sketch.agglomerate(contexts, dict.fromkeys(range(case[2]), UNKNOWN_TOKENS))
+            took = time.process_time() - start
+            print(f"          sketch {took:.2f} s: ours takes 1/{took / cpu:.0f} of it", flush=True)
+    low, high = min(times), max(times)
+    exponent = math.log(times[high] / times[low]) / math.log(high / low)
+    print(f"  growth from {low:,} to {high:,} contexts: time ~ n^{exponent:.2f}")
+
+
+# -- online ------------------------------------------------------------------------------------
+
+
+def print_online(quick: bool) -> None:
+    """CPU time of one `optimize` call, by blocks per context and live contexts."""
+    print("optimize, blocks of 300 tokens, 20,000 documents, Zipf 0.8: CPU us per call")
+    pool = 20_000
+    documents = [(f"Document {i}. " + "some words of a passage " * 60)[:1200] for i in range(pool)]
+    for blocks in (20, 100):
+        pilot = cp.ContextPilot()
+        done = 0
+        for live in (1_000, 10_000) if quick else (1_000, 10_000, 100_000):
+            if blocks == 100 and live > 10_000:
+                continue
+            contexts = synthetic(live + 500 - done, blocks, pool, 0.8, seed=live)
+            calls = [
+                timed(partial(pilot.optimize, [documents[i] for i in context], "Which one?"))
+                for context in contexts
+            ]
+            done = live + 500
+            last = sorted(calls[-500:])
+            print(
+                f"  {blocks:3d} blocks, {live:7,} live contexts: median {last[250] * 1e6:.0f}, "
+                f"p99 {last[495] * 1e6:.0f}",
+                flush=True,
+            )
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Return the CPU seconds of this thread that a call takes."""
+    start = time.thread_time()
+    call()
+    return time.thread_time() - start
+
+
+# -- start -------------------------------------------------------------------------------------
+
+_PROBE = """
+import time
+start = time.perf_counter()
+import contextpilot
+imported = time.perf_counter()
+contextpilot.ContextPilot()
+print((imported - start) * 1e3, (time.perf_counter() - imported) * 1e3)
+"""
+
+
+def print_start() -> None:
+    """Import and creation in fresh interpreters, best and median of 15."""
+    runs = [
+        [
+            float(x)
+            for x in subprocess.run(
+                [sys.executable, "-c", _PROBE], check=True, text=True, capture_output=True
+            ).stdout.split()
+        ]
+        for _ in range(15)
+    ]
+    for name, values in zip(
+        ("import contextpilot", "ContextPilot()"), zip(*runs, strict=True), strict=True
+    ):
+        print(f"{name}: best {min(values):.1f} ms, median {statistics.median(values):.1f} ms")
+
+
+def main() -> None:
+    """Print the sections asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--workloads", type=Path, help="folder of NAME.json.gz")
+    parser.add_argument("--sketches", type=Path, help="folder of the plain sketches")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--quick", action="store_true", help="leave out the largest sizes")
+    arguments = parser.parse_args()
+    if arguments.sketches is not None:
+        sys.dont_write_bytecode = True
+        sys.path.insert(0, str(arguments.sketches))
+    print(machine_line("numpy", "scipy"))
+    if "hits" in arguments.only and arguments.workloads is not None:
+        print_hits(arguments.workloads, arguments.sketches)
+    if "batch" in arguments.only:
+        print_batch(arguments.sketches, arguments.quick)
+    if "online" in arguments.only:
+        print_online(arguments.quick)
+    if "start" in arguments.only:
+        print_start()
+
+
+if __name__ == "__main__":
+    main()
