@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -289,6 +291,17 @@ def test_questions_about_unknown_names_make_and_drop_no_namespace() -> None:
         pilot.deduplicate(["a"], conversation_id="c", namespace="other")
     pilot.reset("other")
     assert pilot.stats() == before
+
+
+def test_a_namespace_that_was_reset_is_let_go_with_its_requests() -> None:
+    pilot = cp.ContextPilot()
+    request = pilot.optimize(["a"], "q").request_id
+    gone = weakref.ref(pilot._namespaces.get("default"))
+    assert pilot._owner(request) is not None
+    pilot.reset("default")
+    gc.collect()
+    assert gone() is None
+    assert pilot._owner(request) is None
 
 
 # -- module-level functions ------------------------------------------------------------------------

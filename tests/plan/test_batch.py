@@ -167,3 +167,27 @@ def test_contexts_of_10_000_blocks() -> None:
     prompts, _ = run_batch(new_planner(), [blocks, blocks[::-1], blocks[5_000:]])
     assert simulate(prompts, {b.key: 9 for b in blocks}).hits == 15_000 * 9
     assert all(len(set(prompt)) == len(prompt) for prompt in prompts)
+
+
+def test_the_index_is_read_under_the_lock_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lock:
+        held = False
+
+        def __enter__(self) -> None:
+            self.held = True
+
+        def __exit__(self, *exception: object) -> None:
+            self.held = False
+
+    planner, lock = new_planner(), Lock()
+    run(planner, [0, 1, 2], FREE)
+    search, searches = planner.index.longest_prefix, []
+
+    def watched(*arguments: Any) -> list[Any]:
+        searches.append(lock.held)
+        return search(*arguments)
+
+    monkeypatch.setattr(planner.index, "longest_prefix", watched)
+    BatchPlanner(planner, lock).prepare([blocks_of([0, 1]), blocks_of([1, 2])], FREE)
+    assert searches == [True, True]
+    assert not lock.held
