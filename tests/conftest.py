@@ -13,10 +13,14 @@ settings.register_profile(
 settings.load_profile("contextpilot")
 
 
+_OF_THE_TESTS = ("CONTEXTPILOT_ENGINES_DIR", "CONTEXTPILOT_REQUIRE_ENGINES")
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("CONTEXTPILOT_")]:
-        monkeypatch.delenv(name)
+    for name in list(os.environ):
+        if name.startswith("CONTEXTPILOT_") and name not in _OF_THE_TESTS:
+            monkeypatch.delenv(name)
 
 
 def pytest_configure(config: pytest.Config) -> None:
