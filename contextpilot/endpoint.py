@@ -8,9 +8,11 @@ GET  /health  per engine: sync state and age of the last event
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import logging
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -78,9 +80,32 @@ class SyncEndpoint:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    block_on_close = False
     receiver: SyncReceiver
     planning: Planning
     token: str | None
+
+    def __init__(self, *arguments: Any) -> None:
+        self._open: set[socket.socket] = set()
+        super().__init__(*arguments)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self._open.add(connection)
+        return connection, address
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        logger.debug("connection from %s ended early", client_address, exc_info=True)
+
+    def server_close(self) -> None:
+        super().server_close()
+        for connection in list(self._open):  # wakes the threads that wait for another request
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -92,7 +92,7 @@ class ContextIndex:
         return list(self._requests)
 
     def was_dropped(self, key: BlockKey) -> bool:
-        """Return whether a path was cut at this block lately, and it was not inserted since."""
+        """Return whether this block was dropped from a path lately, and it was not inserted since."""
         return key in self._dropped
 
     # -- reading ---------------------------------------------------------------------------------
@@ -275,9 +275,6 @@ class ContextIndex:
     def _cut_node(self, node: _Node, keep: int) -> int:
         parent = node.parent
         assert parent is not None
-        self._dropped[node.keys[max(0, keep)]] = None
-        if len(self._dropped) > _MAX_DROPPED:
-            self._dropped.popitem(last=False)
         if keep <= 0:
             del parent.children[node.keys[0]]
             node.parent = None
@@ -286,6 +283,7 @@ class ContextIndex:
                 self._enqueue(parent)
             return dropped
         dropped = self._discard(node.children.values()) + len(node.keys) - keep
+        self._note_dropped(node.keys[keep:])
         self._num_blocks -= len(node.keys) - keep
         node.keys = node.keys[:keep]
         node.children = {}
@@ -298,11 +296,18 @@ class ContextIndex:
             node = stack.pop()
             stack.extend(node.children.values())
             dropped += len(node.keys)
+            self._note_dropped(node.keys)
             node.children = {}
             node.parent = None
             self._num_nodes -= 1
             self._num_blocks -= len(node.keys)
         return dropped
+
+    def _note_dropped(self, keys: Iterable[BlockKey]) -> None:
+        for key in keys:
+            self._dropped[key] = None
+        while len(self._dropped) > _MAX_DROPPED:
+            self._dropped.popitem(last=False)
 
     def _append(self, parent: _Node, keys: tuple[BlockKey, ...]) -> _Node:
         node = _Node(parent, keys, self._clock)

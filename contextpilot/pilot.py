@@ -261,7 +261,9 @@ class ContextPilot:
         return self._endpoint.url if self._endpoint is not None else None
 
     def close(self) -> None:
-        """Stop listening. Planning goes on; the engines' events no longer arrive."""
+        """Stop listening and close connections. Planning goes on; events no longer arrive."""
+        if isinstance(self._planning, RemotePlanning):
+            self._planning.close()
         if self._endpoint is not None:
             self._endpoint.close()
             self._endpoint = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import logging
-import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -105,7 +104,7 @@ class RemotePlanning:
         self._headers = {"Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
-        self._connections = threading.local()
+        self._idle: list[http.client.HTTPConnection] = []
         self._is_down = False
 
     def run(self, job: Job) -> Iterator[Planned]:
@@ -123,34 +122,43 @@ class RemotePlanning:
             logger.warning("index server plans again")
         yield from planned
 
+    def close(self) -> None:
+        """Close the connections that are kept open between calls."""
+        while self._idle:
+            self._idle.pop().close()
+
     def _post(self, path: str, content: Any) -> Any:
         body = json.dumps(content).encode()
-        for attempt in (1, 2):  # a kept connection may have been closed by the server meanwhile
-            connection = self._connection()
-            try:
-                connection.request("POST", self._parts.path + path, body, self._headers)
-                reply = connection.getresponse()
-                text = reply.read()
-            except (OSError, http.client.HTTPException):
-                connection.close()
-                if attempt == 2:
-                    raise
-                continue
-            if reply.status != 200:
-                raise ValueError(f"{path} answered {reply.status}")
-            return json.loads(text)
-        raise AssertionError("unreachable")
+        kept = bool(self._idle)
+        try:
+            return self._exchange(path, body)
+        except (OSError, http.client.HTTPException):
+            if not kept:
+                raise
+        self.close()  # the server may have closed the connections that were kept
+        return self._exchange(path, body)
 
-    def _connection(self) -> http.client.HTTPConnection:
-        connection: http.client.HTTPConnection | None
-        connection = getattr(self._connections, "open", None)
-        if connection is None:
-            https = self._parts.scheme == "https"
-            kind = http.client.HTTPSConnection if https else http.client.HTTPConnection
-            host = self._parts.hostname or ""
-            connection = kind(host, self._parts.port, timeout=_TIMEOUT_S)
-            self._connections.open = connection
-        return connection
+    def _exchange(self, path: str, body: bytes) -> Any:
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            connection.request("POST", self._parts.path + path, body, self._headers)
+            reply = connection.getresponse()
+            text = reply.read()
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        if reply.status != 200:
+            raise ValueError(f"{path} answered {reply.status}")
+        return json.loads(text)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        https = self._parts.scheme == "https"
+        kind = http.client.HTTPSConnection if https else http.client.HTTPConnection
+        return kind(self._parts.hostname or "", self._parts.port, timeout=_TIMEOUT_S)
 
 
 # -- the wire form of a job: keys as text, no block's text -----------------------------------------

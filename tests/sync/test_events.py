@@ -1,0 +1,85 @@
+"""The wire schema: what is accepted, and that an error names the field."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contextpilot.sync.events import Event, parse_evict, parse_message
+
+GOOD: dict[str, Any] = {
+    "version": 1,
+    "engine": "vllm-host-8000",
+    "epoch": "0123456789abcdef",
+    "seq": 3,
+    "kind": "vllm",
+    "engine_version": "0.32.0",
+    "block_size": 32,
+    "snapshot": False,
+    "events": [
+        {"event": "cached", "request": "cp-1", "tokens": 96, "prompt_tokens": 100},
+        {"event": "truncated", "request": "cp-1", "tokens": 0},
+        {"event": "cleared"},
+    ],
+}
+
+
+def test_a_message_is_read() -> None:
+    message = parse_message(GOOD)
+    assert (message.engine, message.epoch, message.seq) == ("vllm-host-8000", GOOD["epoch"], 3)
+    assert message.events == (
+        Event("cached", "cp-1", 96, 100),
+        Event("truncated", "cp-1", 0),
+        Event("cleared"),
+    )
+
+
+def test_unknown_fields_are_left_alone() -> None:
+    assert parse_message({**GOOD, "later": {"x": 1}}) == parse_message(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"version": 2}, "version"),
+        ({"engine": ""}, "engine"),
+        ({"epoch": 5}, "epoch"),
+        ({"seq": -1}, "seq"),
+        ({"seq": True}, "seq"),
+        ({"block_size": "16"}, "block_size"),
+        ({"snapshot": 1}, "snapshot"),
+        ({"events": {}}, "events"),
+        ({"events": ["x"]}, r"events\[0\]"),
+        ({"events": [{"event": "grown"}]}, r"events\[0\].event"),
+        ({"events": [{"event": "cached", "tokens": 1}]}, r"events\[0\].request"),
+        ({"events": [{"event": "cached", "request": "r", "tokens": 1.5}]}, r"events\[0\].tokens"),
+        ({"events": [{"event": "truncated", "request": "r"}]}, r"events\[0\].tokens"),
+    ],
+)
+def test_errors_name_the_field(change: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field} "):
+        parse_message({**GOOD, **change})
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(json_values, st.sampled_from(sorted(GOOD)))
+def test_any_json_is_read_or_refused_with_a_value_error(value: Any, field: str) -> None:
+    for body in (value, {**GOOD, field: value}, {**GOOD, "events": [value]}):
+        with contextlib.suppress(ValueError):
+            assert parse_message(body).events is not None
+
+
+@pytest.mark.parametrize("body", [None, [], {}, {"request_ids": "cp-1"}, {"request_ids": [1]}])
+def test_evict_names_its_field(body: Any) -> None:
+    with pytest.raises(ValueError, match="request_ids"):
+        parse_evict(body)

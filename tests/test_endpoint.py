@@ -1,0 +1,193 @@
+"""The in-process endpoint over real sockets, and planning on a shared index server."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import contextpilot as cp
+from contextpilot.endpoint import parse_address
+
+TEXTS = [f"{word} " * 40 for word in ("alpha", "beta", "gamma", "delta", "epsilon")]
+
+
+@pytest.fixture
+def server() -> Iterator[cp.ContextPilot]:
+    with cp.ContextPilot(listen="127.0.0.1:0") as pilot:
+        yield pilot
+
+
+def call(
+    pilot: cp.ContextPilot, method: str, path: str, body: Any = None, **headers: str
+) -> tuple[int, Any]:
+    assert pilot.index_url is not None
+    connection = http.client.HTTPConnection(pilot.index_url.removeprefix("http://"), timeout=10)
+    data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
+    connection.request(method, path, data, headers)
+    reply = connection.getresponse()
+    result = reply.status, json.loads(reply.read())
+    connection.close()
+    return result
+
+
+def sync(seq: int, *events: dict[str, Any], **more: Any) -> dict[str, Any]:
+    message = {"version": 1, "engine": "e", "epoch": "a", "seq": seq, "events": list(events)}
+    return {**message, **more}
+
+
+def test_evictions_reach_the_plan(server: cp.ContextPilot) -> None:
+    first = server.optimize(TEXTS[:3], "q")
+    assert server.optimize([TEXTS[3], TEXTS[1], TEXTS[0]], "q").order == (2, 1, 0)
+    gone = {"event": "truncated", "request": first.request_id, "tokens": 0}
+    assert call(server, "POST", "/sync", sync(0, gone)) == (200, {"status": "ok"})
+    explanation = server.explain(server.optimize([TEXTS[1], TEXTS[0]], "q"))
+    assert explanation.matched_blocks == 0
+    assert explanation.reason.startswith("evicted")
+    status, health = call(server, "GET", "/health")
+    assert status == 200
+    assert health["engines"]["e"]["sync"] == server.engines()["e"]["sync"] == "exact"
+
+
+def test_a_gap_is_answered_with_resync(server: cp.ContextPilot) -> None:
+    assert call(server, "POST", "/sync", sync(5)) == (200, {"status": "resync"})
+
+
+def test_evict_is_the_simple_form(server: cp.ContextPilot) -> None:
+    messages = server.optimize(TEXTS[:2], "q")
+    body = {"request_ids": [messages.request_id, "cp-unknown"]}
+    assert call(server, "POST", "/evict", body) == (200, {"status": "ok", "known": 1})
+    assert server.explain(server.optimize(TEXTS[:2], "q")).matched_blocks == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "word"),
+    [
+        ("/sync", b"{", 400, "delimiter|property"),
+        ("/sync", [], 400, "object"),
+        ("/sync", sync(-1), 400, "seq"),
+        ("/evict", {}, 400, "request_ids"),
+        ("/plan", {}, 400, "contexts"),
+        ("/plan", b"[" * 100_000, 400, ""),
+        ("/nowhere", {}, 404, "/nowhere"),
+    ],
+)
+def test_bad_requests_get_an_error_and_change_nothing(
+    server: cp.ContextPilot, path: str, body: Any, status: int, word: str
+) -> None:
+    before = server.stats()
+    got, content = call(server, "POST", path, body)
+    assert got == status
+    assert any(part in content["error"] for part in word.split("|"))
+    assert server.stats() == before
+
+
+def test_a_body_without_length_or_too_large_is_refused(server: cp.ContextPilot) -> None:
+    assert call(server, "POST", "/sync", None, **{"Content-Length": "99999999999"})[0] == 413
+    assert call(server, "POST", "/sync", None, **{"Content-Length": "x"})[0] == 411
+
+
+def test_a_token_guards_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTEXTPILOT_INDEX_TOKEN", "secret")
+    with cp.ContextPilot(listen="127.0.0.1:0") as pilot:
+        assert call(pilot, "POST", "/sync", sync(0))[0] == 401
+        assert call(pilot, "POST", "/sync", sync(0), Authorization="Bearer other")[0] == 401
+        assert call(pilot, "POST", "/sync", sync(0), Authorization="Bearer secret")[0] == 200
+        with cp.ContextPilot(index_url=pilot.index_url) as client:
+            assert client.reorder([3, 1, 2])[0] == [[3, 1, 2]]
+        assert pilot.stats()["default"]["requests"] == 1
+
+
+@pytest.fixture
+def client(server: cp.ContextPilot) -> Iterator[cp.ContextPilot]:
+    with cp.ContextPilot(index_url=server.index_url) as pilot:
+        yield pilot
+
+
+def test_two_processes_share_one_index(server: cp.ContextPilot, client: cp.ContextPilot) -> None:
+    server.optimize(TEXTS[:3], "q")
+    messages = client.optimize([TEXTS[3], TEXTS[1], TEXTS[0]], "q")
+    assert messages.order == (2, 1, 0)
+    explanation = client.explain(messages)
+    assert explanation.matched_blocks == 2
+    assert explanation.first_miss == TEXTS[3][:59].rstrip() + "…"
+    batch, order = client.optimize_batch([TEXTS[:2], TEXTS[2:4], TEXTS[1:3]], ["a", "b", "c"])
+    assert sorted(order) == [0, 1, 2]
+    assert [m[-1]["content"][-1] for m in batch] == ["abc"[i] for i in order]
+    assert client.reorder([7, 8, 9])[0] == [[7, 8, 9]]
+    assert client.reorder([{"id": "n2"}, {"id": "n1"}])[1] == [0]
+
+
+def test_namespaces_stay_apart_on_a_shared_index(server: cp.ContextPilot) -> None:
+    server.optimize(TEXTS[:3], "q", namespace="a")
+    with cp.ContextPilot(index_url=server.index_url, namespace="b") as other:
+        assert other.optimize([TEXTS[2], TEXTS[1], TEXTS[0]], "q").order == (0, 1, 2)
+
+
+def test_the_url_is_taken_from_the_environment(
+    server: cp.ContextPilot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTEXTPILOT_INDEX_URL", server.index_url or "")
+    with cp.ContextPilot() as client:
+        client.reorder([1, 2])
+    cp.ContextPilot(index_url="").reorder([1, 2])
+    assert server.stats()["default"]["requests"] == 1
+
+
+def test_without_the_server_plans_are_made_here(caplog: pytest.LogCaptureFixture) -> None:
+    with cp.ContextPilot(listen="127.0.0.1:0") as server:
+        client = cp.ContextPilot(index_url=server.index_url)
+        client.optimize(TEXTS[:2], "q")
+    with client, caplog.at_level(logging.WARNING, "contextpilot"):
+        for _ in range(3):
+            assert len(client.optimize(TEXTS[:2], "q")) == 1
+    assert sum("planning here" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"garbage",
+        b"HTTP/1.1 500 no\r\nContent-Length: 0\r\n\r\n",
+        b'HTTP/1.1 200 ok\r\nContent-Length: 12\r\n\r\n{"plans":[]}',
+        b'HTTP/1.1 200 ok\r\nContent-Length: 30\r\n\r\n{"plans":[[0,[0,0,1],0,{}]]}  ',
+    ],
+)
+def test_a_server_that_answers_nonsense_is_not_followed(answer: bytes) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    with cp.ContextPilot(index_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+        assert sorted(client.optimize(TEXTS[:3], "q").order) == [0, 1, 2]
+    listener.close()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8765", "ftp://host", "http://", 5])
+def test_a_wrong_index_url_is_named(url: Any) -> None:
+    with pytest.raises(ValueError, match="index_url"):
+        cp.ContextPilot(index_url=url)
+
+
+@pytest.mark.parametrize("listen", ["8765", "host:", "host:70000", "host:x"])
+def test_a_wrong_address_is_named(listen: str) -> None:
+    with pytest.raises(ValueError, match="listen"):
+        parse_address(listen)
+
+
+def test_an_address_without_host_is_loopback() -> None:
+    assert parse_address(":0") == ("127.0.0.1", 0)
+    assert parse_address("[::1]:80") == ("::1", 80)
