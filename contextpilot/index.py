@@ -92,7 +92,7 @@ class ContextIndex:
         return list(self._requests)
 
     def was_dropped(self, key: BlockKey) -> bool:
-        """Return whether this block was dropped from a path lately, and it was not inserted since."""
+        """Return whether this block was dropped lately and not inserted since."""
         return key in self._dropped
 
     # -- reading ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
@@ -163,17 +164,20 @@ def test_a_server_that_answers_nonsense_is_not_followed(answer: bytes) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
-        for _ in range(2):
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(1 << 16)
-                connection.sendall(answer)
+        with contextlib.suppress(OSError):  # the test closes the listener
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(1 << 16)
+                    connection.sendall(answer)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     with cp.ContextPilot(index_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
         assert sorted(client.optimize(TEXTS[:3], "q").order) == [0, 1, 2]
+    listener.shutdown(socket.SHUT_RDWR)
     listener.close()
+    thread.join(5)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8765", "ftp://host", "http://", 5])
