@@ -105,6 +105,25 @@ requests = st.lists(
 )
 
 
+@given(st.lists(st.tuples(paths, st.integers(0, 40), st.none() | st.integers(1, 60)), max_size=20))
+@settings(max_examples=150)
+def test_the_tree_holds_exactly_what_the_engine_says(events: list[Any]) -> None:
+    index, oracle = ContextIndex(), PathIndex()
+    for number, (keys, tokens, prompt_tokens) in enumerate(events):
+        request, total = f"r{number}", 5 * len(keys) + 3
+        ends = [5 * n for n in range(1, len(keys) + 1)]
+        index.insert(keys, request, ends, total)
+        oracle.insert(keys)
+        for counted in (prompt_tokens, None):  # the engine's count of the prompt is remembered
+            assert index.set_cached(request, tokens, counted)
+        scale = (prompt_tokens or total) / total
+        keep = sum(round(end * scale) <= tokens for end in ends)
+        oracle.insert(keys[:keep])
+        oracle.cut(keys, keep)
+        assert check_index(index) == oracle.paths
+    assert not index.set_cached("never seen", 5)
+
+
 @given(requests)
 @settings(max_examples=200)
 def test_requests_are_truncated_by_tokens(todo: list[Any]) -> None:
