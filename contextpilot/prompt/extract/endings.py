@@ -1,0 +1,57 @@
+"""Where the last block of an open list ends: a question often follows without a mark.
+
+A last block whose end is unsure is left where it is, and only those before it may move. The tests
+give the same answer for every order of the blocks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from contextpilot.prompt.extract.group import Piece, Span
+
+_BLANK = re.compile(r"\n[ \t\r]*\n")
+_CUE = re.compile(
+    r"[ \t]*(?:#{1,6}[ \t]+|\*\*|<)?(?:(?:user'?s?[ \t]+|final[ \t]+)?"
+    r"(?:question|query|answer|task|instructions?|request|input)\b|(?:user|human|assistant)[ \t]*:|"
+    r"based on\b|using\b|given\b|please\b|now[, ]|"
+    r"according to\b|from the (?:above|context)\b|with the above\b)",
+    re.IGNORECASE,
+)
+
+
+def movable(text: str, pieces: Sequence[Piece], end: int, *, closed: bool) -> tuple[Piece, ...]:
+    """Return the pieces with the last one's end set, or without it when its end is unsure.
+
+    Args:
+        pieces: of which the last reaches to `end`.
+        closed: nothing but blocks can stand before `end`.
+    """
+    *others, last = pieces
+    stop = end if closed else _open_end(text, others, last.body.start, end)
+    if stop is None:
+        return tuple(others)
+    stop = last.body.start + len(text[last.body.start : stop].rstrip())
+    return (*others, Piece(Span(last.span.start, stop), Span(last.body.start, stop), last.label))
+
+
+def _open_end(text: str, others: Sequence[Piece], start: int, end: int) -> int | None:
+    if any(_BLANK.search(text, *piece.body) for piece in others):
+        return None
+    blank = _BLANK.search(text, start, end)
+    stop = blank.start() if blank else end
+    bodies = [piece.body.of(text) for piece in others] + [text[start:stop]]
+    if any(_is_followed_up(body) for body in bodies):
+        return None
+    rest = text[stop:end].strip()
+    if not rest or _CUE.match(rest):
+        return stop
+    paragraph = _BLANK.split(rest, 1)[0]
+    return stop if paragraph.rstrip().endswith("?") else None
+
+
+def _is_followed_up(body: str) -> bool:
+    """Return whether a line after the first may be a question that belongs to no block."""
+    lines = body.strip().split("\n")[1:]
+    return any(_CUE.match(line) or line.rstrip().endswith("?") for line in lines)

@@ -1,0 +1,172 @@
+"""Where blocks may stand in chat messages: texts, and runs of document parts.
+
+Messages may be of the shape of OpenAI (Chat Completions, Responses) or Anthropic. What the
+assistant said, and what is of no known shape, is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from contextpilot.block import CHARS_PER_TOKEN, OVERHEAD_TOKENS
+from contextpilot.prompt.extract.group import Path
+
+Role: TypeAlias = Literal["system", "user", "tool"]
+ROLES: tuple[Role, ...] = ("system", "user", "tool")
+
+_ROLES: dict[Any, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "tool": "tool",
+    "function": "tool",
+}
+_TEXT_TYPES = ("text", "input_text")
+_DOCUMENT_TYPES = ("document", "search_result")
+_FILE_TYPES = ("image_url", "image", "input_image", "input_audio", "file", "base64")
+_MAX_DEPTH = 12
+
+
+class TextPlace(NamedTuple):
+    """One text in which blocks may stand."""
+
+    path: Path
+    text: str
+    role: Role
+
+
+class PartsPlace(NamedTuple):
+    """Items `begin .. end` of the list at `path`: documents or search results, nothing else."""
+
+    path: Path
+    begin: int
+    end: int
+
+
+def find_places(
+    messages: Sequence[Any], roles: Collection[Role]
+) -> Iterator[TextPlace | PartsPlace]:
+    """Yield the places of these roles, in prompt order."""
+    for i, message in enumerate(messages):
+        if not isinstance(message, Mapping):
+            continue
+        if message.get("type") == "function_call_output":
+            yield from _within(message.get("output"), (i, "output"), "tool", roles)
+            continue
+        role = _ROLES.get(_hashable(message.get("role")))
+        if role is not None:
+            yield from _within(message.get("content"), (i, "content"), role, roles)
+
+
+def _within(
+    content: Any, path: Path, role: Role, roles: Collection[Role]
+) -> Iterator[TextPlace | PartsPlace]:
+    if isinstance(content, str):
+        if role in roles:
+            yield TextPlace(path, content, role)
+        return
+    if not isinstance(content, list):
+        return
+    runs = {run.begin: run for run in _runs(content, path)} if role in roles else {}
+    at = 0
+    while at < len(content):
+        run = runs.get(at)
+        if run is not None:
+            yield run
+            at = run.end
+        else:
+            yield from _part(content[at], (*path, at), role, roles)
+            at += 1
+
+
+def _part(
+    part: Any, path: Path, role: Role, roles: Collection[Role]
+) -> Iterator[TextPlace | PartsPlace]:
+    if not isinstance(part, Mapping):
+        return
+    kind = part.get("type")
+    if kind == "tool_result" and len(path) == 3:
+        yield from _within(part.get("content"), (*path, "content"), "tool", roles)
+    elif kind in _TEXT_TYPES and isinstance(part.get("text"), str) and role in roles:
+        yield TextPlace((*path, "text"), part["text"], role)
+
+
+def _runs(parts: Sequence[Any], path: Path) -> Iterator[PartsPlace]:
+    begin = 0
+    while begin < len(parts):
+        end = begin
+        while end < len(parts) and _is_document(parts[end]):
+            end += 1
+        if end - begin > 1:
+            yield PartsPlace(path, begin, end)
+        begin = end + 1
+
+
+def _is_document(part: Any) -> bool:
+    """Return whether a part is a readable document that nothing refers to by its position."""
+    if not isinstance(part, Mapping) or part.get("type") not in _DOCUMENT_TYPES:
+        return False
+    if "cache_control" in part:  # a breakpoint marks a position in the prompt
+        return False
+    citations = part.get("citations")
+    if isinstance(citations, Mapping) and citations.get("enabled"):  # they count documents
+        return False
+    return document_text(part) is not None
+
+
+def document_text(part: Mapping[str, Any]) -> str | None:
+    """Return the text of a document or search result part; None when it is not all text."""
+    if part.get("type") == "search_result":
+        return _joined(part.get("content"))
+    source = part.get("source")
+    if not isinstance(source, Mapping):
+        return None
+    if source.get("type") == "text":
+        data = source.get("data")
+        return data if isinstance(data, str) else None
+    return _joined(source.get("content")) if source.get("type") == "content" else None
+
+
+def with_document_text(part: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """Return a document or search result part with another text."""
+    if part["type"] == "search_result":
+        return {**part, "content": [{"type": "text", "text": text}]}
+    source = dict(part["source"])
+    source["data" if source["type"] == "text" else "content"] = text
+    return {**part, "source": source}
+
+
+def _joined(content: Any) -> str | None:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not content:
+        return None
+    texts = [_plain_text(part) for part in content]
+    known = [text for text in texts if text is not None]
+    return "\n".join(known) if len(known) == len(texts) else None
+
+
+def _plain_text(part: Any) -> str | None:
+    is_text = isinstance(part, Mapping) and part.get("type") == "text"
+    if not is_text or "cache_control" in part:
+        return None
+    return part["text"] if isinstance(part.get("text"), str) else None
+
+
+def _hashable(value: Any) -> Any:
+    return value if isinstance(value, str) else None
+
+
+def count_tokens(node: Any, depth: int = 0) -> int:
+    """Estimate the tokens of all texts in messages, without images and other files."""
+    if isinstance(node, str):
+        return len(node) // CHARS_PER_TOKEN
+    if depth > _MAX_DEPTH:
+        return 0
+    if isinstance(node, Mapping):
+        is_file = node.get("type") in _FILE_TYPES
+        return 0 if is_file else OVERHEAD_TOKENS + count_tokens(list(node.values()), depth + 1)
+    if isinstance(node, list | tuple):
+        return sum(count_tokens(item, depth + 1) for item in node)
+    return 0
