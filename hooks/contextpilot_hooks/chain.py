@@ -23,7 +23,7 @@ from .ledger import MAX_REQUESTS, Event, Ledger, Mark
 MAX_BLOCKS = 1 << 20
 """Bound on the summed chain lengths: about 150 MB when nothing is shared."""
 _MAX_STEPS = 8192
-_SLICE = 256
+_SLICE = 512
 
 
 class Registered(NamedTuple):
@@ -47,9 +47,9 @@ class Step(NamedTuple):
 class _Block:
     __slots__ = ("cached", "chains", "position", "users")
 
-    def __init__(self, position: int, cached: bool) -> None:
+    def __init__(self, position: int) -> None:
         self.position = position
-        self.cached = cached
+        self.cached: bool | None = None  # None: behind a gap in every chain, so nobody asked yet
         self.chains: list[_Chain] = []  # some may have been dropped since
         self.users = 0
 
@@ -91,6 +91,7 @@ class ChainLedger(Ledger):
         self._blocks: dict[Hashable, _Block] = {}
         self._chains: OrderedDict[str, _Chain] = OrderedDict()
         self._chained = 0  # summed chain lengths
+        self._work = 0
 
     # On the scheduler's thread.
 
@@ -127,32 +128,56 @@ class ChainLedger(Ledger):
         self._stale = False
 
     def settle(self) -> None:
+        flipped: set[_Block] = set()
         for _ in range(len(self._steps)):
             try:
                 step = self._steps.popleft()
             except IndexError:
                 break
             if step is None:
+                flipped.clear()
                 self._reset()
-            else:
-                self._apply(step)
+                continue
+            for registered in step.registered:
+                self._register(registered)
+            self._refresh(step.changed, flipped)
+        self._settle(flipped)
         if self._stale:
             self._stale = False
             self._probe_all()
 
-    def _apply(self, step: Step) -> None:
-        for registered in step.registered:
-            self._register(registered)
-        self._refresh(step.changed)
-
-    def _refresh(self, keys: Iterable[Hashable]) -> None:
+    def _refresh(self, keys: Iterable[Hashable], flipped: set[_Block]) -> None:
         blocks = self._blocks
-        for number, key in enumerate(keys, 1):
+        for key in keys:
             block = blocks.get(key)
-            if block is not None:
-                self._set_cached(block, self._is_cached(key))
-            if number % _SLICE == 0:
-                time.sleep(0)  # lets the scheduler have the interpreter
+            if block is not None and block.cached is not None:
+                cached = self._is_cached(key)
+                if block.cached != cached:
+                    block.cached = cached
+                    flipped.add(block)
+            self._worked(1)
+
+    def _settle(self, flipped: set[_Block]) -> None:
+        # First blocks first: then each chain is cut, or measured, once.
+        for block in sorted(flipped, key=_position):
+            position = block.position
+            for chain in block.chains:
+                if not block.cached and chain.length > position:
+                    chain.length = position
+                    self._tell(chain)
+                elif block.cached and chain.length == position and chain.blocks:
+                    self._measure(chain, position)
+            self._worked(len(block.chains))
+
+    def _worked(self, units: int) -> None:
+        """Let the scheduler have the interpreter after every so much work, but not more often.
+
+        Each time may cost this thread a whole switch interval (5 ms) when the scheduler is busy.
+        """
+        self._work += units
+        if self._work >= _SLICE:
+            self._work = 0
+            time.sleep(0)
 
     def _is_cached(self, key: Hashable) -> bool:
         for _ in range(16):
@@ -160,23 +185,14 @@ class ChainLedger(Ledger):
                 return self._probe(key)
             except (RuntimeError, StopIteration):
                 time.sleep(0)
+        self._stale = True  # to be asked again at the next take
         return False
-
-    def _set_cached(self, block: _Block, cached: bool) -> None:
-        if block.cached == cached:
-            return
-        block.cached = cached
-        position = block.position
-        for chain in block.chains:
-            if cached and chain.length == position and chain.blocks:
-                self._measure(chain, position)
-            elif not cached and chain.length > position:
-                chain.length = position
-                self._tell(chain)
 
     def _measure(self, chain: _Chain, start: int) -> None:
         length = start
         for block in chain.blocks[start:]:
+            if block.cached is None:
+                block.cached = self._is_cached(chain.keys[length])
             if not block.cached:
                 break
             length += 1
@@ -199,12 +215,13 @@ class ChainLedger(Ledger):
         for position, key in enumerate(keys):
             block = self._blocks.get(key)
             if block is None:
-                block = self._blocks[key] = _Block(position, self._is_cached(key))
+                block = self._blocks[key] = _Block(position)
             block.chains.append(chain)
             block.users += 1
             chain.blocks.append(block)
         self._chains[new.request] = chain
         self._chained += len(keys)
+        self._worked(len(keys))
         self._measure(chain, 0)
         while len(self._chains) > self.max_requests or (
             self._chained > self.max_blocks and len(self._chains) > 1
@@ -233,9 +250,13 @@ class ChainLedger(Ledger):
         self._clear_marks()
 
     def _probe_all(self) -> None:
-        for number, (key, block) in enumerate(self._blocks.items(), 1):
-            block.cached = self._is_cached(key)
-            if number % _SLICE == 0:
-                time.sleep(0)
+        for key, block in self._blocks.items():
+            if block.cached is not None:
+                block.cached = self._is_cached(key)
+            self._worked(1)
         for chain in self._chains.values():
             self._measure(chain, 0)
+
+
+def _position(block: _Block) -> int:
+    return block.position

@@ -53,7 +53,9 @@ class Guard:
             return
         self.active = False
         logger.warning(
-            "%s: switched off (%s); the engine goes on as if it were not there", self.name, reason
+            "contextpilot: %s: switched off (%s); the engine goes on as if it were not there",
+            self.name,
+            reason,
         )
         self._run(self._on_trip)
 

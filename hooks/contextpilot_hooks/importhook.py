@@ -148,7 +148,7 @@ def _call(callback: Callback, module: ModuleType) -> None:
         import logging
 
         logging.getLogger("contextpilot.hooks").warning(
-            "no hook in %s: %s: %s", module.__name__, type(error).__name__, error
+            "contextpilot: no hook in %s: %s: %s", module.__name__, type(error).__name__, error
         )
 
 

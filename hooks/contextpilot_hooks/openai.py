@@ -51,7 +51,7 @@ def attach(module: ModuleType) -> None:
                     parameters = ("extra_headers", "extra_body")
                     patches.wrap(owner, method, _sender(guard), parameters)
     except NotSupported as reason:
-        logger.warning("no request ids through the OpenAI client: %s", reason)
+        logger.warning("contextpilot: no request ids through the OpenAI client: %s", reason)
         return
     patches.apply()
     attached(patches)

@@ -98,7 +98,7 @@ class PatchSet:
             patch = self._patches.pop()
             if vars(patch.owner).get(patch.name) is not patch.ours:
                 logger.warning(
-                    "%s: %s was wrapped by somebody else after us and stays wrapped",
+                    "contextpilot: %s: %s was wrapped by somebody else after us and stays wrapped",
                     self.title,
                     patch.original.__qualname__,
                 )

@@ -194,7 +194,11 @@ class Reporter:
             self._fail("the index asks for a snapshot in answer to a snapshot")
             return
         if self._pause:
-            logger.info("index at %s:%s answers again", self._settings.host, self._settings.port)
+            logger.info(
+                "contextpilot: index at %s:%s answers again",
+                self._settings.host,
+                self._settings.port,
+            )
         self._pause = 0.0
         self._message = None
         self._seq += 1
@@ -205,7 +209,7 @@ class Reporter:
     def _fail(self, reason: str) -> None:
         if not self._pause:
             logger.warning(
-                "index at %s:%s: %s; the engine goes on, changes are kept and sent later",
+                "contextpilot: index at %s:%s: %s; the engine goes on, changes are sent later",
                 self._settings.host,
                 self._settings.port,
                 reason,

@@ -38,4 +38,6 @@ def start() -> None:
     except Exception as error:
         import logging
 
-        logging.getLogger("contextpilot.hooks").warning("hooks not started: %r", error)
+        logging.getLogger("contextpilot.hooks").warning(
+            "contextpilot: hooks not started: %r", error
+        )

@@ -101,7 +101,9 @@ def watch_scheduler(scheduler: Any, version: str, settings: Settings | None = No
     manager = scheduler.kv_cache_manager
     pool = manager.block_pool
     if not pool.enable_caching:
-        logger.info("vLLM %s: prefix caching is off, so there is nothing to report", version)
+        logger.info(
+            "contextpilot: vLLM %s: prefix caching is off, so there is nothing to report", version
+        )
         return None
     block_size = _block_size(manager.coordinator, pool)
     ledger = ChainLedger(block_size, _probe(pool))
@@ -112,7 +114,7 @@ def watch_scheduler(scheduler: Any, version: str, settings: Settings | None = No
     reporter.wake()
     # Without this, a deleted engine would live on in its reporter.
     weakref.finalize(scheduler, reporter.close, 1.0, False).atexit = False
-    logger.info("vLLM %s: reports its prefix cache as %s", version, name)
+    logger.info("contextpilot: vLLM %s reports its prefix cache as %s", version, name)
     return watch
 
 
@@ -276,8 +278,8 @@ def _version() -> str:
 
 def _refuse(version: str, reason: Exception) -> None:
     logger.warning(
-        "no hook in vLLM %s: %s; the engine runs as if contextpilot were not there, and the index"
-        " will not know its cache (tested: %s)",
+        "contextpilot: no hook in vLLM %s: %s; the engine runs as if we were not there and the"
+        " index does not know its cache (tested: %s)",
         version,
         reason,
         TESTED,

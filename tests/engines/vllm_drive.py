@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "hooks"), str(HERE.parents[1] / "hooks")]
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE.parent / "hooks"), str(ROOT / "hooks"), str(ROOT / "scripts" / "engines")]
 
 from receiver import Receiver, eventually  # noqa: E402
 from vllm_files import serve  # noqa: E402

@@ -1,6 +1,6 @@
 """Import the real scheduler and block manager of any vLLM version from its Python files alone.
 
-`serve(root)` makes `vllm.*` importable from `root` (see scripts/engines/versions.py). The modules
+`serve(root)` makes `vllm.*` importable from `root` (see versions.py). The modules
 named in REAL are executed; every other `vllm.*` module is an empty stand-in whose names are
 classes that are false, callable, subscriptable and usable as a base. `vllm/__init__.py` never runs.
 """
@@ -94,7 +94,7 @@ class Files(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+    def find_spec(self, name: str, *_: object) -> Any:
         if name.partition(".")[0] != "vllm":
             return None
         place = self.root.joinpath(*name.split("."))

@@ -1,0 +1,166 @@
+"""What the hooks cost vLLM's scheduler thread; run by scripts/bench_hooks.py in vLLM's environment.
+
+    python vllm_cost.py FILES VERSION URL      URL "" measures without hooks
+
+Prints one line of JSON. `step_us` and `evict_us` are our own share: the time of the wrapped call
+less the time of the original inside it, each measured with the same clock.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "hooks")]
+
+from vllm_files import serve  # noqa: E402
+
+BLOCKS = 4000
+STEPS = 3000
+clock = time.perf_counter_ns
+
+
+class Meter:
+    """Time spent in each original, to be taken off the time of the wrapped call."""
+
+    def __init__(self) -> None:
+        self.inside: dict[str, int] = {}
+
+    def inner(self, owner: Any, name: str) -> None:
+        """Time the original; to be called before the hooks attach."""
+        original, inside = getattr(owner, name), self.inside
+        inside[name] = 0
+
+        @functools.wraps(original)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            started = clock()
+            result = original(*args, **kwargs)
+            inside[name] += clock() - started
+            return result
+
+        setattr(owner, name, timed)
+
+    def outer(self, instance: Any, name: str, note: Callable[[int], None]) -> None:
+        """Time the wrapped call, less the original inside it; after the hooks attached."""
+        wrapped, inside = getattr(instance, name), self.inside
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            before, started = inside[name], clock()
+            result = wrapped(*args, **kwargs)
+            note(clock() - started - (inside[name] - before))
+            return result
+
+        setattr(instance, name, timed)
+
+
+class Costs:
+    """Our own nanoseconds: per evicted block, and per step for all the other wrappers."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.evictions: list[int] = []
+        self._step = 0
+
+    def add(self, nanoseconds: int) -> None:
+        self._step += nanoseconds
+
+    def evict(self, nanoseconds: int) -> None:
+        self.evictions.append(nanoseconds)
+
+    def end_step(self) -> None:
+        self.steps.append(self._step)
+        self._step = 0
+
+
+def prompts(seed: int = 3) -> Any:
+    """Requests of 200 to 3,000 tokens, half of them with a shared prefix, all with our id."""
+    source = random.Random(seed)
+    shared = [[source.randrange(30_000) for _ in range(1000)] for _ in range(8)]
+    while True:
+        prefix = source.choice(shared) if source.random() < 0.5 else []
+        own = [source.randrange(30_000) for _ in range(source.randint(200, 2000))]
+        yield f"chatcmpl-cp-{source.getrandbits(96):024x}-0badcafe", prefix + own
+
+
+def load(engine: Any, end_step: Callable[[], None], steps: int = STEPS) -> float:
+    """Keep up to 16 requests running; returns the seconds of the steps alone."""
+    source, spent = prompts(), 0
+    for _ in range(steps):
+        while len(engine.scheduler.requests) < 16:
+            name, tokens = next(source)
+            engine.add(name, tokens, 24)
+        started = clock()
+        engine.step()
+        spent += clock() - started
+        end_step()
+    return spent / 1e9
+
+
+def metered(hooked: bool) -> tuple[Any, Costs]:
+    """An engine whose wrappers are timed, or a plain one."""
+    from vllm_engine import VllmEngine
+
+    meter, costs = Meter(), Costs()
+    if hooked:
+        from vllm.v1.core.block_pool import BlockPool
+        from vllm.v1.core.sched.scheduler import Scheduler
+
+        names = (
+            *((Scheduler, name) for name in ("add_request", "schedule", "update_from_output")),
+            *((BlockPool, name) for name in ("cache_full_blocks", "_maybe_evict_cached_block")),
+        )
+        for owner, name in names:
+            meter.inner(owner, name)
+    engine = VllmEngine(BLOCKS)
+    if hooked:
+        for owner, name in names:
+            instance = engine.scheduler if owner is Scheduler else engine.pool
+            note = costs.evict if name.startswith("_maybe") else costs.add
+            meter.outer(instance, name, note)
+    return engine, costs
+
+
+def microseconds(values: list[int]) -> dict[str, float]:
+    """Median, 90th and 99th percentile."""
+    if len(values) < 2:
+        return {}
+    cuts = statistics.quantiles(values, n=100)
+    return {"median": cuts[49] / 1e3, "p90": cuts[89] / 1e3, "p99": cuts[98] / 1e3}
+
+
+def main() -> None:
+    files, version, url = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    meter = "--meter" in sys.argv
+    serve(files, version)
+    if url:
+        os.environ["CONTEXTPILOT_INDEX_URL"] = url
+        __import__("contextpilot_hooks.start", fromlist=["start"]).start()
+    engine, costs = metered(bool(url) and meter)
+    load(engine, lambda: None, 200)
+    costs.evictions.clear()
+    costs.end_step()
+    costs.steps.clear()
+    others = time.process_time() - time.thread_time()
+    seconds = load(engine, costs.end_step)
+    others = time.process_time() - time.thread_time() - others
+    result = {
+        "steps_per_s": STEPS / seconds,
+        "reporter_cpu_us_per_step": others / STEPS * 1e6,
+        "evicted": len(costs.evictions),
+        "step_us": microseconds(costs.steps),
+        "evict_us": microseconds(costs.evictions),
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()
