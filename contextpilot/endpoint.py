@@ -98,7 +98,7 @@ class _Server(ThreadingHTTPServer):
         self._open.discard(request)
         super().shutdown_request(request)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         logger.debug("connection from %s ended early", client_address, exc_info=True)
 
     def server_close(self) -> None:

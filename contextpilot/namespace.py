@@ -25,6 +25,12 @@ class Counts:
     live_tokens: int = 0
     hinted_blocks: int = 0
 
+    def add(self, tokens: int, live_tokens: int) -> None:
+        """Count one planned request."""
+        self.requests += 1
+        self.tokens += tokens
+        self.live_tokens += live_tokens
+
 
 @dataclass
 class Namespace:

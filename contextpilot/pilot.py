@@ -87,7 +87,7 @@ class ContextPilot:
         else:
             url = os.environ.get("CONTEXTPILOT_INDEX_URL", "") if index_url is None else index_url
             if url:
-                self._planning = RemotePlanning(url, self._planning, token)
+                self._planning = RemotePlanning(url, self._namespaces, token)
         if use_gpu:
             logger.warning("use_gpu=True: this version plans on the CPU")
 

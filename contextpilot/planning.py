@@ -78,12 +78,10 @@ class LocalPlanning:
                 yield self._learn(space, job, position, plan)
 
     def _learn(self, space: Namespace, job: Job, position: int, plan: Plan) -> Planned:
-        planner, counts, blocks = space.planner, space.counts, job.contexts[position]
+        planner, blocks = space.planner, job.contexts[position]
         request_id = new_request_id()
         explained = explain_plan(request_id, blocks, plan, job.head, planner.index, planner.window)
-        counts.requests += 1
-        counts.tokens += explained.total_tokens
-        counts.live_tokens += explained.matched_tokens
+        space.counts.add(explained.total_tokens, explained.matched_tokens)
         planner.learn(blocks, plan, request_id, job.head, job.tails[position])
         self._namespaces.own(request_id, space)
         return Planned(position, plan, explained)
@@ -92,15 +90,17 @@ class LocalPlanning:
 class RemotePlanning:
     """Plans on the index server at `url`, which sees keys and weights, never texts.
 
-    While the server cannot be reached, requests are planned by `fallback`, which is logged once.
+    While the server cannot be reached, requests are planned in this process, which is logged
+    once. What this process asked for is counted in `namespaces`.
     """
 
-    def __init__(self, url: str, fallback: Planning, token: str | None = None) -> None:
+    def __init__(self, url: str, namespaces: Namespaces, token: str | None = None) -> None:
         parts = urllib.parse.urlsplit(url) if isinstance(url, str) else None
         if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f'index_url must be like "http://127.0.0.1:8765", not {url!r}')
         self._parts = parts
-        self._fallback = fallback
+        self._namespaces = namespaces
+        self._fallback = LocalPlanning(namespaces)
         self._headers = {"Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -120,7 +120,10 @@ class RemotePlanning:
         if self._is_down:
             self._is_down = False
             logger.warning("index server plans again")
-        yield from planned
+        counts = self._namespaces.get(job.namespace).counts
+        for item in planned:
+            counts.add(item.explanation.total_tokens, item.explanation.matched_tokens)
+            yield item
 
     def close(self) -> None:
         """Close the connections that are kept open between calls."""

@@ -121,6 +121,7 @@ def test_two_processes_share_one_index(server: cp.ContextPilot, client: cp.Conte
     batch, order = client.optimize_batch([TEXTS[:2], TEXTS[2:4], TEXTS[1:3]], ["a", "b", "c"])
     assert sorted(order) == [0, 1, 2]
     assert [m[-1]["content"][-1] for m in batch] == ["abc"[i] for i in order]
+    assert client.stats()["default"]["requests"] == 4
     assert client.reorder([7, 8, 9])[0] == [[7, 8, 9]]
     assert client.reorder([{"id": "n2"}, {"id": "n1"}])[1] == [0]
 

@@ -218,6 +218,14 @@ def test_deduplicate_off_repeats_everything() -> None:
     assert messages[-1]["content"].count(LONG[0]) == 2
 
 
+def test_two_different_system_messages_are_refused() -> None:
+    history = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+    pilot = cp.ContextPilot()
+    with pytest.raises(ValueError, match="system_instruction differs"):
+        pilot.optimize(["a"], "q", history=history, system_instruction="Be long.")
+    assert pilot.optimize(["a"], "q", history=history)[:2] == history
+
+
 def test_a_system_instruction_stands_first_and_once() -> None:
     pilot = cp.ContextPilot()
     system = {"role": "system", "content": "Be brief."}

@@ -121,7 +121,14 @@ def opening(system_instruction: str | None, history: list[Message]) -> list[Mess
         kind = type(system_instruction).__name__
         raise TypeError(f"system_instruction must be a string, not {kind}")
     system = {"role": "system", "content": system_instruction}
-    return history if history and history[0] == system else [system, *history]
+    if not history or history[0]["role"] != "system":
+        return [system, *history]
+    if history[0].get("content") != system_instruction:
+        raise ValueError(
+            "system_instruction differs from the system message that history begins with: "
+            "pass only one of them"
+        )
+    return history
 
 
 def head_of(before: Sequence[Message]) -> Head:
