@@ -135,7 +135,8 @@ class Watch:
             self.watch.admit(read(args, kwargs))
 
         self.patches.wrap_bound(scheduler, "_add_request_to_queue", after_bound(self.guard, queued))
-        if hasattr(scheduler, "_extend_requests_to_queue"):  # grammar requests of 0.5.1 and 0.5.2
+        # Requests with a grammar take this way in 0.5.1 and 0.5.2.
+        if inspect.getattr_static(type(scheduler), "_extend_requests_to_queue", None):
             read_all = argument(scheduler._extend_requests_to_queue, "reqs")
 
             def all_queued(_: Any, args: _Arguments, kwargs: _Named) -> None:

@@ -61,6 +61,8 @@ SOURCES = {
             *("sglang/srt/mem_cache/", "sglang/srt/managers/scheduler", "sglang/srt/environ.py"),
             *("sglang/srt/disaggregation/kv_events.py", "sglang/srt/session/"),
             *("sglang/srt/utils/", "sglang/srt/runtime_context.py"),
+            *("sglang/srt/rust_extensions/loader", "sglang/srt/rust_extensions/torch_build"),
+            "sglang/srt/rust_extensions/__init__",
         ),
         endings=(".py", ".so"),  # the Rust tree core
     ),

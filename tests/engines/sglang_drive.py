@@ -1,0 +1,150 @@
+"""Drive the real prefix cache of one SGLang version with the hook attached; prints JSON.
+
+    python sglang_drive.py FILES VERSION PAGE_SIZE[,PAGE_SIZE] radix|python|rust MODE
+
+Runs in a process of its own, with the Python of SGLang's environment. The cache, its tree and the
+Scheduler class are the version's own; model, device pools and sockets are not there. Every request
+goes the way the scheduler takes it: queue, match, evict for want of room, insert of the prompt,
+insert of prompt and output. The truth is what the cache itself matches for every prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "hooks"), str(ROOT / "hooks"), str(ROOT / "scripts/engines")]
+
+import sglang_files  # noqa: E402
+from receiver import Receiver, eventually  # noqa: E402
+from sglang_engine import Driver  # noqa: E402
+
+REQUESTS = 60
+CHECK_EVERY = 6
+
+
+def compare(driver: Driver, receiver: Receiver) -> dict[str, Any]:
+    """Random requests over shared prefixes; returns what was checked and what was wrong."""
+    chance = random.Random(driver.page_size)
+    bases = [[chance.randrange(900) for _ in range(chance.choice((20, 60, 90)))] for _ in range(5)]
+    prompts: dict[str, list[int]] = {}
+    counts = {"checked": 0, "partial": 0, "gone": 0}
+    wrong: list[Any] = []
+    for number in range(REQUESTS):
+        if wrong:
+            break
+        base = chance.choice(bases)
+        tail = [chance.randrange(900) for _ in range(chance.choice((3, 40, 100)))]
+        prompt = base[: chance.choice((len(base), len(base) // 2))] + tail
+        if prompts and chance.random() < 0.2:
+            prompt = chance.choice(list(prompts.values()))
+        name = f"cp-{number:024x}" if chance.random() < 0.9 else f"not-ours-{number}"
+        if name.startswith("cp-"):
+            prompts[name] = prompt
+        driver.run(name, prompt, [chance.randrange(900) for _ in range(chance.choice((0, 5, 20)))])
+        if number % CHECK_EVERY == 0:
+            check(driver, receiver, prompts, counts, wrong)
+    check(driver, receiver, prompts, counts, wrong)
+    driver.cache.reset()
+    cleared = eventually(lambda: not any(receiver.state.values()), 10)
+    driver.run(f"cp-{REQUESTS:024x}", prompts[max(prompts)], [])
+    prompts[f"cp-{REQUESTS:024x}"] = prompts[max(prompts)]
+    check(driver, receiver, prompts, counts, wrong)
+    return {**counts, "wrong": wrong, "cleared": cleared}
+
+
+def check(
+    driver: Driver,
+    receiver: Receiver,
+    prompts: dict[str, list[int]],
+    counts: dict[str, int],
+    wrong: list[Any],
+) -> None:
+    """Compare the index with what the cache matches now."""
+    truth = {name: driver.match(prompt) for name, prompt in prompts.items()}
+    held = {name: tokens for name, tokens in truth.items() if tokens}
+    if not eventually(lambda: held == next(iter(receiver.state.values()), None), 10):
+        known = next(iter(receiver.state.values()), {})
+        wrong.extend(
+            [name, len(prompts[name]), known.get(name, 0), tokens]
+            for name, tokens in truth.items()
+            if known.get(name, 0) != tokens
+        )
+    counts["checked"] += len(truth)
+    counts["gone"] += sum(tokens == 0 for tokens in truth.values())
+    counts["partial"] += sum(
+        0 < tokens < len(prompts[name]) // driver.page_size * driver.page_size
+        for name, tokens in truth.items()
+    )
+
+
+def distort(driver: Driver, mode: str) -> dict[str, Any]:
+    """Prepare what `mode` is about; returns the ranks of the scheduler."""
+    cache = driver.cache
+    if mode == "eagle":
+        getattr(cache, "tree_core", cache).is_eagle = True
+    elif mode == "off":
+        cache.disable = True
+    elif mode == "host-tier":
+        cache.cache_controller = object()
+    elif mode == "unknown-cache":
+        cache.__class__ = type("OtherCache", (type(cache),), {})
+    elif mode == "reshaped":
+        type(cache).insert = lambda self, *given: None
+    elif mode == "unknown-version":
+        sys.modules["sglang"].__version__ = "0.5.999"
+    return {"second-rank": {"attn_tp_rank": 1}, "replica": {"dp_rank": 1}}.get(mode, {})
+
+
+def blind(mode: str) -> None:
+    """Make one wrapper see nothing: the comparison has to notice."""
+    from contextpilot_hooks.sglang import Watch
+
+    wrapper = {"blind-insert": "_inserted", "blind-evict": "_evicted", "blind-reset": "_reset"}
+    if mode in wrapper:
+        setattr(Watch, wrapper[mode], lambda self, *_: None)
+
+
+def drive(driver: Driver, mode: str) -> dict[str, Any]:
+    """One cache from start to end; `mode` is "exact" or a fault (see distort and blind)."""
+    from contextpilot_hooks import importhook
+
+    with Receiver() as receiver:
+        os.environ["CONTEXTPILOT_INDEX_URL"] = receiver.url
+        blind(mode)
+        driver.start_scheduler(**distort(driver, mode))
+        if mode in ("unknown-cache", "reshaped", "eagle", "off", "host-tier", "unknown-version"):
+            result: dict[str, Any] = {"refused": "insert" not in vars(driver.cache)}
+        else:
+            result = compare(driver, receiver)
+        result["engines"] = sorted(receiver.state)
+        importhook.reset()
+        return result
+
+
+def main() -> int:
+    """All page sizes of one version and tree core."""
+    files, version, sizes, core, mode = sys.argv[1:6]
+    messages: list[str] = []
+    handler = logging.Handler(logging.DEBUG)
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or bool(record.exc_info))
+    logger = logging.getLogger("contextpilot.hooks")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    sglang_files.serve(Path(files), version)
+    runs = [
+        drive(Driver(int(size), "" if core == "radix" else core), mode) for size in sizes.split(",")
+    ]
+    sys.stdout.write(json.dumps({"runs": runs, "messages": messages}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
