@@ -1,0 +1,186 @@
+"""One engine of a pool: its part of the index, its load, its waiting line, its state."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from contextpilot.block import Block, BlockKey
+from contextpilot.namespace import Namespaces
+from contextpilot.plan.online import Head, Plan
+from contextpilot.planning import Job, LocalPlanning, Planned
+from contextpilot.server.limit import Limit
+from contextpilot.server.plain import PlainOrder
+from contextpilot.server.slots import Slots
+from contextpilot.server.waiting import Ageing, WaitingLine, WindowPlanner
+
+RUNNING_TOKENS = 64
+"""Prefill tokens that a request which only generates counts for, as load."""
+
+
+class EnginePlanning(LocalPlanning):
+    """Plans against one engine's part of the index; takes plans made elsewhere, too."""
+
+    def adopt(self, job: Job, plan: Plan) -> Planned:
+        """Learn a plan of the job's one context, and what is live of it now."""
+        space = self._namespaces.get(job.namespace)
+        with space.lock:
+            fresh = space.planner.finish(job.contexts[0], plan.order, job.head)
+            return self._learn(space, job, 0, fresh)
+
+
+class Traffic(NamedTuple):
+    """Sums over an engine's requests; tokens are of blocks, as estimated when planned.
+
+    Attributes:
+        served, failed: leases that ended well, or with an error.
+        tokens: of all planned requests.
+        live_tokens: believed to be in the cache.
+        plain_tokens: that would be in it had no block moved (simulated).
+        evicted: prompts of which the engine said that it dropped a part or all.
+    """
+
+    served: int = 0
+    failed: int = 0
+    tokens: int = 0
+    live_tokens: int = 0
+    plain_tokens: int = 0
+    evicted: int = 0
+
+
+class Engine:
+    """An engine. For use on one event loop, apart from `plan`, which any thread may call.
+
+    Args:
+        number: its place in the pool.
+        url: its base URL; None for an index without an engine.
+        max_in_flight: how many requests it takes at once; None to learn it.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        url: str | None,
+        namespaces: Namespaces,
+        max_in_flight: int | None = None,
+        ageing: Ageing | None = None,
+    ) -> None:
+        self.number = number
+        self.url = url or ""
+        self.is_real = url is not None
+        self.namespaces = namespaces
+        self.planning = EnginePlanning(namespaces)
+        self.limit = Limit(max_in_flight)
+        self.line = WaitingLine(WindowPlanner(namespaces), self.limit, ageing)
+        self.slots: Slots | None = None
+        self.up: bool | None = None
+        self.names: set[str] = set()
+        self.traffic = Traffic()
+        self.pending_tokens = 0
+        self.last_planned: float | None = None
+        self._plain = PlainOrder()
+        self._lock = threading.Lock()
+
+    @property
+    def load(self) -> int:
+        """Tokens that stand before a new request: prefill that waits or runs, and generation."""
+        return self.pending_tokens + RUNNING_TOKENS * self.line.in_flight
+
+    def live_tokens(self, namespace: str, blocks: Sequence[Block], head: Head) -> int:
+        """Return how many tokens of a request are believed to be cached, in its best order."""
+        space = self.namespaces.get(namespace)
+        with space.lock:
+            index = space.planner.index
+            matched = index.match(head.keys)
+            if matched < len(head.keys):
+                return head.tokens * matched // len(head.keys)
+            weights = {block.key: block.weight for block in blocks}
+            return head.tokens + sum(weights[k] for k in index.longest_prefix(weights, head.keys))
+
+    def plan(self, job: Job, ready: Plan | None = None) -> tuple[list[Planned], int]:
+        """Plan a job, or adopt a plan that is ready; count it.
+
+        Returns:
+            The planned requests, and how many keys of the job's head were live before.
+        """
+        space = self.namespaces.get(job.namespace)
+        with space.lock:
+            matched = space.planner.index.match(job.head.keys)
+        planned = [self.planning.adopt(job, ready)] if ready else list(self.planning.run(job))
+        held = space.planner.index.stats().num_blocks
+        with self._lock:
+            self.last_planned = time.monotonic()
+            for one in planned:
+                self._count(job, one, held)
+        return planned, matched
+
+    def retract(self, job: Job, planned: Sequence[Planned], matched: int) -> None:
+        """Forget what planned requests would have brought into the cache: they never ran."""
+        space = self.namespaces.get(job.namespace)
+        with space.lock:
+            for one in planned:
+                keys = path_of(job, one)
+                keep = len(job.head.keys) + one.plan.num_live if one.plan.num_live else matched
+                space.planner.index.cut(keys, keep)
+
+    def forget(self) -> None:
+        """Forget what the cache held: the engine is gone. What recurs stays known."""
+        for _, space in list(self.namespaces.items()):
+            with space.lock:
+                index = space.planner.index
+                for key in index.children(()):
+                    index.cut((key,), 0)
+        with self._lock:
+            self._plain.clear()
+        if self.slots is not None:
+            self.slots.clear()
+
+    def count(self, **more: int) -> None:
+        """Add to the sums of `traffic`."""
+        with self._lock:
+            old = self.traffic._asdict()
+            self.traffic = self.traffic._replace(**{k: old[k] + n for k, n in more.items()})
+
+    def state(self, sync: dict[str, Any]) -> dict[str, Any]:
+        """Return what is known of the engine, ready for JSON; `sync` is of its reporters."""
+        return {
+            "engine": self.number,
+            "url": self.url,
+            "up": self.up is not False,
+            **sync,
+            "in_flight": self.line.in_flight,
+            "max_in_flight": int(self.limit.value) if self.limit.is_known else None,
+            "waiting": len(self.line),
+            "pending_tokens": self.pending_tokens,
+            "slots": len(self.slots) if self.slots is not None else None,
+            **self.traffic._asdict(),
+            "waited": self.line.totals._asdict(),
+        }
+
+    def _count(self, job: Job, one: Planned, held: int) -> None:
+        blocks, told = job.contexts[one.position], one.explanation
+        full = self.traffic.evicted > 0
+        plain = self._plain.run(job.namespace, blocks, job.head, held, full)
+        self.traffic = self.traffic._replace(
+            tokens=self.traffic.tokens + told.total_tokens,
+            live_tokens=self.traffic.live_tokens + told.matched_tokens,
+            plain_tokens=self.traffic.plain_tokens + plain,
+        )
+
+
+def path_of(job: Job, planned: Planned) -> tuple[BlockKey, ...]:
+    """Return a planned request's path in the index."""
+    blocks = job.contexts[planned.position]
+    return (*job.head.keys, *(blocks[rank].key for rank in planned.plan.order))
+
+
+def ends_of(job: Job, planned: Planned) -> tuple[int, ...]:
+    """Return for each key of the path the prompt tokens up to its end."""
+    blocks, end = job.contexts[planned.position], job.head.tokens
+    ends = [end] * len(job.head.keys)
+    for rank in planned.plan.order:
+        end += blocks[rank].weight
+        ends.append(end)
+    return tuple(ends)

@@ -1,0 +1,272 @@
+"""The engine pool: each request goes where most of its prompt is cached, weighed against load."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from contextpilot.block import Block
+from contextpilot.namespace import Namespaces
+from contextpilot.plan.bounds import Bounds
+from contextpilot.plan.online import NO_HEAD, Head, Plan
+from contextpilot.planning import Job, Planned
+from contextpilot.server.engine import Engine, ends_of, path_of
+from contextpilot.server.pulse import Get, Pulse, Rhythm
+from contextpilot.server.reports import PoolReceiver
+from contextpilot.server.waiting import Ageing, Errand
+
+logger = logging.getLogger(__name__)
+
+STICKY_TOKENS = 2048
+"""Tokens of a conversation that its engine is taken to hold at least."""
+_MAX_CONVERSATIONS = 100_000
+_PROBE_TIMEOUT_S = 5.0
+_MAX_PROBE_BYTES = 4 << 20
+
+
+class EngineDownError(ConnectionError):
+    """No engine is left that could serve a request."""
+
+
+class Lease:
+    """One request's place at an engine.
+
+    Attributes:
+        id_slot: llama-server's slot to ask for, once planned; None to leave the choice to it.
+    """
+
+    def __init__(self, engine: Engine, errand: Errand, ready: Plan | None, estimate: int) -> None:
+        self._engine = engine
+        self._errand = errand
+        self._ready = ready
+        self._pending = estimate
+        self._undo: Callable[[], None] | None = None
+        self.id_slot: int | None = None
+        self.has_failed = False
+        engine.pending_tokens += estimate
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine; None when the pool has none, and only plans."""
+        return self._engine if self._engine.is_real else None
+
+    def plan(self, job: Job) -> list[Planned]:
+        """Return the job's requests in execution order, each learnt already.
+
+        A plan made while the request waited is used if the job is what was leased.
+        """
+        ready = self._ready if self._fits(job) else None
+        planned, matched = self._engine.plan(job, ready)
+        self._undo = lambda: self._engine.retract(job, planned, matched)
+        slots = self._engine.slots
+        if slots is not None and len(planned) == 1 and self.id_slot is None:
+            self.id_slot = slots.take(path_of(job, planned[0]), ends_of(job, planned[0]))
+        return planned
+
+    def first_byte(self) -> None:
+        """Note that the answer began: the prompt no longer stands before others."""
+        self._engine.pending_tokens -= self._pending
+        self._pending = 0
+
+    def failed(self) -> None:
+        """Note that the engine could not be reached: what was planned never ran there."""
+        self.has_failed = True
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
+
+    def end(self) -> None:
+        """Give the place back."""
+        self.first_byte()
+        if self.id_slot is not None and self._engine.slots is not None:
+            self._engine.slots.free(self.id_slot)
+
+    def _fits(self, job: Job) -> bool:
+        if len(job.contexts) != 1:
+            return False
+        own = self._errand
+        same = (job.namespace, job.head, job.bounds) == (own.namespace, own.head, own.bounds)
+        return same and [b.key for b in job.contexts[0]] == [b.key for b in own.blocks]
+
+
+class EnginePool:
+    """Engines, each with its own part of the index. For use on one event loop.
+
+    Args:
+        urls: base URLs; none for an index without engines.
+        namespaces: makes the part of the index of one engine.
+        max_in_flight: requests that each engine takes at once; None to learn it from the engine.
+        ageing: how long requests that wait may be passed over.
+        get: fetches a URL, for health checks; default: over HTTP.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        namespaces: Callable[[], Namespaces],
+        *,
+        max_in_flight: int | None = None,
+        ageing: Ageing | None = None,
+        rhythm: Rhythm | None = None,
+        get: Get | None = None,
+    ) -> None:
+        places: list[str | None] = [url.rstrip("/") for url in urls] or [None]
+        if len(set(places)) < len(places):
+            raise ValueError("engine URLs must differ from each other")
+        self.engines = [
+            Engine(number, url, namespaces(), max_in_flight, ageing)
+            for number, url in enumerate(places)
+        ]
+        self.receiver = PoolReceiver(self.engines)
+        self._rhythm = rhythm or Rhythm()
+        self._get = get
+        self._pulses: dict[int, Pulse] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._session: aiohttp.ClientSession | None = None
+        self._conversations: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin the health checks."""
+        if self._get is None:
+            timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
+            self._session = aiohttp.ClientSession(timeout=timeout)
+            self._get = self._fetch
+        for engine in self.engines:
+            if engine.is_real:
+                pulse = Pulse(engine, self._get, self._bury, self._rhythm)
+                self._pulses[engine.number] = pulse
+                self._tasks.append(asyncio.create_task(pulse.run()))
+
+    async def close(self) -> None:
+        """End the health checks."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        if self._session is not None:
+            await self._session.close()
+
+    async def _fetch(self, url: str) -> tuple[int, bytes]:
+        assert self._session is not None
+        try:
+            async with self._session.get(url, allow_redirects=False) as reply:
+                return reply.status, await reply.content.read(_MAX_PROBE_BYTES)
+        except asyncio.TimeoutError as error:
+            raise TimeoutError(str(error)) from error
+        except aiohttp.ClientError as error:
+            raise ConnectionError(str(error)) from error
+
+    def _bury(self, engine: Engine) -> None:
+        """Forget a dead engine's part of the index; who waited there goes elsewhere."""
+        engine.forget()
+        self.receiver.distrust(engine)
+        engine.line.dismiss(EngineDownError(f"engine {engine.number} does not answer"))
+
+    # -- leases ----------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def lease(
+        self,
+        namespace: str,
+        blocks: Sequence[Block] = (),
+        head: Head = NO_HEAD,
+        conversation: str | None = None,
+        /,
+        *,
+        bounds: Bounds | None = None,
+        exclude: Collection[int] = (),
+        wait: bool = True,
+    ) -> AsyncIterator[Lease]:
+        """Choose an engine for a request, and wait for it while it is saturated.
+
+        Args:
+            conversation: its requests stay at one engine while that is worth it.
+            bounds: as in the job that will be planned; waiting requests are planned with them.
+            exclude: numbers of engines that failed this request before.
+            wait: False for requests that are planned only, and do not run here.
+
+        Raises:
+            EngineDownError: every engine is excluded.
+        """
+        errand = Errand(namespace, blocks, head, bounds or Bounds())
+        engine, ready, estimate = await self._enter(errand, conversation, exclude, wait)
+        lease = Lease(engine, errand, ready, estimate if wait else 0)
+        try:
+            yield lease
+        except Exception:
+            lease.has_failed = True
+            raise
+        finally:
+            lease.end()
+            if wait:
+                engine.count(**{"failed" if lease.has_failed else "served": 1})
+                engine.line.leave()
+            if lease.has_failed and engine.number in self._pulses:
+                self._pulses[engine.number].hurry()
+
+    async def _enter(
+        self, errand: Errand, conversation: str | None, exclude: Collection[int], wait: bool
+    ) -> tuple[Engine, Plan | None, int]:
+        """Return the engine, the plan made while waiting, and the tokens to be computed there."""
+        while True:
+            engine, estimate = self._choose(errand, conversation, exclude)
+            if not wait:
+                return engine, None, estimate
+            try:
+                engine.pending_tokens += estimate
+                return engine, await engine.line.enter(errand), estimate
+            except EngineDownError:
+                logger.info("a request that waited for engine %d goes elsewhere", engine.number)
+            finally:
+                engine.pending_tokens -= estimate
+
+    def _choose(
+        self, errand: Errand, conversation: str | None, exclude: Collection[int]
+    ) -> tuple[Engine, int]:
+        """Return the engine at which the request costs least, and the tokens to compute there.
+
+        The cost is what has to be computed before its first token: what stands before it, and
+        what of its own prompt is not cached. When all seem dead, the attempt tells.
+        """
+        left = [engine for engine in self.engines if engine.number not in exclude]
+        if not left:
+            raise EngineDownError("no engine is left for this request")
+        candidates = [engine for engine in left if engine.up is not False] or left
+        name = (errand.namespace, conversation or "")
+        home = self._conversations.get(name) if conversation else None
+        total = errand.head.tokens + sum(block.weight for block in errand.blocks)
+        costs = []
+        for engine in candidates:
+            live = engine.live_tokens(errand.namespace, errand.blocks, errand.head)
+            if engine.number == home:
+                live = max(live, errand.head.tokens) + STICKY_TOKENS
+            costs.append((engine.load - live, engine.traffic.served, engine.number, live))
+        _, _, number, live = min(costs)
+        if conversation:
+            self._settle(name, number)
+        return self.engines[number], max(0, total - live)
+
+    def _settle(self, name: tuple[str, str], number: int) -> None:
+        self._conversations[name] = number
+        self._conversations.move_to_end(name)
+        if len(self._conversations) > _MAX_CONVERSATIONS:
+            self._conversations.popitem(last=False)
+
+    # -- what is known ---------------------------------------------------------------------------
+
+    def health(self) -> list[dict[str, Any]]:
+        """Return the state of each engine: up, sync, load, requests, waiting times."""
+        real = [engine for engine in self.engines if engine.is_real]
+        return [engine.state(self.receiver.sync_of(engine)) for engine in real]
+
+    def indexes(self) -> list[Namespaces]:
+        """Return each engine's part of the index."""
+        return [engine.namespaces for engine in self.engines]

@@ -1,0 +1,83 @@
+"""The engines' events, for a pool: whose they are, and what they say of an engine's life."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from contextpilot.server.engine import Engine
+from contextpilot.sync.events import SyncMessage
+from contextpilot.sync.receiver import Owner, SyncReceiver
+
+_ORDER = ("exact", "approximate", "off")
+
+
+class PoolReceiver(SyncReceiver):
+    """Receives the events of a pool's engines; learns from their requests which is which."""
+
+    def __init__(
+        self, engines: Sequence[Engine], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(self._owner, clock)
+        self._pool = engines
+
+    def receive(self, message: SyncMessage) -> Literal["ok", "resync"]:
+        """Apply a message; after a restart or a reset the engine's cache is empty."""
+        engine = self._bind(message)
+        if engine is not None and self._is_emptied(engine, message):
+            engine.forget()
+        reply = super().receive(message)
+        dropped = sum(event.kind != "cached" for event in message.events)
+        if engine is not None and dropped:
+            engine.count(evicted=dropped)
+        return reply
+
+    def distrust(self, engine: Engine) -> None:
+        """Ask the engine's reporters for a snapshot with their next message."""
+        with self._lock:
+            for name in engine.names & self._engines.keys():
+                self._engines[name].synced = False
+
+    def sync_of(self, engine: Engine) -> dict[str, Any]:
+        """Return how far an engine's state is known: the worst of its reporters."""
+        known = self.engines()
+        reports = [known[name] for name in engine.names if name in known]
+        states = [str(report["sync"]) for report in reports] or ["off"]
+        ages = [float(report["last_event_age_s"]) for report in reports]
+        kinds = sorted({str(report["kind"]) for report in reports})
+        return {
+            "sync": max(states, key=_ORDER.index),
+            "last_event_age_s": min(ages) if ages else None,
+            "kind": kinds[0] if kinds else "",
+        }
+
+    def _is_emptied(self, engine: Engine, message: SyncMessage) -> bool:
+        known = self._engines.get(message.engine)
+        if known is not None and known.epoch != message.epoch:
+            return True
+        is_reset = any(event.kind == "cleared" for event in message.events)
+        return is_reset and len(engine.names) == 1  # else other reporters still hold their part
+
+    def _bind(self, message: SyncMessage) -> Engine | None:
+        """Return the engine that a reporter speaks for; None until it names one of our requests."""
+        for engine in self._pool:
+            if message.engine in engine.names:
+                return engine
+        if len(self._pool) == 1:
+            found: Engine | None = self._pool[0]
+        else:
+            found = next(filter(None, (self._of(event.request) for event in message.events)), None)
+        if found is not None:
+            found.names.add(message.engine)
+        return found
+
+    def _of(self, request_id: str) -> Engine | None:
+        return next((e for e in self._pool if e.namespaces.owner(request_id) is not None), None)
+
+    def _owner(self, request_id: str) -> Owner | None:
+        for engine in self._pool:
+            space = engine.namespaces.owner(request_id)
+            if space is not None:
+                return Owner(space.planner.index, space.lock)
+        return None
