@@ -15,6 +15,9 @@ from contextpilot.block import Block
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head, Plan
+from contextpilot.plan.simulate import PrefixCache
+from contextpilot.planning import Job
+from contextpilot.server.engine import Engine
 from contextpilot.server.limit import Limit
 from contextpilot.server.waiting import Ageing, Errand, WaitingLine, WindowPlanner
 
@@ -317,6 +320,41 @@ def test_windows_are_planned_by_namespace_and_head() -> None:
     plans = {p: [errands[p].blocks[rank].key for rank in plan.order] for p, plan in steps}
     assert set(plans[0][:2]) == set(plans[2][:2]) == {1, 3}
     assert plans[0][:2] == plans[2][:2]
+
+
+def test_windows_win_hits_in_a_small_cache() -> None:
+    chance = random.Random(7)
+    topics = [chance.sample(range(200), 12) for _ in range(12)]
+    contexts = [chance.sample(chance.choice(topics), 8) for _ in range(120)]
+    ratios = {window: hit_ratio(contexts, window) for window in (1, 16)}
+    assert ratios[16] > 1.5 * ratios[1]
+
+
+def hit_ratio(contexts: Sequence[Sequence[int]], window: int) -> float:
+    """Serve a backlog one by one from a cache that holds two contexts and reports evictions."""
+    lost: dict[Any, int] = {}
+    cache = PrefixCache(1600, lambda name, tokens: lost.update({name: tokens}))
+
+    async def main() -> None:
+        engine = Engine(0, "", Namespaces(10_000, 100, 1), 1, Ageing(window, 64, 1e9))
+
+        async def serve(keys: Sequence[int]) -> None:
+            own = errand(keys)
+            ready = await engine.line.enter(own)
+            job = Job("a", [own.blocks], own.bounds, NO_HEAD, [0])
+            (planned,), _ = engine.plan(job, ready)
+            order = [keys[rank] for rank in planned.plan.order]
+            cache.request(order, dict.fromkeys(keys, 100), planned.request_id)
+            for name, tokens in lost.items():
+                engine.namespaces.get("a").planner.index.truncate(name, tokens)
+            lost.clear()
+            await asyncio.sleep(0)
+            engine.line.leave()
+
+        await asyncio.gather(*(serve(keys) for keys in contexts))
+
+    run(main())
+    return cache.totals.hit_ratio
 
 
 @pytest.mark.parametrize(
