@@ -1,0 +1,159 @@
+"""One answer of an engine, parsed as its bytes arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import httptools
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+HIGH_WATER_BYTES = 1 << 18
+"""Unread bytes of a body above which the connection reads no more."""
+_MAX_HEAD_BYTES = 1 << 18
+_FRAMING = (b"content-length", b"transfer-encoding")
+
+
+class BrokenAnswerError(ConnectionError):
+    """The connection ended before the answer did; `has_begun`: some of the answer came."""
+
+    def __init__(self, message: str, has_begun: bool) -> None:
+        super().__init__(message)
+        self.has_begun = has_begun
+
+
+class Answer:
+    """The head and the body of an answer, byte for byte.
+
+    Args:
+        is_bodiless: the request was HEAD: the head announces a body that does not come.
+        pause: called with True when too much is unread, and with False when it was read.
+
+    Attributes:
+        status: the status code.
+        headers: names and values as they came.
+        keeps_alive: whether the connection can carry another request afterwards.
+    """
+
+    def __init__(self, is_bodiless: bool, pause: Callable[[bool], None]) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.keeps_alive = not is_bodiless
+        self.has_begun = False
+        self.is_complete = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._is_bodiless = is_bodiless
+        self._pause = pause
+        self._is_paused = False
+        self._has_head = False
+        self._chunks: deque[bytes] = deque()
+        self._num_unread = 0
+        self._num_head_bytes = 0
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def head(self) -> None:
+        """Wait for the head.
+
+        Raises:
+            BrokenAnswerError: the connection ended first.
+            TimeoutError: the engine stayed silent.
+        """
+        while not self._has_head:
+            await self._wait()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the pieces of the body as they come. Raises as `head` does."""
+        while True:
+            while self._chunks:
+                chunk = self._chunks.popleft()
+                self._num_unread -= len(chunk)
+                if self._is_paused and self._num_unread < HIGH_WATER_BYTES // 2:
+                    self._is_paused = False
+                    self._pause(False)
+                yield chunk
+            if self.is_complete:
+                return
+            await self._wait()
+
+    async def read(self) -> bytes:
+        """Return the whole body. Raises as `head` does."""
+        return b"".join([chunk async for chunk in self.chunks()])
+
+    async def _wait(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    # -- feeding ---------------------------------------------------------------------------------
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing comes because too much is unread."""
+        return self._is_paused
+
+    def feed(self, data: bytes) -> bool:
+        """Take bytes of the connection; return False when it is of no use any more."""
+        self.has_begun = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            return self.fail(BrokenAnswerError("the engine's answer is no HTTP", True))
+        if not self._has_head:
+            self._num_head_bytes += len(data)
+            if self._num_head_bytes > _MAX_HEAD_BYTES:
+                return self.fail(BrokenAnswerError("the head of the answer is too long", True))
+        self._wake()
+        return True
+
+    def end(self) -> None:
+        """Take the end of the connection, which ends an answer that names no length."""
+        is_framed = any(name.lower() in _FRAMING for name, _ in self.headers)
+        if self._has_head and not is_framed:
+            self.is_complete = True
+        elif not self.is_complete and self._error is None:
+            text = "the engine closed the connection"
+            self._error = BrokenAnswerError(text, self.has_begun)
+        self._wake()
+
+    def fail(self, error: Exception) -> bool:
+        """Let whoever reads the answer get an error; returns False."""
+        if self._error is None:
+            self._error = error
+        self._wake()
+        return False
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # -- httptools -------------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        if self.status < 200 and self.status != 101:
+            self.headers = []
+            return
+        self._has_head = True
+        self.is_complete = self._is_bodiless
+
+    def on_body(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+        self._num_unread += len(chunk)
+        if self._num_unread > HIGH_WATER_BYTES and not self._is_paused:
+            self._is_paused = True
+            self._pause(True)
+
+    def on_message_complete(self) -> None:
+        if self._has_head:
+            self.is_complete = True
+            self.keeps_alive = self.keeps_alive and self._parser.should_keep_alive()

@@ -1,0 +1,173 @@
+"""The index API: planning, the engines' events, and what is known."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from contextpilot.dedup.conversation import HINT_TEMPLATE
+from contextpilot.planning import decode_job, encode_plans
+from contextpilot.prompt.messages import check_history
+from contextpilot.prompt.turn import opening
+from contextpilot.server import schemas
+from contextpilot.server.errors import ApiError, input_errors
+from contextpilot.server.service import Service, Written, run_job
+from contextpilot.sync.events import parse_message
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.ErrorReply} for status in (400, 401, 404, 413, 415, 422)
+}
+router = APIRouter(responses=_ERRORS)
+
+
+def reply(content: Any) -> Response:
+    """Return JSON, not checked against a model again."""
+    body = json.dumps(content, separators=(",", ":")).encode()
+    return Response(body, media_type="application/json")
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+@router.post("/reorder", response_model=schemas.Reordered, tags=["planning"])
+async def reorder(body: schemas.ReorderBody, request: Request) -> Response:
+    """Put the blocks of one or many contexts in the order that the cache likes."""
+    service = _service(request)
+    if body.stateless:
+        found = await service.reorder_stateless(body.batch(), body.options())
+    else:
+        found = await service.reorder(body.batch(), body.namespace, body.options())
+    batch, planned, engine = found
+    content = {
+        "contexts": [
+            [batch[one.position][rank].value for rank in one.plan.order] for one in planned
+        ],
+        "order": [one.position for one in planned],
+        "ranks": [one.plan.order for one in planned],
+        "request_ids": [one.request_id for one in planned],
+        "engine": engine,
+    }
+    return reply(content)
+
+
+@router.post("/optimize", response_model=schemas.Prompt, tags=["planning"])
+async def optimize(body: schemas.OptimizeBody, request: Request) -> Response:
+    """Plan one request and write its chat messages."""
+    with input_errors():
+        before = opening(body.system_instruction, check_history(body.history))
+    (written,) = await _service(request).write(
+        [body.contexts],
+        [body.query],
+        before,
+        body.namespace,
+        body.options(),
+        body.conversation_id,
+    )
+    return reply(_prompt(written))
+
+
+@router.post("/optimize_batch", response_model=schemas.Prompts, tags=["planning"])
+async def optimize_batch(body: schemas.OptimizeBatchBody, request: Request) -> Response:
+    """Plan requests together; reply their messages in execution order."""
+    if len(body.queries) != len(body.all_contexts):
+        message = f"must be as many as all_contexts: {len(body.queries)}, {len(body.all_contexts)}"
+        raise ApiError(422, message, "queries")
+    before = opening(body.system_instruction, [])
+    written = await _service(request).write(
+        body.all_contexts, body.queries, before, body.namespace, body.options()
+    )
+    prompts = [_prompt(one) for one in written]
+    return reply({"prompts": prompts, "order": [one.planned.position for one in written]})
+
+
+@router.post("/deduplicate", response_model=schemas.Deduplicated, tags=["planning"])
+async def deduplicate(body: schemas.DeduplicateBody, request: Request) -> Response:
+    """Compare a context with the blocks that its conversation was given."""
+    template = HINT_TEMPLATE if body.hint_template is None else body.hint_template
+    found = _service(request).deduplicate(
+        body.contexts, body.conversation_id, template, body.namespace
+    )
+    return reply(found._asdict())
+
+
+@router.post("/plan", tags=["planning"])
+async def plan(body: schemas.PlanBody, request: Request) -> Response:
+    """Plan a job of the library in another process, which sends keys and weights, no texts."""
+    with input_errors():
+        job = decode_job(body.model_dump())
+    if not job.contexts:
+        return reply({"plans": []})
+    service = _service(request)
+    async with service.pool.lease(job.namespace, job.contexts[0], job.head) as lease:
+        planned = await run_job(lease, job)
+    service.remember("plan", job.contexts, planned, lease)
+    return reply(encode_plans(iter(planned)))
+
+
+@router.post("/sync", tags=["engines"])
+async def sync(body: schemas.SyncBody, request: Request) -> Response:
+    """Take a message of an engine; "resync" asks it for a snapshot."""
+    with input_errors():
+        message = parse_message(body.model_dump())
+    return reply({"status": _service(request).pool.receiver.receive(message)})
+
+
+@router.post("/evict", tags=["engines"])
+async def evict(body: schemas.EvictBody, request: Request) -> Response:
+    """Forget requests whose prompts are gone; reply how many were known."""
+    known = _service(request).pool.receiver.evict(body.request_ids)
+    return reply({"status": "ok", "known": known})
+
+
+@router.post("/reset", tags=["engines"])
+async def reset(request: Request, body: schemas.ResetBody | None = None) -> Response:
+    """Forget one namespace, or everything."""
+    _service(request).reset(body.namespace if body else None)
+    return reply({"status": "ok"})
+
+
+@router.get("/requests", tags=["state"])
+async def requests(request: Request, limit: int = Query(100, ge=1, le=10_000)) -> Response:
+    """List the latest requests, newest first: tokens, timing, why they hit or missed."""
+    records = _service(request).records
+    content = [record.as_dict() for record in records.latest(limit)]
+    return reply({"requests": content, "num_known": len(records)})
+
+
+@router.get("/explain/{request_id}", tags=["state"])
+async def explain(request_id: str, request: Request) -> Response:
+    """Tell why a request hit or missed."""
+    record = _service(request).records.get(request_id)
+    if record is None:
+        raise ApiError(404, "no such request is remembered", "request_id")
+    return reply(record.as_dict())
+
+
+@router.get("/stats", tags=["state"])
+async def stats(request: Request, namespace: str | None = None) -> Response:
+    """Return sums over all namespaces, or those of one: requests, tokens, index sizes."""
+    return reply(_service(request).stats(namespace))
+
+
+@router.get("/health", tags=["state"])
+async def health(request: Request) -> Response:
+    """Return 200 when requests can be served, 503 otherwise; and the state of each engine."""
+    content = _service(request).health()
+    answer = reply(content)
+    answer.status_code = 200 if content["status"] == "ok" else 503
+    return answer
+
+
+def _prompt(written: Written) -> dict[str, Any]:
+    messages = written.messages
+    return {
+        "messages": list(messages),
+        "request_id": messages.request_id,
+        "ranks": messages.order,
+        "hinted": messages.hinted,
+    }

@@ -1,0 +1,95 @@
+"""Makes the ASGI application: index API, proxy, and what they share."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from contextpilot import __version__
+from contextpilot.namespace import Namespaces
+from contextpilot.server import api
+from contextpilot.server.errors import error_reply, install_handlers
+from contextpilot.server.kinds import EngineKinds
+from contextpilot.server.proxy import Proxy
+from contextpilot.server.service import PoolLike, Service
+from contextpilot.server.settings import Settings
+from contextpilot.server.single import SingleEngine
+from contextpilot.server.upstream import Upstream
+
+OPEN_PATHS = frozenset(("/", "/health", "/metrics", "/docs", "/openapi.json"))
+"""Served without the index token: they tell nothing of any prompt or tenant."""
+
+Next = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(settings: Settings, pool: PoolLike | None = None) -> FastAPI:
+    """Return the server as an ASGI application; its lifespan opens and closes the connections.
+
+    Args:
+        pool: the engines; by default those of the settings.
+    """
+    service = Service(settings, pool or make_pool(settings))
+    app = FastAPI(
+        title="ContextPilot",
+        version=__version__,
+        description=(__doc__ or "").split("\n")[0],
+        lifespan=_lifespan,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.service = service
+    install_handlers(app)
+    app.include_router(api.router)
+    app.router.routes.append(Route("/v1/{path:path}", _ProxyEntry(app), include_in_schema=False))
+    if settings.index_token:
+        app.middleware("http")(_token_guard(settings.index_token))
+    return app
+
+
+def make_pool(settings: Settings) -> PoolLike:
+    """Return the engines of the settings."""
+    namespaces = Namespaces(settings.max_blocks, settings.window_size, settings.max_namespaces)
+    return SingleEngine(settings.engine[0] if settings.engine else None, namespaces)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    upstream = Upstream(settings.connect_timeout_s, settings.read_timeout_s)
+    kinds = EngineKinds(upstream, settings.kind)
+    app.state.proxy = Proxy(app.state.service, upstream, kinds)
+    try:
+        yield
+    finally:
+        upstream.close()
+
+
+class _ProxyEntry:
+    """The proxy's place among the routes, which exist before the proxy's connections do."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app.state.proxy(scope, receive, send)
+
+
+def _token_guard(token: str) -> Callable[[Request, Next], Awaitable[Response]]:
+    expected = f"Bearer {token}".encode()
+
+    async def guard(request: Request, call_next: Next) -> Response:
+        path = request.url.path
+        if path in OPEN_PATHS or path.startswith("/v1/"):
+            return await call_next(request)
+        given = request.headers.get("authorization", "").encode("latin-1", "replace")
+        if hmac.compare_digest(given, expected):
+            return await call_next(request)
+        return error_reply(401, "Authorization must be 'Bearer' and the index token")
+
+    return guard

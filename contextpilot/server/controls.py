@@ -1,0 +1,57 @@
+"""The request headers X-ContextPilot-*: what a client asks of the proxy beside its API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from contextpilot.server.settings import MODES, Settings
+
+PREFIX = b"x-contextpilot-"
+_SWITCH = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}
+_ROLES = ("all", "system", "developer", "user", "assistant", "tool")
+_NAMES = ("enabled", "mode", "scope", "namespace")
+
+
+class ControlError(ValueError):
+    """A header asks for what there is not; `field` is its name."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field} {message}")
+        self.field = field
+
+
+class Controls(NamedTuple):
+    """What the headers ask for, defaults filled in."""
+
+    enabled: bool
+    mode: str
+    scope: str
+    namespace: str | None
+
+
+def read_controls(headers: Sequence[tuple[bytes, bytes]], settings: Settings) -> Controls:
+    """Return what the headers ask for; raise ControlError when they cannot be followed."""
+    given = {
+        name[len(PREFIX) :].decode("latin-1"): value.decode("latin-1").strip()
+        for name, value in headers
+        if name.startswith(PREFIX)
+    }
+    enabled = given.get("enabled", "true").lower()
+    mode = given.get("mode", settings.mode).lower()
+    scope = given.get("scope", settings.scope).lower()
+    _one_of("enabled", enabled, _SWITCH)
+    _one_of("mode", mode, MODES)
+    _one_of("scope", scope, _ROLES)
+    return Controls(_SWITCH[enabled], mode, scope, given.get("namespace") or None)
+
+
+def is_control(name: bytes) -> bool:
+    """Return whether a header is ours, and so goes no further."""
+    return name.startswith(PREFIX)
+
+
+def _one_of(name: str, value: str, known: Sequence[str] | dict[str, bool]) -> None:
+    if value not in known:
+        header = f"X-ContextPilot-{name.capitalize()}"
+        raise ControlError(header, f"must be one of {', '.join(known)}")

@@ -1,0 +1,62 @@
+"""Errors of the index API, and how every error becomes its JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+
+class ApiError(Exception):
+    """A request that cannot be served as it is; `field` is the part at fault."""
+
+    def __init__(self, status: int, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.field = field
+
+
+@contextmanager
+def input_errors() -> Iterator[None]:
+    """Turn what the library says of unfit input into an error of the index API."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise ApiError(422, str(error)) from None
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Let every error of the index API be JSON that names the field, and quotes no input."""
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ApiError, _api)
+
+
+def error_reply(status: int, message: str, field: str | None = None) -> JSONResponse:
+    """Return an error as the index API writes it."""
+    return JSONResponse({"error": {"message": message, "field": field}}, status)
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    details: Sequence[Any] = error.errors()
+    first = details[0] if details else {"loc": (), "msg": "is invalid"}
+    places = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    field = ".".join(places) or None
+    status = 400 if first.get("type") == "json_invalid" else 422
+    return error_reply(status, f"{field or 'body'}: {first['msg']}", field)
+
+
+async def _http(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return error_reply(error.status_code, str(error.detail))
+
+
+async def _api(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return error_reply(error.status, str(error), error.field)

@@ -1,0 +1,109 @@
+"""Passes an engine's answer on as it comes, and stops the engine when the client goes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from starlette.types import Receive, Send
+
+from contextpilot.server.answer import Answer, BrokenAnswerError, Headers
+from contextpilot.server.upstream import forwarded_headers
+from contextpilot.server.usage import Usage, UsageReader
+
+logger = logging.getLogger(__name__)
+
+
+class Delivery:
+    """One answer on its way to the client.
+
+    Attributes:
+        status: the engine's status; None before it answered.
+        first_byte_s, total_s: seconds from the request's arrival; None before.
+        has_broken: the engine's answer ended before its end.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._usage = UsageReader()
+        self._arrived = time.perf_counter()
+        self.status: int | None = None
+        self.first_byte_s: float | None = None
+        self.total_s: float | None = None
+        self.has_broken = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the client got the head of an answer."""
+        return self.status is not None
+
+    @property
+    def usage(self) -> Usage:
+        """The token counts that the answer told."""
+        return self._usage.result()
+
+    async def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole answer of our own."""
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+        self.total_s = time.perf_counter() - self._arrived
+
+    async def pass_on(self, response: Answer, headers: Headers) -> None:
+        """Send the engine's answer, each piece when it comes. A broken answer ends broken."""
+        self.status = response.status
+        start = {"type": "http.response.start", "status": response.status, "headers": headers}
+        await self._send(start)
+        send, feed = self._send, self._usage.feed
+        try:
+            async for chunk in response.chunks():
+                if self.first_byte_s is None:
+                    self.first_byte_s = time.perf_counter() - self._arrived
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                feed(chunk)
+        except (BrokenAnswerError, TimeoutError) as error:
+            logger.warning("an engine's answer broke off: %s", type(error).__name__)
+            self.has_broken = True
+        else:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        self.total_s = time.perf_counter() - self._arrived
+
+
+async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, None]) -> bool:
+    """Run `work`, and cancel it when the client goes; return whether the client went."""
+    task = asyncio.create_task(work)
+    watch = asyncio.create_task(_disconnect(receive))
+    try:
+        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+            return False
+        return True
+    finally:
+        for one in (task, watch):
+            one.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def answer_headers(
+    response: Answer, result: bytes, renamed: dict[bytes, bytes]
+) -> list[tuple[bytes, bytes]]:
+    """Return the engine's headers as they go to the client, with the one header that is ours.
+
+    Args:
+        renamed: values to put back, for example the request id that the client gave.
+    """
+    headers = [
+        (name.lower(), renamed.get(value, value))
+        for name, value in forwarded_headers(response.headers)
+    ]
+    headers.append((b"x-contextpilot-result", result))
+    return headers

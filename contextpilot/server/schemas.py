@@ -1,0 +1,173 @@
+"""Bodies of the index API: what is accepted, and what `/docs` shows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, WithJsonSchema
+
+BlockObject = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "A block with its text, an id, or both; a text identifies the block.",
+            "properties": {"text": {"type": "string"}, "id": {"type": ["string", "integer"]}},
+            "anyOf": [{"required": ["text"]}, {"required": ["id"]}],
+        }
+    ),
+]
+Context = list[StrictStr] | list[StrictInt] | list[BlockObject]
+Name = Annotated[StrictStr, Field(max_length=512)]
+Count = Annotated[StrictInt, Field(ge=0, le=1 << 31)]
+
+
+class Body(BaseModel):
+    """A request body; fields that are not declared are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Planning(Body):
+    """What every planning request may say."""
+
+    namespace: Name = "default"
+    reorder: StrictBool | None = None
+    pin_first: Count | None = None
+    max_shift: Count | None = None
+    min_gain_tokens: Count | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Return the options that were given, by name."""
+        names = ("reorder", "pin_first", "max_shift", "min_gain_tokens", "annotate", "deduplicate")
+        given = {name: getattr(self, name, None) for name in names}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class ReorderBody(Planning):
+    """One context, or a list of contexts."""
+
+    contexts: Context | list[Context] = Field(examples=[["a block", "another block"]])
+    stateless: StrictBool = Field(False, description="use nothing known, learn nothing")
+
+    def batch(self) -> list[Any]:
+        """Return the contexts; one context is a batch of one."""
+        nested = not self.contexts or isinstance(self.contexts[0], list)
+        return list(self.contexts) if nested else [self.contexts]
+
+
+class Writing(Planning):
+    """What every request for messages may say."""
+
+    system_instruction: StrictStr | None = None
+    annotate: StrictBool | StrictStr | None = None
+    deduplicate: StrictBool | None = None
+
+
+class OptimizeBody(Writing):
+    """One request."""
+
+    contexts: Context
+    query: StrictStr
+    conversation_id: Name | None = None
+    history: list[dict[str, Any]] | None = None
+
+
+class OptimizeBatchBody(Writing):
+    """Requests that are planned together."""
+
+    all_contexts: list[Context]
+    queries: list[StrictStr]
+
+
+class DeduplicateBody(Body):
+    """One context of a conversation."""
+
+    contexts: Context
+    conversation_id: Name
+    namespace: Name = "default"
+    hint_template: StrictStr | None = None
+
+
+class EvictBody(Body):
+    """Requests whose prompts are wholly gone from the engine's cache."""
+
+    request_ids: list[StrictStr]
+
+
+class ResetBody(Body):
+    """What to forget: one namespace, or, without a name, everything."""
+
+    namespace: Name | None = None
+
+
+class SyncBody(BaseModel):
+    """A numbered message of an engine (the event schema, version 1)."""
+
+    version: Literal[1]
+    engine: Annotated[str, Field(min_length=1)]
+    epoch: Annotated[str, Field(min_length=1)]
+    seq: Annotated[int, Field(ge=0)]
+    events: list[dict[str, Any]]
+    snapshot: bool = False
+    kind: str = ""
+    engine_version: str = ""
+    block_size: Annotated[int, Field(ge=0)] = 1
+
+
+class PlanBody(BaseModel):
+    """A job of another process: keys and weights, never texts."""
+
+    namespace: str
+    contexts: list[list[tuple[Any, int]]]
+    bounds: dict[str, Any]
+    head: tuple[list[Any], int]
+    tails: list[int]
+
+
+class Reordered(BaseModel):
+    """`contexts[i]` holds the blocks of the request's context `order[i]`; `ranks[i][p]` is the
+    original rank of the block at position p."""
+
+    contexts: list[list[Any]]
+    order: list[int]
+    ranks: list[list[int]]
+    request_ids: list[str]
+    engine: int | None
+
+
+class Prompt(BaseModel):
+    """Chat messages and how they came about."""
+
+    messages: list[dict[str, Any]]
+    request_id: str
+    ranks: list[int]
+    hinted: list[int]
+
+
+class Prompts(BaseModel):
+    """`prompts[i]` belongs to the request's query `order[i]`."""
+
+    prompts: list[Prompt]
+    order: list[int]
+
+
+class Deduplicated(BaseModel):
+    """The new blocks, and for each block that the conversation holds a hint."""
+
+    new_blocks: list[Any]
+    overlapping_blocks: list[Any]
+    reference_hints: list[str]
+
+
+class ErrorDetail(BaseModel):
+    """What is wrong, and which field of the body (null: none)."""
+
+    message: str
+    field: str | None
+
+
+class ErrorReply(BaseModel):
+    """Every error of the index API."""
+
+    error: ErrorDetail

@@ -1,0 +1,244 @@
+"""Plans prompts for the index API and the proxy: composition of the library's rooms."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, fields
+from typing import Any, NamedTuple, Protocol
+
+from contextpilot.block import Block, BlockReader
+from contextpilot.dedup.conversation import Conversations, Deduplication
+from contextpilot.index import IndexStats
+from contextpilot.namespace import Counts, Namespaces
+from contextpilot.options import Options
+from contextpilot.plan.online import NO_HEAD, Head
+from contextpilot.planning import Job, LocalPlanning, Planned
+from contextpilot.prompt.annotate import check_template
+from contextpilot.prompt.messages import Message, Messages
+from contextpilot.prompt.turn import Turn, head_of
+from contextpilot.server.errors import input_errors
+from contextpilot.server.records import Record, Records, without_text
+from contextpilot.server.settings import Settings
+from contextpilot.sync.receiver import SyncReceiver
+
+_SUMS = (*(item.name for item in fields(Counts)), *IndexStats._fields)
+
+
+class EngineLike(Protocol):
+    """An engine of a pool."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def url(self) -> str: ...
+
+
+class LeaseLike(Protocol):
+    """One request's place at an engine."""
+
+    @property
+    def engine(self) -> EngineLike | None: ...
+    def plan(self, job: Job) -> list[Planned]:
+        """Return the planned requests in execution order, each learnt already."""
+
+
+class PoolLike(Protocol):
+    """Engines, each with its own part of the index."""
+
+    @property
+    def receiver(self) -> SyncReceiver: ...
+    def lease(
+        self,
+        namespace: str,
+        blocks: Sequence[Block],
+        head: Head,
+        conversation: str | None = None,
+        /,
+    ) -> AbstractAsyncContextManager[LeaseLike]:
+        """Choose an engine for a request, and wait for it while it is saturated."""
+
+    def health(self) -> list[dict[str, Any]]:
+        """Return the state of each engine."""
+
+    def indexes(self) -> list[Namespaces]:
+        """Return each engine's part of the index."""
+
+
+class Written(NamedTuple):
+    """One request's messages, and the plan that they follow."""
+
+    messages: Messages
+    planned: Planned
+    turn: Turn
+
+
+class Service:
+    """Reads blocks, plans them at a pool, writes messages, and remembers what it did."""
+
+    def __init__(self, settings: Settings, pool: PoolLike) -> None:
+        self.settings = settings
+        self.pool = pool
+        self.reader = BlockReader()
+        self.records = Records()
+        self.defaults = default_options(settings)
+        self._conversations: OrderedDict[str, Conversations] = OrderedDict()
+
+    # -- planning --------------------------------------------------------------------------------
+
+    async def reorder(
+        self, contexts: Sequence[Sequence[Any]], namespace: str, options: dict[str, Any]
+    ) -> tuple[list[list[Block]], list[Planned], int | None]:
+        """Plan a batch of contexts; return them as blocks, the plans, and the engine chosen."""
+        with input_errors():
+            batch = self.reader.read_batch(contexts, "contexts")
+            bounds = self.defaults.override(**options).bounds
+        job = Job(namespace, batch, bounds, NO_HEAD, [0] * len(batch))
+        if not batch:
+            return batch, [], None
+        async with self.pool.lease(namespace, batch[0], NO_HEAD) as lease:
+            planned = await run_job(lease, job)
+        number = self.remember("reorder", batch, planned, lease)
+        return batch, planned, number
+
+    async def reorder_stateless(
+        self, contexts: Sequence[Sequence[Any]], options: dict[str, Any]
+    ) -> tuple[list[list[Block]], list[Planned], int | None]:
+        """Plan a batch for itself: nothing known is used, nothing is learnt."""
+        with input_errors():
+            batch = self.reader.read_batch(contexts, "contexts")
+            bounds = self.defaults.override(**options).bounds
+        job = Job("", batch, bounds, NO_HEAD, [0] * len(batch))
+        planning = LocalPlanning(Namespaces(self.settings.max_blocks, len(batch) or 1, 1))
+        if not batch:
+            return batch, [], None
+        return batch, await asyncio.to_thread(lambda: list(planning.run(job))), None
+
+    async def write(
+        self,
+        contexts: Sequence[Sequence[Any]],
+        queries: Sequence[str],
+        before: list[Message],
+        namespace: str,
+        options: dict[str, Any],
+        conversation: str | None = None,
+    ) -> list[Written]:
+        """Plan a batch and write its messages, in execution order."""
+        with input_errors():
+            setting = self.defaults.override(**options)
+            blocks = self.reader.read_batch(contexts, "contexts")
+        if not blocks:
+            return []
+        turns = [Turn.split(context, before, setting) for context in blocks]
+        job = turns_job(namespace, turns, queries, head_of(before))
+        async with self.pool.lease(namespace, turns[0].fresh, job.head, conversation) as lease:
+            planned = await run_job(lease, job)
+        self.remember("optimize", job.contexts, planned, lease)
+        if conversation is not None:
+            self.record_conversation(namespace, conversation, turns[0])
+        return [
+            Written(
+                turns[one.position].write(one.plan, one.request_id, queries[one.position]),
+                one,
+                turns[one.position],
+            )
+            for one in planned
+        ]
+
+    def remember(
+        self,
+        api: str,
+        contexts: Sequence[Sequence[Block]],
+        planned: Sequence[Planned],
+        lease: LeaseLike,
+    ) -> int | None:
+        """Remember planned requests; return the number of the engine that they go to."""
+        number = lease.engine.number if lease.engine is not None else None
+        for one in planned:
+            self.records.add(Record(api, without_text(one, contexts[one.position]), number))
+        return number
+
+    # -- conversations ---------------------------------------------------------------------------
+
+    def record_conversation(self, namespace: str, conversation: str, turn: Turn) -> None:
+        """Record the blocks that a conversation was given."""
+        held = self._conversations.setdefault(namespace, Conversations())
+        self._conversations.move_to_end(namespace)
+        while len(self._conversations) > self.settings.max_namespaces:
+            self._conversations.popitem(last=False)
+        held.add(conversation, (block.key for block in turn.blocks))
+
+    def deduplicate(
+        self, contexts: Sequence[Any], conversation: str, template: str, namespace: str
+    ) -> Deduplication:
+        """Compare a context with what its conversation was given, and record it."""
+        held = self._conversations.get(namespace) or Conversations()
+        with input_errors():
+            blocks = self.reader.read(contexts, "contexts")
+            check_template("hint_template", template, "first_line")
+            return held.deduplicate(conversation, blocks, template)
+
+    # -- what is known ---------------------------------------------------------------------------
+
+    def stats(self, namespace: str | None) -> dict[str, Any]:
+        """Return sums over the engines and the namespaces, or over one namespace."""
+        spaces = [
+            space
+            for namespaces in self.pool.indexes()
+            for name, space in namespaces.items()
+            if namespace in (None, name)
+        ]
+        sums: Counter[str] = Counter(dict.fromkeys(_SUMS, 0))
+        for space in spaces:
+            with space.lock:
+                sums.update(asdict(space.counts) | space.planner.index.stats()._asdict())
+        return {"namespaces": len(spaces)} | dict(sums)
+
+    def health(self) -> dict[str, Any]:
+        """Return whether requests can be served, and the state of each engine."""
+        engines = self.pool.health()
+        ready = not engines or any(engine.get("up") for engine in engines)
+        status = "ok" if ready else "unavailable"
+        return {"status": status, "engines": engines, "sync": self.pool.receiver.engines()}
+
+    def reset(self, namespace: str | None) -> None:
+        """Forget one namespace, or all."""
+        for namespaces in self.pool.indexes():
+            namespaces.reset(namespace)
+        if namespace is None:
+            self._conversations.clear()
+            self.records.clear()
+        else:
+            self._conversations.pop(namespace, None)
+
+
+async def run_job(lease: LeaseLike, job: Job) -> list[Planned]:
+    """Plan a job: one context at once, a batch on a thread of its own."""
+    if len(job.contexts) == 1:
+        return lease.plan(job)
+    return await asyncio.to_thread(lease.plan, job)
+
+
+def turns_job(namespace: str, turns: Sequence[Turn], queries: Sequence[str], head: Head) -> Job:
+    """Return the job that plans these turns."""
+    return Job(
+        namespace,
+        [turn.fresh for turn in turns],
+        turns[0].options.bounds,
+        head,
+        [turn.tail_tokens(query) for turn, query in zip(turns, queries, strict=True)],
+    )
+
+
+def default_options(settings: Settings) -> Options:
+    """Return the options that hold where a request names none."""
+    return Options().override(
+        reorder=settings.reorder,
+        annotate=settings.annotate,
+        deduplicate=settings.deduplicate,
+        pin_first=settings.pin_first,
+        max_shift=None if settings.max_shift < 0 else settings.max_shift,
+        min_gain_tokens=settings.min_gain_tokens,
+    )

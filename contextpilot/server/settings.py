@@ -1,0 +1,148 @@
+"""What a server may be told: as a flag, as CONTEXTPILOT_<NAME>, or in a TOML file.
+
+The flag wins over the environment, and that over the file. Each field below is all three.
+"""
+
+from __future__ import annotations
+
+import sys
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT_PREFIX = "CONTEXTPILOT_"
+KINDS = ("auto", "vllm", "sglang", "llamacpp", "openai", "anthropic", "other")
+TENANTS = ("key", "header", "none")
+LOG_FORMATS = ("text", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+MODES = ("auto", "xml", "numbered", "json", "markdown", "separator", "tool", "off")
+
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+def _setting(
+    default: Any, help: str, choices: tuple[str, ...] = (), low: float = 0, secret: bool = False
+) -> Any:
+    metadata = {"help": help, "choices": choices, "low": low, "secret": secret}
+    return field(default=default, repr=not secret, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a server may be told; immutable, checked on construction.
+
+    Raises:
+        TypeError, ValueError: a setting is of the wrong kind or out of range; it is named.
+    """
+
+    engine: tuple[str, ...] = _setting((), "base URL of an engine; give it once per engine")
+    kind: str = _setting("auto", "what the engines are; auto asks them", KINDS)
+    host: str = _setting("127.0.0.1", "address to bind; loopback unless the network is trusted")
+    port: int = _setting(8765, "TCP port to bind; 0 takes a free one")
+    index_token: str = _setting("", "token that the index API asks for as Bearer", secret=True)
+    tenants: str = _setting("key", "what tells tenants apart on the proxy", TENANTS)
+    cache_salt: bool = _setting(False, "send each tenant's own cache_salt to the engine")
+    salt_secret: str = _setting("", "mixed into every cache_salt", secret=True)
+    mode: str = _setting("auto", "how blocks are found in messages; off finds none", MODES)
+    scope: str = _setting("all", "messages in which blocks are looked for: all or a role")
+    reorder: bool = _setting(True, "reorder blocks")
+    annotate: bool = _setting(True, "write the importance ranking after reordered blocks")
+    deduplicate: bool = _setting(True, "replace repeated blocks by reference hints")
+    pin_first: int = _setting(0, "so many leading blocks stay in place")
+    max_shift: int = _setting(-1, "no block moves by more ranks than this; -1: no limit", low=-1)
+    min_gain_tokens: int = _setting(16, "keep the order when less than this is known to recur")
+    max_blocks: int = _setting(2_000_000, "bound on the blocks of one namespace's index", low=1)
+    window_size: int = _setting(4096, "recent contexts that planning looks at", low=1)
+    max_namespaces: int = _setting(1000, "the least recently used ones beyond this go", low=1)
+    max_body_bytes: int = _setting(64 << 20, "largest request body", low=1)
+    connect_timeout_s: float = _setting(5.0, "time to connect to an engine")
+    read_timeout_s: float = _setting(600.0, "longest silence of an engine; 0: no limit")
+    shutdown_timeout_s: float = _setting(30.0, "time that running requests have at a stop")
+    log_level: str = _setting("info", "least level that is logged", LOG_LEVELS)
+    log_format: str = _setting("text", "form of the log lines", LOG_FORMATS)
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check(item, getattr(self, item.name))
+        if self.port > 65535:
+            raise ValueError(f"port must be at most 65535, but is {self.port}")
+        for url in self.engine:
+            parts = urllib.parse.urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f'engine must be like "http://127.0.0.1:30000", not {url!r}')
+
+
+def load_settings(
+    flags: Mapping[str, Any], environ: Mapping[str, str], path: str | None = None
+) -> Settings:
+    """Return the settings of flags (None: not given), environment and TOML file together.
+
+    Raises:
+        ValueError: a setting is unknown, of the wrong kind or out of range; it is named.
+        OSError: the file cannot be read.
+    """
+    chosen = _read_file(Path(path)) if path else {}
+    for item in fields(Settings):
+        variable = ENVIRONMENT_PREFIX + item.name.upper()
+        text = environ.get(variable, "")
+        if text:
+            chosen[item.name] = _cast(item, text, variable)
+        if flags.get(item.name) is not None:
+            chosen[item.name] = flags[item.name]
+    try:
+        return Settings(**chosen)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    with path.open("rb") as file:
+        try:
+            content: dict[str, Any] = tomllib.load(file)
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{path} is no TOML: {error}") from None
+    known = {item.name: item for item in fields(Settings)}
+    for name in content:
+        if name not in known:
+            raise ValueError(f"{path}: unknown setting {name!r}; known are {', '.join(known)}")
+    return {name: _from_toml(known[name], value) for name, value in content.items()}
+
+
+def _from_toml(item: Field[Any], value: Any) -> Any:
+    if isinstance(item.default, tuple):
+        return (value,) if isinstance(value, str) else tuple(value)
+    if isinstance(item.default, float) and type(value) is int:
+        return float(value)
+    return value
+
+
+def _cast(item: Field[Any], text: str, variable: str) -> Any:
+    """Return an environment variable's text as the kind of value that the setting takes."""
+    default = item.default
+    if isinstance(default, bool):
+        if text.lower() in _TRUE + _FALSE:
+            return text.lower() in _TRUE
+        raise ValueError(f"{variable} must be one of {', '.join(_TRUE + _FALSE)}, not {text!r}")
+    if isinstance(default, tuple):
+        return tuple(text.replace(",", " ").split())
+    if isinstance(default, str):
+        return text
+    try:
+        return int(text) if isinstance(default, int) else float(text)
+    except ValueError:
+        raise ValueError(f"{variable} must be a number, not {text!r}") from None
+
+
+def _check(item: Field[Any], value: Any) -> None:
+    name, kind = item.name, type(item.default)
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise TypeError(f"{name} must be of type {kind.__name__}, not {type(value).__name__}")
+    choices, low = item.metadata["choices"], item.metadata["low"]
+    if choices and value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+    if kind in (int, float) and value < low:
+        raise ValueError(f"{name} must be at least {low}, but is {value}")
