@@ -1,5 +1,8 @@
 """The chain ledger against an oracle that walks every request's keys anew."""
 
+import random
+import threading
+
 import hypothesis.strategies as st
 import pytest
 from contextpilot_hooks.chain import ChainLedger, Registered, Step
@@ -202,6 +205,51 @@ def test_exact_when_read_only_at_the_end(actions):
         else:
             engine.add(f"r{number}", path)
     assert engine.sync() == engine.truth()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_reader_and_scheduler_at_once_agree_whenever_the_scheduler_rests(seed):
+    """The engine changes its tables while the reader asks; between bursts all must be exact."""
+    engine, chance = Engine(), random.Random(seed)
+    resting, read, done = threading.Event(), threading.Event(), threading.Event()
+    wrong = []
+
+    def reader():
+        while not done.is_set():
+            rests = resting.is_set()
+            told = engine.sync()
+            if rests:
+                if told != engine.truth():
+                    wrong.append((told, engine.truth()))
+                resting.clear()
+                read.set()
+
+    thread = threading.Thread(target=reader)
+    thread.start()
+    paths = ["".join(chance.choices("ab", k=chance.randint(1, 12))) for _ in range(40)]
+    for burst in range(60):
+        for _ in range(40):
+            act(engine, chance, paths)
+        resting.set()
+        assert read.wait(20), burst
+        read.clear()
+    done.set()
+    thread.join()
+    assert wrong == []
+
+
+def act(engine, chance, paths):
+    """One change as a scheduler makes it: the table first, then the hand-over."""
+    kind, path = chance.random(), chance.choice(paths)
+    if kind < 0.5:
+        engine.add(f"r{chance.randrange(60)}", path)
+    elif kind < 0.6:
+        engine.regrow(path)
+    elif kind < 0.99:
+        cached = [key for key in keys_of(path) if key in engine.cache]
+        engine.evict(cached[-chance.randint(1, 4) :])
+    else:
+        engine.reset()
 
 
 def test_bad_block_size():
