@@ -2,7 +2,8 @@
 
     python scripts/bench_plan.py [--workloads DIR] [--sketches DIR] [--only SECTION ...] [--quick]
 
-Sections: hits (workload files NAME.json.gz with docs and requests), batch (planning time and its
+Sections: hits (workload files NAME.json.gz with docs and requests), gap (against the optimum of
+small instances), batch (planning time and its
 growth), online (time per `optimize` call by live contexts), start (import and creation). With
 `--sketches` (a folder with batch.py, online.py, synced.py, simulate.py, window.py) the plain
 sketches run beside ours. Times are CPU seconds of this thread, so other load disturbs them less.
@@ -36,8 +37,9 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import OnlinePlanner
 from contextpilot.plan.replay import MODES, hit_bound, replay_each
 from contextpilot.plan.support import SupportWindow
+from contextpilot.plan.tree import agglomerate
 
-SECTIONS = ("hits", "batch", "online", "start")
+SECTIONS = ("hits", "gap", "batch", "online", "start")
 
 
 # -- hits --------------------------------------------------------------------------------------
@@ -98,6 +100,39 @@ def sketch_line(contexts: Sequence[Sequence[Block]], capacities: list[int | None
         f"batch {hits(batch.agglomerate(keys, weights)[0])}",
     ]
     return "; ".join(cells)
+
+
+# -- gap ---------------------------------------------------------------------------------------
+
+
+def print_gap() -> None:
+    """Tokens saved by the planner over the most that any tree saves, on instances it can try."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from oracles import optimal_saving
+
+    print("batch plans against the optimum (all trees tried): contexts / blocks / per context")
+    rng = np.random.default_rng(3)
+    for size, pool, per_context in ((4, 6, 4), (6, 9, 4), (8, 12, 6)):
+        ratios = []
+        for _ in range(100):
+            sets = [np.sort(rng.choice(pool, per_context, replace=False)) for _ in range(size)]
+            weights = rng.integers(20, 400, pool)
+            tree = agglomerate(sets, weights)
+            saved = sum(
+                (len(children) - 1) * int(weights[tree.shared[node]].sum())
+                for node, children in tree.children.items()
+            )
+            best = optimal_saving(
+                [frozenset(numbers.tolist()) for numbers in sets],
+                dict(enumerate(weights.tolist())),
+            )
+            ratios.append(saved / best if best else 1.0)
+        optimal = sum(ratio > 1 - 1e-9 for ratio in ratios)
+        print(
+            f"  {size} / {pool} / {per_context}: optimal in {optimal} of 100, "
+            f"mean {np.mean(ratios):.3f}, worst {min(ratios):.3f}",
+            flush=True,
+        )
 
 
 # -- batch -------------------------------------------------------------------------------------
@@ -240,6 +275,8 @@ def main() -> None:
     print(machine_line("numpy", "scipy"))
     if "hits" in arguments.only and arguments.workloads is not None:
         print_hits(arguments.workloads, arguments.sketches)
+    if "gap" in arguments.only:
+        print_gap()
     if "batch" in arguments.only:
         print_batch(arguments.sketches, arguments.quick)
     if "online" in arguments.only:

@@ -2,8 +2,9 @@
 
 The tree of `tree.agglomerate` is walked depth first: blocks newly shared at a node come next in
 the prompt, and the walk is the execution order, so that even a small cache keeps what the next
-context needs. With live content, a context whose longest live prefix outweighs its best overlap
-with another waiting context is planned alone.
+context needs. With live content, a window of contexts is merged by `window.merge_window`; of a
+larger batch, a context whose longest live prefix outweighs its best overlap with another waiting
+context is planned alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head, OnlinePlanner, Plan, ranks_of
 from contextpilot.plan.overlap import Ints, find_partners, set_matrix
 from contextpilot.plan.tree import MergeTree, Progress, agglomerate
+from contextpilot.plan.window import MAX_WINDOW, Live, merge_window
 
 _RANKED_LEAVES = 64
 """Contexts below a node that take part in the mean original rank of its blocks."""
@@ -61,34 +63,32 @@ class BatchPlanner:
         groups = []
         for pinned, members in by_pinned.items():
             sets, weights = _number_blocks([contexts[i] for i in members], set(pinned))
-            alone = self._live_ones([*head.keys, *pinned], sets, weights)
-            waiting = [i for i in range(len(members)) if i not in alone]
             tokens = np.array(list(weights.values()) or [1], np.int64)
-            tree = agglomerate(
-                [sets[i] for i in waiting], tokens, progress, min_score=bounds.min_gain_tokens
-            )
-            own, rest = [members[i] for i in sorted(alone)], [members[i] for i in waiting]
-            groups.append(_Group(pinned, own, rest, tree, list(weights)))
+            live = self._live_tokens([*head.keys, *pinned], weights)
+            alone: set[int] = set()
+            if live is not None and len(members) <= MAX_WINDOW:
+                tree = merge_window(sets, tokens, live, max(1, bounds.min_gain_tokens))
+            else:
+                alone = _live_ones(sets, tokens, live) if live is not None else set()
+                rest = [numbers for i, numbers in enumerate(sets) if i not in alone]
+                tree = agglomerate(rest, tokens, progress, min_score=bounds.min_gain_tokens)
+            waiting = [position for i, position in enumerate(members) if i not in alone]
+            own = [members[i] for i in sorted(alone)]
+            groups.append(_Group(pinned, own, waiting, tree, list(weights)))
         return groups
 
-    def _live_ones(
-        self, start: Sequence[BlockKey], sets: Sequence[Ints], weights: dict[BlockKey, int]
-    ) -> set[int]:
-        """Return the contexts whose live prefix outweighs their overlap with any other."""
-        index = self._online.index
+    def _live_tokens(self, start: Sequence[BlockKey], weights: dict[BlockKey, int]) -> Live | None:
+        """Return what tells the live tokens within a set of block numbers; None if nothing is."""
+        index, keys = self._online.index, list(weights)
         if not index.stats().num_blocks or not weights:
-            return set()
-        keys, tokens = list(weights), np.array(list(weights.values()), np.int64)
-        rows = np.arange(len(sets))
-        overlap = find_partners(set_matrix(sets, len(tokens)), tokens, rows, rows).scores
-        alone = set()
-        for i, numbers in enumerate(sets):
-            own = {keys[number]: weights[keys[number]] for number in numbers.tolist()}
+            return None
+
+        def live(numbers: Sequence[int]) -> int:
+            own = {keys[number]: weights[keys[number]] for number in numbers}
             with self._lock:
-                live = sum(own[key] for key in index.longest_prefix(own, start))
-            if live and live >= overlap[i]:
-                alone.add(i)
-        return alone
+                return sum(own[key] for key in index.longest_prefix(own, start))
+
+        return live
 
     def walk(
         self,
@@ -182,6 +182,14 @@ class _Group(NamedTuple):
     waiting: list[int]
     tree: MergeTree
     keys: list[BlockKey]
+
+
+def _live_ones(sets: Sequence[Ints], tokens: Ints, live: Live) -> set[int]:
+    """Return the contexts whose live prefix outweighs their overlap with any other."""
+    rows = np.arange(len(sets))
+    overlaps = find_partners(set_matrix(sets, len(tokens)), tokens, rows, rows).scores
+    held = [live(numbers.tolist()) for numbers in sets]
+    return {i for i, overlap in enumerate(overlaps) if held[i] and held[i] >= overlap}
 
 
 def _number_blocks(
