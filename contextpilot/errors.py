@@ -1,6 +1,7 @@
 """Errors of the library, each also of the builtin kind that callers catch already.
 
 ContextPilotError
+├── CommandError (also ValueError)
 └── UnknownConversationError (also ValueError)
 """
 
@@ -13,3 +14,7 @@ class ContextPilotError(Exception):
 
 class UnknownConversationError(ContextPilotError, ValueError):
     """A conversation id was given that this instance has not seen (or has let go)."""
+
+
+class CommandError(ContextPilotError, ValueError):
+    """A command cannot go on: a file, or what its options ask for, needs mending."""

@@ -1,0 +1,84 @@
+"""The command `contextpilot`: parses arguments, runs a subcommand, reports errors.
+
+Exit status: 0 done, 1 failed (one line on standard error), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from contextpilot import __version__
+from contextpilot.commands import demo, doctor, simulate
+from contextpilot.commands.command import Command, Outcome
+from contextpilot.errors import CommandError
+
+COMMANDS: tuple[Command, ...] = (demo.COMMAND, simulate.COMMAND, doctor.COMMAND)
+
+_INTERRUPTED = 130
+_PIPE_CLOSED = 141
+"""128 plus the signal number: what a shell reports for a program that the signal ended."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; return the exit status. Wrong usage raises SystemExit(2)."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 0
+    try:
+        outcome: Outcome = args.command.run(args)
+        _write(outcome.text)
+    except BrokenPipeError:
+        _silence_stdout()
+        return _PIPE_CLOSED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except (CommandError, OSError) as error:
+        print(f"contextpilot {args.command.name}: {error}", file=sys.stderr)
+        return 1
+    return outcome.status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; `command` holds the chosen one, or None."""
+    parser = argparse.ArgumentParser(
+        prog="contextpilot",
+        description="Order, deduplicate and schedule prompt context for prefix caches.",
+        epilog=_epilog("\n".join(command.examples for command in COMMANDS)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"contextpilot {__version__}")
+    parser.set_defaults(command=None)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for command in COMMANDS:
+        own = subparsers.add_parser(
+            command.name,
+            help=command.help,
+            description=command.help[0].upper() + command.help[1:] + ".",
+            epilog=_epilog(command.examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(own)
+        own.set_defaults(command=command)
+    return parser
+
+
+def _epilog(examples: str) -> str:
+    return "examples:\n" + "\n".join(f"  {line}" for line in examples.splitlines())
+
+
+def _write(text: str) -> None:
+    """Write a command's text; what the terminal's encoding lacks is shown escaped."""
+    if text:
+        encoding = sys.stdout.encoding or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
+
+
+def _silence_stdout() -> None:
+    """Let the interpreter flush at exit into nothing: the reader of our output has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,1 @@
+"""The subcommands of `contextpilot`, one module each; `contextpilot.cli` parses and dispatches."""

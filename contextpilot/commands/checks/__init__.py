@@ -1,0 +1,1 @@
+"""What `contextpilot doctor` looks at; each check yields results and changes nothing."""

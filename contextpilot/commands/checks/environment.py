@@ -1,0 +1,106 @@
+"""Checks of the interpreter, the dependencies and the environment variables."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+import contextpilot
+from contextpilot.commands.checks.check import Check, installed_version
+
+_MIN_PYTHON = (3, 10)
+_PREFIX = "CONTEXTPILOT_"
+_SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+
+
+def check_python() -> Iterator[Check]:
+    """Look at the interpreter and the platform."""
+    found = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
+    old = sys.version_info < _MIN_PYTHON
+    yield Check("python", "fail" if old else "ok", found, "use Python 3.10 or newer" if old else "")
+    yield Check("platform", "ok", platform.platform())
+
+
+def check_dependencies() -> Iterator[Check]:
+    """Look at ContextPilot itself and what it cannot do without."""
+    installed = installed_version("contextpilot")
+    detail = f"{contextpilot.__version__} at {os.path.dirname(contextpilot.__file__)}"
+    if installed is None:
+        fix = "pip install ."
+        yield Check("contextpilot", "warn", f"{detail}, runs from a checkout, not installed", fix)
+    elif installed != contextpilot.__version__:
+        fix = "pip install --force-reinstall contextpilot"
+        yield Check("contextpilot", "warn", f"{detail}, but {installed} is installed", fix)
+    else:
+        yield Check("contextpilot", "ok", detail)
+    for name in ("numpy", "scipy"):
+        yield _check_module(name, f"pip install {name}", required=True)
+
+
+def check_extras() -> Iterator[Check]:
+    """Look at the optional extras `plot` and `gpu`."""
+    yield _check_module("matplotlib", "pip install 'contextpilot[plot]'", required=False)
+    yield _check_gpu()
+
+
+def check_variables(environ: Mapping[str, str] = os.environ) -> Iterator[Check]:
+    """Look at the CONTEXTPILOT_* variables in effect; secrets are not shown."""
+    names = sorted(name for name in environ if name.startswith(_PREFIX))
+    if not names:
+        yield Check("environment", "absent", f"no {_PREFIX}* variable is set")
+    for name in names:
+        value = environ[name]
+        if name.endswith("_URL") and value:
+            yield _check_url(name, value)
+        elif any(word in name for word in _SECRETS):
+            yield Check(name, "ok", f"set, {len(value)} characters")
+        else:
+            yield Check(name, "ok", value or "set, but empty")
+
+
+def _check_module(name: str, fix: str, *, required: bool) -> Check:
+    found = installed_version(name)
+    if found is None and not required:
+        return Check(name, "absent", "not installed (optional)", fix)
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        return Check(name, "fail", f"{found or 'not installed'}: {error}", fix)
+    return Check(name, "ok", found or "version unknown")
+
+
+def _check_gpu() -> Check:
+    found = installed_version("cupy-cuda12x", "cupy-cuda13x", "cupy-cuda11x", "cupy")
+    fix = "pip install 'contextpilot[gpu]'"
+    if found is None:
+        return Check("gpu", "absent", "cupy is not installed (optional): plans run on the CPU", fix)
+    try:
+        import cupy
+
+        count = int(cupy.cuda.runtime.getDeviceCount())
+        name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+        usable = int(cupy.arange(3).sum()) == 3
+    except Exception as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        detail = f"cupy {found} is installed, but no GPU can be used: {lines[0]}"
+        return Check("gpu", "warn", detail, "check the driver with nvidia-smi")
+    return Check("gpu", "ok" if usable else "warn", f"cupy {found}, {count} device(s), {name}")
+
+
+def _check_url(name: str, value: str) -> Check:
+    fix = f"export {name}=http://127.0.0.1:8765"
+    try:
+        parts = urlsplit(value.strip())
+        port = parts.port
+    except ValueError as error:
+        return Check(name, "fail", f"is no address: {error}", fix)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return Check(name, "fail", "is no http(s) address", fix)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    hidden = "***@" if parts.username or parts.password else ""
+    place = f"{host}:{port}" if port else host
+    return Check(name, "ok", f"{parts.scheme}://{hidden}{place}{parts.path}")

@@ -1,0 +1,66 @@
+"""`contextpilot doctor`: what is installed, what is set, and what is broken."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+
+from contextpilot.commands.checks import engines, environment, hooks
+from contextpilot.commands.checks.check import Check
+from contextpilot.commands.command import Command, Outcome
+
+CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
+    environment.check_python,
+    environment.check_dependencies,
+    environment.check_extras,
+    engines.check_engines,
+    hooks.check_startup_file,
+    environment.check_variables,
+)
+"""Each yields any number of results; one that raises counts as failed."""
+
+_MARKS = {"ok": "ok    ", "warn": "warn  ", "fail": "FAIL  ", "absent": "-     "}
+
+
+def run_checks(checks: tuple[Callable[[], Iterator[Check]], ...] = CHECKS) -> list[Check]:
+    """Run all checks; an error in one becomes a failed result."""
+    found: list[Check] = []
+    for check in checks:
+        try:
+            found.extend(check())
+        except Exception as error:
+            name = check.__name__.removeprefix("check_")
+            found.append(Check(name, "fail", f"the check itself failed: {error!r}", "report this"))
+    return found
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def _run(args: argparse.Namespace) -> Outcome:
+    found = run_checks()
+    broken = [check for check in found if check.status == "fail"]
+    status = 1 if broken else 0
+    if args.json:
+        checks = [check._asdict() for check in found]
+        return Outcome(json.dumps({"ok": not broken, "checks": checks}, indent=2), status)
+    width = max(len(check.name) for check in found)
+    lines = []
+    for check in found:
+        lines.append(f"{_MARKS[check.status]}{check.name:<{width}}  {check.detail}".rstrip())
+        if check.fix and check.status in ("warn", "fail"):
+            lines.append(f"{'':<{width + 6}}  fix: {check.fix}")
+    names = ", ".join(check.name for check in broken)
+    lines += ["", f"broken: {names}" if broken else "nothing that is asked for is broken"]
+    return Outcome("\n".join(lines), status)
+
+
+COMMAND = Command(
+    name="doctor",
+    help="show what is installed, what is set, and what is broken",
+    examples="contextpilot doctor\ncontextpilot doctor --json",
+    add_arguments=_add_arguments,
+    run=_run,
+)

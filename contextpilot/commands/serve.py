@@ -1,0 +1,65 @@
+"""`contextpilot serve`: the index API and the proxy in front of engines."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import Field, fields
+from typing import Any
+
+from contextpilot.commands.command import Command, Outcome
+from contextpilot.errors import CommandError
+from contextpilot.server.settings import ENVIRONMENT_PREFIX, Settings, load_settings
+
+CONFIG_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help=f"TOML file ({CONFIG_VARIABLE})")
+    for item in fields(Settings):
+        flag = "--" + item.name.replace("_", "-")
+        parser.add_argument(flag, **_argument(item))
+
+
+def _argument(item: Field[Any]) -> dict[str, Any]:
+    """Return how argparse takes a setting; None stands for "not given"."""
+    default, choices = item.default, item.metadata["choices"]
+    shown = "" if item.metadata["secret"] or default in ("", ()) else f"; default {default}"
+    text = f"{item.metadata['help']} ({ENVIRONMENT_PREFIX}{item.name.upper()}{shown})"
+    argument: dict[str, Any] = {"dest": item.name, "default": None, "help": text.replace("%", "%%")}
+    if isinstance(default, bool):
+        return argument | {"action": argparse.BooleanOptionalAction}
+    if isinstance(default, tuple):
+        return argument | {"action": "append", "metavar": "URL"}
+    if choices:
+        return argument | {"choices": choices}
+    return argument | {"type": type(default), "metavar": item.name.split("_")[-1].upper()}
+
+
+def _run(args: argparse.Namespace) -> Outcome:
+    given = {item.name: getattr(args, item.name) for item in fields(Settings)}
+    if given["engine"] is not None:
+        given["engine"] = tuple(given["engine"])
+    path = args.config or os.environ.get(CONFIG_VARIABLE)
+    try:
+        settings = load_settings(given, os.environ, path)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    try:
+        from contextpilot.server.run import serve
+    except ModuleNotFoundError as error:
+        fix = "pip install fastapi uvicorn httptools aiohttp"
+        raise CommandError(f"the server needs {error.name}: {fix}") from None
+    return Outcome("", serve(settings))
+
+
+COMMAND = Command(
+    name="serve",
+    help="serve the index API and an OpenAI- and Anthropic-compatible proxy",
+    examples=(
+        "contextpilot serve --engine http://127.0.0.1:30000\n"
+        "contextpilot serve --engine http://127.0.0.1:30000 --engine http://127.0.0.1:30001"
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)

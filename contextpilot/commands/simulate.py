@@ -1,0 +1,126 @@
+"""`contextpilot simulate`: what planning would save on recorded requests. No engine needed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from contextpilot.commands.capacity import FORMS, resolve
+from contextpilot.commands.command import Command, Outcome
+from contextpilot.commands.comparison import DEFAULT_CAPACITIES, Comparison, compare, render
+from contextpilot.commands.plot import SUFFIXES, check_plot, draw
+from contextpilot.commands.workload import STDIN, read_workload
+from contextpilot.plan.bounds import Bounds
+from contextpilot.plan.replay import DEFAULT_WINDOW
+
+_NOTE = (
+    "Token counts are estimates: a quarter of a block's characters, and 3 for its label; a block\n"
+    "given by id only counts 256. System prompt, question and answer are left out."
+)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        help=f"requests as JSON Lines or JSON, gzipped or not; {STDIN} is standard input",
+    )
+    parser.add_argument(
+        "--capacity",
+        nargs="+",
+        type=_capacity,
+        metavar="SIZE",
+        default=list(DEFAULT_CAPACITIES),
+        help=f"cache sizes: {FORMS} (default: {' '.join(DEFAULT_CAPACITIES)})".replace("%", "%%"),
+    )
+    parser.add_argument(
+        "--window",
+        type=_positive,
+        default=DEFAULT_WINDOW,
+        metavar="N",
+        help="waiting requests that are planned together (default: %(default)s)",
+    )
+    defaults = Bounds()
+    parser.add_argument(
+        "--pin-first",
+        type=_natural,
+        default=defaults.pin_first,
+        metavar="K",
+        help="leave the first K blocks of each request in place (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-shift",
+        type=_natural,
+        default=defaults.max_shift,
+        metavar="R",
+        help="move no block by more than R ranks (default: no limit)",
+    )
+    parser.add_argument(
+        "--plot",
+        type=_image,
+        metavar="IMAGE",
+        help=f"draw the hit ratios into a file that ends in {' or '.join(SUFFIXES)}",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def _run(args: argparse.Namespace) -> Outcome:
+    if args.plot is not None:
+        check_plot(args.plot)
+    workload = read_workload(args.file)
+    bounds = Bounds(pin_first=args.pin_first, max_shift=args.max_shift)
+    comparison = compare(workload.contexts, args.capacity, args.window, bounds)
+    if args.plot is not None:
+        draw(comparison, workload.name, args.plot)
+    if args.json:
+        return Outcome(_as_json(workload.name, comparison, bounds))
+    text = f"{workload.name}: {render(comparison)}\n\n{_NOTE}"
+    return Outcome(f"{text}\n\nFigure: {args.plot}" if args.plot is not None else text)
+
+
+def _as_json(name: str, comparison: Comparison, bounds: Bounds) -> str:
+    options = {"pin_first": bounds.pin_first, "max_shift": bounds.max_shift}
+    return json.dumps({"workload": name} | options | comparison.as_dict(), indent=2)
+
+
+def _capacity(text: str) -> str:
+    try:
+        resolve(text, 0)
+    except ValueError as error:
+        hint = "; FILE goes before --capacity" if Path(text).exists() else ""
+        raise argparse.ArgumentTypeError(f"{error}{hint}") from None
+    return text
+
+
+def _image(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in SUFFIXES:
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in {' or '.join(SUFFIXES)}")
+    return path
+
+
+def _positive(text: str) -> int:
+    number = _natural(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _natural(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
+
+
+COMMAND = Command(
+    name="simulate",
+    help="replay recorded requests and show what planning would save",
+    examples=(
+        "contextpilot simulate requests.jsonl\n"
+        "contextpilot simulate requests.json.gz --capacity unlimited 5% 200k --plot hits.png\n"
+        "contextpilot simulate requests.jsonl --json --window 32 --pin-first 2"
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)

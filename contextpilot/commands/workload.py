@@ -1,0 +1,150 @@
+"""Reads workloads: recorded requests, each with the blocks that retrieval returned for it.
+
+Two layouts, each also gzipped: one JSON document with `docs` and `requests`, or JSON Lines.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from contextpilot.block import Block, BlockReader
+from contextpilot.errors import CommandError
+
+STDIN = "-"
+EXPECTED = """\
+expected is either JSON Lines, one request per line, a block being a text, an integer id or an
+object with an id, a text or both:
+  {"query": "who?", "contexts": ["first text", "second text"]}
+  {"query": "what?", "contexts": [{"id": "a", "text": "first text"}]}
+or one JSON document whose contexts count into docs from 0:
+  {"docs": ["first text", "second text"], "requests": [{"query": "who?", "contexts": [1, 0]}]}"""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class Workload(NamedTuple):
+    """Recorded requests, in order of arrival; `contexts[i]` are the blocks of `queries[i]`."""
+
+    name: str
+    queries: list[str]
+    contexts: list[list[Block]]
+
+
+def read_workload(path: str) -> Workload:
+    """Read a workload file, or standard input when `path` is "-".
+
+    Raises:
+        CommandError: the content has no known layout; line or field and the fix are named.
+        OSError: the file cannot be read.
+    """
+    name = "standard input" if path == STDIN else Path(path).name
+    text = _decode(sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes(), name)
+    suffixes = [suffix for suffix in Path(path).suffixes if suffix != ".gz"]
+    document = None if suffixes[-1:] in ([".jsonl"], [".ndjson"]) else _document(text, name)
+    workload = Workload(name, [], [])
+    requests = _of_lines(text, name) if document is None else _of_document(document, name)
+    for query, blocks in requests:
+        workload.queries.append(query)
+        workload.contexts.append(blocks)
+    if not workload.queries:
+        raise _unreadable(f"{name} holds no request")
+    return workload
+
+
+def _decode(data: bytes, name: str) -> str:
+    try:
+        if data.startswith(_GZIP_MAGIC):
+            data = gzip.decompress(data)
+        return data.decode("utf-8-sig")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise CommandError(f"{name} is no whole gzip file: {error}") from None
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{name} is not UTF-8 text: {error}") from None
+
+
+def _document(text: str, name: str) -> Any:
+    """Return the JSON document in `text`; None when it rather holds one request per line."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        first = text.lstrip().partition("\n")[0]
+        try:
+            json.loads(first)
+        except (ValueError, RecursionError):
+            raise _unreadable(f"{name} is no JSON: {error}") from None
+        return None
+    return None if isinstance(document, dict) and "contexts" in document else document
+
+
+def _of_document(document: Any, name: str) -> Iterator[tuple[str, list[Block]]]:
+    if not isinstance(document, dict):
+        raise _unreadable(f"{name} holds a JSON {_kind(document)} where an object belongs")
+    for field in ("docs", "requests"):
+        if not isinstance(document.get(field), list):
+            raise _unreadable(
+                f"{name}: {field} is {_kind(document.get(field))}, but must be a list"
+            )
+    docs = _read_blocks(BlockReader(), document["docs"], "docs", name)
+    for i, request in enumerate(document["requests"]):
+        field = f"requests[{i}]"
+        query, context = _check_request(request, field, name)
+        yield query, [docs[_check_number(n, len(docs), field, name)] for n in context]
+
+
+def _of_lines(text: str, name: str) -> Iterator[tuple[str, list[Block]]]:
+    reader = BlockReader()
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{name}, line {number}"
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise _unreadable(f"{where} is no JSON: {error}") from None
+        query, context = _check_request(request, "the line", where)
+        yield query, _read_blocks(reader, context, "contexts", where)
+
+
+def _check_request(request: Any, field: str, where: str) -> tuple[str, list[Any]]:
+    if not isinstance(request, Mapping):
+        raise _unreadable(f"{where}: {field} is {_kind(request)}, but must be an object")
+    query, context = request.get("query", ""), request.get("contexts")
+    prefix = "" if field == "the line" else f"{field}."
+    if not isinstance(query, str):
+        raise _unreadable(f"{where}: {prefix}query is {_kind(query)}, but must be a string")
+    if not isinstance(context, list):
+        raise _unreadable(f"{where}: {prefix}contexts is {_kind(context)}, but must be a list")
+    return query, context
+
+
+def _check_number(number: Any, num_docs: int, field: str, where: str) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < num_docs:
+        raise _unreadable(
+            f"{where}: {field}.contexts holds {json.dumps(number)[:60]}, but must hold integers "
+            f"from 0 to {num_docs - 1}, the positions in docs"
+        )
+    return number
+
+
+def _read_blocks(reader: BlockReader, values: list[Any], field: str, where: str) -> list[Block]:
+    try:
+        return reader.read(values, field)
+    except TypeError as error:
+        raise _unreadable(f"{where}: {error}") from None
+
+
+def _unreadable(problem: str) -> CommandError:
+    return CommandError(f"{problem}\n{EXPECTED}")
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "missing"
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
+    return names.get(type(value), "a number")
