@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 
 from contextpilot.dedup.conversation import HINT_TEMPLATE
 from contextpilot.planning import decode_job, encode_plans
@@ -103,7 +103,7 @@ async def plan(body: schemas.PlanBody, request: Request) -> Response:
     if not job.contexts:
         return reply({"plans": []})
     service = _service(request)
-    async with service.pool.lease(job.namespace, job.contexts[0], job.head) as lease:
+    async with service.pool.lease(job.namespace, job.contexts[0], job.head, wait=False) as lease:
         planned = await run_job(lease, job)
     service.remember("plan", job.contexts, planned, lease)
     return reply(encode_plans(iter(planned)))
@@ -152,6 +152,14 @@ async def explain(request_id: str, request: Request) -> Response:
 async def stats(request: Request, namespace: str | None = None) -> Response:
     """Return sums over all namespaces, or those of one: requests, tokens, index sizes."""
     return reply(_service(request).stats(namespace))
+
+
+@router.get("/metrics", tags=["state"], response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Return the counters in Prometheus' text format."""
+    service, counters = _service(request), request.app.state.metrics
+    text = counters.render(service.pool.health(), service.stats(None))
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/health", tags=["state"])

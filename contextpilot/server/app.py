@@ -16,11 +16,13 @@ from contextpilot.namespace import Namespaces
 from contextpilot.server import api
 from contextpilot.server.errors import error_reply, install_handlers
 from contextpilot.server.kinds import EngineKinds
+from contextpilot.server.metrics import Metrics
+from contextpilot.server.pool import EnginePool
 from contextpilot.server.proxy import Proxy
-from contextpilot.server.service import PoolLike, Service
+from contextpilot.server.service import Service
 from contextpilot.server.settings import Settings
-from contextpilot.server.single import SingleEngine
 from contextpilot.server.upstream import Upstream
+from contextpilot.server.waiting import Ageing
 
 OPEN_PATHS = frozenset(("/", "/health", "/metrics", "/docs", "/openapi.json"))
 """Served without the index token: they tell nothing of any prompt or tenant."""
@@ -28,7 +30,7 @@ OPEN_PATHS = frozenset(("/", "/health", "/metrics", "/docs", "/openapi.json"))
 Next = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(settings: Settings, pool: PoolLike | None = None) -> FastAPI:
+def create_app(settings: Settings, pool: EnginePool | None = None) -> FastAPI:
     """Return the server as an ASGI application; its lifespan opens and closes the connections.
 
     Args:
@@ -44,6 +46,7 @@ def create_app(settings: Settings, pool: PoolLike | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.service = service
+    app.state.metrics = Metrics()
     install_handlers(app)
     app.include_router(api.router)
     app.router.routes.append(Route("/v1/{path:path}", _ProxyEntry(app), include_in_schema=False))
@@ -52,10 +55,15 @@ def create_app(settings: Settings, pool: PoolLike | None = None) -> FastAPI:
     return app
 
 
-def make_pool(settings: Settings) -> PoolLike:
+def make_pool(settings: Settings) -> EnginePool:
     """Return the engines of the settings."""
-    namespaces = Namespaces(settings.max_blocks, settings.window_size, settings.max_namespaces)
-    return SingleEngine(settings.engine[0] if settings.engine else None, namespaces)
+    sizes = (settings.max_blocks, settings.window_size, settings.max_namespaces)
+    return EnginePool(
+        settings.engine,
+        lambda: Namespaces(*sizes),
+        max_in_flight=settings.max_in_flight or None,
+        ageing=Ageing(settings.window, settings.max_overtaken, settings.max_wait_s),
+    )
 
 
 @asynccontextmanager
@@ -63,10 +71,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     upstream = Upstream(settings.connect_timeout_s, settings.read_timeout_s)
     kinds = EngineKinds(upstream, settings.kind)
-    app.state.proxy = Proxy(app.state.service, upstream, kinds)
+    app.state.proxy = Proxy(app.state.service, upstream, kinds, app.state.metrics)
+    pool: EnginePool = app.state.service.pool
+    await pool.start()
     try:
         yield
     finally:
+        await pool.close()
         upstream.close()
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from contextpilot.server.settings import MODES, Settings
+from contextpilot.server.settings import MODES, SCOPES, Settings
 
 PREFIX = b"x-contextpilot-"
 _SWITCH = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}
-_ROLES = ("all", "system", "developer", "user", "assistant", "tool")
-_NAMES = ("enabled", "mode", "scope", "namespace")
 
 
 class ControlError(ValueError):
@@ -42,7 +40,7 @@ def read_controls(headers: Sequence[tuple[bytes, bytes]], settings: Settings) ->
     scope = given.get("scope", settings.scope).lower()
     _one_of("enabled", enabled, _SWITCH)
     _one_of("mode", mode, MODES)
-    _one_of("scope", scope, _ROLES)
+    _one_of("scope", scope, SCOPES)
     return Controls(_SWITCH[enabled], mode, scope, given.get("namespace") or None)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from contextpilot.block import Block, BlockReader
 from contextpilot.options import Options
+from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head
 from contextpilot.planning import Job, Planned
 from contextpilot.prompt.messages import Message
@@ -28,8 +29,20 @@ class Draft(Protocol):
         """What stands before them."""
 
     @property
+    def bounds(self) -> Bounds:
+        """How far they may move."""
+
+    @property
+    def conversation(self) -> str | None:
+        """The conversation that the caller named."""
+
+    @property
     def num_hinted(self) -> int:
         """Blocks that will stand as reference hints."""
+
+    @property
+    def saved_chars(self) -> int:
+        """Characters that deduplication saved; known once written."""
 
     def job(self, namespace: str) -> Job:
         """Return the job that plans it."""
@@ -48,10 +61,20 @@ class ExplicitDraft(NamedTuple):
     before: Sequence[Message]
     last: Message | None
     head: Head
+    conversation: str | None
 
     @property
     def blocks(self) -> Sequence[Block]:
         return self.turn.fresh
+
+    @property
+    def bounds(self) -> Bounds:
+        return self.turn.options.bounds
+
+    @property
+    def saved_chars(self) -> int:
+        blocks = self.turn.blocks
+        return sum(len(blocks[rank].text) - len(hint) for rank, hint in self.turn.hints.items())
 
     @property
     def num_hinted(self) -> int:
@@ -90,7 +113,8 @@ def explicit_draft(
         query = _question(last)
     opening = shape.opening(body)
     turn = Turn.split(blocks, [*opening, *before], options)
-    return ExplicitDraft(shape, body, turn, query, before, last, head_of([*opening, *before]))
+    head = head_of([*opening, *before])
+    return ExplicitDraft(shape, body, turn, query, before, last, head, field.conversation)
 
 
 def _question(message: Message | None) -> str:

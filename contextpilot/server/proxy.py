@@ -8,24 +8,35 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+import time
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD
 from contextpilot.planning import Planned
+from contextpilot.server.answer import Answer
 from contextpilot.server.body import BodyTooLargeError, ClientGoneError, read_body
-from contextpilot.server.controls import ControlError, Controls, is_control, read_controls
+from contextpilot.server.controls import ControlError, read_controls
 from contextpilot.server.drafts import Draft, explicit_draft
-from contextpilot.server.kinds import CLOUD, EngineKinds, Kind
+from contextpilot.server.exchange import (
+    Exchange,
+    engine_headers,
+    engine_members,
+    target_url,
+    with_members,
+)
+from contextpilot.server.found import Choices, found_draft, saved_tokens
+from contextpilot.server.kinds import EngineKinds
+from contextpilot.server.metrics import Metrics
+from contextpilot.server.pool import EngineDownError, Lease
 from contextpilot.server.records import Record, without_text
 from contextpilot.server.relay import Delivery, answer_headers, until_disconnect
-from contextpilot.server.service import LeaseLike, Service
-from contextpilot.server.tenants import namespace_of, tenant_of
-from contextpilot.server.upstream import Upstream, UpstreamError, forwarded_headers
+from contextpilot.server.service import Service
+from contextpilot.server.tenants import namespace_of, salt_of, tenant_of
+from contextpilot.server.upstream import Upstream, UpstreamError
+from contextpilot.server.volatile import volatile_kinds
 from contextpilot.server.wire.field import FieldError, parse_field
 from contextpilot.server.wire.paths import error_shape, shape_of
 from contextpilot.server.wire.shape import Shape
@@ -33,62 +44,46 @@ from contextpilot.server.wire.splice import splice
 
 logger = logging.getLogger(__name__)
 
-_OWN_HEADERS = (b"host", b"content-length", b"accept-encoding", b"x-request-id")
 _JSON = (b"content-type", b"application/json")
-_MAX_ID_CHARS = 128
-
-
-@dataclass
-class Exchange:
-    """One request on its way through the proxy."""
-
-    scope: Scope
-    body: bytes
-    controls: Controls
-    tenant: str
-    delivery: Delivery
-    shape: Shape | None = None
-    text: str = ""
-    parsed: dict[str, Any] = field(default_factory=dict)
-    draft: Draft | None = None
-    namespace: str = ""
-    planned: Planned | None = None
-    record: Record | None = None
-    result: dict[str, Any] = field(default_factory=lambda: {"status": "passed"})
-
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """The client's headers."""
-        headers: list[tuple[bytes, bytes]] = self.scope["headers"]
-        return headers
+_HEAD_ROLES = ("system", "developer")
 
 
 class Proxy:
     """An ASGI application for all paths under /v1."""
 
-    def __init__(self, service: Service, upstream: Upstream, kinds: EngineKinds) -> None:
+    def __init__(
+        self, service: Service, upstream: Upstream, kinds: EngineKinds, metrics: Metrics
+    ) -> None:
         self._service = service
         self._settings = service.settings
         self._upstream = upstream
         self._kinds = kinds
+        self._metrics = metrics
+        self._choices = Choices()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; every error becomes one of the API that is spoken."""
         delivery = Delivery(send)
         shape = error_shape(scope["path"])
+        self._metrics.in_progress += 1
         try:
             exchange = await self._read(scope, receive, delivery)
-            gone = await until_disconnect(receive, self._serve(exchange))
-            if gone:
-                logger.info("the client went before its answer ended")
+            if await until_disconnect(receive, self._serve(exchange)):
+                self._metrics.add("client_disconnects_total")
+            self._finish(exchange)
         except ClientGoneError:
-            return
+            self._metrics.add("client_disconnects_total")
         except BodyTooLargeError as error:
-            await _refuse(delivery, shape, 413, str(error))
+            await self._refuse(delivery, shape, 413, str(error))
         except (ControlError, FieldError) as error:
-            await _refuse(delivery, shape, 400, str(error), error.field)
+            await self._refuse(delivery, shape, 400, str(error), error.field)
         except UpstreamError as error:
-            await _refuse(delivery, shape, error.status, str(error))
+            await self._refuse(delivery, shape, error.status, str(error))
+        except Exception as error:  # the last line: nothing of ours may reach the server's log
+            logger.error("a request failed: %s", type(error).__name__, exc_info=error)
+            await self._refuse(delivery, shape, 500, "the proxy failed")
+        finally:
+            self._metrics.in_progress -= 1
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -98,37 +93,64 @@ class Proxy:
         tenant = tenant_of(self._settings, controls, scope["headers"])
         exchange = Exchange(scope, body, controls, tenant, delivery)
         exchange.shape = shape_of(scope["method"], scope["path"])
-        if exchange.shape is not None and controls.enabled:
-            self._draft(exchange, exchange.shape)
+        if exchange.shape is not None:
+            self._parse(exchange)
+            if controls.enabled:
+                exchange.result = {"status": "unplanned", "reason": "no blocks"}
+                if exchange.parsed:
+                    self._draft(exchange, exchange.shape)
         return exchange
 
-    def _draft(self, exchange: Exchange, shape: Shape) -> None:
-        """Find the blocks of a request; a body that is no JSON object is the engine's to judge."""
-        exchange.result = {"status": "unplanned", "reason": "no blocks"}
+    def _parse(self, exchange: Exchange) -> None:
+        """Decode a body; one that is no JSON object is the engine's to judge."""
         try:
-            exchange.text = exchange.body.decode()
-            parsed = json.loads(exchange.text)
+            text = exchange.body.decode()
+            parsed = json.loads(text)
         except (ValueError, RecursionError):
             return
-        if not isinstance(parsed, dict):
-            return
-        exchange.parsed = parsed
+        if isinstance(parsed, dict):
+            exchange.text, exchange.parsed = text, parsed
+
+    def _draft(self, exchange: Exchange, shape: Shape) -> None:
+        """Find the blocks of a request."""
+        parsed = exchange.parsed
         explicit = parse_field(parsed)
-        exchange.namespace = namespace_of(
-            exchange.tenant, self._settings, exchange.controls, parsed, explicit
-        )
+        started = time.perf_counter()
         try:
+            exchange.namespace = namespace_of(
+                exchange.tenant, self._settings, exchange.controls, parsed, explicit
+            )
+            exchange.volatile = volatile_kinds(_head_messages(shape, parsed))
+            reader, options = self._service.reader, self._service.defaults
             if explicit is not None:
-                reader, defaults = self._service.reader, self._service.defaults
-                exchange.draft = explicit_draft(shape, parsed, explicit, reader, defaults)
+                exchange.draft = explicit_draft(shape, parsed, explicit, reader, options)
+            else:
+                exchange.draft = found_draft(
+                    shape,
+                    parsed,
+                    exchange.controls,
+                    reader,
+                    options,
+                    self._choices,
+                    exchange.namespace,
+                )
         except FieldError:
             raise
         except Exception as error:
             self._failed(exchange, error)
+        self._metrics.observe("plan_seconds", time.perf_counter() - started)
+        self._tell_volatile(exchange)
+
+    def _tell_volatile(self, exchange: Exchange) -> None:
+        for kind in exchange.volatile:
+            self._metrics.add("volatile_heads_total", kind=kind)
+        if exchange.volatile:
+            exchange.result["volatile"] = exchange.volatile
 
     def _failed(self, exchange: Exchange, error: Exception) -> None:
         """Count a failure of ours; the request goes on unplanned."""
         logger.warning("planning failed (%s): the request goes unplanned", type(error).__name__)
+        self._metrics.add("plan_failures_total")
         exchange.draft = None
         exchange.planned = None
         exchange.result = {"status": "unplanned", "reason": "planning failed"}
@@ -136,113 +158,138 @@ class Proxy:
     # -- serving ---------------------------------------------------------------------------------
 
     async def _serve(self, exchange: Exchange) -> None:
-        draft = exchange.draft
-        blocks, head = (draft.blocks, draft.head) if draft else ((), NO_HEAD)
-        async with AsyncExitStack() as stack:
-            lease = await stack.enter_async_context(
-                self._service.pool.lease(exchange.namespace, blocks, head, None)
-            )
-            if lease.engine is None:
-                raise UpstreamError(503, "no engine is configured: give --engine URL")
-            body = exchange.body
-            if draft is not None:
-                body = self._plan(exchange, draft, lease)
-            await self._forward(exchange, lease.engine.url, body)
+        """Send a request to an engine; while nothing was streamed, another may stand in."""
+        tried: set[int] = set()
+        failure = UpstreamError(503, "no engine is configured: give --engine URL")
+        while True:
+            try:
+                async with self._lease(exchange, tried) as lease:
+                    if lease.engine is None:
+                        raise failure
+                    tried.add(lease.engine.number)
+                    try:
+                        await self._attempt(exchange, lease, lease.engine.url)
+                        return
+                    except UpstreamError as error:
+                        self._metrics.add("upstream_errors_total", status=str(error.status))
+                        lease.failed()
+                        failure = error
+            except EngineDownError:
+                raise failure from None
 
-    def _plan(self, exchange: Exchange, draft: Draft, lease: LeaseLike) -> bytes:
+    def _lease(self, exchange: Exchange, tried: set[int]) -> Any:
+        draft = exchange.draft
+        blocks, head, bounds = (
+            (draft.blocks, draft.head, draft.bounds) if draft else ((), NO_HEAD, Bounds())
+        )
+        conversation = draft.conversation if draft else None
+        return self._service.pool.lease(
+            exchange.namespace, blocks, head, conversation, bounds=bounds, exclude=tried
+        )
+
+    async def _attempt(self, exchange: Exchange, lease: Lease, base: str) -> None:
+        kind = await self._kinds.kind(base)
+        body = exchange.body
+        if exchange.draft is not None:
+            body = self._plan(exchange, exchange.draft, lease)
+        salt = None
+        if self._settings.cache_salt:
+            salt = salt_of(exchange.tenant, self._settings, exchange.parsed.get("cache_salt"))
+        if exchange.parsed:
+            body = with_members(body, engine_members(exchange, kind, lease.id_slot, salt))
+        headers, renamed = engine_headers(exchange, kind)
+        method, url = exchange.scope["method"], target_url(base, exchange.scope)
+        async with self._upstream.open(method, url, headers, body) as answer:
+            await self._pass_on(exchange, lease, answer, renamed)
+
+    async def _pass_on(
+        self, exchange: Exchange, lease: Lease, answer: Answer, renamed: dict[bytes, bytes]
+    ) -> None:
+        delivery = exchange.delivery
+        headers = answer_headers(answer, exchange.result_header(), renamed)
+        await delivery.pass_on(answer, headers, lease.first_byte)
+        if delivery.has_broken:
+            self._metrics.add("broken_answers_total")
+            lease.has_failed = True
+
+    def _plan(self, exchange: Exchange, draft: Draft, lease: Lease) -> bytes:
         """Plan a request and return the body that goes to the engine."""
+        started = time.perf_counter()
         try:
             (planned,) = lease.plan(draft.job(exchange.namespace))
             written = draft.write(planned)
             body = splice(exchange.text, exchange.parsed, written).encode()
-            number = lease.engine.number if lease.engine else None
             explanation = without_text(planned, draft.blocks)
         except Exception as error:
             self._failed(exchange, error)
             return exchange.body
-        assert exchange.shape is not None
+        number = lease.engine.number if lease.engine else None
         exchange.planned = planned
-        exchange.record = Record(exchange.shape.name, explanation, number)
+        exchange.record = Record(exchange.api, explanation, number, exchange.volatile)
+        exchange.result = _told(planned, draft, exchange)
         self._service.records.add(exchange.record)
-        exchange.result = _told(planned, draft, exchange.record)
+        self._metrics.observe("plan_seconds", time.perf_counter() - started)
         return body
 
-    async def _forward(self, exchange: Exchange, base: str, body: bytes) -> None:
-        kind = await self._kinds.kind(base)
-        headers, renamed = _upstream_headers(exchange, kind)
-        body = _with_id(exchange, kind, body)
-        delivery, scope = exchange.delivery, exchange.scope
-        async with self._upstream.open(scope["method"], _target(base, scope), headers, body) as got:
-            result = json.dumps(exchange.result, separators=(",", ":")).encode()
-            await delivery.pass_on(got, answer_headers(got, result, renamed))
+    # -- afterwards ------------------------------------------------------------------------------
+
+    def _finish(self, exchange: Exchange) -> None:
+        """Count an answered request, and note in its record how it went."""
+        delivery, record, metrics = exchange.delivery, exchange.record, self._metrics
+        usage = delivery.usage
+        metrics.add("requests_total", api=exchange.api, outcome=exchange.result["status"])
+        if delivery.first_byte_s is not None:
+            metrics.observe("time_to_first_byte_seconds", delivery.first_byte_s)
+        if delivery.total_s is not None:
+            metrics.observe("request_seconds", delivery.total_s)
+        if usage.cached_tokens is not None:
+            metrics.add("prefix_cache_queries_total", usage.prompt_tokens or 0)
+            metrics.add("prefix_cache_hits_total", usage.cached_tokens)
+        if record is None or exchange.draft is None:
+            return
+        record.status = delivery.status
+        record.prompt_tokens, record.cached_tokens = usage
+        record.first_byte_s, record.total_s = delivery.first_byte_s, delivery.total_s
+        told = record.explanation
+        metrics.add("planned_tokens_total", told.total_tokens)
+        metrics.add("expected_hits_tokens_total", told.matched_tokens)
+        metrics.add("reachable_tokens_total", told.reachable_tokens)
+        metrics.add("dedup_tokens_saved_total", saved_tokens(exchange.draft.saved_chars))
+
+    async def _refuse(
+        self,
+        delivery: Delivery,
+        shape: Shape,
+        status: int,
+        message: str,
+        field: str | None = None,
+    ) -> None:
+        """Answer with an error of the API that is spoken, unless an answer has begun."""
+        self._metrics.add("requests_total", api=shape.name, outcome="refused")
+        if not delivery.has_begun:
+            body = json.dumps(shape.error(status, message, field)).encode()
+            length = (b"content-length", str(len(body)).encode())
+            await delivery.reply(status, [_JSON, length], body)
 
 
-def _target(base: str, scope: Scope) -> str:
-    """Return the engine's URL for a path of ours, query and escapes untouched."""
-    path: bytes = scope.get("raw_path") or scope["path"].encode()
-    query: bytes = scope["query_string"]
-    whole = path.split(b"?")[0] + (b"?" + query if query else b"")
-    return base.rstrip("/") + whole.decode("latin-1")
+def _head_messages(shape: Shape, parsed: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the system prompt: what every prompt of this caller should begin with alike."""
+    first = shape.turns(parsed)[:1]
+    return shape.opening(parsed) + [m for m in first if m.get("role") in _HEAD_ROLES]
 
 
-def _upstream_headers(
-    exchange: Exchange, kind: Kind
-) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:
-    """Return the headers for the engine, and the values to put back in its answer.
-
-    The client's own request id stays a part of the one that we send.
-    """
-    given = dict(exchange.headers).get(b"x-request-id")
-    headers = [
-        (name, value)
-        for name, value in forwarded_headers(exchange.headers)
-        if name not in _OWN_HEADERS and not is_control(name)
-    ]
-    headers.append((b"accept-encoding", b"identity"))
-    sent = given
-    if exchange.planned is not None and kind not in CLOUD:
-        own = exchange.planned.request_id.encode()
-        sent = own if given is None or len(given) > _MAX_ID_CHARS else given + b"-" + own
-    if sent is not None:
-        headers.append((b"x-request-id", sent))
-    return headers, {sent: given} if given is not None and sent is not None else {}
-
-
-def _with_id(exchange: Exchange, kind: Kind, body: bytes) -> bytes:
-    """Add our request id to the body where the engine reads it there only."""
-    if exchange.planned is None or kind != "sglang" or "rid" in exchange.parsed:
-        return body
-    return _added(body, {"rid": exchange.planned.request_id})
-
-
-def _added(body: bytes, members: Mapping[str, Any]) -> bytes:
-    """Return a JSON object's text with members put before its closing brace."""
-    end = body.rindex(b"}")
-    comma = b"" if body[:end].rstrip().endswith(b"{") else b","
-    text = json.dumps(members, separators=(",", ":"))[1:-1].encode()
-    return body[:end] + comma + text + body[end:]
-
-
-def _told(planned: Planned, draft: Draft, record: Record) -> dict[str, Any]:
+def _told(planned: Planned, draft: Draft, exchange: Exchange) -> dict[str, Any]:
     """Return what the response header says of a planned request."""
     order = planned.plan.order
-    return {
+    told: dict[str, Any] = {
         "status": "planned",
         "request_id": planned.request_id,
-        "blocks": len(order) + draft.num_hinted,
+        "blocks": len(order),
         "moved": sum(rank != position for position, rank in enumerate(order)),
         "hinted": draft.num_hinted,
+        "saved_chars": draft.saved_chars,
         "live_blocks": planned.plan.num_live,
-        "live_tokens": record.explanation.matched_tokens,
-        "total_tokens": record.explanation.total_tokens,
+        "live_tokens": planned.explanation.matched_tokens,
+        "total_tokens": planned.explanation.total_tokens,
     }
-
-
-async def _refuse(
-    delivery: Delivery, shape: Shape, status: int, message: str, field: str | None = None
-) -> None:
-    """Answer with an error of the API that is spoken, unless an answer has begun."""
-    if not delivery.has_begun:
-        body = json.dumps(shape.error(status, message, field)).encode()
-        length = (b"content-length", str(len(body)).encode())
-        await delivery.reply(status, [_JSON, length], body)
+    return told | ({"volatile": exchange.volatile} if exchange.volatile else {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from starlette.types import Receive, Send
@@ -52,7 +52,9 @@ class Delivery:
         await self._send({"type": "http.response.body", "body": body})
         self.total_s = time.perf_counter() - self._arrived
 
-    async def pass_on(self, response: Answer, headers: Headers) -> None:
+    async def pass_on(
+        self, response: Answer, headers: Headers, on_first_byte: Callable[[], None]
+    ) -> None:
         """Send the engine's answer, each piece when it comes. A broken answer ends broken."""
         self.status = response.status
         start = {"type": "http.response.start", "status": response.status, "headers": headers}
@@ -62,6 +64,7 @@ class Delivery:
             async for chunk in response.chunks():
                 if self.first_byte_s is None:
                     self.first_byte_s = time.perf_counter() - self._arrived
+                    on_first_byte()
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 feed(chunk)
         except (BrokenAnswerError, TimeoutError) as error:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, fields
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from contextpilot.block import Block, BlockReader
 from contextpilot.dedup.conversation import Conversations, Deduplication
@@ -20,51 +19,11 @@ from contextpilot.prompt.annotate import check_template
 from contextpilot.prompt.messages import Message, Messages
 from contextpilot.prompt.turn import Turn, head_of
 from contextpilot.server.errors import input_errors
+from contextpilot.server.pool import EnginePool, Lease
 from contextpilot.server.records import Record, Records, without_text
 from contextpilot.server.settings import Settings
-from contextpilot.sync.receiver import SyncReceiver
 
 _SUMS = (*(item.name for item in fields(Counts)), *IndexStats._fields)
-
-
-class EngineLike(Protocol):
-    """An engine of a pool."""
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def url(self) -> str: ...
-
-
-class LeaseLike(Protocol):
-    """One request's place at an engine."""
-
-    @property
-    def engine(self) -> EngineLike | None: ...
-    def plan(self, job: Job) -> list[Planned]:
-        """Return the planned requests in execution order, each learnt already."""
-
-
-class PoolLike(Protocol):
-    """Engines, each with its own part of the index."""
-
-    @property
-    def receiver(self) -> SyncReceiver: ...
-    def lease(
-        self,
-        namespace: str,
-        blocks: Sequence[Block],
-        head: Head,
-        conversation: str | None = None,
-        /,
-    ) -> AbstractAsyncContextManager[LeaseLike]:
-        """Choose an engine for a request, and wait for it while it is saturated."""
-
-    def health(self) -> list[dict[str, Any]]:
-        """Return the state of each engine."""
-
-    def indexes(self) -> list[Namespaces]:
-        """Return each engine's part of the index."""
 
 
 class Written(NamedTuple):
@@ -78,7 +37,7 @@ class Written(NamedTuple):
 class Service:
     """Reads blocks, plans them at a pool, writes messages, and remembers what it did."""
 
-    def __init__(self, settings: Settings, pool: PoolLike) -> None:
+    def __init__(self, settings: Settings, pool: EnginePool) -> None:
         self.settings = settings
         self.pool = pool
         self.reader = BlockReader()
@@ -98,7 +57,7 @@ class Service:
         job = Job(namespace, batch, bounds, NO_HEAD, [0] * len(batch))
         if not batch:
             return batch, [], None
-        async with self.pool.lease(namespace, batch[0], NO_HEAD) as lease:
+        async with self.pool.lease(namespace, batch[0], wait=False) as lease:
             planned = await run_job(lease, job)
         number = self.remember("reorder", batch, planned, lease)
         return batch, planned, number
@@ -133,7 +92,8 @@ class Service:
             return []
         turns = [Turn.split(context, before, setting) for context in blocks]
         job = turns_job(namespace, turns, queries, head_of(before))
-        async with self.pool.lease(namespace, turns[0].fresh, job.head, conversation) as lease:
+        leased = self.pool.lease(namespace, turns[0].fresh, job.head, conversation, wait=False)
+        async with leased as lease:
             planned = await run_job(lease, job)
         self.remember("optimize", job.contexts, planned, lease)
         if conversation is not None:
@@ -152,7 +112,7 @@ class Service:
         api: str,
         contexts: Sequence[Sequence[Block]],
         planned: Sequence[Planned],
-        lease: LeaseLike,
+        lease: Lease,
     ) -> int | None:
         """Remember planned requests; return the number of the engine that they go to."""
         number = lease.engine.number if lease.engine is not None else None
@@ -214,7 +174,7 @@ class Service:
             self._conversations.pop(namespace, None)
 
 
-async def run_job(lease: LeaseLike, job: Job) -> list[Planned]:
+async def run_job(lease: Lease, job: Job) -> list[Planned]:
     """Plan a job: one context at once, a batch on a thread of its own."""
     if len(job.contexts) == 1:
         return lease.plan(job)

@@ -25,7 +25,7 @@ class AnthropicMessages(Shape):
 
     def opening(self, body: Mapping[str, Any]) -> list[Message]:
         before = super().opening(body)
-        if body.get("system"):
+        if _system(body):
             before.append({"role": "system", "content": body["system"]})
         return before
 
@@ -35,8 +35,21 @@ class AnthropicMessages(Shape):
     def with_turns(self, body: Mapping[str, Any], turns: Sequence[Message]) -> dict[str, Any]:
         return {**body, "messages": list(turns)}
 
+    def searched(self, body: Mapping[str, Any]) -> list[Message]:
+        turns = self.turns(body)
+        return [{"role": "system", "content": body["system"]}, *turns] if _system(body) else turns
+
+    def with_searched(self, body: Mapping[str, Any], messages: Sequence[Message]) -> dict[str, Any]:
+        if not _system(body):
+            return self.with_turns(body, messages)
+        return {**self.with_turns(body, messages[1:]), "system": messages[0]["content"]}
+
     def error(self, status: int, message: str, field: str | None = None) -> dict[str, Any]:
         default = "api_error" if status >= 500 else "invalid_request_error"
         kind = _ERROR_TYPES.get(status, default)
         text = f"{field}: {message}" if field and field not in message else message
         return {"type": "error", "error": {"type": kind, "message": text}}
+
+
+def _system(body: Mapping[str, Any]) -> bool:
+    return isinstance(body.get("system"), (str, list)) and bool(body["system"])

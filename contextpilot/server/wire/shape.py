@@ -34,6 +34,14 @@ class Shape:
         """Return the body with these messages in the place of its own."""
         raise NotImplementedError
 
+    def searched(self, body: Mapping[str, Any]) -> list[Message]:
+        """Return the messages in which blocks are looked for."""
+        return self.turns(body)
+
+    def with_searched(self, body: Mapping[str, Any], messages: Sequence[Message]) -> dict[str, Any]:
+        """Return the body with these messages in the place of those that were searched."""
+        return self.with_turns(body, messages)
+
     def error(self, status: int, message: str, field: str | None = None) -> dict[str, Any]:
         """Return the JSON of an error as this API writes it."""
         error = {"message": message, "type": _error_type(status), "param": field, "code": None}
