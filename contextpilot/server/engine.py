@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ from contextpilot.server.plain import PlainOrder
 from contextpilot.server.slots import Slots
 from contextpilot.server.waiting import Ageing, WaitingLine, WindowPlanner
 
+_MAX_SAMPLES = 360
+_SAMPLE_INTERVAL_S = 10.0
+_MAX_WEIGHTS = 200_000
 RUNNING_TOKENS = 64
 """Prefill tokens that a request which only generates counts for, as load."""
 
@@ -50,6 +54,17 @@ class Traffic(NamedTuple):
     evicted: int = 0
 
 
+class Sample(NamedTuple):
+    """Sums of an engine's traffic at a time, in seconds since the epoch.
+
+    Attributes:
+        sums: tokens, live tokens, plain tokens, evicted prompts.
+    """
+
+    at: float
+    sums: tuple[int, int, int, int]
+
+
 class Engine:
     """An engine. For use on one event loop, apart from `plan`, which any thread may call.
 
@@ -79,7 +94,8 @@ class Engine:
         self.names: set[str] = set()
         self.traffic = Traffic()
         self.pending_tokens = 0
-        self.last_planned: float | None = None
+        self.weights: dict[BlockKey, int] = {}
+        self.history: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
         self._plain = PlainOrder()
         self._lock = threading.Lock()
 
@@ -111,7 +127,8 @@ class Engine:
         planned = [self.planning.adopt(job, ready)] if ready else list(self.planning.run(job))
         held = space.planner.index.stats().num_blocks
         with self._lock:
-            self.last_planned = time.monotonic()
+            if not self.history or time.time() - self.history[-1].at > _SAMPLE_INTERVAL_S:
+                self.history.append(self.sample())
             for one in planned:
                 self._count(job, one, held)
         return planned, matched
@@ -137,6 +154,12 @@ class Engine:
         if self.slots is not None:
             self.slots.clear()
 
+    def sample(self) -> Sample:
+        """Return the sums as they are now."""
+        now = self.traffic
+        sums = (now.tokens, now.live_tokens, now.plain_tokens, now.evicted)
+        return Sample(time.time(), sums)
+
     def count(self, **more: int) -> None:
         """Add to the sums of `traffic`."""
         with self._lock:
@@ -161,6 +184,9 @@ class Engine:
 
     def _count(self, job: Job, one: Planned, held: int) -> None:
         blocks, told = job.contexts[one.position], one.explanation
+        self.weights.update((block.key, block.weight) for block in blocks)
+        while len(self.weights) > _MAX_WEIGHTS:
+            del self.weights[next(iter(self.weights))]
         full = self.traffic.evicted > 0
         plain = self._plain.run(job.namespace, blocks, job.head, held, full)
         self.traffic = self.traffic._replace(

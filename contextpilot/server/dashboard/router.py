@@ -1,0 +1,70 @@
+"""The routes of the dashboard, for any application to include."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Query
+from fastapi.responses import JSONResponse, Response
+
+from contextpilot.server.dashboard.feed import Feed
+from contextpilot.server.dashboard.tree import MAX_DEPTH
+from contextpilot.server.pool import EnginePool
+from contextpilot.server.records import Records
+
+_ASSETS = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/dashboard/app.js": ("app.js", "text/javascript; charset=utf-8"),
+    "/dashboard/chart.js": ("chart.js", "text/javascript; charset=utf-8"),
+    "/dashboard/style.css": ("style.css", "text/css; charset=utf-8"),
+}
+ASSET_PATHS = frozenset(_ASSETS)
+"""Paths that tell nothing, and must be served without a token for the page to ask for it."""
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+def make_router(pool: EnginePool, records: Records) -> APIRouter:
+    """Return the routes: the page, its parts, and its feed. No prompt text is shown."""
+    router = APIRouter(tags=["dashboard"])
+    feed = Feed(pool, records)
+
+    for path, (name, kind) in _ASSETS.items():
+        content = files(__package__).joinpath(name).read_bytes()
+        router.add_api_route(path, _asset(content, kind), methods=["GET"], include_in_schema=False)
+
+    @router.get("/dashboard/feed")
+    async def read_feed() -> Response:
+        """Return all that the page shows: sums, history, engines, requests."""
+        return JSONResponse(feed.read(), headers=_NO_STORE)
+
+    @router.get("/dashboard/tree")
+    async def read_tree(
+        engine: int = Query(0, ge=0),
+        namespace: str = Query("", max_length=64),
+        path: str = Query("", max_length=MAX_DEPTH * 20),
+    ) -> Response:
+        """Return what follows a path in the index of an engine: runs of blocks, and their sizes."""
+        found = feed.tree(engine, namespace, path)
+        if found is None:
+            raise HTTPException(404, "namespace or path is not known, or not any more")
+        return JSONResponse(found, headers=_NO_STORE)
+
+    return router
+
+
+def _asset(content: bytes, kind: str) -> Any:
+    async def asset() -> Response:
+        return Response(content, media_type=kind, headers=_HEADERS)
+
+    return asset
