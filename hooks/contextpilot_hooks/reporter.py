@@ -97,14 +97,14 @@ class Reporter:
     def close(self, timeout: float = EXIT_BUDGET, wait: bool = True) -> None:
         """Send what is left and `cleared`, for at most `timeout` seconds. Idempotent.
 
-        With `wait` False it returns at once and the daemon thread does it.
+        With `wait` False it returns at once and the daemon thread does it; a later call with
+        `wait` still waits for that.
         """
-        if self._closing:
-            return
-        self._deadline = time.monotonic() + timeout
-        self._closing = True
-        self._stop.set()
-        self._awake.set()
+        if not self._closing:
+            self._deadline = time.monotonic() + timeout
+            self._closing = True
+            self._stop.set()
+            self._awake.set()
         thread = self._thread
         if wait and thread is not None and thread is not threading.current_thread():
             thread.join(timeout)

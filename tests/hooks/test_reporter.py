@@ -140,13 +140,14 @@ def test_a_restarted_index_gets_a_snapshot(make):
     with Receiver(port) as first:
         reporter = make(first.url)
         reporter.ledger.set(ID + "1", 32, 40)
-        first.wait(lambda: first.tokens(ID + "1") == 32)
+        assert eventually(lambda: reporter.counts.sent == 1), "not acknowledged"
+        assert first.tokens(ID + "1") == 32
     reporter.ledger.set(ID + "2", 48, 60)
     with Receiver(port) as second:
         second.wait(lambda: second.tokens(ID + "2") == 48)
         assert second.tokens(ID + "1") == 32
         assert [m["snapshot"] for m in second.messages[:2]] == [False, True]
-    assert reporter.counts.resyncs == 1
+    assert eventually(lambda: reporter.counts.resyncs == 1)
 
 
 def test_a_lost_acknowledgement_repeats_the_same_message(receiver, make):
@@ -200,6 +201,17 @@ def test_exit_sends_the_rest_within_the_budget(receiver, make):
     reporter.ledger.set(ID + "2", 32, 40)
     assert threading.active_count() >= 1
     reporter.close()
+
+
+def test_the_exit_waits_for_a_farewell_that_is_under_way(receiver):
+    code = """
+        reporter, ledger = open_one()
+        ledger.set("cp-" + "0" * 24, 16, 20)
+        while not reporter.counts.sent: time.sleep(0.01)
+        reporter.close(wait=False)
+    """
+    run(code, receiver.url)
+    assert receiver.messages[-1]["events"] == [{"event": "cleared"}]
 
 
 def run(code, url, timeout=60):
