@@ -46,8 +46,10 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     details: Sequence[Any] = error.errors()
     first = details[0] if details else {"loc": (), "msg": "is invalid"}
-    places = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    field = ".".join(places) or None
+    places = [str(part) for part in first["loc"][1:]]
+    field = (
+        ".".join(part for part in places if "[" not in part) or None
+    )  # no names of union members
     status = 400 if first.get("type") == "json_invalid" else 422
     return error_reply(status, f"{field or 'body'}: {first['msg']}", field)
 

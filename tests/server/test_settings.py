@@ -1,0 +1,67 @@
+"""Settings: flag over environment over file; every fault named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contextpilot.cli import build_parser
+from contextpilot.server.settings import Settings, load_settings
+
+
+def test_flag_wins_over_environment_over_file(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text('engine = "http://file:1"\nport = 1\nwindow = 3\nmax_wait_s = 2\n')
+    environ = {"CONTEXTPILOT_PORT": "2", "CONTEXTPILOT_ENGINE": "http://env:1, http://env:2"}
+    found = load_settings({"port": 3, "engine": None}, environ, str(file))
+    assert found.port == 3
+    assert found.engine == ("http://env:1", "http://env:2")
+    assert found.window == 3
+    assert found.max_wait_s == 2.0
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"CONTEXTPILOT_PORT": "abc"}, "CONTEXTPILOT_PORT must be a number"),
+        ({"CONTEXTPILOT_PORT": "70000"}, "port must be at most 65535"),
+        ({"CONTEXTPILOT_REORDER": "maybe"}, "CONTEXTPILOT_REORDER must be one of"),
+        ({"CONTEXTPILOT_MODE": "guess"}, "mode must be one of"),
+        ({"CONTEXTPILOT_ENGINE": "localhost:1"}, "engine must be like"),
+        ({"CONTEXTPILOT_WINDOW": "0"}, "window must be at least 1"),
+    ],
+)
+def test_faults_in_the_environment_are_named(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_settings({}, environ)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prot = 1", "unknown setting 'prot'"),
+        ("port = 'x'", "port must be of type int"),
+        ("reorder = 1", "reorder must be of type bool"),
+        ("port = ", "is no TOML"),
+    ],
+)
+def test_faults_in_the_file_are_named(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_settings({}, {}, str(file))
+
+
+def test_every_setting_has_a_flag_that_says_its_variable(capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["serve", "--help"])
+    text = capsys.readouterr().out.replace("\n", "")
+    for name in Settings.__dataclass_fields__:
+        assert "--" + name.replace("_", "-") in text
+        assert f"CONTEXTPILOT_{name.upper()}" in text.replace(" ", "")
+
+
+def test_secrets_are_not_shown() -> None:
+    assert "hidden" not in repr(Settings(index_token="hidden", salt_secret="hidden"))
