@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from contextpilot import __version__
 from contextpilot.namespace import Namespaces
 from contextpilot.server import api
+from contextpilot.server.dashboard import ASSET_PATHS, make_router
 from contextpilot.server.errors import error_reply, install_handlers
 from contextpilot.server.kinds import EngineKinds
 from contextpilot.server.metrics import Metrics
@@ -24,7 +25,7 @@ from contextpilot.server.settings import Settings
 from contextpilot.server.upstream import Upstream
 from contextpilot.server.waiting import Ageing
 
-OPEN_PATHS = frozenset(("/", "/health", "/metrics", "/docs", "/openapi.json"))
+OPEN_PATHS = ASSET_PATHS | {"/health", "/metrics", "/docs", "/openapi.json"}
 """Served without the index token: they tell nothing of any prompt or tenant."""
 
 Next = Callable[[Request], Awaitable[Response]]
@@ -49,6 +50,7 @@ def create_app(settings: Settings, pool: EnginePool | None = None) -> FastAPI:
     app.state.metrics = Metrics()
     install_handlers(app)
     app.include_router(api.router)
+    app.include_router(make_router(service.pool, service.records))
     app.router.routes.append(Route("/v1/{path:path}", _ProxyEntry(app), include_in_schema=False))
     if settings.index_token:
         app.middleware("http")(_token_guard(settings.index_token))
