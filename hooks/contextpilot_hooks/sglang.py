@@ -7,8 +7,10 @@ real one (RadixCache also serves as a simulated tree of the waiting queue) and w
 |------------------|-------------------|-------------------|--------------------|------------------|
 | 0.5.1  - 0.5.8   | RadixCache        | insert(key)       | _delete_leaf       | own walk         |
 | 0.5.9  - 0.5.18  | RadixCache        | insert(params)    | _delete_leaf       | own walk         |
-| 0.5.19           | UnifiedRadixCache | insert(params)    | _evict_device_leaf | own walk, Python |
-| 0.5.20 - 0.5.23  | UnifiedRadixCache | insert(params)    | _evict_device_leaf | engine's probe   |
+| 0.5.19 - 0.5.23  | UnifiedRadixCache | insert(params)    | _evict_device_leaf | own walk (Python |
+|                  |                   |                   |                    | core); probe of  |
+|                  |                   |                   |                    | the Rust core,   |
+|                  |                   |                   |                    | from 0.5.20      |
 
 `insert` is the only way into the tree in all of them, whatever the callers are called
 (cache_finished_req, insert_req, checkpoint). What looks different is left alone, with one WARNING.
@@ -205,11 +207,11 @@ def _unified(cache: Any, core: Any) -> Tree:
         raise NotSupported(f"the tree holds {' and '.join(components)}, not FULL alone")
     if cache.cache_controller is not None or getattr(cache, "linker", None) is not None:
         raise NotSupported("the cache has a host or external tier")
-    if callable(getattr(core, "match_full_device_prefix", None)):
-        return ProbedTree(core, cache.page_size)
-    if "Rust" in type(core).__name__:
-        raise NotSupported("the Rust tree core cannot be asked before 0.5.20")
-    return _walked(cache, core)
+    if type(core).__name__ == "UnifiedTreeCore":  # the walk is faster than this core's own probe
+        return _walked(cache, core)
+    if not callable(getattr(core, "match_full_device_prefix", None)):
+        raise NotSupported(f"{type(core).__name__} cannot be asked before 0.5.20")
+    return ProbedTree(core, cache.page_size)
 
 
 def _walked(cache: Any, owner: Any) -> Tree:

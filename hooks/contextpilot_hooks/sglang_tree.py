@@ -38,7 +38,7 @@ class Tree(Protocol):
 
 
 class ProbedTree:
-    """Unified tree core from 0.5.20, Rust or Python: `match_full_device_prefix` reads only."""
+    """The unified cache's Rust tree core from 0.5.20: `match_full_device_prefix` reads only."""
 
     def __init__(self, core: Any, page_size: int) -> None:
         self._core = core
@@ -54,7 +54,7 @@ class ProbedTree:
 
 
 class WalkedTree:
-    """A tree of Python nodes: RadixCache up to 0.5.18, the unified tree's Python core of 0.5.19.
+    """A tree of Python nodes: RadixCache up to 0.5.18, the unified cache's Python tree core.
 
     owner: has `root_node`. child_key: the engine's own function from a one-page key to the key of
     `children`. Tokens are not compared: siblings differ in their first page, and the key was in

@@ -42,6 +42,9 @@ SGLANG_FLAGS = shlex.split(
     " --mem-fraction-static 0.3 --enable-cache-report"
 )
 
+# More threads wait for each other on a busy machine, and a tiny model does not need them.
+THREADS = {"OMP_NUM_THREADS": "1"}
+
 # Loopback traffic must not go to a proxy that the environment names.
 HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -184,7 +187,7 @@ def launch(
     with log.open("wb") as output:
         process = subprocess.Popen(
             command_line(target, model or ensure_model(target.python), port, extra_flags),
-            env={**inherited, **target.recipe.environment, **(env or {})},
+            env={**THREADS, **inherited, **target.recipe.environment, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

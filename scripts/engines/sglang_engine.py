@@ -23,8 +23,9 @@ class Slots:
 
     device = "cpu"
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int) -> None:
         self.cache: Any = None
+        self.capacity = capacity
 
     def free(self, *_: object, **__: object) -> None:
         """Nothing is held."""
@@ -32,7 +33,7 @@ class Slots:
     free_segment = free_segments = free_full_segment = free
 
     def available_size(self) -> int:
-        return CAPACITY - self.cache.evictable_size() - self.cache.protected_size()
+        return self.capacity - self.cache.evictable_size() - self.cache.protected_size()
 
     def mamba_full_cache_donor(self) -> None:
         return None
@@ -44,18 +45,19 @@ class Slots:
 class Driver:
     """One cache of the version under test and its scheduler."""
 
-    def __init__(self, page_size: int, core: str) -> None:
+    def __init__(self, page_size: int, core: str, capacity: int = CAPACITY) -> None:
         self.base = __import__("sglang.srt.mem_cache.base_prefix_cache", fromlist=["x"])
         self.radix = __import__("sglang.srt.mem_cache.radix_cache", fromlist=["x"])
         self.page_size = page_size
         self.core = core
-        slots = Slots()
+        slots = Slots(capacity)
         self.cache = self._unified(slots) if core else self._radix(slots)
         slots.cache = self.cache
         radix_key = getattr(self.radix, "RadixKey", None)
         hints = str(inspect.signature(radix_key).parameters["token_ids"]) if radix_key else ""
         self.pack = (lambda tokens: array("q", tokens)) if "array" in hints else list
         self.scheduler: Any = None
+        self.evicted_tokens = 0
 
     def _parameters(self, slots: Slots, **more: Any) -> dict[str, Any]:
         known = {
@@ -113,7 +115,7 @@ class Driver:
 
     def match(self, tokens: list[int]) -> int:
         key = self.key(tokens)
-        if "params" in inspect.signature(self.cache.match_prefix).parameters:
+        if "params" in inspect.signature(type(self.cache).match_prefix).parameters:
             found = self.cache.match_prefix(self.base.MatchPrefixParams(key=key))
         else:
             found = self.cache.match_prefix(key)
@@ -125,7 +127,7 @@ class Driver:
 
         key = self.key(tokens)
         value = torch.arange(len(key), dtype=torch.int64)
-        if "params" in inspect.signature(self.cache.insert).parameters:
+        if "params" in inspect.signature(type(self.cache).insert).parameters:
             self.cache.insert(self.base.InsertParams(key=key, value=value))
         else:
             self.cache.insert(key, value)
@@ -134,11 +136,14 @@ class Driver:
         short = tokens - self.cache.token_to_kv_pool_allocator.available_size()
         if short <= 0:
             return
-        evict = getattr(self.cache, "evict_for_alloc", self.cache.evict)
-        if "params" in inspect.signature(evict).parameters:
+        held = self.cache.evictable_size()
+        name = "evict_for_alloc" if hasattr(self.cache, "evict_for_alloc") else "evict"
+        evict = getattr(self.cache, name)
+        if "params" in inspect.signature(getattr(type(self.cache), name)).parameters:
             evict(self.base.EvictParams(num_tokens=short))
         else:
             evict(short)
+        self.evicted_tokens += held - self.cache.evictable_size()
 
     def run(self, name: str, prompt: list[int], output: list[int]) -> None:
         request = types.SimpleNamespace(

@@ -92,7 +92,9 @@ def test_a_host_tier_is_refused_with_one_warning(drive):
 
 def test_the_rust_core_that_cannot_be_asked_is_refused_with_one_warning(drive):
     seen = drive("0.5.19", "rust", "exact", page_sizes="1")
-    assert ["cannot be asked before 0.5.20" in text for text in seen["messages"]] == [True]
+    assert [
+        "RustUnifiedTreeCore cannot be asked before 0.5.20" in text for text in seen["messages"]
+    ] == [True]
     assert seen["runs"][0]["engines"] == []
 
 
