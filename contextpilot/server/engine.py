@@ -94,6 +94,7 @@ class Engine:
         self.names: set[str] = set()
         self.traffic = Traffic()
         self.pending_tokens = 0
+        self.clock = time.time
         self.weights: dict[BlockKey, int] = {}
         self.history: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
         self._plain = PlainOrder()
@@ -127,7 +128,7 @@ class Engine:
         planned = [self.planning.adopt(job, ready)] if ready else list(self.planning.run(job))
         held = space.planner.index.stats().num_blocks
         with self._lock:
-            if not self.history or time.time() - self.history[-1].at > _SAMPLE_INTERVAL_S:
+            if not self.history or self.clock() - self.history[-1].at > _SAMPLE_INTERVAL_S:
                 self.history.append(self.sample())
             for one in planned:
                 self._count(job, one, held)
@@ -158,7 +159,7 @@ class Engine:
         """Return the sums as they are now."""
         now = self.traffic
         sums = (now.tokens, now.live_tokens, now.plain_tokens, now.evicted)
-        return Sample(time.time(), sums)
+        return Sample(self.clock(), sums)
 
     def count(self, **more: int) -> None:
         """Add to the sums of `traffic`."""

@@ -77,11 +77,12 @@ class GroupDraft:
         self._extraction = extraction
         self._options = options
         self._choices = choices
-        self._keys = _group_keys(namespace, shape.opening(body), extraction)
+        before = shape.unsearched(body)
+        self._keys = _group_keys(namespace, before, extraction)
         self._hints = self._find_hints(reader)
         self._done = [self._as_before(number) for number in range(len(self._keys) - 1)]
         self._settled = choices.get(self._keys[-1])
-        self.head = extraction.head(self._done, shape.opening(body) or None)
+        self.head = extraction.head(self._done, before or None)
         self.blocks = self._read(reader)
         self.bounds = options.bounds if self._settled is None else Bounds(enabled=False)
         self.saved_chars = 0
@@ -171,7 +172,7 @@ class RepeatsDraft:
         self._body = body
         self._messages = messages
         self.saved_chars = saved_chars
-        self.head = messages_head([*shape.opening(body), *messages])
+        self.head = messages_head([*shape.unsearched(body), *messages])
 
     def job(self, namespace: str) -> Job:
         """Return a job without blocks: the messages are the head."""

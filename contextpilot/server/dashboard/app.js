@@ -72,7 +72,7 @@ function engineCard(engine) {
   const limit = engine.max_in_flight === null ? "" : ` of ${engine.max_in_flight}`;
   fact(facts, "last event", engine.last_event_age_s === null ? "never" : `${seconds(engine.last_event_age_s)} ago`);
   fact(facts, "in flight", `${engine.in_flight}${limit}`);
-  fact(facts, "waiting", `${engine.waiting} (longest ever ${seconds(engine.waited.longest_s)})`);
+  fact(facts, "waiting", `${engine.waiting}, longest so far ${seconds(engine.waited.longest_s)}`);
   fact(facts, "hit ratio", `${percent(engine.live_tokens, engine.tokens)} (plain ${percent(engine.plain_tokens, engine.tokens)})`);
   fact(facts, "served, failed", `${short(engine.served)}, ${short(engine.failed)}`);
   fact(facts, "evictions", short(engine.evicted));
@@ -85,7 +85,7 @@ function engineCard(engine) {
 
 function requestItem(request) {
   const total = request.total_tokens || 1;
-  const bar = make("div", { className: "bar", title: "live (green), seen before (yellow), all" });
+  const bar = make("div", { className: "bar", title: "green: live; yellow: seen before" });
   for (const [kind, tokens] of [["reach", request.reachable_tokens], ["live", request.matched_tokens]]) {
     const part = make("i", { className: kind });
     part.style.width = `${(100 * tokens) / total}%`;
@@ -122,9 +122,10 @@ function blockChips(blocks) {
 
 function branchNode(place, path, branch) {
   const names = [...path, ...branch.blocks.map((block) => block.name)];
-  const many = branch.blocks.length === 1 ? "1 block" : `${branch.blocks.length} blocks`;
-  const ends = branch.branches ? `then ${branch.branches} branches` : "end";
-  const summary = make("summary", { textContent: `${many}, ${short(branch.tokens)} tokens, ${ends}` });
+  const blocks = branch.blocks.filter((block) => block.kind === "block").length;
+  const many = blocks === 1 ? "1 block" : `${blocks} blocks`;
+  const what = blocks ? `${many}, ${short(branch.tokens)} tokens` : "head of the prompt";
+  const summary = make("summary", { textContent: what + (branch.branches ? `, then ${branch.branches} branches` : "") });
   const node = make("details", {}, summary, blockChips(branch.blocks));
   if (branch.branches) onFirstOpen(node, () => grow(node, place, names));
   return node;
@@ -177,13 +178,13 @@ function showIndexes(indexes) {
 
 function show(feed) {
   showTotals(feed);
-  byId("chart").replaceChildren(draw(feed.history));
   byId("engines").replaceChildren(...feed.engines.map(engineCard));
   showRequests("worst", feed.worst);
   showRequests("slowest", feed.slowest);
   showIndexes(feed.indexes);
   byId("version").textContent = `ContextPilot ${feed.version}`;
   byId("main").hidden = false;
+  byId("chart").replaceChildren(draw(feed.history, byId("chart").clientWidth));
 }
 
 async function refresh() {

@@ -1,7 +1,8 @@
 // The hit ratio over time, ours and in plain order, as an SVG; evictions as ticks below.
 
 const SVG = "http://www.w3.org/2000/svg";
-const SIZE = { width: 900, height: 260, left: 44, right: 12, top: 12, bottom: 34 };
+const SIZE = { height: 230, left: 40, right: 12, top: 12, bottom: 30 };
+const MIN_WIDTH = 280;
 const NUM_BUCKETS = 60;
 
 function shape(name, attributes, text) {
@@ -29,15 +30,15 @@ function clock(seconds) {
   return new Date(seconds * 1000).toTimeString().slice(0, 5);
 }
 
-function axes(svg, y, from, to) {
+function axes(svg, right, y, from, to) {
   for (const share of [0, 0.25, 0.5, 0.75, 1]) {
     svg.append(
-      shape("line", { class: "grid", x1: SIZE.left, x2: SIZE.width - SIZE.right, y1: y(share), y2: y(share) }),
+      shape("line", { class: "grid", x1: SIZE.left, x2: right, y1: y(share), y2: y(share) }),
       shape("text", { x: SIZE.left - 6, y: y(share) + 4, "text-anchor": "end" }, `${share * 100}`),
     );
   }
   svg.append(shape("text", { x: SIZE.left, y: SIZE.height - 4 }, clock(from)));
-  svg.append(shape("text", { x: SIZE.width - SIZE.right, y: SIZE.height - 4, "text-anchor": "end" }, clock(to)));
+  svg.append(shape("text", { x: right, y: SIZE.height - 4, "text-anchor": "end" }, clock(to)));
 }
 
 function line(svg, points, kind) {
@@ -46,18 +47,20 @@ function line(svg, points, kind) {
   if (points.length === 1) svg.append(shape("circle", { class: kind, cx: points[0][0], cy: points[0][1], r: 4 }));
 }
 
-export function draw(history) {
-  const svg = shape("svg", { viewBox: `0 0 ${SIZE.width} ${SIZE.height}`, role: "img" });
+// The width in pixels keeps text and lines of one size on every screen.
+export function draw(history, pixels) {
+  const width = Math.max(MIN_WIDTH, pixels);
+  const svg = shape("svg", { viewBox: `0 0 ${width} ${SIZE.height}`, role: "img" });
   const y = (share) => SIZE.top + (1 - share) * (SIZE.height - SIZE.top - SIZE.bottom);
   if (!history.length) {
-    svg.append(shape("text", { x: SIZE.width / 2, y: SIZE.height / 2, "text-anchor": "middle" }, "no requests yet"));
+    svg.append(shape("text", { x: width / 2, y: SIZE.height / 2, "text-anchor": "middle" }, "no requests yet"));
     return svg;
   }
   const spans = buckets(history).filter((sum) => sum[1] > 0 || sum[4] > 0);
   const from = spans[0][0], to = spans[spans.length - 1][0];
-  const width = SIZE.width - SIZE.left - SIZE.right;
-  const x = (at) => SIZE.left + (to > from ? ((at - from) / (to - from)) * width : width / 2);
-  axes(svg, y, from, to);
+  const right = width - SIZE.right, breadth = right - SIZE.left;
+  const x = (at) => SIZE.left + breadth * (to > from ? (at - from) / (to - from) : 0.5);
+  axes(svg, right, y, from, to);
   const planned = spans.filter((sum) => sum[1] > 0);
   line(svg, planned.map(([at, tokens, , plain]) => [x(at), y(plain / tokens)]), "other");
   line(svg, planned.map(([at, tokens, live]) => [x(at), y(live / tokens)]), "ours");

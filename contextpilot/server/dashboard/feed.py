@@ -16,7 +16,7 @@ from contextpilot.server.pool import EnginePool
 from contextpilot.server.records import Record, Records
 
 _SEARCHED = 2000
-_SHOWN = 8
+_SHOWN = 6
 _MAX_NAMESPACES = 50
 
 

@@ -39,6 +39,9 @@ class AnthropicMessages(Shape):
         turns = self.turns(body)
         return [{"role": "system", "content": body["system"]}, *turns] if _system(body) else turns
 
+    def unsearched(self, body: Mapping[str, Any]) -> list[Message]:
+        return super().opening(body)
+
     def with_searched(self, body: Mapping[str, Any], messages: Sequence[Message]) -> dict[str, Any]:
         if not _system(body):
             return self.with_turns(body, messages)

@@ -38,6 +38,10 @@ class Shape:
         """Return the messages in which blocks are looked for."""
         return self.turns(body)
 
+    def unsearched(self, body: Mapping[str, Any]) -> list[Message]:
+        """Return what the prompt holds before the messages that are searched."""
+        return self.opening(body)
+
     def with_searched(self, body: Mapping[str, Any], messages: Sequence[Message]) -> dict[str, Any]:
         """Return the body with these messages in the place of those that were searched."""
         return self.with_turns(body, messages)

@@ -1,0 +1,116 @@
+"""Blocks found in messages, through the proxy: what moves, what stays, what next turns repeat."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from servers import Client, Scripted
+
+CHAT = "/v1/chat/completions"
+TEXTS = [f"Facts about {name}: " + f"{name} is old and {name} is far away. " * 5 for name in "abcd"]
+
+
+def documents(texts: list[str]) -> str:
+    return "".join(f'<document id="{text[12]}">\n{text}\n</document>\n' for text in texts)
+
+
+def user(content: str) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def sent(upstream: Scripted) -> Any:
+    return upstream.last.json()["messages"]
+
+
+def test_documents_in_a_message_are_reordered_to_hit(proxy: Client, upstream: Scripted) -> None:
+    proxy.post(CHAT, {"messages": [user(documents(TEXTS) + "\nwhy?")]})
+    first = sent(upstream)[0]["content"]
+    reply = proxy.post(CHAT, {"messages": [user(documents(TEXTS[::-1]) + "\nhow?")]})
+    second = sent(upstream)[0]["content"]
+    assert reply.result["live_blocks"] == len(TEXTS)
+    assert first[: len(documents(TEXTS))] == second[: len(documents(TEXTS))]
+    assert second.rstrip().endswith("how?")
+    assert "not sorted by importance" in second
+
+
+def test_the_next_turn_writes_earlier_messages_as_before(proxy: Client, upstream: Scripted) -> None:
+    proxy.post(CHAT, {"messages": [user(documents(TEXTS) + "\nwhy?")]})
+    turn = [user(documents(TEXTS[::-1]) + "\nhow?")]
+    proxy.post(CHAT, {"messages": turn})
+    before = sent(upstream)[0]
+    turn += [{"role": "assistant", "content": "so"}, user("and then?")]
+    reply = proxy.post(CHAT, {"messages": turn})
+    assert sent(upstream) == [before, *turn[1:]]
+    assert reply.result["live_blocks"] == len(TEXTS)
+    turn += [{"role": "assistant", "content": "thus"}]
+    turn += [user(documents([f"Other {t}" for t in TEXTS]) + "\nwhat?")]
+    reply = proxy.post(CHAT, {"messages": turn})
+    assert sent(upstream)[:4] == [before, *turn[1:4]]
+    assert reply.result["blocks"] == len(TEXTS)
+
+
+def test_blocks_of_the_history_become_hints(proxy: Client, upstream: Scripted) -> None:
+    turn = [user(documents(TEXTS) + "\nwhy?"), {"role": "assistant", "content": "so"}]
+    turn.append(user(documents([TEXTS[1], "Facts about z: " + "news " * 40]) + "\nhow?"))
+    reply = proxy.post(CHAT, {"messages": turn})
+    assert reply.result["hinted"] == 1
+    assert TEXTS[1] not in sent(upstream)[2]["content"]
+    assert "Given earlier in this conversation" in sent(upstream)[2]["content"]
+    written = sent(upstream)[2]
+    turn += [{"role": "assistant", "content": "well"}, user("go on")]
+    proxy.post(CHAT, {"messages": turn})
+    assert sent(upstream)[2] == written
+
+
+def test_system_prompts_beside_the_messages_are_searched(proxy: Client, upstream: Scripted) -> None:
+    for texts in (TEXTS, TEXTS[::-1]):
+        body = {"system": "Use these.\n" + documents(texts), "messages": [user("why?")]}
+        proxy.post("/v1/messages", body)
+    first, second = (seen.json()["system"] for seen in upstream.seen)
+    assert second.startswith(first[: len("Use these.\n" + documents(TEXTS))])
+    assert sent(upstream) == [user("why?")]
+
+
+def test_responses_and_completions_are_planned(proxy: Client, upstream: Scripted) -> None:
+    for path, field in (("/v1/responses", "input"), ("/v1/completions", "prompt")):
+        proxy.post(path, {field: documents(TEXTS) + "\nwhy?"})
+        first = upstream.last.json()[field]
+        proxy.post(path, {field: documents(TEXTS[::-1]) + "\nhow?"})
+        assert upstream.last.json()[field].startswith(first[: len(documents(TEXTS))])
+
+
+def test_repeated_tool_results_become_references(proxy: Client, upstream: Scripted) -> None:
+    listing = "\n".join(f"line {i} of a long file that was read" for i in range(40))
+
+    def result(number: int) -> list[dict[str, Any]]:
+        call = {"id": f"c{number}", "type": "function", "function": {"name": "f", "arguments": ""}}
+        return [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": f"c{number}", "content": listing},
+        ]
+
+    body = json.dumps({"messages": [user("read"), *result(1), *result(2)]}).encode()
+    reply = proxy.request("POST", CHAT, body, Content_Type="application/json")
+    messages = sent(upstream)
+    assert messages[2]["content"] == listing
+    assert "same as tool result #1" in messages[4]["content"]
+    assert reply.result["saved_chars"] > 1000
+    assert messages[3] == result(2)[0]
+
+
+def test_mode_and_scope_narrow_the_search(proxy: Client, upstream: Scripted) -> None:
+    body = {"messages": [user(documents(TEXTS) + "\nwhy?")]}
+    for headers in ({"X_ContextPilot_Mode": "off"}, {"X_ContextPilot_Scope": "tool"}):
+        reply = proxy.post(CHAT, body, **headers)
+        assert reply.result == {"status": "unplanned", "reason": "no blocks"}
+        assert upstream.last.json() == body
+
+
+def test_volatile_heads_are_reported_and_kept(proxy: Client, upstream: Scripted) -> None:
+    system = {"role": "system", "content": "Now is 2026-01-02T10:11:12. Be brief."}
+    reply = proxy.post(CHAT, {"messages": [system, user("hi")]})
+    assert reply.result["volatile"] == ["timestamp", "time"]
+    assert sent(upstream)[0] == system
+    text = proxy.get("/metrics").body.decode()
+    assert 'contextpilot_volatile_heads_total{kind="timestamp"} 1' in text
