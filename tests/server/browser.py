@@ -98,10 +98,16 @@ class Page:
             assert time.monotonic() < deadline, f"waited in vain for {script}"
             await asyncio.sleep(0.05)
 
-    async def screenshot(self, path: Path) -> None:
-        """Save the whole page as a PNG."""
+    async def screenshot(self, path: Path, max_height: int) -> None:
+        """Save the page, or the top of it, as a PNG."""
         size = (await self.call("Page.getLayoutMetrics"))["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        clip = {
+            "x": 0,
+            "y": 0,
+            "width": size["width"],
+            "height": min(size["height"], max_height),
+            "scale": 1,
+        }
         shot = await self.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))
 
