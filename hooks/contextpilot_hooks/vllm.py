@@ -15,6 +15,9 @@ Tested with 0.10.2 to 0.33.0; what counts is the shape, checked before anything 
 The scheduler exists once per engine core, so one tensor-parallel rank reports; each data-parallel
 replica has a scheduler and reports as an engine of its own. Models whose layers do not all use
 full attention are refused with one warning: there, a cached hash alone does not make a hit.
+
+`vllm serve` kills its engine core when it ends (shutdown timeout 0), so the index hears no farewell
+then, only silence; the next start has a new epoch and begins with an empty snapshot.
 """
 
 from __future__ import annotations

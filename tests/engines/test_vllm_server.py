@@ -228,11 +228,3 @@ def test_an_absent_index_and_no_index_give_the_same_outputs(engine, port, server
     with launch.launch("vllm", extra_flags=SMALL_CACHE) as unhooked:
         assert [send(unhooked, text, outputs=8)[0] for text in texts] == hooked
         assert "contextpilot:" not in unhooked.log.read_text(errors="replace")
-
-
-def test_the_server_says_goodbye(server, index):
-    """Last: it ends the server."""
-    launch.stop(server.process)
-    assert eventually(lambda: index.receiver.messages[-1]["events"] == [{"event": "cleared"}], 10)
-    assert index.receiver.state
-    assert not any(index.receiver.state.values())
