@@ -10,7 +10,7 @@ from contextpilot.options import Options
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head
 from contextpilot.planning import Job, Planned
-from contextpilot.prompt.messages import Message
+from contextpilot.prompt.messages import Message, render_blocks
 from contextpilot.prompt.turn import Turn, head_of
 from contextpilot.server.service import turns_job
 from contextpilot.server.wire.field import FIELD, ContextField, FieldError
@@ -43,6 +43,9 @@ class Draft(Protocol):
     @property
     def saved_chars(self) -> int:
         """Characters that deduplication saved; known once written."""
+
+    def cuts(self, planned: Planned) -> Sequence[int]:
+        """Return the characters of the last message after which a prefix may be found again."""
 
     def job(self, namespace: str) -> Job:
         """Return the job that plans it."""
@@ -79,6 +82,13 @@ class ExplicitDraft(NamedTuple):
     @property
     def num_hinted(self) -> int:
         return len(self.turn.hints)
+
+    def cuts(self, planned: Planned) -> Sequence[int]:
+        if self.num_hinted:
+            return ()
+        texts = [self.turn.fresh[rank].text for rank in planned.plan.order]
+        live = planned.plan.num_live
+        return (len(render_blocks(texts[:live])), len(render_blocks(texts)))
 
     def job(self, namespace: str) -> Job:
         return turns_job(namespace, [self.turn], [self.query], self.head)

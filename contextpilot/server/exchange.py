@@ -10,6 +10,7 @@ from typing import Any
 from starlette.types import Scope
 
 from contextpilot.planning import Planned
+from contextpilot.server.aged import Belief
 from contextpilot.server.controls import Controls, is_control
 from contextpilot.server.drafts import Draft
 from contextpilot.server.kinds import CLOUD, Kind
@@ -31,6 +32,7 @@ class Exchange:
         text, parsed: the body, decoded; empty when it is no JSON object.
         draft: what can be planned; None when there is nothing.
         planned: the plan that was written.
+        belief: what of the prompt a cloud upstream is believed to hold.
         result: what the response header says.
     """
 
@@ -47,6 +49,7 @@ class Exchange:
     planned: Planned | None = None
     record: Record | None = None
     volatile: tuple[str, ...] = ()
+    belief: Belief | None = None
     result: dict[str, Any] = field(default_factory=lambda: {"status": "passed"})
 
     @property

@@ -92,6 +92,10 @@ class GroupDraft:
         """Blocks that stand as reference hints."""
         return len(self._hints)
 
+    def cuts(self, _: Planned) -> Sequence[int]:
+        """Return none: the messages stay whole."""
+        return ()
+
     def job(self, namespace: str) -> Job:
         """Return the job that plans the last group."""
         tail = self._extraction.tail_tokens()
@@ -173,6 +177,10 @@ class RepeatsDraft:
         self._messages = messages
         self.saved_chars = saved_chars
         self.head = messages_head([*shape.unsearched(body), *messages])
+
+    def cuts(self, _: Planned) -> Sequence[int]:
+        """Return none: the messages stay whole."""
+        return ()
 
     def job(self, namespace: str) -> Job:
         """Return a job without blocks: the messages are the head."""

@@ -16,8 +16,10 @@ from starlette.types import Receive, Scope, Send
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD
 from contextpilot.planning import Planned
+from contextpilot.server.aged import AgedEngines
 from contextpilot.server.answer import Answer
 from contextpilot.server.body import BodyTooLargeError, ClientGoneError, read_body
+from contextpilot.server.cloud import with_cloud_members
 from contextpilot.server.controls import ControlError, read_controls
 from contextpilot.server.drafts import Draft, explicit_draft
 from contextpilot.server.exchange import (
@@ -28,7 +30,7 @@ from contextpilot.server.exchange import (
     with_members,
 )
 from contextpilot.server.found import Choices, found_draft, saved_tokens
-from contextpilot.server.kinds import EngineKinds
+from contextpilot.server.kinds import EngineKinds, Kind
 from contextpilot.server.metrics import Metrics
 from contextpilot.server.pool import EngineDownError, Lease
 from contextpilot.server.records import Record, without_text
@@ -60,6 +62,7 @@ class Proxy:
         self._kinds = kinds
         self._metrics = metrics
         self._choices = Choices()
+        self._aged = AgedEngines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; every error becomes one of the API that is spoken."""
@@ -191,7 +194,7 @@ class Proxy:
         kind = await self._kinds.kind(base)
         body = exchange.body
         if exchange.draft is not None:
-            body = self._plan(exchange, exchange.draft, lease)
+            body = self._plan(exchange, exchange.draft, lease, kind)
         salt = None
         if self._settings.cache_salt:
             salt = salt_of(exchange.tenant, self._settings, exchange.parsed.get("cache_salt"))
@@ -212,12 +215,18 @@ class Proxy:
             self._metrics.add("broken_answers_total")
             lease.has_failed = True
 
-    def _plan(self, exchange: Exchange, draft: Draft, lease: Lease) -> bytes:
+    def _plan(self, exchange: Exchange, draft: Draft, lease: Lease, kind: Kind) -> bytes:
         """Plan a request and return the body that goes to the engine."""
         started = time.perf_counter()
         try:
-            (planned,) = lease.plan(draft.job(exchange.namespace))
+            job = draft.job(exchange.namespace)
+            aged = self._aged.before(lease.engine, kind)
+            (planned,) = lease.plan(job)
             written = draft.write(planned)
+            if aged is not None:
+                exchange.belief = aged.note(job, planned)
+                name, cuts = exchange.namespace, draft.cuts(planned)
+                written = with_cloud_members(kind, written, name, draft.head, cuts)
             body = splice(exchange.text, exchange.parsed, written).encode()
             explanation = without_text(planned, draft.blocks)
         except Exception as error:
@@ -247,6 +256,8 @@ class Proxy:
             metrics.add("prefix_cache_hits_total", usage.cached_tokens)
         if record is None or exchange.draft is None:
             return
+        if exchange.belief is not None and usage.cached_tokens is not None:
+            exchange.belief.compare(usage.cached_tokens)
         record.status = delivery.status
         record.prompt_tokens, record.cached_tokens = usage
         record.first_byte_s, record.total_s = delivery.first_byte_s, delivery.total_s

@@ -64,44 +64,33 @@ def _write_object(
     """Copy the members; of a repeated key only the last counts, so only that one is changed."""
     members = list(_members(text, span.begin))
     last = {key: at for at, (key, _, _) in enumerate(members)}
-    written = 0
+    end, has_some = span.begin + 1, False
     pieces.append("{")
     for at, (key, name, value) in enumerate(members):
-        if key not in new:
-            continue
-        pieces.append("," if written else "")
-        written += 1
-        pieces.append(text[name.begin : value.begin])
-        if last[key] == at:
-            _write(pieces, text, value, old[key], new[key])
-        else:
-            pieces.append(text[value.begin : value.end])
-    for key, item in new.items():
-        if key not in last:
-            pieces.append(f"{',' if written else ''}{dump(key)}:{dump(item)}")
-            written += 1
-    pieces.append("}")
-    pieces.append(text[_end(text, members, span) : span.end])
+        if key in new:
+            gap = text[end : name.begin]
+            pieces += [gap if has_some else gap.replace(",", ""), text[name.begin : value.begin]]
+            _write(pieces, text, value, old[key], new[key] if last[key] == at else old[key])
+            has_some = True
+        end = value.end
+    for key in [key for key in new if key not in last]:
+        pieces.append(f"{',' if has_some else ''}{dump(key)}:{dump(new[key])}")
+        has_some = True
+    pieces.append(text[end : span.end])
 
 
 def _write_array(pieces: list[str], text: str, span: _Span, old: list[Any], new: list[Any]) -> None:
     items = list(_items(text, span.begin))
+    end = span.begin + 1
     pieces.append("[")
     for at, item in enumerate(new):
-        pieces.append("," if at else "")
         if at < len(items):
+            pieces.append(text[end : items[at].begin])
             _write(pieces, text, items[at], old[at], item)
+            end = items[at].end
         else:
-            pieces.append(dump(item))
-    pieces.append("]")
-    end = _skip(text, items[-1].end) + 1
-    pieces.append(text[end : span.end])
-
-
-def _end(text: str, members: list[tuple[str, _Span, _Span]], span: _Span) -> int:
-    """Return where an object ends: just behind its closing brace."""
-    last = members[-1][2].end if members else span.begin + 1
-    return _skip(text, last) + 1
+            pieces += ["," if at else "", dump(item)]
+    pieces.append(text[items[-1].end : span.end])
 
 
 def _members(text: str, begin: int) -> Iterator[tuple[str, _Span, _Span]]:

@@ -1,0 +1,146 @@
+"""Cloud upstreams: what is added where absent, and sync by age."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from servers import Client, Scripted, Seen, send_json, wait_until
+
+from contextpilot.namespace import Namespaces
+from contextpilot.server.ttl import DEFAULT_TTL_S, TtlSync
+
+BLOCKS = [f"Document {name}: " + f"facts about {name}. " * 12 for name in "abcdef"]
+CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+
+
+def body(**members: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "why?"}]
+    return {"messages": messages, "contextpilot": {"contexts": BLOCKS}, **members}
+
+
+def breakpoints(node: Any) -> int:
+    if isinstance(node, dict):
+        return ("cache_control" in node) + sum(map(breakpoints, node.values()))
+    return sum(map(breakpoints, node)) if isinstance(node, list) else 0
+
+
+def test_openai_gets_a_cache_key_where_absent(
+    upstream: Scripted, start: Callable[..., Client]
+) -> None:
+    client = start(engine=(upstream.url,), kind="openai")
+    keys = []
+    for key in ("Bearer one", "Bearer one", "Bearer two"):
+        client.post(CHAT, body(), Authorization=key)
+        keys.append(upstream.last.json()["prompt_cache_key"])
+    assert keys[0] == keys[1] != keys[2]
+    assert set(upstream.last.json()) == {"messages", "prompt_cache_key"}
+    assert "x-request-id" not in upstream.last.headers
+    client.post(CHAT, body(prompt_cache_key="mine"))
+    assert upstream.last.json()["prompt_cache_key"] == "mine"
+    plain = {"messages": [{"role": "user", "content": "hi"}]}
+    client.post(CHAT, plain)
+    assert upstream.last.json() == plain
+
+
+def test_anthropic_gets_breakpoints_where_absent(
+    upstream: Scripted, start: Callable[..., Client]
+) -> None:
+    client = start(engine=(upstream.url,), kind="anthropic")
+    client.post(MESSAGES, body(system="be brief"))
+    first = upstream.last.json()
+    assert first["system"][0]["cache_control"] == {"type": "ephemeral"}
+    assert 2 <= breakpoints(first) <= 4
+    text = "".join(part["text"] for part in first["messages"][0]["content"])
+    assert text == "".join(f"[{i}] {t}\n\n" for i, t in enumerate(BLOCKS, 1)) + "why?"
+    more = [*BLOCKS[::-1], "news " * 30]
+    client.post(MESSAGES, body(system="be brief", contextpilot={"contexts": more}))
+    parts = upstream.last.json()["messages"][0]["content"]
+    assert parts[0]["text"] == text.removesuffix("why?")
+    assert "cache_control" in parts[0]
+    assert breakpoints(upstream.last.json()) <= 4
+
+
+def test_breakpoints_of_the_caller_are_left_alone(
+    upstream: Scripted, start: Callable[..., Client]
+) -> None:
+    client = start(engine=(upstream.url,), kind="anthropic")
+    own = [{"type": "text", "text": "be brief", "cache_control": {"type": "ephemeral"}}]
+    client.post(MESSAGES, body(system=own))
+    assert breakpoints(upstream.last.json()) == 1
+    assert upstream.last.json()["system"] == own
+
+
+def test_usage_of_both_shapes_is_counted(upstream: Scripted, start: Callable[..., Client]) -> None:
+    usages: list[dict[str, Any]] = [
+        {"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 60}},
+        {"input_tokens": 10, "cache_read_input_tokens": 80, "cache_creation_input_tokens": 10},
+        {"prompt_tokens": 100, "prompt_tokens_details": None},
+    ]
+
+    async def answer(seen: Seen, send: Any) -> None:
+        quoted = 'he said "cached_tokens": 999'
+        await send_json(send, {"text": quoted, "usage": usages[len(upstream.seen) - 1]})
+
+    upstream.answer = answer
+    client = start(engine=(upstream.url,), kind="openai")
+    found = []
+    for _ in usages:
+        told = client.post(CHAT, body()).result
+        explain = "/explain/" + told["request_id"]
+        wait_until(lambda path=explain: client.get(path).json()["status"] == 200)
+        record = client.get(explain).json()
+        found.append((record["prompt_tokens"], record["cached_tokens"]))
+    assert found == [(100, 60), (100, 80), (100, None)]
+    text = client.get("/metrics").body.decode()
+    assert "\ncontextpilot_prefix_cache_queries_total 200\n" in text
+    assert "\ncontextpilot_prefix_cache_hits_total 140\n" in text
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def aged() -> tuple[TtlSync, Namespaces, Clock]:
+    clock, namespaces = Clock(), Namespaces(1000, 10, 10)
+    return TtlSync(namespaces, clock), namespaces, clock
+
+
+def insert(sync: TtlSync, namespaces: Namespaces, keys: str) -> None:
+    namespaces.get("n").planner.index.insert(list(keys))
+    sync.note("n", list(keys))
+
+
+def test_paths_go_when_they_were_not_used(aged: tuple[TtlSync, Namespaces, Clock]) -> None:
+    sync, namespaces, clock = aged
+    index = namespaces.get("n").planner.index
+    insert(sync, namespaces, "abcd")
+    clock.now = 200
+    insert(sync, namespaces, "abx")
+    clock.now = DEFAULT_TTL_S + 1
+    assert sync.expire() == 2
+    assert index.match(list("abcd")) == 2
+    assert index.match(list("abx")) == 3
+    clock.now = 200 + DEFAULT_TTL_S + 1
+    sync.expire()
+    assert index.match(list("abx")) == 0
+
+
+def test_time_to_live_is_learnt_from_cached_tokens(
+    aged: tuple[TtlSync, Namespaces, Clock],
+) -> None:
+    sync, _, _ = aged
+    sync.learn(5000, 5000, 100)
+    assert sync.ttl_s == DEFAULT_TTL_S
+    sync.learn(0, 5000, 0)
+    assert sync.ttl_s > DEFAULT_TTL_S
+    for _ in range(20):
+        sync.learn(5000, 0, 60)
+    assert 60 <= sync.ttl_s < 70
+    sync.learn(500, 0, 1)
+    assert sync.ttl_s >= 60

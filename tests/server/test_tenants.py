@@ -1,0 +1,95 @@
+"""Tenants share nothing; keys, names and prompt text show up nowhere."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from servers import Client, Scripted
+
+from contextpilot.server.run import JsonFormatter
+
+CHAT = "/v1/chat/completions"
+BLOCKS = [f"Document {name}: " + f"facts about {name}. " * 12 for name in "abcdef"]
+Start = Callable[..., Client]
+
+
+def ask(client: Client, blocks: list[str] = BLOCKS, **headers: str) -> Any:
+    body = {"messages": [{"role": "user", "content": "why?"}], "contextpilot": {"contexts": blocks}}
+    return client.post(CHAT, body, **headers).result
+
+
+def test_keys_divide_tenants(proxy: Client) -> None:
+    ask(proxy, Authorization="Bearer one")
+    other = ask(proxy, BLOCKS[::-1], Authorization="Bearer two")
+    assert (other["live_blocks"], other["moved"]) == (0, 0)
+    assert ask(proxy, BLOCKS[::-1], Authorization="Bearer one")["live_blocks"] == len(BLOCKS)
+    assert ask(proxy, BLOCKS[::-1], X_Api_Key="Bearer one")["live_blocks"] == len(BLOCKS)
+
+
+def test_nobody_joins_a_tenant_by_naming_it(proxy: Client) -> None:
+    ask(proxy, Authorization="Bearer one", X_ContextPilot_Namespace="team")
+    narrowed = ask(proxy, Authorization="Bearer one", X_ContextPilot_Namespace="team")
+    assert narrowed["live_blocks"] == len(BLOCKS)
+    stranger = ask(proxy, Authorization="Bearer two", X_ContextPilot_Namespace="team")
+    assert stranger["live_blocks"] == 0
+    assert ask(proxy, Authorization="Bearer one")["live_blocks"] == 0
+
+
+def test_a_trusted_gateway_names_tenants(upstream: Scripted, start: Start) -> None:
+    client = start(engine=(upstream.url,), tenants="header")
+    ask(client, X_ContextPilot_Namespace="a", Authorization="Bearer one")
+    assert ask(client, X_ContextPilot_Namespace="b")["live_blocks"] == 0
+    assert ask(client, X_ContextPilot_Namespace="a")["live_blocks"] == len(BLOCKS)
+
+
+def test_salts_follow_tenants_both_ways(upstream: Scripted, start: Start) -> None:
+    client = start(engine=(upstream.url,), cache_salt=True, salt_secret="pepper", kind="vllm")
+    salts = []
+    for key, own in (("one", None), ("one", None), ("two", None), ("two", "S"), ("three", "S")):
+        body: dict[str, Any] = {"messages": []}
+        if own is not None:
+            body["cache_salt"] = salts[0]
+        client.post(CHAT, body, Authorization=f"Bearer {key}")
+        salts.append(upstream.last.json()["cache_salt"])
+    assert salts[0] == salts[1]
+    assert len(set(salts)) == 4
+    assert "one" not in salts[0]
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_canaries_show_up_nowhere(
+    upstream: Scripted, start: Start, caplog: pytest.LogCaptureFixture, log_format: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = start(engine=(upstream.url,))
+    secrets = ("CANARYTEXT", "CANARYKEY", "CANARYTENANT", "CANARYQUERY")
+    headers = {"Authorization": "Bearer CANARYKEY", "X_ContextPilot_Namespace": "CANARYTENANT"}
+    ask(client, [f"CANARYTEXT {i} " * 9 for i in range(4)], **headers)
+    document = "<document>CANARYTEXT</document>\n<document>CANARYTEXT two</document>\n"
+    message = {"role": "user", "content": document + "CANARYQUERY"}
+    client.post(CHAT + "?key=CANARYKEY", {"messages": [message]}, **headers)
+    client.post(CHAT, {"messages": "CANARYTEXT", "contextpilot": {"CANARYTEXT": 1}})
+    replies = [
+        client.post("/reorder", {"contexts": [["CANARYTEXT"], 3], "namespace": "CANARYTENANT"}),
+        client.post("/optimize", {"contexts": ["CANARYTEXT"], "query": ["CANARYQUERY"]}),
+        client.post("/reorder", {"contexts": ["CANARYTEXT"], "namespace": "CANARYTENANT"}),
+    ]
+    assert [reply.status for reply in replies] == [422, 422, 200]
+    seen = [reply.body.decode() for reply in replies[:2]]
+    paths = ("/metrics", "/health", "/stats", "/requests", "/dashboard/feed", "/")
+    seen += [client.get(path).body.decode() for path in paths]
+    formatter = JsonFormatter() if log_format == "json" else logging.Formatter()
+    seen += [formatter.format(record) for record in caplog.records]
+    for secret in secrets:
+        for text in seen:
+            assert secret not in text
+
+
+def test_json_logs_are_json() -> None:
+    record = logging.LogRecord("contextpilot.x", 30, "f", 1, "said %s", ("so",), None)
+    content = json.loads(JsonFormatter().format(record))
+    assert (content["level"], content["message"]) == ("warning", "said so")
