@@ -64,6 +64,37 @@ def vllm() -> str:
     return section("vllm", "vLLM (V1 engine)", titles, vllm_row)
 
 
+def sglang_row(version: str) -> list[str]:
+    """version, cache, tree cores, verdict, checked, wrong, partly and wholly evicted, EAGLE."""
+    cores = ["python", "rust"] if int(version.split(".")[2]) >= 19 else ["radix"]
+    seen = {core: drive("sglang", version, "1,16", core, "exact") for core in cores}
+    other = drive("sglang", version, "1", cores[0], "eagle")
+    runs = [run for each in seen.values() for run in each.get("runs", ()) if run["engines"]]
+    counts = [str(sum(run[key] for run in runs)) for key in ("checked", "partial", "gone")]
+    wrong = sum(len(run["wrong"]) + (not run["cleared"]) for run in runs)
+    verdicts = [f"{core}: {sglang_verdict(each)}" for core, each in seen.items()]
+    refused = len(other.get("messages", ())) == 1 and other["runs"][0]["refused"]
+    cache = "RadixCache" if cores == ["radix"] else "UnifiedRadixCache"
+    row = [version, cache, ", ".join(verdicts).removeprefix("radix: "), counts[0], str(wrong)]
+    return [*row, *counts[1:], "refused" if refused else "?"]
+
+
+def sglang_verdict(seen: dict[str, Any]) -> str:
+    """What became of one version on one tree core."""
+    if "failed" in seen:
+        return "failed"
+    if not any(run["engines"] for run in seen["runs"]):
+        return "refused, one warning" if len(set(seen["messages"])) == 1 else "not followed"
+    exact = not seen["messages"] and all(run["cleared"] for run in seen["runs"])
+    return "exact" if exact and not any(run["wrong"] for run in seen["runs"]) else "not exact"
+
+
+def sglang() -> str:
+    """The section on SGLang."""
+    titles = ["version", "prefix cache", "verdict", "checked", "wrong", "partly evicted", "gone"]
+    return section("sglang", "SGLang", [*titles, "EAGLE keys"], sglang_row)
+
+
 def section(engine: str, title: str, titles: list[str], row: Callable[[str], list[str]]) -> str:
     """One engine's heading, date and table."""
     lines = [f"## {title}", "", f"Run on {datetime.date.today().isoformat()}, on the CPU.", ""]
@@ -79,7 +110,7 @@ def section(engine: str, title: str, titles: list[str], row: Callable[[str], lis
     return "\n".join(lines)
 
 
-SECTIONS: dict[str, Callable[[], str]] = {"vllm": vllm}
+SECTIONS: dict[str, Callable[[], str]] = {"vllm": vllm, "sglang": sglang}
 
 
 def merge(page: str, engine: str, text: str) -> str:
