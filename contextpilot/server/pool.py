@@ -7,6 +7,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import Any
 
 import aiohttp
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 STICKY_TOKENS = 2048
 """Tokens of a conversation that its engine is taken to hold at least."""
+_BATCH = "contextpilot.plan.batch"
 _MAX_CONVERSATIONS = 100_000
 _PROBE_TIMEOUT_S = 5.0
 _MAX_PROBE_BYTES = 4 << 20
@@ -127,14 +129,15 @@ class EnginePool:
         self._rhythm = rhythm or Rhythm()
         self._get = get
         self._pulses: dict[int, Pulse] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[Any]] = []
         self._session: aiohttp.ClientSession | None = None
         self._conversations: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     # -- life ------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin the health checks."""
+        """Begin the health checks, and load what plans windows before the first has to wait."""
+        self._tasks.append(asyncio.create_task(asyncio.to_thread(import_module, _BATCH)))
         if self._get is None:
             timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
             self._session = aiohttp.ClientSession(timeout=timeout)

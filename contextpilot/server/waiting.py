@@ -242,9 +242,8 @@ class WindowPlanner:
         from contextpilot.plan.batch import BatchPlanner  # SciPy takes a while to import
 
         space = self._namespaces.get(name)
-        planner = BatchPlanner(space.planner)
-        with space.lock:
-            groups = planner.prepare(contexts, bounds, head)
+        planner = BatchPlanner(space.planner, space.lock)
+        groups = planner.prepare(contexts, bounds, head)
         walk = planner.walk(contexts, groups, bounds, head)
         while True:
             with space.lock:
