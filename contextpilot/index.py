@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from contextpilot.block import BlockKey
@@ -99,31 +99,17 @@ class ContextIndex:
 
     def match(self, keys: Sequence[BlockKey]) -> int:
         """Return how many leading blocks of `keys`, in this order, are in the tree."""
-        node, matched = self._root, 0
-        while matched < len(keys):
-            child = node.children.get(keys[matched])
-            if child is None:
-                break
-            common = _common(child.keys, keys, matched)
-            matched += common
-            if common < len(child.keys):
-                break
-            node = child
+        matched = 0
+        for _, common, before in self._along(keys):
+            matched = before + common
         return matched
 
     def children(self, keys: Sequence[BlockKey]) -> list[BlockKey]:
         """Return the blocks that follow `keys` in the tree (empty when `keys` is not in it)."""
-        node, matched = self._root, 0
-        while matched < len(keys):
-            child = node.children.get(keys[matched])
-            if child is None:
-                return []
-            common = _common(child.keys, keys, matched)
-            matched += common
-            if common < len(child.keys):
-                return [child.keys[common]] if matched == len(keys) else []
-            node = child
-        return list(node.children)
+        node, covered = self._descend(keys)
+        if node is None:
+            return []
+        return [node.keys[covered]] if covered < len(node.keys) else list(node.children)
 
     def longest_prefix(
         self, weights: Mapping[BlockKey, int], start: Sequence[BlockKey] = ()
@@ -138,19 +124,27 @@ class ContextIndex:
             return []
         return _search(node, skip, weights, self._max_visits)
 
+    def _along(self, keys: Sequence[BlockKey]) -> Iterator[tuple[_Node, int, int]]:
+        """Yield the nodes along a path: node, how many of its blocks match, blocks before it."""
+        node, before = self._root, 0
+        while before < len(keys):
+            child = node.children.get(keys[before])
+            if child is None:
+                return
+            common = _common(child.keys, keys, before)
+            whole = common == len(child.keys)  # the caller may split the node meanwhile
+            yield child, common, before
+            if not whole:
+                return
+            before += common
+            node = child
+
     def _descend(self, keys: Sequence[BlockKey]) -> tuple[_Node | None, int]:
         """Return the node in which the path `keys` ends, and how many of its blocks it covers."""
-        node, matched = self._root, 0
-        while matched < len(keys):
-            child = node.children.get(keys[matched])
-            if child is None:
-                return None, 0
-            common = _common(child.keys, keys, matched)
-            matched += common
-            if common < len(child.keys):
-                return (child, common) if matched == len(keys) else (None, 0)
-            node = child
-        return node, len(node.keys)
+        node, covered, matched = self._root, 0, 0
+        for child, common, before in self._along(keys):
+            node, covered, matched = child, common, before + common
+        return (node, covered) if matched == len(keys) else (None, 0)
 
     def live_tokens(self, request_id: str) -> int | None:
         """Return the prompt tokens of a request that are believed cached; None when unknown."""
@@ -181,20 +175,13 @@ class ContextIndex:
         if ends is not None and len(ends) != len(keys):
             raise ValueError(f"ends must give one token count per block: {len(ends)}, {len(keys)}")
         self._clock += 1
-        node, matched = self._root, 0
-        while matched < len(keys):
-            child = node.children.get(keys[matched])
-            if child is None:
-                break
-            common = _common(child.keys, keys, matched)
-            if common < len(child.keys):
-                child = self._split(child, common)
-            child.used = self._clock
-            matched += common
-            node = child
-        found = matched
-        if matched < len(keys):
-            node = self._append(node, tuple(keys[matched:]))
+        node, found = self._root, 0
+        for child, common, before in self._along(keys):
+            node = self._split(child, common) if common < len(child.keys) else child
+            node.used = self._clock
+            found = before + common
+        if found < len(keys):
+            node = self._append(node, tuple(keys[found:]))
         if not node.children:
             self._enqueue(node)
         if request_id is not None:
@@ -203,18 +190,6 @@ class ContextIndex:
             self._name(request_id, _Request(tuple(keys), given, whole))
         self._evict()
         return found
-
-    def touch(self, keys: Sequence[BlockKey]) -> None:
-        """Mark the part of the path `keys` that is in the tree as used now."""
-        self._clock += 1
-        node, matched = self._root, 0
-        while matched < len(keys):
-            child = node.children.get(keys[matched])
-            if child is None:
-                return
-            child.used = self._clock
-            matched += len(child.keys)
-            node = child
 
     def truncate(self, request_id: str, tokens: int) -> int:
         """Keep only the first `tokens` prompt tokens of a request; return the blocks dropped.
@@ -258,18 +233,9 @@ class ContextIndex:
 
     def cut(self, keys: Sequence[BlockKey], keep: int) -> int:
         """Drop what follows the first `keep` blocks along the path `keys`; return how many."""
-        node, matched = self._root, 0
-        while matched < len(keys):
-            child = node.children.get(keys[matched])
-            if child is None:
-                return 0
-            common = _common(child.keys, keys, matched)
-            if matched + common > keep:
-                return self._cut_node(child, keep - matched)
-            if common < len(child.keys):
-                return 0
-            matched += common
-            node = child
+        for node, common, before in self._along(keys):
+            if before + common > keep:
+                return self._cut_node(node, keep - before)
         return 0
 
     def _cut_node(self, node: _Node, keep: int) -> int:

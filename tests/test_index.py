@@ -18,7 +18,6 @@ operations = st.lists(
         st.tuples(st.just("insert"), paths),
         st.tuples(st.just("insert"), paths),
         st.tuples(st.just("cut"), paths, st.integers(-1, 6)),
-        st.tuples(st.just("touch"), paths),
         st.tuples(st.just("clear")),
     ),
     max_size=40,
@@ -35,11 +34,9 @@ def test_paths_equal_the_oracle_after_every_operation(todo: list[Any], probe: An
         elif name == "cut":
             keys, keep = arguments
             assert index.cut(keys, keep) == oracle.cut(keys, max(0, keep))
-        elif name == "clear":
+        else:
             index.clear()
             oracle.paths.clear()
-        else:
-            index.touch(*arguments)
         assert check_index(index) == oracle.paths
     assert index.match(probe) == oracle.match(probe)
     assert set(index.children(probe)) == oracle.children(probe)
@@ -68,7 +65,7 @@ def test_longest_prefix_prefers_the_most_recently_used_of_equals() -> None:
     index.insert("ba")
     weights = {"a": 1, "b": 1}
     assert index.longest_prefix(weights) == ["b", "a"]
-    index.touch("ab")
+    index.insert("ab")
     assert index.longest_prefix(weights) == ["a", "b"]
 
 
@@ -174,7 +171,7 @@ def test_the_least_recently_used_leaf_goes_first() -> None:
     index = ContextIndex(max_blocks=6)
     for path in ("ab", "cd", "ef"):
         index.insert(path)
-    index.touch("ab")
+    index.insert("ab")
     index.insert("gh")
     assert [index.match(path) for path in ("ab", "cd", "ef", "gh")] == [2, 0, 2, 2]
     assert index.was_dropped("c")
