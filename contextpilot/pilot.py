@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from contextpilot.block import Block, BlockReader, Tokenizer
@@ -88,6 +89,8 @@ class ContextPilot:
             url = os.environ.get("CONTEXTPILOT_INDEX_URL", "") if index_url is None else index_url
             if url:
                 self._planning = RemotePlanning(url, self._namespaces, token)
+        if self._endpoint is not None or isinstance(self._planning, RemotePlanning):
+            _send_request_ids()
         if use_gpu:
             logger.warning("use_gpu=True: this version plans on the CPU")
 
@@ -313,6 +316,17 @@ class ContextPilot:
             space.counts.hinted_blocks += len(turn.hints)
             if conversation_id is not None:
                 space.conversations.add(conversation_id, (block.key for block in turn.blocks))
+
+
+def _send_request_ids() -> None:
+    """Let the OpenAI client send the ids that messages carry, now or once it is imported.
+
+    The hooks do that and share no code with this package, so they are only asked to.
+    """
+    try:
+        import_module("contextpilot_hooks.openai").install()
+    except ImportError:
+        logger.info("contextpilot_hooks is absent: send messages.request_id as X-Request-Id")
 
 
 def _check_text(name: str, value: Any) -> None:
