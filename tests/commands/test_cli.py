@@ -1,0 +1,109 @@
+"""The command as people start it: help, version, exit statuses, pipes; real processes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import contextpilot
+from contextpilot.cli import COMMANDS
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+COMMAND = (sys.executable, "-m", "contextpilot")
+
+
+def start(*argv, data=b"", **variables):
+    """Run the command in a process of its own, from another folder than the checkout."""
+    return subprocess.run(
+        [*COMMAND, *map(str, argv)],
+        input=data,
+        capture_output=True,
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), **variables},
+        check=False,
+        timeout=120,
+    )
+
+
+def test_the_command_over_standard_input():
+    lines = b'{"contexts": [1, 2]}\n{"contexts": [2, 1]}\n'
+    done = start("simulate", "-", "--json", "--capacity", "unlimited", data=gzip.compress(lines))
+    assert (done.returncode, done.stderr) == (0, b"")
+    [row] = json.loads(done.stdout)["capacities"]
+    assert (row["plain"]["hit_tokens"], row["online"]["hit_tokens"]) == (0, 512)
+
+
+def test_a_user_error_is_one_message_and_status_1(tmp_path):
+    done = start("simulate", tmp_path / "none.jsonl")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"contextpilot simulate: ")
+    assert b"none.jsonl" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_output_that_the_terminal_cannot_show_is_escaped(tmp_path):
+    path = tmp_path / "häuser.jsonl"
+    path.write_text('{"contexts": [1]}')
+    done = start("simulate", path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(rb"h\xe4user.jsonl: 1 request")
+
+
+def test_a_reader_that_went_away_is_no_error():
+    with subprocess.Popen(
+        [*COMMAND, "simulate", "-", "--json"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    ) as process:
+        process.stdout.close()
+        process.stdin.write(b'{"contexts": [1, 2]}')
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 141
+
+
+def test_version(run):
+    assert run("--version").out == f"contextpilot {contextpilot.__version__}\n"
+
+
+def test_without_a_command_the_help_is_shown(run):
+    shown = run()
+    assert (shown.status, shown.err) == (0, "")
+    assert shown.out == run("--help").out
+    for command in COMMANDS:
+        assert f"  {command.name}" in shown.out
+        assert command.help in " ".join(shown.out.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_help_of_each_command_shows_examples(run, command):
+    shown = run(command.name, "--help")
+    assert shown.status == 0
+    assert shown.out.startswith(f"usage: contextpilot {command.name}")
+    for example in command.examples.splitlines():
+        assert f"  {example}\n" in shown.out
+
+
+@pytest.mark.parametrize("argv", [("dance",), ("simulate",), ("demo", "--loud"), ("--verbose",)])
+def test_wrong_usage_is_status_2(run, argv):
+    complaint = run.refused(*argv, status=2)
+    assert complaint.startswith("usage: contextpilot")
+    assert "error: " in complaint
+
+
+def test_an_interruption_is_status_130(run, save, monkeypatch):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("contextpilot.commands.simulate.compare", interrupt)
+    shown = run("simulate", save([[1]]))
+    assert shown == (130, "", "")

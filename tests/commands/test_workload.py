@@ -1,0 +1,173 @@
+"""Workload files: every layout that is read, and what is said of those that are not."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sys
+
+import pytest
+
+from contextpilot.commands.workload import EXPECTED, read_workload
+
+LINES = (
+    '{"query": "who?", "contexts": ["first text", "second text"]}\n\n{"contexts": ["first text"]}\n'
+)
+DOCUMENT = {
+    "docs": ["first text", "second text"],
+    "requests": [{"query": "who?", "contexts": [0, 1]}, {"contexts": [0]}],
+}
+
+
+def texts(workload):
+    return [[block.text for block in context] for context in workload.contexts]
+
+
+READ = [["first text", "second text"], ["first text"]]
+
+
+@pytest.mark.parametrize("name", ["w.jsonl", "w.ndjson", "w.json", "w.txt", "w"])
+def test_json_lines(tmp_path, name):
+    path = tmp_path / name
+    path.write_text(LINES)
+    workload = read_workload(str(path))
+    assert (workload.name, workload.queries) == (name, ["who?", ""])
+    assert texts(workload) == READ
+
+
+@pytest.mark.parametrize("name", ["w.json", "w.txt", "w"])
+@pytest.mark.parametrize("spaces", [None, 2])
+def test_one_document(tmp_path, name, spaces):
+    path = tmp_path / name
+    path.write_text(json.dumps(DOCUMENT, indent=spaces))
+    workload = read_workload(str(path))
+    assert workload.queries == ["who?", ""]
+    assert texts(workload) == READ
+    assert workload.contexts[0][0].key == workload.contexts[1][0].key
+
+
+@pytest.mark.parametrize("name", ["w.json.gz", "w.jsonl.gz", "w.jsonl", "w.gz"])
+def test_gzip_is_known_by_its_content(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(LINES.encode()))
+    assert texts(read_workload(str(path))) == READ
+
+
+@pytest.mark.parametrize("data", [LINES.encode(), gzip.compress(json.dumps(DOCUMENT).encode())])
+def test_standard_input(monkeypatch, run, data):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    found = run("simulate", "-", "--json").json()
+    assert (found["workload"], found["requests"], found["blocks"]) == ("standard input", 2, 2)
+
+
+def test_one_request_is_a_workload(tmp_path):
+    path = tmp_path / "w.json"
+    path.write_text('{"contexts": [7, 8]}')
+    assert [[block.key for block in c] for c in read_workload(str(path)).contexts] == [[7, 8]]
+
+
+def test_a_byte_order_mark_line_ends_and_unicode(tmp_path):
+    path = tmp_path / "w.jsonl"
+    path.write_bytes(
+        b"\xef\xbb\xbf" + '{"contexts": ["häuser 房子"]}\r\n{"contexts": ["a\u2028b"]}'.encode()
+    )
+    assert texts(read_workload(str(path))) == [["häuser 房子"], ["a\u2028b"]]
+
+
+def test_objects_are_what_their_text_is_and_without_one_what_their_id_is(tmp_path):
+    path = tmp_path / "w.jsonl"
+    path.write_text(
+        '{"contexts": [{"id": "a", "text": "first"}, {"id": "c"}]}\n'
+        '{"contexts": [{"id": "b", "text": "first"}, {"id": "c"}]}'
+    )
+    [one, other] = read_workload(str(path)).contexts
+    assert [block.key for block in one] == [block.key for block in other]
+    assert one[0].key != one[1].key
+
+
+FAULTS = [
+    ("", "w.jsonl holds no request"),
+    ("\n \n", "w.jsonl holds no request"),
+    ('{"contexts": [1]}\n{"contexts": [1]', "w.jsonl, line 2 is no JSON"),
+    ('{"contexts": [1]}\n\n[1, 2]', "w.jsonl, line 3: the line is a list, but must be an object"),
+    ("17", "w.jsonl, line 1: the line is a number, but must be an object"),
+    ('{"query": "who?"}', "w.jsonl, line 1: contexts is missing, but must be a list"),
+    ('{"contexts": "one"}', "w.jsonl, line 1: contexts is a string, but must be a list"),
+    ('{"contexts": [], "query": 1}', "w.jsonl, line 1: query is a number, but must be a string"),
+    ('{"contexts": [1, "a"]}', "w.jsonl, line 1: contexts"),
+    ('{"contexts": [[1]]}', "w.jsonl, line 1: contexts[0]"),
+    ('{"contexts": [null]}', "w.jsonl, line 1: contexts[0]"),
+    ("[" * 100_000, "w.jsonl, line 1 is no JSON"),
+]
+
+
+@pytest.mark.parametrize(("content", "complaint"), FAULTS)
+def test_a_line_at_fault_is_named(run, tmp_path, content, complaint):
+    path = tmp_path / "w.jsonl"
+    path.write_text(content)
+    said = run.refused("simulate", path)
+    assert said.startswith(f"contextpilot simulate: {complaint}")
+    assert said.endswith(EXPECTED + "\n")
+
+
+DOCUMENT_FAULTS = [
+    ([1], "w.json holds a JSON"),
+    ({"requests": []}, "w.json: docs is missing, but must be a list"),
+    ({"docs": []}, "w.json: requests is missing, but must be a list"),
+    ({"docs": {}, "requests": []}, "w.json: docs is an object, but must be a list"),
+    ({"docs": [], "requests": []}, "w.json holds no request"),
+    ({"docs": ["a"], "requests": [3]}, "w.json: requests[0] is a number, but must be an object"),
+    (
+        {"docs": ["a"], "requests": [{"contexts": [0]}, {}]},
+        "w.json: requests[1].contexts is missing, but must be a list",
+    ),
+    (
+        {"docs": ["a"], "requests": [{"contexts": [], "query": True}]},
+        "w.json: requests[0].query is a boolean, but must be a string",
+    ),
+    ({"docs": ["a", 1], "requests": []}, "w.json: docs"),
+    *(
+        (
+            {"docs": ["a"], "requests": [{"contexts": [bad]}]},
+            f"w.json: requests[0].contexts holds {json.dumps(bad)}, but must hold integers from 0",
+        )
+        for bad in (1, -1, True, "0", 0.0, None)
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "complaint"), DOCUMENT_FAULTS)
+def test_a_field_at_fault_is_named(run, tmp_path, content, complaint):
+    path = tmp_path / "w.json"
+    path.write_text(json.dumps(content))
+    said = run.refused("simulate", path)
+    assert said.startswith(f"contextpilot simulate: {complaint}")
+
+
+def test_files_that_cannot_be_read(run, tmp_path):
+    assert "No such file" in run.refused("simulate", tmp_path / "w.jsonl")
+    assert "directory" in run.refused("simulate", tmp_path)
+
+
+BROKEN = [
+    (gzip.compress(LINES.encode())[:-12], "w.jsonl is no whole gzip file"),
+    (gzip.compress(LINES.encode())[:20] + b"\0" * 40, "w.jsonl is no whole gzip file"),
+    (b'{"contexts": ["\xff"]}', "w.jsonl is not UTF-8 text"),
+    (b"\x00\x01\x02", "w.jsonl, line 1 is no JSON"),
+]
+
+
+@pytest.mark.parametrize(("data", "complaint"), BROKEN)
+def test_bytes_that_are_no_text(run, tmp_path, data, complaint):
+    path = tmp_path / "w.jsonl"
+    path.write_bytes(data)
+    assert complaint in run.refused("simulate", path)
+
+
+def test_neither_lines_nor_document(run, tmp_path):
+    path = tmp_path / "w.txt"
+    path.write_text("query,contexts\nwho?,1\n")
+    said = run.refused("simulate", path)
+    assert "w.txt is no JSON" in said
+    assert EXPECTED in said
