@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
-from servers import Scripted, Seen, send_json, serving
+from servers import send_json, serving
 
 from contextpilot.block import Block
 from contextpilot.namespace import Namespaces
@@ -318,20 +318,21 @@ def test_one_slow_answer_is_no_death() -> None:
 
 
 def test_health_checks_of_real_servers() -> None:
-    async def answer(seen: Seen, send: Any) -> None:
-        if seen.target == "/health":
-            await send_json(send, {"status": "ok"}, 503 if len(upstream.seen) < 3 else 200)
-        elif seen.target == "/props":
+    status = [503]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/health":
+            await send_json(send, {"status": "ok"}, status[0])
+        elif scope["path"] == "/props":
             await send_json(send, {"total_slots": 3})
         else:
             await send_json(send, {}, 404)
-
-    upstream = Scripted(answer)
 
     async def main(url: str, stop: Any) -> None:
         pool = make_pool((url,), rhythm=FAST)
         await pool.start()
         await until(lambda: pool.engines[0].up is False)  # it loads its model
+        status[0] = 200
         await until(lambda: pool.engines[0].up)
         assert pool.health()[0]["slots"] == 3
         assert pool.health()[0]["max_in_flight"] == 3
@@ -339,7 +340,7 @@ def test_health_checks_of_real_servers() -> None:
         await until(lambda: pool.engines[0].up is False)
         await pool.close()
 
-    context = serving(upstream)
+    context = serving(app)
     url = context.__enter__()
     run(main(url, lambda: context.__exit__(None, None, None)))
 
