@@ -105,7 +105,7 @@ class Bench:
 
     async def _serve_all(self, case: Case) -> Outcome:
         args = self.args
-        ageing = Ageing(case.window, args.max_overtaken, args.max_wait)
+        ageing = Ageing(case.window, args.max_overtaken, args.max_delay)
         bounds = Bounds(enabled=case.reorders)
         engine = Engine(0, "simulated", Namespaces(2_000_000, 4096, 1), args.places, ageing)
         server = SimulatedEngine(engine, self, bounds)
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5000.0, help="tokens computed a second")
     parser.add_argument("--answer", type=float, default=0.05, help="seconds that an answer takes")
     parser.add_argument("--max-overtaken", type=int, default=64)
-    parser.add_argument("--max-wait", type=float, default=1e9, help="seconds; default: no bound")
+    parser.add_argument("--max-delay", type=float, default=10.0, help="seconds to be overtaken")
     args = parser.parse_args()
     print(
         f"contextpilot {contextpilot.__version__}, Python {platform.python_version()}, "
@@ -203,7 +203,7 @@ def main() -> None:
     )
     print(
         f"{args.places} places, {args.rate:g} tokens/s each, answers {args.answer:g} s, load "
-        f"{args.load:g}, overtaken at most {args.max_overtaken}, waits bounded by {args.max_wait:g}"
+        f"{args.load:g}, overtaken at most {args.max_overtaken} times and {args.max_delay:g} s"
     )
     for path in args.files:
         report(path, args)

@@ -2,7 +2,7 @@
 
 Those that have waited longest, up to a window, are planned together against the live index; the
 plan's execution order is the order of release. Below saturation nothing waits and nothing is
-planned here. Ageing: once a request was overtaken so many times, or waited so long, it is next.
+planned here. Ageing: once a request was overtaken so many times, or for so long, it is next.
 """
 
 from __future__ import annotations
@@ -46,15 +46,17 @@ class Ageing:
     Attributes:
         window: requests that are planned together.
         max_overtaken: later requests that may be released before one.
-        max_wait_s: nobody is released before one that has waited so long.
+        max_delay_s: for so long, from the first time on, a request may be overtaken. Waiting that
+            no overtaking caused does not count: under lasting overload all would be overdue, and
+            nothing could be planned together.
     """
 
     window: int = 16
     max_overtaken: int = 64
-    max_wait_s: float = 10.0
+    max_delay_s: float = 10.0
 
     def __post_init__(self) -> None:
-        for name, least in (("window", 1), ("max_overtaken", 0), ("max_wait_s", 0)):
+        for name, least in (("window", 1), ("max_overtaken", 0), ("max_delay_s", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
 
@@ -83,6 +85,14 @@ class _Waiter:
     released: asyncio.Future[Plan | None]
     since: float
     overtaken: int = 0
+    overtaken_since: float | None = None
+
+    def is_overdue(self, now: float, ageing: Ageing) -> bool:
+        """Return whether nobody may overtake this request any more."""
+        if self.overtaken >= ageing.max_overtaken:
+            return True
+        since = self.overtaken_since
+        return since is not None and now - since >= ageing.max_delay_s
 
 
 @dataclass
@@ -185,14 +195,16 @@ class WaitingLine:
 
     def _next(self) -> tuple[_Waiter, Plan | None]:
         oldest = next(iter(self._waiting))
-        waited = self._clock() - oldest.since
-        if oldest.overtaken >= self._ageing.max_overtaken or waited >= self._ageing.max_wait_s:
+        now = self._clock()
+        if oldest.is_overdue(now, self._ageing):  # whoever overtook another overtook the oldest
             return oldest, None
         waiter, plan = self._planned() or (oldest, None)
         for earlier in self._waiting:
             if earlier is waiter:
                 break
             earlier.overtaken += 1
+            if earlier.overtaken_since is None:
+                earlier.overtaken_since = now
         return waiter, plan
 
     def _planned(self) -> tuple[_Waiter, Plan] | None:

@@ -129,7 +129,7 @@ def test_nobody_is_overtaken_too_often(
         return ((position, Plan((0,), 0)) for position in order)
 
     async def main() -> None:
-        ageing = Ageing(window=window, max_overtaken=most, max_wait_s=1e9)
+        ageing = Ageing(window=window, max_overtaken=most, max_delay_s=1e9)
         desk = Desk(WaitingLine(shuffled, Limit(places), ageing))
         come = 0
         for number in arrivals:
@@ -154,23 +154,25 @@ def _gone(desk: Desk) -> int:
     return sum(desk.tasks[name].done() for name in desk.released)
 
 
-def test_nobody_is_released_before_one_that_has_waited_too_long() -> None:
+def test_nobody_is_overtaken_for_too_long() -> None:
     async def main() -> None:
         now = [0.0]
-        line = WaitingLine(
-            backwards, Limit(1), Ageing(window=2, max_wait_s=5.0), clock=lambda: now[0]
-        )
-        desk = Desk(line)
-        await desk.come(0, 1)
-        now[0] = 4.0
-        await desk.come(2)
-        now[0] = 5.0
+        ageing = Ageing(window=4, max_overtaken=99, max_delay_s=5.0)
+        desk = Desk(WaitingLine(backwards, Limit(1), ageing, clock=lambda: now[0]))
+        await desk.come(0, 1, 2, 3, 4)
+        now[0] = 100.0  # so far nobody was overtaken, however long they wait
         await desk.go(0)
-        assert desk.released == [0, 1]
+        assert desk.released == [0, 4]
+        now[0] = 104.9
+        await desk.go(4)
+        assert desk.released == [0, 4, 3]
+        now[0] = 105.0
+        await desk.go(3)
+        assert desk.released == [0, 4, 3, 1]
         await desk.go(1)
-        assert desk.released == [0, 1, 2]
-        assert line.totals.longest_s == 5.0
         await desk.go(2)
+        assert desk.line.totals.longest_s == 105.0
+        assert desk.line.in_flight == 0
 
     run(main())
 
@@ -358,7 +360,7 @@ def hit_ratio(contexts: Sequence[Sequence[int]], window: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("window", 0), ("max_overtaken", -1), ("max_wait_s", -0.5)]
+    ("name", "value"), [("window", 0), ("max_overtaken", -1), ("max_delay_s", -0.5)]
 )
 def test_ageing_out_of_range_is_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
