@@ -6,7 +6,14 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 
-from contextpilot.commands.checks import engines, environment, hooks
+from contextpilot.commands.checks import (
+    attach_points,
+    cached_tokens,
+    engines,
+    environment,
+    hooks,
+    index,
+)
 from contextpilot.commands.checks.check import Check
 from contextpilot.commands.command import Command, Outcome
 
@@ -15,8 +22,11 @@ CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
     environment.check_dependencies,
     environment.check_extras,
     engines.check_engines,
-    hooks.check_startup_file,
+    attach_points.check_attach_points,
+    hooks.check_startup_files,
+    hooks.check_plugins,
     environment.check_variables,
+    index.check_index,
 )
 """Each yields any number of results; one that raises counts as failed."""
 
@@ -36,11 +46,22 @@ def run_checks(checks: tuple[Callable[[], Iterator[Check]], ...] = CHECKS) -> li
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="send this engine two short requests, to see whether it reports cached tokens; "
+        "give it once per engine",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def _run(args: argparse.Namespace) -> Outcome:
-    found = run_checks()
+    def check_cached_tokens() -> Iterator[Check]:
+        return cached_tokens.check_cached_tokens(args.engine)
+
+    found = run_checks((*CHECKS, check_cached_tokens))
     broken = [check for check in found if check.status == "fail"]
     status = 1 if broken else 0
     if args.json:
@@ -60,7 +81,11 @@ def _run(args: argparse.Namespace) -> Outcome:
 COMMAND = Command(
     name="doctor",
     help="show what is installed, what is set, and what is broken",
-    examples="contextpilot doctor\ncontextpilot doctor --json",
+    examples=(
+        "contextpilot doctor\n"
+        "contextpilot doctor --json\n"
+        "contextpilot doctor --engine http://127.0.0.1:30000"
+    ),
     add_arguments=_add_arguments,
     run=_run,
 )

@@ -7,10 +7,10 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping
-from urllib.parse import urlsplit
 
 import contextpilot
 from contextpilot.commands.checks.check import Check, installed_version
+from contextpilot.commands.checks.exchange import Place
 
 _MIN_PYTHON = (3, 10)
 _PREFIX = "CONTEXTPILOT_"
@@ -54,8 +54,8 @@ def check_variables(environ: Mapping[str, str] = os.environ) -> Iterator[Check]:
         yield Check("environment", "absent", f"no {_PREFIX}* variable is set")
     for name in names:
         value = environ[name]
-        if name.endswith("_URL") and value:
-            yield _check_url(name, value)
+        if value and (name.endswith("_URL") or "://" in value):
+            yield _check_urls(name, value)
         elif any(word in name for word in _SECRETS):
             yield Check(name, "ok", f"set, {len(value)} characters")
         else:
@@ -91,16 +91,9 @@ def _check_gpu() -> Check:
     return Check("gpu", "ok" if usable else "warn", f"cupy {found}, {count} device(s), {name}")
 
 
-def _check_url(name: str, value: str) -> Check:
-    fix = f"export {name}=http://127.0.0.1:8765"
+def _check_urls(name: str, value: str) -> Check:
     try:
-        parts = urlsplit(value.strip())
-        port = parts.port
+        places = [Place.at(url) for url in value.replace(",", " ").split()]
     except ValueError as error:
-        return Check(name, "fail", f"is no address: {error}", fix)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return Check(name, "fail", "is no http(s) address", fix)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    hidden = "***@" if parts.username or parts.password else ""
-    place = f"{host}:{port}" if port else host
-    return Check(name, "ok", f"{parts.scheme}://{hidden}{place}{parts.path}")
+        return Check(name, "fail", str(error), f"export {name}=http://127.0.0.1:8765")
+    return Check(name, "ok", ", ".join(place.shown for place in places))

@@ -1,46 +1,90 @@
-"""Checks of what starts the hooks inside engine processes."""
+"""Checks of what starts the hooks inside engine processes.
+
+Without CONTEXTPILOT_INDEX_URL the hooks are not asked for, and nothing that is missing counts as
+broken.
+"""
 
 from __future__ import annotations
 
 import os
-import site
-import sysconfig
+import subprocess
+import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
+from importlib.metadata import entry_points
 from pathlib import Path
 
-from contextpilot.commands.checks.check import Check
+from contextpilot.commands.checks.check import Check, Status
+from contextpilot.install_hook import PTH, START, START_LINE, status
 
-STARTUP_FILE = "contextpilot_hook.pth"
 HOOKS_PACKAGE = "contextpilot_hooks"
 INDEX_URL = "CONTEXTPILOT_INDEX_URL"
+PLUGIN_GROUPS = ("vllm.general_plugins", "sglang.srt.plugins")
+
+_INSTALL = "python -m contextpilot.install_hook, or pip install contextpilot"
+_REINSTALL = "pip install --force-reinstall contextpilot"
+_NEEDS_START_FILE = (3, 18)
+"""Python that no longer runs the code of .pth files (PEP 829)."""
+_TIMEOUT_S = 20
 
 
-def check_startup_file() -> Iterator[Check]:
-    """Look for the .pth in the folders where Python reads such files.
+def severity() -> Status:
+    """Return what broken hooks are: a failure where engines launched from here are to report."""
+    return "fail" if os.environ.get(INDEX_URL) else "warn"
 
-    Without INDEX_URL the hooks are not asked for, and nothing that is missing counts as broken.
-    """
-    asked = bool(os.environ.get(INDEX_URL))
-    found = [
-        folder / STARTUP_FILE for folder in site_folders() if (folder / STARTUP_FILE).is_file()
-    ]
-    if not found:
-        detail = f"{STARTUP_FILE} is in no folder that Python reads at its start"
-        detail += f", so {INDEX_URL} has no effect" if asked else ""
-        yield Check("hooks", "fail" if asked else "absent", detail, "pip install contextpilot")
-    elif find_spec(HOOKS_PACKAGE) is None:
-        detail = f"{found[0]} is there, but {HOOKS_PACKAGE} cannot be imported"
-        fix = "pip install --force-reinstall contextpilot"
-        yield Check("hooks", "fail" if asked else "warn", detail, fix)
+
+def check_startup_files() -> Iterator[Check]:
+    """Look for the .pth and the .start file, and whether a fresh interpreter obeys them."""
+    now = status()
+    path, is_asked = now.folder / PTH, severity() == "fail"
+    if now.active:
+        state = "active" if is_asked else f"inert: {INDEX_URL} is not set"
+        yield Check("hooks", "ok", f"{path if now.installed else 'started otherwise'}, {state}")
+    elif now.installed:
+        detail = f"{path} is there, but the hooks do not start: {_why_not_importable()}"
+        yield Check("hooks", severity(), detail, _REINSTALL)
     else:
-        state = "active" if asked else f"inert: {INDEX_URL} is not set"
-        yield Check("hooks", "ok", f"{found[0]}, {state}")
+        detail = f"{PTH} is in no folder that Python reads at its start"
+        detail += ": engines launched from here report nothing" if is_asked else ""
+        yield Check("hooks", "fail" if is_asked else "absent", detail, _INSTALL)
+    if now.installed:
+        yield _check_start_file(now.folder)
 
 
-def site_folders() -> list[Path]:
-    """Return the folders whose .pth files this interpreter runs at its start."""
-    folders = [sysconfig.get_path("purelib"), *site.getsitepackages()]
-    if site.ENABLE_USER_SITE:
-        folders.append(site.getusersitepackages())
-    return [Path(folder) for folder in dict.fromkeys(folders)]
+def check_plugins() -> Iterator[Check]:
+    """Look for the entry points by which engines load plugins; the second way to the hooks."""
+    missing = [
+        group
+        for group in PLUGIN_GROUPS
+        if all(point.value != START_LINE for point in entry_points(group=group))
+    ]
+    if missing:
+        detail = f"no entry point in {', '.join(missing)}"
+        yield Check("plugins", "absent", detail, "pip install contextpilot")
+    else:
+        yield Check("plugins", "ok", f"entry points in {', '.join(PLUGIN_GROUPS)}")
+
+
+def _check_start_file(folder: Path) -> Check:
+    path = folder / START
+    if path.is_file() and START_LINE in path.read_text(errors="replace"):
+        return Check("hooks (.start)", "ok", str(path))
+    needed = sys.version_info >= _NEEDS_START_FILE
+    detail = f"{path} is missing; Python {'.'.join(map(str, _NEEDS_START_FILE))} will need it"
+    return Check("hooks (.start)", "warn" if needed else "absent", detail, _REINSTALL)
+
+
+def _why_not_importable() -> str:
+    """Import the hooks in a fresh interpreter; return the last line of its complaint."""
+    environ = {name: value for name, value in os.environ.items() if name != INDEX_URL}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {HOOKS_PACKAGE}.start"],
+        env=environ,
+        cwd=Path(sys.executable).parent,
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode == 0:
+        return f"{HOOKS_PACKAGE} can be imported, but {PTH} did not do it"
+    return (done.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -1,0 +1,81 @@
+"""Checks that engines tell how many prompt tokens came from their cache.
+
+Both vLLM and SGLang leave `usage.prompt_tokens_details` empty unless a flag is given at launch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from contextpilot.commands.checks.check import Check
+from contextpilot.commands.checks.exchange import Answer, Place, UnreachableError
+
+ENGINE = "CONTEXTPILOT_ENGINE"
+FLAGS = {"vllm": "--enable-prompt-tokens-details", "sglang": "--enable-cache-report"}
+
+_PROMPT = "contextpilot doctor asks twice. " * 60
+"""Several blocks of any engine's cache, and short enough for any model."""
+_TIMEOUT_S = 60.0
+_START = "start the engine, or correct the URL"
+_BOTH = "; ".join(f"{engine}: launch with {flag}" for engine, flag in FLAGS.items())
+
+
+def check_cached_tokens(urls: Sequence[str]) -> Iterator[Check]:
+    """Send each engine the same short request twice. Without a URL, tell what could be asked."""
+    for url in urls:
+        yield _check_engine(url)
+    named = os.environ.get(ENGINE, "").replace(",", " ").split()
+    if named and not urls:
+        detail = "engines were not asked whether they report cached tokens"
+        yield Check("cached tokens", "absent", f"{detail}: doctor --engine {named[0]}", _BOTH)
+
+
+def _check_engine(url: str) -> Check:
+    try:
+        place = Place.at(url)
+    except ValueError as error:
+        return Check("engine", "fail", f"--engine {error}", "--engine http://127.0.0.1:30000")
+    name = f"engine {place.shown}"
+    try:
+        models = place.ask("/v1/models")
+        if models.status in (401, 403):
+            fix = "see that usage.prompt_tokens_details.cached_tokens is in its answers"
+            return Check(name, "warn", "asks for an API key, and doctor sends none", fix)
+        model = _first_model(models)
+        if model is None:
+            detail = f"GET /v1/models answers {models.status} and names no model"
+            return Check(name, "fail", detail, "give the URL that comes before /v1")
+        body = {"model": model.get("id"), "prompt": _PROMPT, "max_tokens": 1, "temperature": 0}
+        place.ask("/v1/completions", body, _TIMEOUT_S)
+        again = place.ask("/v1/completions", body, _TIMEOUT_S)
+    except UnreachableError as error:
+        return Check(name, "fail", f"does not answer: {error}", _START)
+    return _judge(name, again, str(model.get("owned_by")))
+
+
+def _first_model(models: Answer) -> dict[str, Any] | None:
+    listed = models.content.get("data") if isinstance(models.content, dict) else None
+    first = listed[0] if isinstance(listed, list) and listed else None
+    return first if isinstance(first, dict) else None
+
+
+def _judge(name: str, answer: Answer, owner: str) -> Check:
+    usage = answer.content.get("usage") if isinstance(answer.content, dict) else None
+    if answer.status != 200 or not isinstance(usage, dict):
+        detail = f"answers {answer.status} to POST /v1/completions, without usage"
+        return Check(name, "warn", detail, "see the engine's log")
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    if cached is None and isinstance(answer.content.get("timings"), dict):
+        cached = answer.content["timings"].get("cache_n")  # llama-server
+    if cached is None:
+        flag = FLAGS.get(owner)
+        fix = f"launch it with {flag}" if flag else _BOTH
+        return Check(name, "warn", "hides how many prompt tokens were cached", fix)
+    found = f"{cached} of {usage.get('prompt_tokens')} prompt tokens cached when asked again"
+    if cached == 0:
+        fix = "launch it with prefix caching on (vLLM: no --no-enable-prefix-caching; "
+        return Check(name, "warn", found, fix + "SGLang: no --disable-radix-cache)")
+    return Check(name, "ok", found)
