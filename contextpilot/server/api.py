@@ -14,13 +14,14 @@ from contextpilot.prompt.messages import check_history
 from contextpilot.prompt.turn import opening
 from contextpilot.server import schemas
 from contextpilot.server.errors import ApiError, input_errors
+from contextpilot.server.routes import BodyRoute
 from contextpilot.server.service import Service, Written, run_job
 from contextpilot.sync.events import parse_message
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
+ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.ErrorReply} for status in (400, 401, 404, 413, 415, 422)
 }
-router = APIRouter(responses=_ERRORS)
+router = APIRouter(responses=ERRORS, route_class=BodyRoute)
 
 
 def reply(content: Any) -> Response:
@@ -125,9 +126,9 @@ async def evict(body: schemas.EvictBody, request: Request) -> Response:
 
 
 @router.post("/reset", tags=["engines"])
-async def reset(request: Request, body: schemas.ResetBody | None = None) -> Response:
+async def reset(body: schemas.ResetBody, request: Request) -> Response:
     """Forget one namespace, or everything."""
-    _service(request).reset(body.namespace if body else None)
+    _service(request).reset(body.namespace)
     return reply({"status": "ok"})
 
 

@@ -50,7 +50,7 @@ def create_app(settings: Settings, pool: EnginePool | None = None) -> FastAPI:
     app.state.metrics = Metrics()
     install_handlers(app)
     app.include_router(api.router)
-    app.include_router(make_router(service.pool, service.records))
+    app.include_router(make_router(service.pool, service.records), responses=api.ERRORS)
     app.router.routes.append(Route("/v1/{path:path}", _ProxyEntry(app), include_in_schema=False))
     if settings.index_token:
         app.middleware("http")(_token_guard(settings.index_token))

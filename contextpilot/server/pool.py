@@ -246,6 +246,8 @@ class EnginePool:
         name = (errand.namespace, conversation or "")
         home = self._conversations.get(name) if conversation else None
         total = errand.head.tokens + sum(block.weight for block in errand.blocks)
+        if len(self.engines) == 1:  # no choice: what is live need not be searched for twice
+            return left[0], total
         costs = []
         for engine in candidates:
             live = engine.live_tokens(errand.namespace, errand.blocks, errand.head)

@@ -9,10 +9,9 @@ import time
 import uvicorn
 
 from contextpilot.server.app import create_app
+from contextpilot.server.protocol import BoundedHeadProtocol
 from contextpilot.server.settings import Settings
 
-MAX_HEADER_BYTES = 64 << 10
-"""All headers of one request together."""
 _BACKLOG = 2048
 
 
@@ -56,7 +55,7 @@ def make_server(settings: Settings) -> uvicorn.Server:
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=max(1, int(settings.shutdown_timeout_s)),
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        http=BoundedHeadProtocol,
         ws="none",
     )
     return uvicorn.Server(config)
