@@ -168,11 +168,14 @@ class Engine:
             self.traffic = self.traffic._replace(**{k: old[k] + n for k, n in more.items()})
 
     def state(self, sync: dict[str, Any]) -> dict[str, Any]:
-        """Return what is known of the engine, ready for JSON; `sync` is of its reporters."""
+        """Return what is known of the engine, ready for JSON; `sync` is of its reporters.
+
+        `up` is None until the first health check.
+        """
         return {
             "engine": self.number,
             "url": self.url,
-            "up": self.up is not False,
+            "up": self.up,
             **sync,
             "in_flight": self.line.in_flight,
             "max_in_flight": int(self.limit.value) if self.limit.is_known else None,

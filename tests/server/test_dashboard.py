@@ -46,6 +46,7 @@ class Traffic:
         self._now = time.time() - 4000
         for engine in self.pool.engines:
             engine.clock = lambda: self._now
+            engine.up = True
         self._seq = 0
         if token:
             self.app.middleware("http")(self._guard)

@@ -496,5 +496,6 @@ def test_the_state_of_an_engine_is_json() -> None:
         assert state["url"] == URLS[0]
         assert state["served"] == 1
         assert state["max_in_flight"] is None
+        assert state["up"] is None  # nobody asked yet
 
     run(main())

@@ -65,9 +65,8 @@ function fact(list, name, value) {
 
 function engineCard(engine) {
   const sync = make("span", { className: `badge ${SYNC_CLASS[engine.sync]}`, textContent: `sync ${engine.sync}` });
-  const up = make("span", {
-    className: `badge ${engine.up ? "good" : "bad"}`, textContent: engine.up ? "up" : "down",
-  });
+  const [life, kind] = { true: ["up", "good"], false: ["down", "bad"] }[engine.up] ?? ["not asked yet", "fair"];
+  const up = engine.real ? make("span", { className: `badge ${kind}`, textContent: life }) : null;
   const facts = make("dl");
   const limit = engine.max_in_flight === null ? "" : ` of ${engine.max_in_flight}`;
   fact(facts, "last event", engine.last_event_age_s === null ? "never" : `${seconds(engine.last_event_age_s)} ago`);

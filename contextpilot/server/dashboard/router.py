@@ -12,6 +12,7 @@ from contextpilot.server.dashboard.feed import Feed
 from contextpilot.server.dashboard.tree import MAX_DEPTH
 from contextpilot.server.pool import EnginePool
 from contextpilot.server.records import Records
+from contextpilot.server.schemas import ErrorReply
 
 _ASSETS = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -36,7 +37,7 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 def make_router(pool: EnginePool, records: Records) -> APIRouter:
     """Return the routes: the page, its parts, and its feed. No prompt text is shown."""
-    router = APIRouter(tags=["dashboard"])
+    router = APIRouter(tags=["dashboard"], responses={401: {"model": ErrorReply}})
     feed = Feed(pool, records)
 
     for path, (name, kind) in _ASSETS.items():
@@ -48,7 +49,7 @@ def make_router(pool: EnginePool, records: Records) -> APIRouter:
         """Return all that the page shows: sums, history, engines, requests."""
         return JSONResponse(feed.read(), headers=_NO_STORE)
 
-    @router.get("/dashboard/tree")
+    @router.get("/dashboard/tree", responses={404: {"model": ErrorReply}})
     async def read_tree(
         engine: int = Query(0, ge=0),
         namespace: str = Query("", max_length=64),
