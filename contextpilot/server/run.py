@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import time
 
 import uvicorn
@@ -65,5 +66,13 @@ def serve(settings: Settings) -> int:
     """Serve until a signal ends it; return the exit status."""
     configure_logging(settings)
     server = make_server(settings)
-    server.run()
+    signal.signal(signal.SIGTERM, _stopped)
+    try:
+        server.run()
+    except SystemExit:  # it could not start, and has logged why
+        return 1
     return 0 if server.started else 1
+
+
+def _stopped(*_: object) -> None:
+    """Let a requested stop be a success: uvicorn raises the signal again once it has stopped."""
