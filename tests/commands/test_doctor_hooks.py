@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
@@ -177,18 +178,18 @@ MISSING = [
 
 
 @pytest.mark.parametrize(("path", "word", "complaint"), MISSING)
-def test_a_missing_attach_point_is_named(engine, monkeypatch, path, word, complaint):
+def test_a_missing_attach_point_is_named(engine, path, word, complaint):
     engine("vllm", "0.32.0", vllm(**{path: vllm()[path].replace(word, "renamed")}))
     [found] = check_attach_points()
     assert found.status == "warn"
     assert complaint in found.detail
+
+
+def test_an_engine_that_is_meant_to_report_and_cannot_is_broken(engine, monkeypatch):
     monkeypatch.setenv("CONTEXTPILOT_INDEX_URL", URL)
-    assert next(check_attach_points()).status == "fail"
-
-
-def test_an_engine_without_the_scheduler_that_we_know(engine):
     engine("vllm", "0.5.0", {})
     [found] = check_attach_points()
+    assert found.status == "fail"
     assert "vllm.v1.core.sched.scheduler is missing" in found.detail
 
 
@@ -237,7 +238,7 @@ PRESENT = "import sys, versions; print(versions.folder(*sys.argv[1:]))"
 @pytest.mark.engine
 @pytest.mark.parametrize(
     ("name", "version"),
-    [("vllm", "0.15.1"), ("vllm", "0.33.0"), ("sglang", "0.5.1"), ("sglang", "0.5.23")],
+    [("vllm", "0.33.0"), ("sglang", "0.5.23")],
 )
 def test_real_sources(monkeypatch, tmp_path, name, version):
     done = subprocess.run(
@@ -249,7 +250,8 @@ def test_real_sources(monkeypatch, tmp_path, name, version):
     )
     folder = Path(done.stdout.strip())
     if not (folder / name).is_dir():
-        pytest.skip(f"run: python scripts/engines/versions.py {name} {version}")
+        end = pytest.fail if os.environ.get("CONTEXTPILOT_REQUIRE_ENGINES") == "1" else pytest.skip
+        end(f"run: python scripts/engines/versions.py {name} {version}")
     metadata = tmp_path / f"{name}-{version}.dist-info" / "METADATA"
     metadata.parent.mkdir()
     metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
