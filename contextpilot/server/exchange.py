@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.types import Scope
 
+from contextpilot.plan.online import NO_HEAD, Head
 from contextpilot.planning import Planned
 from contextpilot.server.aged import Belief
 from contextpilot.server.controls import Controls, is_control
@@ -31,7 +32,9 @@ class Exchange:
         shape: the API spoken; None when nothing can be planned at this path.
         text, parsed: the body, decoded; empty when it is no JSON object.
         draft: what can be planned; None when there is nothing.
+        head: the messages of a request without a draft, to find an engine that holds them.
         planned: the plan that was written.
+        routed: a plan of the head alone, which changed nothing: it tells the index where it went.
         belief: what of the prompt a cloud upstream is believed to hold.
         result: what the response header says.
     """
@@ -46,7 +49,9 @@ class Exchange:
     parsed: dict[str, Any] = field(default_factory=dict)
     draft: Draft | None = None
     namespace: str = ""
+    head: Head = NO_HEAD
     planned: Planned | None = None
+    routed: Planned | None = None
     record: Record | None = None
     volatile: tuple[str, ...] = ()
     belief: Belief | None = None
@@ -91,8 +96,9 @@ def engine_headers(
     ]
     headers.append((b"accept-encoding", b"identity"))
     sent = given
-    if exchange.planned is not None and kind not in CLOUD:
-        own = exchange.planned.request_id.encode()
+    known = exchange.planned or exchange.routed
+    if known is not None and kind not in CLOUD:
+        own = known.request_id.encode()
         sent = own if given is None or len(given) > _MAX_ID_CHARS else given + b"-" + own
     if sent is not None:
         headers.append((b"x-request-id", sent))

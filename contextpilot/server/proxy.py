@@ -14,8 +14,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from contextpilot.plan.bounds import Bounds
-from contextpilot.plan.online import NO_HEAD
-from contextpilot.planning import Planned
+from contextpilot.planning import Job, Planned
 from contextpilot.server.aged import AgedEngines
 from contextpilot.server.answer import Answer
 from contextpilot.server.body import BodyTooLargeError, ClientGoneError, read_body
@@ -29,7 +28,7 @@ from contextpilot.server.exchange import (
     target_url,
     with_members,
 )
-from contextpilot.server.found import Choices, found_draft, saved_tokens
+from contextpilot.server.found import Choices, found_draft, messages_head, saved_tokens
 from contextpilot.server.kinds import EngineKinds, Kind
 from contextpilot.server.metrics import Metrics
 from contextpilot.server.pool import EngineDownError, Lease
@@ -63,6 +62,7 @@ class Proxy:
         self._metrics = metrics
         self._choices = Choices()
         self._aged = AgedEngines()
+        self._routes = len(service.settings.engine) > 1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; every error becomes one of the API that is spoken."""
@@ -137,6 +137,9 @@ class Proxy:
                     self._choices,
                     exchange.namespace,
                 )
+            if exchange.draft is None and self._routes:
+                messages = [*shape.unsearched(parsed), *shape.searched(parsed)]
+                exchange.head = messages_head(messages)
         except FieldError:
             raise
         except Exception as error:
@@ -167,23 +170,32 @@ class Proxy:
         while True:
             try:
                 async with self._lease(exchange, tried) as lease:
-                    if lease.engine is None:
-                        raise failure
-                    tried.add(lease.engine.number)
-                    try:
-                        await self._attempt(exchange, lease, lease.engine.url)
-                        return
-                    except UpstreamError as error:
-                        self._metrics.add("upstream_errors_total", status=str(error.status))
-                        lease.failed()
-                        failure = error
+                    failed = await self._try(exchange, lease, tried)
             except EngineDownError:
                 raise failure from None
+            if failed is None:
+                return
+            failure = failed
+
+    async def _try(self, exchange: Exchange, lease: Lease, tried: set[int]) -> UpstreamError | None:
+        """Send a request to the leased engine; return why that failed before an answer began."""
+        if lease.engine is None:
+            raise UpstreamError(503, "no engine is configured: give --engine URL")
+        tried.add(lease.engine.number)
+        try:
+            await self._attempt(exchange, lease, lease.engine.url)
+        except UpstreamError as error:
+            self._metrics.add("upstream_errors_total", status=str(error.status))
+            lease.failed()
+            return error
+        return None
 
     def _lease(self, exchange: Exchange, tried: set[int]) -> Any:
         draft = exchange.draft
         blocks, head, bounds = (
-            (draft.blocks, draft.head, draft.bounds) if draft else ((), NO_HEAD, Bounds())
+            (draft.blocks, draft.head, draft.bounds)
+            if draft
+            else ((), exchange.head, Bounds(enabled=False))
         )
         conversation = draft.conversation if draft else None
         return self._service.pool.lease(
@@ -195,6 +207,9 @@ class Proxy:
         body = exchange.body
         if exchange.draft is not None:
             body = self._plan(exchange, exchange.draft, lease, kind)
+        elif exchange.head.keys:
+            job = Job(exchange.namespace, [()], Bounds(enabled=False), exchange.head, [0])
+            (exchange.routed,) = lease.plan(job)
         salt = None
         if self._settings.cache_salt:
             salt = salt_of(exchange.tenant, self._settings, exchange.parsed.get("cache_salt"))
