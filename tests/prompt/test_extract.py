@@ -103,6 +103,7 @@ def test_tool_results_as_json_rows_keep_valid_json() -> None:
     [
         [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
         [{"step": 1, "text": "a"}, {"step": 2, "text": "b"}],
+        [{"user": "ann", "text": "a", "ts": "1"}, {"user": "bob", "text": "b", "ts": "2"}],
         [{"name": "a", "size": 1}, {"name": "b", "size": 2}],
         [{"content": "a"}, {"content": 3}],
         [{"content": "only one"}],
@@ -111,6 +112,13 @@ def test_tool_results_as_json_rows_keep_valid_json() -> None:
 )
 def test_json_in_sequence_or_without_text_is_no_list_of_blocks(rows: list[Any]) -> None:
     assert extract_blocks([{"role": "tool", "content": json.dumps(rows)}]) is None
+
+
+def test_memories_with_times_and_scores_are_blocks() -> None:
+    rows = [{"memory": name, "created_at": "today", "score": 0.5} for name in ("tea", "rain")]
+    found = extract_blocks([{"role": "tool", "content": json.dumps({"results": rows})}])
+    assert found is not None
+    assert found.texts == ["tea", "rain"]
 
 
 def test_json_of_users_counts_only_on_request() -> None:
@@ -148,6 +156,46 @@ def test_a_separator_of_ones_own_separates_what_stands_between() -> None:
         A,
         B,
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "As shown in [3], it works.\n\n{}\n\nQuestion: why?",
+        "Read.\n\n{}\n\nQuestion: compare [1] and [2].",
+        "Read.\n\n{}\n\nQuestion: what does document 3 say?",
+        "Source #2 is the best.\n\n{}\n\nQuestion: why?",
+    ],
+)
+def test_numbers_that_the_prompt_speaks_of_stay_with_their_block(text: str) -> None:
+    found = extract_blocks(user(text.format(numbered(A, B, C))))
+    assert found is not None
+    assert found.texts == [f"[1] {A}", f"[2] {B}", f"[3] {C}"]
+    assert found.legend([2, 1, 0]) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Cite like [1] or [2][3].\n\n{}\n\nQuestion: why?",
+        "Use citations, e.g. [3].\n\n{}\n\nQuestion: why?",
+        "See [the list](x) of 3.\n\n{}\n\nQuestion: which of 2 documents is longer?",
+        "It is in [7].\n\n{}\n\nQuestion: why?",
+    ],
+)
+def test_examples_of_citing_do_not_tie_numbers_to_blocks(text: str) -> None:
+    found = extract_blocks(user(text.format(numbered(A, B, C))))
+    assert found is not None
+    assert found.texts == [A, B, C]
+
+
+def test_questions_about_numbers_in_the_system_prompt() -> None:
+    system = {"role": "system", "content": numbered(A, B, C)}
+    for question, tied in (("Why?", False), ("What is in source 2?", True)):
+        turns = [system, *user(question), *user("And document 3?")]
+        found = extract_blocks(turns, scope="system")
+        assert found is not None
+        assert (found.texts != [A, B, C]) is tied
 
 
 # -- where blocks end ------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -17,9 +17,11 @@ from contextpilot.prompt.extract.places import (
     ROLES,
     PartsPlace,
     Role,
+    TextPlace,
     count_tokens,
     find_places,
 )
+from contextpilot.prompt.extract.references import names_numbers
 from contextpilot.prompt.messages import messages_key
 
 Mode: TypeAlias = Literal[
@@ -178,7 +180,8 @@ def extract_blocks(
     another text wherever it stands, and never hit. They stay in place, and `Extraction.legend`
     says which original number each stands for, so that citations can be told right; with labels
     "move" they go along with their blocks, which keeps every citation and costs hits. Ids that do
-    not count positions always go along.
+    not count positions always go along, and so do the numbers of blocks that the prompt itself
+    speaks of by number: a bibliography, or a question for "document 3".
 
     Args:
         messages: of any shape; what is unknown is passed over.
@@ -213,7 +216,37 @@ def extract_blocks(
                 Group(place.path, found.kind, place.text, found.pieces, found.note_at, chosen)
                 for found in find_groups(place.text, place.role, mode, separator)
             ]
-    return Extraction(messages, tuple(groups)) if groups else None
+    settled = [_with_own_numbers(group, messages) for group in groups]
+    return Extraction(messages, tuple(settled)) if settled else None
+
+
+def _with_own_numbers(group: Group | PartsGroup, messages: Sequence[Any]) -> Group | PartsGroup:
+    """Let numbers move with their blocks where the prompt speaks of the blocks by number.
+
+    Only the group's own message counts, and for a system prompt the first question: what a later
+    turn says must not change how this one was written.
+    """
+    if isinstance(group, PartsGroup) or not group.numbers_stay:
+        return group
+    end = group.pieces[-1].span.end
+    own = messages[int(group.path[0])]
+    around = [group.text[: group.start], group.text[end:]]
+    around += [place.text for place in _texts([own]) if place.text is not group.text]
+    if own.get("role") in ("system", "developer"):
+        asked = messages[int(group.path[0]) + 1 :]
+        first = [message for message in asked if _is_users(message)][:1]
+        around += [place.text for place in _texts(first)]
+    if any(names_numbers(text, frozenset(group.shown)) for text in around):
+        return replace(group, labels="move")
+    return group
+
+
+def _texts(messages: Sequence[Any]) -> list[TextPlace]:
+    return [place for place in find_places(messages, ROLES) if isinstance(place, TextPlace)]
+
+
+def _is_users(message: Any) -> bool:
+    return isinstance(message, Mapping) and message.get("role") == "user"
 
 
 def _roles(scope: str | Collection[str]) -> Collection[Role]:

@@ -9,14 +9,14 @@ from contextpilot.prompt.extract.endings import movable
 from contextpilot.prompt.extract.fences import Fences
 from contextpilot.prompt.extract.group import Found, Piece, Span
 
-_WORDS = (
+WORDS = (
     r"(?:search[ \t]+)?(?:document|doc|passage|source|context|chunk|snippet|result|reference|"
     r"memory|article|excerpt|page|fact|evidence)"
 )
 _PATTERNS = (
     re.compile(r"^[ \t]*\[(\d{1,4})\][:.)]?[ \t]*", re.MULTILINE),
     re.compile(
-        rf"^[ \t]*(?:#{{1,6}}[ \t]+)?(?:\*\*)?\[?{_WORDS}[ \t]*(?:#|no\.?[ \t]*)?\[?(\d{{1,4}})\]?"
+        rf"^[ \t]*(?:#{{1,6}}[ \t]+)?(?:\*\*)?\[?{WORDS}[ \t]*(?:#|no\.?[ \t]*)?\[?(\d{{1,4}})\]?"
         r"(?:\*\*)?(?:[:.)\-–—](?:\*\*)?|(?=[ \t]*\()|(?=[ \t]*\n))[ \t]*",
         re.MULTILINE | re.IGNORECASE,
     ),

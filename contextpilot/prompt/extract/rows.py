@@ -15,6 +15,18 @@ _CONTENT_KEYS = (
 )
 _NUMBER_KEYS = ("index", "rank", "position", "number", "id", "citation")
 _SEQUENCE_KEYS = frozenset(("role", "step", "line", "turn", "sequence"))
+_TIMELINE_KEYS = frozenset(
+    (
+        *("ts", "time", "timestamp", "date", "datetime", "created", "created_at", "user"),
+        *("username", "author", "sender", "from", "speaker"),
+    )
+)
+_RETRIEVED_KEYS = frozenset(
+    (
+        *("score", "similarity", "distance", "relevance", "relevance_score", "rank", "url", "link"),
+        *("source", "metadata"),
+    )
+)
 _SPACE = re.compile(r"[ \t\r\n]*")
 _ARRAY = re.compile(r"\[[ \t\r\n]*\{")
 _MAX_TRIES = 8
@@ -75,7 +87,7 @@ def _embedded(text: str, region: Span) -> Found | None:
 def _as_found(text: str, elements: list[Span], note_at: int) -> Found | None:
     rows = [_object(text, span.start)[0] if text[span.start] == "{" else [] for span in elements]
     names = [{member.key for member in row} for row in rows]
-    if len(rows) < 2 or any(known & _SEQUENCE_KEYS for known in names):
+    if len(rows) < 2 or any(_is_sequence(known) for known in names):
         return None
     content = next((k for k in _CONTENT_KEYS if all(_holds_text(row, k) for row in rows)), None)
     if content is None:
@@ -88,6 +100,16 @@ def _as_found(text: str, elements: list[Span], note_at: int) -> Found | None:
         label = next((m.span for m in row if m.key == number), None)
         pieces.append(Piece(span, body, label))
     return Found("json", tuple(pieces), note_at)
+
+
+def _is_sequence(names: set[str]) -> bool:
+    """Return whether objects with these members tell something in order: a chat, a thread, steps.
+
+    What was retrieved may have a time and an author, too, but then it has a score or a source.
+    """
+    if names & _SEQUENCE_KEYS:
+        return True
+    return bool(names & _TIMELINE_KEYS) and not names & _RETRIEVED_KEYS
 
 
 def _holds_text(row: list[_Member], key: str) -> bool:
