@@ -9,7 +9,7 @@ from typing import NamedTuple
 UNLIMITED = "unlimited"
 FORMS = "20000, 200k, 1.5M, 5% (of the workload's tokens) or unlimited"
 
-_FORM = re.compile(r"(\d+(?:\.\d+)?)([kKmM%]?)")
+_FORM = re.compile(r"(\d+(?:\.\d+)?)([kKmM%]?)", re.ASCII)
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000}
 
 

@@ -84,7 +84,7 @@ def _document(text: str, name: str) -> Any:
 
 def _of_document(document: Any, name: str) -> Iterator[tuple[str, list[Block]]]:
     if not isinstance(document, dict):
-        raise _unreadable(f"{name} holds a JSON {_kind(document)} where an object belongs")
+        raise _unreadable(f"{name} holds {_kind(document)} where an object belongs")
     for field in ("docs", "requests"):
         if not isinstance(document.get(field), list):
             raise _unreadable(
