@@ -112,7 +112,7 @@ def test_a_line_at_fault_is_named(run, tmp_path, content, complaint):
 
 
 DOCUMENT_FAULTS = [
-    ([1], "w.json holds a JSON"),
+    ([1], "w.json holds"),
     ({"requests": []}, "w.json: docs is missing, but must be a list"),
     ({"docs": []}, "w.json: requests is missing, but must be a list"),
     ({"docs": {}, "requests": []}, "w.json: docs is an object, but must be a list"),
