@@ -8,20 +8,21 @@ from collections.abc import Sequence
 from contextpilot.prompt.extract.endings import movable
 from contextpilot.prompt.extract.fences import Fences
 from contextpilot.prompt.extract.group import Found, Piece, Span
+from contextpilot.prompt.extract.lines import line_matches
 
 WORDS = (
     r"(?:search[ \t]+)?(?:document|doc|passage|source|context|chunk|snippet|result|reference|"
     r"memory|article|excerpt|page|fact|evidence)"
 )
 _PATTERNS = (
-    re.compile(r"^[ \t]*\[(\d{1,4})\][:.)]?[ \t]*", re.MULTILINE),
+    re.compile(r"[ \t]*\[(\d{1,4})\][:.)]?[ \t]*"),
     re.compile(
-        rf"^[ \t]*(?:#{{1,6}}[ \t]+)?(?:\*\*)?\[?{WORDS}[ \t]*(?:#|no\.?[ \t]*)?\[?(\d{{1,4}})\]?"
+        rf"[ \t]*(?:#{{1,6}}[ \t]+)?(?:\*\*)?\[?{WORDS}[ \t]*(?:#|no\.?[ \t]*)?\[?(\d{{1,4}})\]?"
         r"(?:\*\*)?(?:[:.)\-–—](?:\*\*)?|(?=[ \t]*\()|(?=[ \t]*\n))[ \t]*",
-        re.MULTILINE | re.IGNORECASE,
+        re.IGNORECASE,
     ),
 )
-_DOTTED = re.compile(r"^(\d{1,4})[.)][ \t]+", re.MULTILINE)
+_DOTTED = re.compile(r"(\d{1,4})[.)][ \t]+")
 _CUE_LINE = re.compile(
     r"\b(?:documents?|passages?|sources?|contexts?|chunks?|snippets?|results?|references?|memor\w+|"
     r"articles?|excerpts?|pages?|facts?|evidence|knowledge)\b[^\n]{0,80}:[ \t*]*$",
@@ -61,7 +62,7 @@ def find_numbered(text: str, region: Span, *, closed: bool, auto: bool) -> Found
 
 def _markers(pattern: re.Pattern[str], text: str, region: Span) -> list[re.Match[str]]:
     """Return the marks of a list; nothing unless their numbers are complete and unique."""
-    markers = list(pattern.finditer(text, *region))
+    markers = list(line_matches(pattern, text, region))
     numbers = sorted(int(marker[1]) for marker in markers)
     if len(numbers) < 2 or numbers[0] > 1:
         return []

@@ -8,16 +8,17 @@ from collections import Counter
 from contextpilot.prompt.extract.endings import movable
 from contextpilot.prompt.extract.fences import Fences
 from contextpilot.prompt.extract.group import Found, Piece, Span
+from contextpilot.prompt.extract.lines import line_matches
 from contextpilot.prompt.extract.numbered import MIN_MEAN_CHARS
 
-_HEADING = re.compile(r"^(#{1,6})[ \t]+\S[^\n]*", re.MULTILINE)
-_RULE = re.compile(r"^(-{3,}|={3,}|\*{3,}|_{3,}|#{3,})[ \t\r]*$", re.MULTILINE)
+_HEADING = re.compile(r"(#{1,6})[ \t]+\S[^\n]*")
+_RULE = re.compile(r"(-{3,}|={3,}|\*{3,}|_{3,}|#{3,})[ \t\r]*$", re.MULTILINE)
 
 
 def find_markdown(text: str, region: Span, *, closed: bool) -> Found | None:
     """Return the sections of the highest heading level that occurs more than once."""
     fences = Fences(text)
-    headings = [h for h in _HEADING.finditer(text, *region) if not fences.is_inside(h.start())]
+    headings = [h for h in line_matches(_HEADING, text, region) if not fences.is_inside(h.start())]
     levels = Counter(len(heading[1]) for heading in headings)
     level = min((level for level, times in levels.items() if times > 1), default=None)
     if level is None or any(len(heading[1]) < level for heading in headings[1:]):
@@ -67,7 +68,7 @@ def _separators(text: str, region: Span, separator: str | None) -> list[Span]:
     if separator is not None:
         pattern = re.compile(re.escape(separator))
         return [Span(*mark.span()) for mark in pattern.finditer(text, *region)]
-    rules = list(_RULE.finditer(text, *region))
+    rules = list(line_matches(_RULE, text, region))
     if len({rule[1] for rule in rules}) != 1:  # of several kinds it is unsure which separates
         return []
     return [Span(*rule.span()) for rule in rules]
