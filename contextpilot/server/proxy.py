@@ -19,8 +19,8 @@ from contextpilot.server.aged import AgedEngines
 from contextpilot.server.answer import Answer
 from contextpilot.server.body import BodyTooLargeError, ClientGoneError, read_body
 from contextpilot.server.cloud import with_cloud_members
-from contextpilot.server.controls import ControlError, read_controls
-from contextpilot.server.drafts import Draft, explicit_draft
+from contextpilot.server.controls import ControlError
+from contextpilot.server.drafts import Draft
 from contextpilot.server.exchange import (
     Exchange,
     engine_headers,
@@ -28,25 +28,24 @@ from contextpilot.server.exchange import (
     target_url,
     with_members,
 )
-from contextpilot.server.found import Choices, found_draft, messages_head, saved_tokens
+from contextpilot.server.found import saved_tokens
 from contextpilot.server.kinds import EngineKinds, Kind
 from contextpilot.server.metrics import Metrics
 from contextpilot.server.pool import EngineDownError, Lease
+from contextpilot.server.reading import RequestReader, give_up_planning
 from contextpilot.server.records import Record, without_text
 from contextpilot.server.relay import Delivery, answer_headers, until_disconnect
 from contextpilot.server.service import Service
-from contextpilot.server.tenants import namespace_of, salt_of, tenant_of
+from contextpilot.server.tenants import salt_of
 from contextpilot.server.upstream import Upstream, UpstreamError
-from contextpilot.server.volatile import volatile_kinds
-from contextpilot.server.wire.field import FieldError, parse_field
-from contextpilot.server.wire.paths import error_shape, shape_of
+from contextpilot.server.wire.field import FieldError
+from contextpilot.server.wire.paths import error_shape
 from contextpilot.server.wire.shape import Shape
 from contextpilot.server.wire.splice import splice
 
 logger = logging.getLogger(__name__)
 
 _JSON = (b"content-type", b"application/json")
-_HEAD_ROLES = ("system", "developer")
 
 
 class Proxy:
@@ -60,9 +59,8 @@ class Proxy:
         self._upstream = upstream
         self._kinds = kinds
         self._metrics = metrics
-        self._choices = Choices()
+        self._reader = RequestReader(service, metrics)
         self._aged = AgedEngines()
-        self._routes = len(service.settings.engine) > 1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; every error becomes one of the API that is spoken."""
@@ -70,7 +68,8 @@ class Proxy:
         shape = error_shape(scope["path"])
         self._metrics.in_progress += 1
         try:
-            exchange = await self._read(scope, receive, delivery)
+            body = await read_body(receive, self._settings.max_body_bytes)
+            exchange = self._reader.read(scope, body, delivery)
             if await until_disconnect(receive, self._serve(exchange)):
                 self._metrics.add("client_disconnects_total")
             self._finish(exchange)
@@ -87,79 +86,6 @@ class Proxy:
             await self._refuse(delivery, shape, 500, "the proxy failed")
         finally:
             self._metrics.in_progress -= 1
-
-    # -- reading ---------------------------------------------------------------------------------
-
-    async def _read(self, scope: Scope, receive: Receive, delivery: Delivery) -> Exchange:
-        controls = read_controls(scope["headers"], self._settings)
-        body = await read_body(receive, self._settings.max_body_bytes)
-        tenant = tenant_of(self._settings, controls, scope["headers"])
-        exchange = Exchange(scope, body, controls, tenant, delivery)
-        exchange.shape = shape_of(scope["method"], scope["path"])
-        if exchange.shape is not None:
-            self._parse(exchange)
-            if controls.enabled:
-                exchange.result = {"status": "unplanned", "reason": "no blocks"}
-                if exchange.parsed:
-                    self._draft(exchange, exchange.shape)
-        return exchange
-
-    def _parse(self, exchange: Exchange) -> None:
-        """Decode a body; one that is no JSON object is the engine's to judge."""
-        try:
-            text = exchange.body.decode()
-            parsed = json.loads(text)
-        except (ValueError, RecursionError):
-            return
-        if isinstance(parsed, dict):
-            exchange.text, exchange.parsed = text, parsed
-
-    def _draft(self, exchange: Exchange, shape: Shape) -> None:
-        """Find the blocks of a request."""
-        parsed = exchange.parsed
-        explicit = parse_field(parsed)
-        started = time.perf_counter()
-        try:
-            exchange.namespace = namespace_of(
-                exchange.tenant, self._settings, exchange.controls, parsed, explicit
-            )
-            exchange.volatile = volatile_kinds(_head_messages(shape, parsed))
-            reader, options = self._service.reader, self._service.defaults
-            if explicit is not None:
-                exchange.draft = explicit_draft(shape, parsed, explicit, reader, options)
-            else:
-                exchange.draft = found_draft(
-                    shape,
-                    parsed,
-                    exchange.controls,
-                    reader,
-                    options,
-                    self._choices,
-                    exchange.namespace,
-                )
-            if exchange.draft is None and self._routes:
-                messages = [*shape.unsearched(parsed), *shape.searched(parsed)]
-                exchange.head = messages_head(messages)
-        except FieldError:
-            raise
-        except Exception as error:
-            self._failed(exchange, error)
-        self._metrics.observe("plan_seconds", time.perf_counter() - started)
-        self._tell_volatile(exchange)
-
-    def _tell_volatile(self, exchange: Exchange) -> None:
-        for kind in exchange.volatile:
-            self._metrics.add("volatile_heads_total", kind=kind)
-        if exchange.volatile:
-            exchange.result["volatile"] = exchange.volatile
-
-    def _failed(self, exchange: Exchange, error: Exception) -> None:
-        """Count a failure of ours; the request goes on unplanned."""
-        logger.warning("planning failed (%s): the request goes unplanned", type(error).__name__)
-        self._metrics.add("plan_failures_total")
-        exchange.draft = None
-        exchange.planned = None
-        exchange.result = {"status": "unplanned", "reason": "planning failed"}
 
     # -- serving ---------------------------------------------------------------------------------
 
@@ -245,7 +171,7 @@ class Proxy:
             body = splice(exchange.text, exchange.parsed, written).encode()
             explanation = without_text(planned, draft.blocks)
         except Exception as error:
-            self._failed(exchange, error)
+            give_up_planning(exchange, self._metrics, error)
             return exchange.body
         number = lease.engine.number if lease.engine else None
         exchange.planned = planned
@@ -296,12 +222,6 @@ class Proxy:
             body = json.dumps(shape.error(status, message, field)).encode()
             length = (b"content-length", str(len(body)).encode())
             await delivery.reply(status, [_JSON, length], body)
-
-
-def _head_messages(shape: Shape, parsed: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the system prompt: what every prompt of this caller should begin with alike."""
-    first = shape.turns(parsed)[:1]
-    return shape.opening(parsed) + [m for m in first if m.get("role") in _HEAD_ROLES]
 
 
 def _told(planned: Planned, draft: Draft, exchange: Exchange) -> dict[str, Any]:
