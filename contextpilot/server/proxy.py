@@ -13,7 +13,9 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from contextpilot.explain import Explanation
 from contextpilot.plan.bounds import Bounds
+from contextpilot.plan.online import Plan
 from contextpilot.planning import Job, Planned
 from contextpilot.server.aged import AgedEngines
 from contextpilot.server.answer import Answer
@@ -38,7 +40,7 @@ from contextpilot.server.relay import Delivery, answer_headers, until_disconnect
 from contextpilot.server.service import Service
 from contextpilot.server.tenants import salt_of
 from contextpilot.server.upstream import Upstream, UpstreamError
-from contextpilot.server.wire.field import FieldError
+from contextpilot.server.wire.field import FIELD, FieldError
 from contextpilot.server.wire.paths import error_shape
 from contextpilot.server.wire.shape import Shape
 from contextpilot.server.wire.splice import splice
@@ -172,7 +174,7 @@ class Proxy:
             explanation = without_text(planned, draft.blocks)
         except Exception as error:
             give_up_planning(exchange, self._metrics, error)
-            return exchange.body
+            return _unplanned(exchange, draft)
         number = lease.engine.number if lease.engine else None
         exchange.planned = planned
         exchange.record = Record(exchange.api, explanation, number, exchange.volatile)
@@ -222,6 +224,15 @@ class Proxy:
             body = json.dumps(shape.error(status, message, field)).encode()
             length = (b"content-length", str(len(body)).encode())
             await delivery.reply(status, [_JSON, length], body)
+
+
+def _unplanned(exchange: Exchange, draft: Draft) -> bytes:
+    """Return the body of a request whose planning failed; blocks handed over keep their order."""
+    if FIELD not in exchange.parsed:
+        return exchange.body
+    order = tuple(range(len(draft.blocks)))
+    kept = draft.write(Planned(0, Plan(order, 0), Explanation("")))
+    return splice(exchange.text, exchange.parsed, kept).encode()
 
 
 def _told(planned: Planned, draft: Draft, exchange: Exchange) -> dict[str, Any]:

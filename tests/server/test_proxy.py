@@ -226,3 +226,31 @@ def test_bodies_over_the_bound_are_refused(upstream: Scripted, start: Any) -> No
     reply = client.post(CHAT, chat(x="y" * 2000))
     assert reply.status == 413
     assert "max_body_bytes" in reply.json()["error"]["message"]
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("broken on purpose")
+
+
+@pytest.mark.parametrize("place", ["reading.found_draft", "proxy.splice", "engine.Engine.plan"])
+def test_a_failure_of_planning_sends_the_request_unplanned(
+    proxy: Client, upstream: Scripted, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(f"contextpilot.server.{place}", broken)
+    text = "".join(f"<document>{block}</document>\n" for block in BLOCKS)
+    body = json.dumps({"messages": [{"role": "user", "content": text}]}).encode()
+    reply = proxy.request("POST", CHAT, body)
+    assert reply.status == 200
+    assert reply.result == {"status": "unplanned", "reason": "planning failed"}
+    assert upstream.last.body == body
+    assert "\ncontextpilot_plan_failures_total 1\n" in proxy.get("/metrics").body.decode()
+
+
+def test_blocks_handed_over_are_written_even_if_planning_fails(
+    proxy: Client, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contextpilot.server.engine.Engine.plan", broken)
+    reply = proxy.post(CHAT, chat(contextpilot={"contexts": BLOCKS}))
+    assert reply.result["status"] == "unplanned"
+    content = upstream.last.json()["messages"][0]["content"]
+    assert content == "".join(f"[{i}] {t}\n\n" for i, t in enumerate(BLOCKS, 1)) + "why?"
