@@ -26,6 +26,7 @@ from typing import Any
 from bench_server import JSON, contexts, run_engine, start
 from machine import machine_line
 
+from contextpilot.server.answer import BrokenAnswerError
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
 from contextpilot.server.upstream import Upstream, UpstreamError
@@ -91,6 +92,9 @@ class Soak:
             (send,) = self.rng.choices([k for _, k in kinds], [w for w, _ in kinds])
             try:
                 await asyncio.wait_for(send(), 60)
+            except BrokenAnswerError as error:  # its engine was killed in mid-stream
+                name = ", cut short with its engine" if error.has_begun else ": no answer"
+                self.outcomes[send.__name__ + name] += 1
             except (UpstreamError, OSError, asyncio.TimeoutError) as error:
                 self.outcomes[f"{send.__name__}: {type(error).__name__}"] += 1
 

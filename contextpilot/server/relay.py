@@ -11,7 +11,7 @@ from typing import Any
 from starlette.types import Receive, Send
 
 from contextpilot.server.answer import Answer, BrokenAnswerError, Headers
-from contextpilot.server.upstream import forwarded_headers
+from contextpilot.server.upstream import UpstreamError, forwarded_headers
 from contextpilot.server.usage import Usage, UsageReader
 
 logger = logging.getLogger(__name__)
@@ -55,23 +55,34 @@ class Delivery:
     async def pass_on(
         self, response: Answer, headers: Headers, on_first_byte: Callable[[], None]
     ) -> None:
-        """Send the engine's answer, each piece when it comes. A broken answer ends broken."""
+        """Send the engine's answer, each piece when it comes. A broken answer ends broken.
+
+        The head waits for the first piece: until then, another engine may stand in.
+
+        Raises:
+            UpstreamError: the answer broke off before its first piece.
+        """
+        chunks = response.chunks()
+        try:
+            chunk = await anext(chunks, None)
+        except (BrokenAnswerError, TimeoutError) as error:
+            status = 504 if isinstance(error, TimeoutError) else 502
+            raise UpstreamError(status, str(error)) from None
         self.status = response.status
+        self.first_byte_s = time.perf_counter() - self._arrived
+        on_first_byte()
         start = {"type": "http.response.start", "status": response.status, "headers": headers}
         await self._send(start)
-        send, feed = self._send, self._usage.feed
         try:
-            async for chunk in response.chunks():
-                if self.first_byte_s is None:
-                    self.first_byte_s = time.perf_counter() - self._arrived
-                    on_first_byte()
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                feed(chunk)
+            while chunk is not None:
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+                self._usage.feed(chunk)
+                chunk = await anext(chunks, None)
         except (BrokenAnswerError, TimeoutError) as error:
             logger.warning("an engine's answer broke off: %s", type(error).__name__)
             self.has_broken = True
         else:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         self.total_s = time.perf_counter() - self._arrived
 
 

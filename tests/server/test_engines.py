@@ -92,6 +92,22 @@ def test_an_engine_that_hangs_up_unanswered_is_stood_in_for(
         loop.close()
 
 
+def test_an_answer_that_breaks_off_before_its_first_piece_is_asked_for_elsewhere(
+    pair: tuple[Scripted, Scripted], start: Start
+) -> None:
+    async def head_only(seen: Seen, send: Any) -> None:
+        headers = [(b"content-length", b"100")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await asyncio.sleep(0.05)
+        raise ConnectionError
+
+    pair[0].answer = head_only
+    client = start(engine=tuple(scripted.url for scripted in pair))
+    for _ in range(4):
+        assert client.post(CHAT, explicit("a")).json() == {"ok": True}
+    assert len(pair[0].seen) >= 1
+
+
 def test_what_was_streamed_is_not_retried(pair: tuple[Scripted, Scripted], start: Start) -> None:
     async def breaking(seen: Seen, send: Any) -> None:
         headers = [(b"content-length", b"100")]
