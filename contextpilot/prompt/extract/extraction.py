@@ -196,12 +196,7 @@ def extract_blocks(
     Raises:
         ValueError: mode, scope, labels or separator are unknown; they are named.
     """
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
-    if labels not in LABELS:
-        raise ValueError(f"labels must be stay or move, not {labels!r}")
-    if separator == "":
-        raise ValueError("separator must not be empty")
+    _check_options(mode, labels, separator)
     if mode == "tool":
         mode, scope = "auto", "tool"
     chosen: Labels = "move" if labels == "move" else "stay"
@@ -218,6 +213,15 @@ def extract_blocks(
             ]
     settled = [_with_own_numbers(group, messages) for group in groups]
     return Extraction(messages, tuple(settled)) if settled else None
+
+
+def _check_options(mode: str, labels: str, separator: str | None) -> None:
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
+    if labels not in LABELS:
+        raise ValueError(f"labels must be stay or move, not {labels!r}")
+    if separator == "":
+        raise ValueError("separator must not be empty")
 
 
 def _with_own_numbers(group: Group | PartsGroup, messages: Sequence[Any]) -> Group | PartsGroup:
