@@ -105,6 +105,7 @@ class EnginePool:
         namespaces: makes the part of the index of one engine.
         max_in_flight: requests that each engine takes at once; None to learn it from the engine.
         ageing: how long requests that wait may be passed over.
+        unchecked: URLs that are taken to be up and never probed: clouds, say.
         get: fetches a URL, for health checks; default: over HTTP.
     """
 
@@ -115,6 +116,7 @@ class EnginePool:
         *,
         max_in_flight: int | None = None,
         ageing: Ageing | None = None,
+        unchecked: Collection[str] = (),
         rhythm: Rhythm | None = None,
         get: Get | None = None,
     ) -> None:
@@ -125,6 +127,7 @@ class EnginePool:
             Engine(number, url, namespaces(), max_in_flight, ageing)
             for number, url in enumerate(places)
         ]
+        self._unchecked = {url.rstrip("/") for url in unchecked}
         self.receiver = PoolReceiver(self.engines)
         self._rhythm = rhythm or Rhythm()
         self._get = get
@@ -143,7 +146,9 @@ class EnginePool:
             self._session = aiohttp.ClientSession(timeout=timeout)
             self._get = self._fetch
         for engine in self.engines:
-            if engine.is_real:
+            if engine.url in self._unchecked:
+                engine.up = True
+            elif engine.is_real:
                 pulse = Pulse(engine, self._get, self._bury, self._rhythm)
                 self._pulses[engine.number] = pulse
                 self._tasks.append(asyncio.create_task(pulse.run()))

@@ -317,6 +317,22 @@ def test_one_slow_answer_is_no_death() -> None:
     run(main())
 
 
+def test_clouds_are_not_probed() -> None:
+    async def main() -> None:
+        fetch = Fetch()
+        pool = make_pool(URLS[:2], rhythm=FAST, get=fetch, unchecked=[URLS[1] + "/"])
+        await pool.start()
+        await until(lambda: all(engine.up for engine in pool.engines))
+        assert fetch.asked
+        assert not [url for url in fetch.asked if url.startswith(URLS[1])]
+        async with pool.lease("n", blocks(1), exclude=(0,)) as lease:
+            lease.failed()
+        assert pool.engines[1].up is True
+        await pool.close()
+
+    run(main())
+
+
 def test_health_checks_of_real_servers() -> None:
     status = [503]
 
