@@ -30,6 +30,7 @@ _FLAGS = (
     "--remote-debugging-port=0",
 )
 _START_S = 60.0
+_IS_REQUIRED = os.environ.get("CONTEXTPILOT_REQUIRE_ENGINES") == "1"  # tests run without it
 
 
 def require_chromium() -> str:
@@ -37,7 +38,7 @@ def require_chromium() -> str:
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
         reason = "no chromium: install Debian's package of that name"
-        if os.environ.get("CONTEXTPILOT_REQUIRE_ENGINES") == "1":
+        if _IS_REQUIRED:
             pytest.fail(reason)
         pytest.skip(reason)
     return found
