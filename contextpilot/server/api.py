@@ -159,7 +159,7 @@ async def stats(request: Request, namespace: str | None = None) -> Response:
 async def metrics(request: Request) -> Response:
     """Return the counters in Prometheus' text format."""
     service, counters = _service(request), request.app.state.metrics
-    text = counters.render(service.pool.health(), service.stats(None))
+    text = counters.render(_with_ages(request, service.pool.health()), service.stats(None))
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -167,9 +167,20 @@ async def metrics(request: Request) -> Response:
 async def health(request: Request) -> Response:
     """Return 200 when requests can be served, 503 otherwise; and the state of each engine."""
     content = _service(request).health()
+    content["engines"] = _with_ages(request, content["engines"])
     answer = reply(content)
     answer.status_code = 200 if content["status"] == "ok" else 503
     return answer
+
+
+def _with_ages(request: Request, engines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the engines' states; upstreams without events are synced by age, approximately."""
+    told = []
+    for engine in engines:
+        ttl = request.app.state.proxy.ttl(engine["engine"])
+        aged = {} if ttl is None else {"sync": "approximate", "ttl_s": round(ttl, 1)}
+        told.append(engine | aged)
+    return told
 
 
 def _prompt(written: Written) -> dict[str, Any]:

@@ -89,6 +89,10 @@ class Proxy:
         finally:
             self._metrics.in_progress -= 1
 
+    def ttl(self, number: int) -> float | None:
+        """Return the learnt time to live at an upstream without events; None where events come."""
+        return self._aged.ttl(number)
+
     # -- serving ---------------------------------------------------------------------------------
 
     async def _serve(self, exchange: Exchange) -> None:

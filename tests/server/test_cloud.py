@@ -37,6 +37,8 @@ def test_openai_gets_a_cache_key_where_absent(
     assert keys[0] == keys[1] != keys[2]
     assert set(upstream.last.json()) == {"messages", "prompt_cache_key"}
     assert "x-request-id" not in upstream.last.headers
+    (engine,) = client.get("/health").json()["engines"]
+    assert (engine["sync"], engine["ttl_s"]) == ("approximate", DEFAULT_TTL_S)
     client.post(CHAT, body(prompt_cache_key="mine"))
     assert upstream.last.json()["prompt_cache_key"] == "mine"
     plain = {"messages": [{"role": "user", "content": "hi"}]}
