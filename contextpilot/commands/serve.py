@@ -48,7 +48,7 @@ def _run(args: argparse.Namespace) -> Outcome:
     try:
         from contextpilot.server.run import serve
     except ModuleNotFoundError as error:
-        fix = "pip install fastapi uvicorn httptools aiohttp"
+        fix = "pip install fastapi uvicorn httptools"
         raise CommandError(f"the server needs {error.name}: {fix}") from None
     return Outcome("", serve(settings))
 

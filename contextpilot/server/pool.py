@@ -10,8 +10,6 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
 
-import aiohttp
-
 from contextpilot.block import Block
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
@@ -20,6 +18,7 @@ from contextpilot.planning import Job, Planned
 from contextpilot.server.engine import Engine, ends_of, path_of
 from contextpilot.server.pulse import Get, Pulse, Rhythm
 from contextpilot.server.reports import PoolReceiver
+from contextpilot.server.upstream import Upstream, UpstreamError
 from contextpilot.server.waiting import Ageing, Errand
 
 logger = logging.getLogger(__name__)
@@ -133,7 +132,7 @@ class EnginePool:
         self._get = get
         self._pulses: dict[int, Pulse] = {}
         self._tasks: list[asyncio.Task[Any]] = []
-        self._session: aiohttp.ClientSession | None = None
+        self._upstream: Upstream | None = None
         self._conversations: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     # -- life ------------------------------------------------------------------------------------
@@ -142,8 +141,7 @@ class EnginePool:
         """Begin the health checks, and load what plans windows before the first has to wait."""
         self._tasks.append(asyncio.create_task(asyncio.to_thread(import_module, _BATCH)))
         if self._get is None:
-            timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
-            self._session = aiohttp.ClientSession(timeout=timeout)
+            self._upstream = Upstream(_PROBE_TIMEOUT_S, _PROBE_TIMEOUT_S)
             self._get = self._fetch
         for engine in self.engines:
             if engine.url in self._unchecked:
@@ -159,18 +157,18 @@ class EnginePool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        if self._session is not None:
-            await self._session.close()
+        if self._upstream is not None:
+            self._upstream.close()
 
     async def _fetch(self, url: str) -> tuple[int, bytes]:
-        assert self._session is not None
+        assert self._upstream is not None
         try:
-            async with self._session.get(url, allow_redirects=False) as reply:
-                return reply.status, await reply.content.read(_MAX_PROBE_BYTES)
+            return await asyncio.wait_for(_read(self._upstream, url), _PROBE_TIMEOUT_S)
         except asyncio.TimeoutError as error:
             raise TimeoutError(str(error)) from error
-        except aiohttp.ClientError as error:
-            raise ConnectionError(str(error)) from error
+        except UpstreamError as error:
+            kind = TimeoutError if error.status == 504 else ConnectionError
+            raise kind(str(error)) from error
 
     def _bury(self, engine: Engine) -> None:
         """Forget a dead engine's part of the index; who waited there goes elsewhere."""
@@ -280,3 +278,14 @@ class EnginePool:
     def indexes(self) -> list[Namespaces]:
         """Return each engine's part of the index."""
         return [engine.namespaces for engine in self.engines]
+
+
+async def _read(upstream: Upstream, url: str) -> tuple[int, bytes]:
+    """Return status and body of a URL; of a long body only the head."""
+    body = b""
+    async with upstream.open("GET", url, (), b"") as answer:
+        async for chunk in answer.chunks():
+            body += chunk
+            if len(body) > _MAX_PROBE_BYTES:
+                break
+        return answer.status, body
