@@ -1,0 +1,143 @@
+"""The HTTP client towards engines, against raw sockets that answer as no framework would."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import pytest
+
+from contextpilot.server.answer import HIGH_WATER_BYTES, BrokenAnswerError
+from contextpilot.server.upstream import Upstream, UpstreamError
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+T = TypeVar("T")
+
+
+def run(talk: Talk, use: Callable[[Upstream, str], Awaitable[T]], timeout_s: float = 10) -> T:
+    """Serve raw connections by `talk`, and use a client of that server."""
+
+    async def both() -> T:
+        async def close_after(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await talk(reader, writer)
+            except ConnectionError:
+                pass
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(close_after, "127.0.0.1", 0)
+        upstream = Upstream(5, timeout_s)
+        try:
+            return await use(upstream, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        finally:
+            upstream.close()
+            server.close()
+            await asyncio.sleep(0)
+
+    return asyncio.run(both())
+
+
+def answering(*answers: bytes) -> Talk:
+    """Answer one request with each of these, then close."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in answers:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            await writer.drain()
+
+    return talk
+
+
+async def get(upstream: Upstream, url: str, method: str = "GET") -> tuple[int, Any, bytes]:
+    async with upstream.open(method, url, (), b"") as answer:
+        return answer.status, answer.headers, await answer.read()
+
+
+@pytest.mark.parametrize(
+    ("raw", "body"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX-A: \xff b\r\n\r\nuntil the end", b"until the end"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"ok"),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", b"ok"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\n\r\n",
+            b"ok",
+        ),
+    ],
+)
+def test_answers_of_all_framings_are_read(raw: bytes, body: bytes) -> None:
+    status, headers, content = run(answering(raw), get)
+    assert (status, content) == (200, body)
+    if b"X-A" in raw:
+        assert (b"X-A", b"\xff b") in headers
+
+
+def test_head_has_no_body() -> None:
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"
+    assert run(answering(raw), lambda u, url: get(u, url, "HEAD"))[2] == b""
+
+
+@pytest.mark.parametrize(
+    "raw", [b"SSH-2.0\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\nA: " + b"b" * 400_000]
+)
+def test_what_is_no_answer_is_a_bad_gateway(raw: bytes) -> None:
+    with pytest.raises(UpstreamError) as caught:
+        run(answering(raw), get)
+    assert caught.value.status == 502
+
+
+def test_silence_is_a_timeout() -> None:
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    with pytest.raises(UpstreamError) as caught:
+        run(silent, get, timeout_s=0.2)
+    assert caught.value.status == 504
+
+
+def test_an_answer_cut_short_is_broken() -> None:
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf"
+    with pytest.raises(BrokenAnswerError) as caught:
+        run(answering(raw), get)
+    assert caught.value.has_begun
+
+
+def test_connections_are_kept_and_replaced_when_closed_meanwhile() -> None:
+    connections = []
+    ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await answering(ok, ok)(reader, writer)
+        await reader.readuntil(b"\r\n\r\n")  # the third request is read, and never answered
+
+    async def use(upstream: Upstream, url: str) -> list[bytes]:
+        return [(await get(upstream, url))[2] for _ in range(5)]
+
+    assert run(twice, use) == [b"ok"] * 5
+    assert len(connections) == 3
+
+
+def test_a_slow_reader_holds_the_engine_back() -> None:
+    size = 64 * HIGH_WATER_BYTES
+    written = 0
+
+    async def much(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(64):
+            writer.write(b"x" * HIGH_WATER_BYTES)
+            await writer.drain()
+            written += HIGH_WATER_BYTES
+
+    async def use(upstream: Upstream, url: str) -> int:
+        async with upstream.open("GET", url, (), b"") as answer:
+            await asyncio.sleep(0.5)
+            assert written < size
+            return len(await answer.read())
+
+    assert run(much, use) == size
