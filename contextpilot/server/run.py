@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import signal
@@ -14,6 +15,8 @@ from contextpilot.server.protocol import BoundedHeadProtocol
 from contextpilot.server.settings import Settings
 
 _BACKLOG = 2048
+_GC_THRESHOLDS = (20_000, 50, 100)
+"""The index is large and has few cycles: full collections would only hold up requests."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -66,6 +69,8 @@ def serve(settings: Settings) -> int:
     """Serve until a signal ends it; return the exit status."""
     configure_logging(settings)
     server = make_server(settings)
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
     signal.signal(signal.SIGTERM, _stopped)
     try:
         server.run()
