@@ -2,6 +2,7 @@
 
 ContextPilotError
 ├── CommandError (also ValueError)
+├── ServerError (also RuntimeError; in client.py)
 └── UnknownConversationError (also ValueError)
 """
 
