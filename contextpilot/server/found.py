@@ -204,7 +204,9 @@ def found_draft(
     messages = shape.searched(body)
     if controls.mode == "off" or not messages:
         return None
-    extraction = extract_blocks(messages, controls.mode, controls.scope)
+    # without a note on the numbers, citations are right only if the numbers move along
+    labels = "stay" if options.ranking_template else "move"
+    extraction = extract_blocks(messages, controls.mode, controls.scope, labels=labels)
     if extraction is not None:
         return GroupDraft(shape, body, extraction, options, reader, choices, namespace)
     if options.deduplicate:

@@ -47,7 +47,7 @@ class Settings:
     max_in_flight: int = _setting(0, "requests that each engine takes at once; 0: learn it")
     window: int = _setting(16, "waiting requests that are planned together", low=1)
     max_overtaken: int = _setting(64, "later requests that may be released before one")
-    max_wait_s: float = _setting(10.0, "nobody is released before one that waited so long")
+    max_wait_s: float = _setting(10.0, "a request may be overtaken for so many seconds")
     tenants: str = _setting("key", "what tells tenants apart on the proxy", TENANTS)
     cache_salt: bool = _setting(False, "send each tenant's own cache_salt to the engine")
     salt_secret: str = _setting("", "mixed into every cache_salt", secret=True)

@@ -34,6 +34,20 @@ def test_documents_in_a_message_are_reordered_to_hit(proxy: Client, upstream: Sc
     assert "not sorted by importance" in second
 
 
+def test_without_a_note_numbers_move_with_their_blocks(upstream: Scripted, start: Any) -> None:
+    quiet = start(engine=(upstream.url,), annotate=False)
+
+    def numbered(texts: list[str]) -> str:
+        lines = "".join(f"[{i}] {text}\n\n" for i, text in enumerate(texts, start=1))
+        return f"Documents:\n\n{lines}Question: why?"
+
+    for texts in (TEXTS[:3], TEXTS[2::-1], TEXTS[:3]):
+        quiet.post(CHAT, {"messages": [user(numbered(texts))]})
+        written = sent(upstream)[0]["content"]
+        for number, text in enumerate(texts, start=1):
+            assert f"[{number}] {text}" in written
+
+
 def test_the_next_turn_writes_earlier_messages_as_before(proxy: Client, upstream: Scripted) -> None:
     proxy.post(CHAT, {"messages": [user(documents(TEXTS) + "\nwhy?")]})
     turn = [user(documents(TEXTS[::-1]) + "\nhow?")]
