@@ -26,6 +26,8 @@ def shown(monkeypatch, run, *found, argv=()):
 
 def test_the_real_thing(run, monkeypatch):
     monkeypatch.delenv("LLAMA_SERVER_BIN", raising=False)
+    monkeypatch.delenv("CONTEXTPILOT_REQUIRE_ENGINES", raising=False)
+    monkeypatch.delenv("CONTEXTPILOT_ENGINES_DIR", raising=False)
     result = run("doctor")
     assert result.err == ""
     assert re.search(rf"^ok    python +\w+ {platform.python_version()} at /", result.out)
