@@ -162,7 +162,8 @@ def unique(blocks: Sequence[Block]) -> list[Block]:
 def _kind(value: Any, name: str) -> str:
     if isinstance(value, str):
         return "strings"
-    if isinstance(value, bool) or value is None or isinstance(value, (bytes, float)):
+    is_numpy_bool = getattr(getattr(value, "dtype", None), "kind", "") == "b"
+    if value is None or is_numpy_bool or isinstance(value, (bool, bytes, float)):
         raise TypeError(
             f"{name} is {value!r}: a block is a string, an integer or an object with a text"
         )
