@@ -17,7 +17,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from contextpilot.planning import Planning, decode_job, encode_plans
+from contextpilot.planning import Planning
+from contextpilot.remote import decode_job, encode_plans
 from contextpilot.sync.events import parse_evict, parse_message
 from contextpilot.sync.receiver import SyncReceiver
 

@@ -376,7 +376,12 @@ def _search(
         del found[max_visits:]
         max_visits -= len(found)
         depth = len(path)
-        stack.extend((children[key], 0, depth, weight) for key in reversed(found))
+        for key in reversed(found):
+            child = children[key]
+            run = child.keys
+            ends_here = run[1] not in left if len(run) > 1 else not child.children
+            if not ends_here or weight + weights[key] >= best_weight:
+                stack.append((child, 0, depth, weight))
     return best
 
 

@@ -15,7 +15,7 @@ from contextpilot.explain import Explanation
 from contextpilot.namespace import Namespaces
 from contextpilot.options import Options
 from contextpilot.plan.online import NO_HEAD
-from contextpilot.planning import Job, LocalPlanning, Planning, RemotePlanning
+from contextpilot.planning import Job, LocalPlanning, Planning
 from contextpilot.prompt.annotate import check_template
 from contextpilot.prompt.messages import Message, Messages, check_history
 from contextpilot.prompt.turn import Turn, head_of, opening
@@ -23,6 +23,7 @@ from contextpilot.sync.receiver import Owner, SyncReceiver
 
 if TYPE_CHECKING:
     from contextpilot.endpoint import SyncEndpoint
+    from contextpilot.remote import RemotePlanning
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class ContextPilot:
         namespace: str = DEFAULT_NAMESPACE,
         tokenizer: Tokenizer | None = None,
         max_blocks: int = 2_000_000,
-        window_size: int = 4096,
+        window_size: int = 2048,
         max_namespaces: int = 1000,
         index_url: str | None = None,
         listen: str | None = None,
@@ -80,6 +81,7 @@ class ContextPilot:
         self._receiver = SyncReceiver(self._owner)
         self._planning: Planning = LocalPlanning(self._namespaces)
         self._endpoint: SyncEndpoint | None = None
+        self._remote: RemotePlanning | None = None
         token = os.environ.get("CONTEXTPILOT_INDEX_TOKEN")
         if listen is not None:
             from contextpilot.endpoint import SyncEndpoint  # http.server takes a while to import
@@ -88,8 +90,10 @@ class ContextPilot:
         else:
             url = os.environ.get("CONTEXTPILOT_INDEX_URL", "") if index_url is None else index_url
             if url:
-                self._planning = RemotePlanning(url, self._namespaces, token)
-        if self._endpoint is not None or isinstance(self._planning, RemotePlanning):
+                from contextpilot.remote import RemotePlanning  # as does http.client
+
+                self._planning = self._remote = RemotePlanning(url, self._namespaces, token)
+        if self._endpoint is not None or self._remote is not None:
             _send_request_ids()
         if use_gpu:
             logger.warning("use_gpu=True: this version plans on the CPU")
@@ -265,8 +269,8 @@ class ContextPilot:
 
     def close(self) -> None:
         """Stop listening and close connections. Planning goes on; events no longer arrive."""
-        if isinstance(self._planning, RemotePlanning):
-            self._planning.close()
+        if self._remote is not None:
+            self._remote.close()
         if self._endpoint is not None:
             self._endpoint.close()
             self._endpoint = None

@@ -20,7 +20,7 @@ ROOMS = [
     {"block"},
     {"index"},
     {"plan"},
-    {"prompt", "dedup", "namespace", "options", "explain", "planning", "sync"},
+    {"prompt", "dedup", "namespace", "options", "explain", "planning", "remote", "sync"},
     {"pilot", "default", "endpoint"},
 ]
 """A room imports from rooms before its own, and from its own level."""

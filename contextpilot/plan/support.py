@@ -15,7 +15,7 @@ from contextpilot.block import BlockKey
 class SupportWindow:
     """The last `size` contexts of a namespace. Not thread-safe: its owner holds the lock."""
 
-    def __init__(self, size: int = 4096) -> None:
+    def __init__(self, size: int = 2048) -> None:
         if size < 1:
             raise ValueError("size must be at least 1")
         self._size = size

@@ -30,8 +30,8 @@ def annotate(order: Sequence[int], template: str = RANKING_TEMPLATE) -> str:
 
     `order[p]` is the original rank of the block at position p; the text names positions from 1.
     """
-    if list(order) == sorted(order):
+    by_rank = sorted(range(len(order)), key=order.__getitem__)
+    if by_rank == list(range(len(order))):
         return ""
-    position = {rank: p for p, rank in enumerate(order, start=1)}
-    ranking = " > ".join(f"[{position[rank]}]" for rank in sorted(order))
+    ranking = " > ".join([f"[{position + 1}]" for position in by_rank])
     return template.format(ranking=ranking)

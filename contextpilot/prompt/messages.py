@@ -42,7 +42,7 @@ def new_request_id() -> str:
 
 def render_blocks(texts: Sequence[str]) -> str:
     """Return numbered blocks; a longer list begins with exactly the text of a shorter one."""
-    return "".join(f"[{i}] {text}\n\n" for i, text in enumerate(texts, start=1))
+    return "".join([f"[{i}] {text}\n\n" for i, text in enumerate(texts, start=1)])
 
 
 def render_user(texts: Sequence[str], annotation: str, query: str) -> str:

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from contextpilot.dedup.conversation import HINT_TEMPLATE
-from contextpilot.planning import decode_job, encode_plans
 from contextpilot.prompt.messages import check_history
 from contextpilot.prompt.turn import opening
+from contextpilot.remote import decode_job, encode_plans
 from contextpilot.server import schemas
 from contextpilot.server.errors import ApiError, input_errors
 from contextpilot.server.routes import BodyRoute

@@ -224,7 +224,7 @@ def test_an_index_that_breaks_the_way_of_the_request_id(monkeypatch, caplog, scr
     assert complaint in check.detail
     assert check.fix
     assert caplog.records == []
-    assert logging.getLogger("contextpilot.planning").propagate
+    assert logging.getLogger("contextpilot.remote").propagate
 
 
 # -- engines that hide cached tokens ---------------------------------------------------------------

@@ -14,7 +14,8 @@ from contextpilot.block import BlockReader
 from contextpilot.client import AsyncClient, Client, ServerError
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD
-from contextpilot.planning import Job, encode_job
+from contextpilot.planning import Job
+from contextpilot.remote import encode_job
 
 BLOCKS = [f"block {name} " * 9 for name in "abcd"]
 

@@ -12,14 +12,15 @@ from contextpilot.commands.checks.exchange import Place, UnreachableError
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD
-from contextpilot.planning import Job, RemotePlanning
+from contextpilot.planning import Job
+from contextpilot.remote import RemotePlanning
 
 NAMESPACE = "contextpilot-doctor"
 """The probe's own namespace: what it leaves behind, nobody else's plans can see."""
 
 _NAME = "request ids"
 _BLOCKS = ["contextpilot doctor asks", "whether the index plans"]
-_PLANNING_LOGGER = logging.getLogger("contextpilot.planning")
+_PLANNING_LOGGER = logging.getLogger("contextpilot.remote")
 
 
 def check_request_path(place: Place) -> Iterator[Check]:
