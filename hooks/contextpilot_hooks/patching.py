@@ -17,6 +17,7 @@ import functools
 import inspect
 import logging
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -145,6 +146,22 @@ def argument(function: Function, name: str) -> Callable[[tuple[Any, ...], dict[s
         return args[position] if position < len(args) else kwargs[name]
 
     return read
+
+
+class Attachment:
+    """Undoes what was attached: the class first, then the living schedulers.
+
+    `watches` holds weakly what follows one scheduler each and has an `undo` of its own.
+    """
+
+    def __init__(self, patches: PatchSet) -> None:
+        self.patches = patches
+        self.watches: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def undo(self) -> None:
+        self.patches.undo()
+        for watch in list(self.watches):
+            watch.undo()
 
 
 def after(guard: Guard, observe: Observe) -> Callable[[Function], Function]:

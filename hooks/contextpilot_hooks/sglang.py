@@ -22,13 +22,12 @@ import inspect
 import logging
 import re
 import sys
-import weakref
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from . import importhook
 from .guard import Guard
-from .patching import NotSupported, PatchSet, after, after_bound, argument, resolve
+from .patching import Attachment, NotSupported, PatchSet, after, after_bound, argument, resolve
 from .prefix import PrefixLedger
 from .reporter import Reporter, open_reporter
 from .settings import Engine, Settings, engine_name
@@ -52,23 +51,10 @@ class Placement(NamedTuple):
     replica: int | None
 
 
-class _Attachment:
-    """Undoes what was attached: the class first, then the living schedulers."""
-
-    def __init__(self, patches: PatchSet) -> None:
-        self.patches = patches
-        self.watches: weakref.WeakSet[Watch] = weakref.WeakSet()
-
-    def undo(self) -> None:
-        self.patches.undo()
-        for watch in list(self.watches):
-            watch.undo()
-
-
 def attach(scheduler_module: ModuleType) -> None:
     """Follow every Scheduler that is made from now on. Never raises for an unknown SGLang."""
     patches = PatchSet(f"SGLang {version()}")
-    attachment = _Attachment(patches)
+    attachment = Attachment(patches)
     guard = Guard(f"SGLang {version()}: start of the hook", limit=1)
 
     def start(scheduler: Any, *_: object) -> None:

@@ -33,7 +33,16 @@ from . import importhook
 from .chain import ChainLedger, Registered, Step
 from .guard import Guard
 from .ids import find_request_id
-from .patching import Function, NotSupported, PatchSet, after, after_bound, argument, resolve
+from .patching import (
+    Attachment,
+    Function,
+    NotSupported,
+    PatchSet,
+    after,
+    after_bound,
+    argument,
+    resolve,
+)
 from .reporter import Reporter, open_reporter
 from .settings import Engine, Settings, engine_name
 
@@ -55,25 +64,12 @@ _POOL = {
 }
 
 
-class _Attachment:
-    """Undoes what was attached: the class first, then the living schedulers."""
-
-    def __init__(self, patches: PatchSet) -> None:
-        self.patches = patches
-        self.watches: weakref.WeakSet[Watch] = weakref.WeakSet()
-
-    def undo(self) -> None:
-        self.patches.undo()
-        for watch in list(self.watches):
-            watch.undo()
-
-
 def attach(scheduler_module: ModuleType) -> None:
     """Follow every Scheduler that is made from now on. Never raises for an unknown vLLM."""
     version = _version()
     guard = Guard(f"vLLM {version}: start of the hook", limit=1)
     patches = PatchSet(f"vLLM {version}")
-    attachment = _Attachment(patches)
+    attachment = Attachment(patches)
 
     def start(scheduler: Any, *_: object) -> None:
         try:
