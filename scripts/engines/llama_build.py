@@ -14,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 CMAKE_FLAGS = (
-    *shlex.split("-G Ninja -DBUILD_SHARED_LIBS=ON -DCMAKE_BUILD_TYPE=Release"),
-    *shlex.split("-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF"),
-    *shlex.split("-DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF"),
-    *shlex.split("-DLLAMA_ALL_WARNINGS=OFF -DGGML_LLAMAFILE=OFF -DGGML_CPU_REPACK=OFF"),
-    *shlex.split("-DGGML_OPENMP=OFF -DGGML_CCACHE=OFF"),
-    *shlex.split("-DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=16"),
+    *shlex.split(
+        "-G Ninja -DBUILD_SHARED_LIBS=ON -DCMAKE_BUILD_TYPE=Release"
+        " -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF"
+        " -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF"
+        " -DLLAMA_ALL_WARNINGS=OFF -DGGML_LLAMAFILE=OFF -DGGML_CPU_REPACK=OFF"
+        " -DGGML_OPENMP=OFF -DGGML_CCACHE=OFF"
+        " -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=16"
+    ),
     "-DCMAKE_C_FLAGS_RELEASE=-O2 -DNDEBUG",
     "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG",
 )
@@ -38,7 +40,7 @@ Run = Callable[[list[str]], None]
 
 
 def build(archive: Path, root: Path, run: Run) -> None:
-    """Compile llama-server out of a source archive into `root`/bin and `root`/lib.
+    """Compile llama-server out of a source archive into `root`/bin, libraries beside it.
 
     archive: a .tar.gz that holds a folder `llama.cpp` one level down. run: executes a command,
     raises on failure. `cmake` and `ninja` are taken from `root`/bin.

@@ -52,9 +52,21 @@ def statuses():
     return {each.name: each.status for each in check_startup_files()}
 
 
+def expect_reports(monkeypatch):
+    """As on a machine where an engine is installed and meant to report."""
+    monkeypatch.setenv("CONTEXTPILOT_INDEX_URL", URL)
+    monkeypatch.setattr(hooks, "installed_version", lambda *names: "0.32.0")
+
+
+def test_no_start_up_file_beside_an_application_only(site, monkeypatch):
+    monkeypatch.setenv("CONTEXTPILOT_INDEX_URL", URL)
+    monkeypatch.setattr(hooks, "installed_version", lambda *names: None)
+    assert statuses() == {"hooks": "warn"}
+
+
 def test_no_start_up_file(site, monkeypatch):
     assert statuses() == {"hooks": "absent"}
-    monkeypatch.setenv("CONTEXTPILOT_INDEX_URL", URL)
+    expect_reports(monkeypatch)
     [found] = check_startup_files()
     assert found.status == "fail"
     assert "report nothing" in found.detail
@@ -85,7 +97,7 @@ def test_a_start_up_file_without_the_hooks(site, monkeypatch):
     found = next(check_startup_files())
     assert found.status == "warn"
     assert "No module named 'contextpilot_hooks'" in found.detail
-    monkeypatch.setenv("CONTEXTPILOT_INDEX_URL", URL)
+    expect_reports(monkeypatch)
     assert next(check_startup_files()).status == "fail"
 
 
@@ -186,7 +198,7 @@ def test_a_missing_attach_point_is_named(engine, path, word, complaint):
 
 
 def test_an_engine_that_is_meant_to_report_and_cannot_is_broken(engine, monkeypatch):
-    monkeypatch.setenv("CONTEXTPILOT_INDEX_URL", URL)
+    expect_reports(monkeypatch)
     engine("vllm", "0.5.0", {})
     [found] = check_attach_points()
     assert found.status == "fail"

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 
 from contextpilot.commands.checks.check import Check, installed_version
+from contextpilot.commands.checks.hooks import HOOKED_ENGINES
 
 _TIMEOUT_S = 10
 _HERE = "not in this Python environment; run doctor where the engine is installed"
@@ -16,7 +17,7 @@ _HERE = "not in this Python environment; run doctor where the engine is installe
 
 def check_engines() -> Iterator[Check]:
     """Look for vLLM, SGLang and llama-server. Engines are not imported."""
-    for name in ("vllm", "sglang"):
+    for name in HOOKED_ENGINES:
         found = installed_version(name)
         yield Check(name, "ok" if found else "absent", found or _HERE)
     yield _check_llama_server()

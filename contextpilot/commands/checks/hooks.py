@@ -1,7 +1,7 @@
 """Checks of what starts the hooks inside engine processes.
 
 Without CONTEXTPILOT_INDEX_URL the hooks are not asked for, and nothing that is missing counts as
-broken.
+broken; nor does it where no engine is installed, as beside an application that only plans.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from contextpilot.commands.checks.check import Check, Status
+from contextpilot.commands.checks.check import Check, Status, installed_version
 from contextpilot.install_hook import PTH, START, START_LINE, status
 
 HOOKS_PACKAGE = "contextpilot_hooks"
 INDEX_URL = "CONTEXTPILOT_INDEX_URL"
+HOOKED_ENGINES = ("vllm", "sglang")
 PLUGIN_GROUPS = ("vllm.general_plugins", "sglang.srt.plugins")
 
 _INSTALL = "python -m contextpilot.install_hook, or pip install contextpilot"
@@ -29,13 +30,17 @@ _TIMEOUT_S = 20
 
 def severity() -> Status:
     """Return what broken hooks are: a failure where engines launched from here are to report."""
-    return "fail" if os.environ.get(INDEX_URL) else "warn"
+    return "fail" if _is_asked() and installed_version(*HOOKED_ENGINES) else "warn"
+
+
+def _is_asked() -> bool:
+    return bool(os.environ.get(INDEX_URL))
 
 
 def check_startup_files() -> Iterator[Check]:
     """Look for the .pth and the .start file, and whether a fresh interpreter obeys them."""
     now = status()
-    path, is_asked = now.folder / PTH, severity() == "fail"
+    path, is_asked = now.folder / PTH, _is_asked()
     if now.active:
         state = "active" if is_asked else f"inert: {INDEX_URL} is not set"
         yield Check("hooks", "ok", f"{path if now.installed else 'started otherwise'}, {state}")
@@ -45,7 +50,7 @@ def check_startup_files() -> Iterator[Check]:
     else:
         detail = f"{PTH} is in no folder that Python reads at its start"
         detail += ": engines launched from here report nothing" if is_asked else ""
-        yield Check("hooks", "fail" if is_asked else "absent", detail, _INSTALL)
+        yield Check("hooks", severity() if is_asked else "absent", detail, _INSTALL)
     if now.installed:
         yield _check_start_file(now.folder)
 
