@@ -35,6 +35,7 @@ class Exchange:
         head: the messages of a request without a draft, to find an engine that holds them.
         planned: the plan that was written.
         routed: a plan of the head alone, which changed nothing: it tells the index where it went.
+        waited_s: seconds in the line of requests that wait for an engine, over all attempts.
         belief: what of the prompt a cloud upstream is believed to hold.
         result: what the response header says.
     """
@@ -54,6 +55,7 @@ class Exchange:
     routed: Planned | None = None
     record: Record | None = None
     volatile: tuple[str, ...] = ()
+    waited_s: float = 0.0
     belief: Belief | None = None
     result: dict[str, Any] = field(default_factory=lambda: {"status": "passed"})
 

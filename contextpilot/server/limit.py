@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import re
 
-_SAMPLE = re.compile(r"^([a-z_]+:[a-z_]+)(?:\{[^}\n]*\})?[ \t]+([0-9.eE+]+)", re.MULTILINE)
 _RUNNING = ("vllm:num_requests_running", "sglang:num_running_reqs", "llamacpp:requests_processing")
 _QUEUED = ("vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requests_deferred")
+_SAMPLE = re.compile(
+    rf"^({'|'.join(_RUNNING + _QUEUED)})(?:\{{[^\n]*\}})?[ \t]+(\d[\d.]*(?:[eE][+-]?\d+)?)(?=\s|$)",
+    re.MULTILINE,
+)
 
 
 class Limit:

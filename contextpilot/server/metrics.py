@@ -26,6 +26,7 @@ COUNTERS = {
 }
 HISTOGRAMS = {
     "plan_seconds": "Time to plan and write a request.",
+    "wait_seconds": "In the line of requests that wait for an engine.",
     "time_to_first_byte_seconds": "From a request's arrival to its answer's first byte.",
     "request_seconds": "From a request's arrival to its answer's last byte.",
 }

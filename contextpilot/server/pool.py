@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -40,6 +41,7 @@ class Lease:
 
     Attributes:
         id_slot: llama-server's slot to ask for, once planned; None to leave the choice to it.
+        waited_s: seconds that the request waited for its place.
     """
 
     def __init__(self, engine: Engine, errand: Errand, ready: Plan | None, estimate: int) -> None:
@@ -49,6 +51,7 @@ class Lease:
         self._pending = estimate
         self._undo: Callable[[], None] | None = None
         self.id_slot: int | None = None
+        self.waited_s = 0.0
         self.has_failed = False
         engine.pending_tokens += estimate
 
@@ -203,8 +206,10 @@ class EnginePool:
             EngineDownError: every engine is excluded.
         """
         errand = Errand(namespace, blocks, head, bounds or Bounds())
+        arrived = time.perf_counter()
         engine, ready, estimate = await self._enter(errand, conversation, exclude, wait)
         lease = Lease(engine, errand, ready, estimate if wait else 0)
+        lease.waited_s = time.perf_counter() - arrived
         try:
             yield lease
         except Exception:

@@ -102,6 +102,7 @@ class Proxy:
         while True:
             try:
                 async with self._lease(exchange, tried) as lease:
+                    exchange.waited_s += lease.waited_s
                     failed = await self._try(exchange, lease, tried)
             except EngineDownError:
                 raise failure from None
@@ -196,6 +197,7 @@ class Proxy:
         metrics.add("requests_total", api=exchange.api, outcome=exchange.result["status"])
         if delivery.first_byte_s is not None:
             metrics.observe("time_to_first_byte_seconds", delivery.first_byte_s)
+            metrics.observe("wait_seconds", exchange.waited_s)
         if delivery.total_s is not None:
             metrics.observe("request_seconds", delivery.total_s)
         if usage.cached_tokens is not None:
@@ -207,6 +209,7 @@ class Proxy:
             exchange.belief.compare(usage.cached_tokens)
         record.status = delivery.status
         record.prompt_tokens, record.cached_tokens = usage
+        record.waited_s = exchange.waited_s
         record.first_byte_s, record.total_s = delivery.first_byte_s, delivery.total_s
         told = record.explanation
         metrics.add("planned_tokens_total", told.total_tokens)

@@ -27,6 +27,7 @@ class Record:
         volatile: kinds of text at the head of the prompt that change with every request.
         started: seconds since the epoch.
         prompt_tokens, cached_tokens: as the engine counted them; None when it did not say.
+        waited_s: seconds in the line of requests that wait for an engine.
         first_byte_s, total_s: seconds until the first byte, and the last, of the answer's body.
     """
 
@@ -38,6 +39,7 @@ class Record:
     status: int | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
+    waited_s: float | None = None
     first_byte_s: float | None = None
     total_s: float | None = None
 

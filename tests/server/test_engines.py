@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from servers import Client, Scripted, Seen, send_json, serving
+from servers import Client, Scripted, Seen, send_json, serving, wait_until
 
 CHAT = "/v1/chat/completions"
 Start = Callable[..., Client]
@@ -120,6 +122,29 @@ def test_what_was_streamed_is_not_retried(pair: tuple[Scripted, Scripted], start
     with pytest.raises(Exception, match="IncompleteRead"):
         client.post(CHAT, explicit("a"))
     assert sum(len(scripted.seen) for scripted in pair) == 1
+
+
+def test_the_record_tells_how_long_a_request_waited_for_its_place(
+    pair: tuple[Scripted, Scripted], start: Start
+) -> None:
+    may_answer = threading.Event()
+
+    async def later(seen: Seen, send: Any) -> None:
+        await asyncio.to_thread(may_answer.wait, 20)
+        await send_json(send, {})
+
+    pair[0].answer = later
+    client = start(engine=(pair[0].url,), max_in_flight=1)
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(client.post, CHAT, explicit("a"))
+        wait_until(lambda: len(pair[0].seen) == 1)
+        second = threads.submit(client.post, CHAT, explicit("b"))
+        wait_until(lambda: client.get("/health").json()["engines"][0]["waiting"] == 1)
+        may_answer.set()
+        ids = [answer.result().result["request_id"] for answer in (first, second)]
+    served, waited = (client.get(f"/explain/{request_id}").json() for request_id in ids)
+    assert served["waited_s"] < waited["waited_s"] < waited["first_byte_s"]
+    assert "contextpilot_wait_seconds_count 2\n" in client.get("/metrics").body.decode()
 
 
 def test_request_ids_go_into_the_body_where_the_engine_reads_it_there(

@@ -445,6 +445,8 @@ def test_slots_keep_long_prompts_and_are_waited_for_only_when_worth_it() -> None
 METRICS = """# HELP vllm:num_requests_running x
 vllm:num_requests_running{engine="0",model_name="m"} %d.0
 vllm:num_requests_waiting{engine="0",model_name="m"} %d.0
+vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 700.0
+vllm:kv_cache_usage_perc{engine="0",model_name="m"} 1.5e-05
 """
 
 
