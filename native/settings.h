@@ -1,0 +1,169 @@
+// What the environment and the command line say: where the index listens, and who reports.
+//
+//   CONTEXTPILOT_INDEX_URL     http://host[:port][/path]; unset or empty: the shim stays out
+//   CONTEXTPILOT_INDEX_TOKEN   sent as `Authorization: Bearer`, when set
+//   CONTEXTPILOT_ENGINE_ID     name of this engine, stable across restarts
+#pragma once
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#if defined(__APPLE__)
+#include <crt_externs.h>
+#endif
+
+namespace contextpilot {
+
+static struct Settings {
+    char host[256];
+    char port[8];
+    char path[512];  // without a slash at its end
+    char token[2048];
+    char engine[512];
+    int64_t ram_limit_mib;  // of llama-server's prompt cache; -1 if the command line does not say
+    const char *defect;     // null, or why the shim stays out although it was asked for
+
+    // Returns whether the shim was asked for.
+    bool read();
+
+   private:
+    const char *read_url(const char *url);
+    bool read_authority(const char *begin, const char *end);
+    void name_engine();
+} settings;
+
+// The words of this process's command line, each ended by a zero byte.
+struct CommandLine {
+    char text[16384];
+    size_t size;
+
+    void read() {
+        size = 0;
+#if defined(__APPLE__)
+        char **words = *_NSGetArgv();
+        for (int i = 0; i < *_NSGetArgc(); i++) {
+            const size_t length = strlen(words[i]) + 1;
+            if (length > sizeof text - size) return;
+            memcpy(text + size, words[i], length);
+            size += length;
+        }
+#else
+        FILE *file = fopen("/proc/self/cmdline", "re");
+        if (!file) return;
+        size = fread(text, 1, sizeof text, file);
+        fclose(file);
+        while (size > 0 && text[size - 1]) size--;  // of a word that was cut off
+#endif
+    }
+
+    // The value of the last `name value` or `name=value`; null if there is none.
+    const char *option(const char *name) const {
+        const char *found = nullptr;
+        const size_t length = strlen(name);
+        for (const char *word = text; word < text + size; word += strlen(word) + 1) {
+            if (strncmp(word, name, length) != 0) continue;
+            const char *next = word + strlen(word) + 1;
+            if (word[length] == '=') found = word + length + 1;
+            if (!word[length] && next < text + size) found = next;
+        }
+        return found;
+    }
+};
+
+static bool is_printable(const char *text) {
+    for (; *text; text++) {
+        if ((unsigned char)*text < 0x20 || *text == 0x7f) return false;
+    }
+    return true;
+}
+
+static bool is_number(const char *text) {
+    return *text && strlen(text) < 10 && strspn(text, "0123456789") == strlen(text);
+}
+
+// Copies [begin, end); returns whether it fits.
+static bool copy_text(char *to, size_t capacity, const char *begin, const char *end) {
+    const size_t length = (size_t)(end - begin);
+    if (length >= capacity) return false;
+    memcpy(to, begin, length);
+    to[length] = 0;
+    return true;
+}
+
+static const char *variable(const char *name) {
+    const char *value = getenv(name);
+    return value ? value : "";
+}
+
+inline bool Settings::read() {
+    const char *url = variable("CONTEXTPILOT_INDEX_URL");
+    if (!*url) return false;
+    defect = read_url(url);
+    const char *secret = variable("CONTEXTPILOT_INDEX_TOKEN");
+    if (!is_printable(secret) || !copy_text(token, sizeof token, secret, strchr(secret, 0))) {
+        defect = "CONTEXTPILOT_INDEX_TOKEN must be one line of at most 2047 bytes";
+    }
+    name_engine();
+    return true;
+}
+
+// Returns null, or what is wrong.
+inline const char *Settings::read_url(const char *url) {
+    static const char scheme[] = "http://";
+    if (strncmp(url, "https://", 8) == 0) {
+        return "CONTEXTPILOT_INDEX_URL: https is not supported here, use http://host:port";
+    }
+    if (strncmp(url, scheme, sizeof scheme - 1) != 0) {
+        return "CONTEXTPILOT_INDEX_URL must look like http://127.0.0.1:8765";
+    }
+    const char *begin = url + sizeof scheme - 1;
+    const char *slash = begin + strcspn(begin, "/");
+    const char *end = strchr(slash, 0);
+    while (end > slash && end[-1] == '/') end--;
+    const bool clean = is_printable(url) && !strpbrk(url, " ?#@\"\\");
+    if (!clean || !read_authority(begin, slash) || !copy_text(path, sizeof path, slash, end)) {
+        return "CONTEXTPILOT_INDEX_URL must look like http://127.0.0.1:8765";
+    }
+    return nullptr;
+}
+
+// host, host:port, [address] or [address]:port
+inline bool Settings::read_authority(const char *begin, const char *end) {
+    const bool bracketed = *begin == '[';
+    const char *host_end = begin + strcspn(begin, bracketed ? "]" : ":");
+    if (host_end > end) host_end = end;
+    if (bracketed && *host_end != ']') return false;
+    const char *rest = bracketed ? host_end + 1 : host_end;
+    if (!copy_text(host, sizeof host, begin + bracketed, host_end) || !*host) return false;
+    if (rest == end) return copy_text(port, sizeof port, "80", "80" + 2);
+    if (*rest != ':' || !copy_text(port, sizeof port, rest + 1, end)) return false;
+    return is_number(port) && atoi(port) > 0 && atoi(port) < 65536;
+}
+
+inline void Settings::name_engine() {
+    static CommandLine words;
+    words.read();
+    const char *name = variable("CONTEXTPILOT_ENGINE_ID");
+    const char *server_port = words.option("--port");
+    if (!server_port) server_port = variable("LLAMA_ARG_PORT");
+    if (*name) {
+        snprintf(engine, sizeof engine, "%s", name);
+    } else {
+        char machine[256] = "localhost";
+        gethostname(machine, sizeof machine - 1);
+        if (is_number(server_port)) {
+            snprintf(engine, sizeof engine, "llamacpp-%s-%s", machine, server_port);
+        } else {
+            snprintf(engine, sizeof engine, "llamacpp-%s-%d", machine, (int)getpid());
+        }
+    }
+    const char *limit = words.option("--cache-ram");
+    if (!limit) limit = words.option("-cram");
+    if (!limit) limit = variable("LLAMA_ARG_CACHE_RAM");
+    ram_limit_mib = is_number(limit) ? atoll(limit) : -1;
+}
+
+}  // namespace contextpilot
