@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, Response
+from pydantic_core import to_json
 
 from contextpilot.dedup.conversation import HINT_TEMPLATE
 from contextpilot.prompt.messages import check_history
@@ -26,8 +26,7 @@ router = APIRouter(responses=ERRORS, route_class=BodyRoute)
 
 def reply(content: Any) -> Response:
     """Return JSON, not checked against a model again."""
-    body = json.dumps(content, separators=(",", ":")).encode()
-    return Response(body, media_type="application/json")
+    return Response(to_json(content), media_type="application/json")
 
 
 def _service(request: Request) -> Service:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -15,11 +13,13 @@ from contextpilot import __version__
 from contextpilot.namespace import Namespaces
 from contextpilot.server import api
 from contextpilot.server.dashboard import ASSET_PATHS, make_router
-from contextpilot.server.errors import error_reply, install_handlers
+from contextpilot.server.entry import Activity, Entry
+from contextpilot.server.errors import install_handlers
 from contextpilot.server.kinds import EngineKinds
 from contextpilot.server.metrics import Metrics
 from contextpilot.server.pool import EnginePool
 from contextpilot.server.proxy import Proxy
+from contextpilot.server.routes import shortcuts
 from contextpilot.server.service import Service
 from contextpilot.server.settings import Settings
 from contextpilot.server.upstream import Upstream
@@ -27,8 +27,6 @@ from contextpilot.server.waiting import Ageing
 
 OPEN_PATHS = ASSET_PATHS | {"/health", "/metrics", "/docs", "/openapi.json"}
 """Served without the index token: they tell nothing of any prompt or tenant."""
-
-Next = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(settings: Settings, pool: EnginePool | None = None) -> FastAPI:
@@ -51,9 +49,17 @@ def create_app(settings: Settings, pool: EnginePool | None = None) -> FastAPI:
     install_handlers(app)
     app.include_router(api.router)
     app.include_router(make_router(service.pool, service.records), responses=api.ERRORS)
-    app.router.routes.append(Route("/v1/{path:path}", _ProxyEntry(app), include_in_schema=False))
-    if settings.index_token:
-        app.middleware("http")(_token_guard(settings.index_token))
+    proxy = _ProxyEntry(app)  # with a route, too: a mounted application has longer paths
+    app.router.routes.append(Route("/v1/{path:path}", proxy, include_in_schema=False))
+    app.state.activity = Activity()
+    app.add_middleware(
+        Entry,
+        proxy=proxy,
+        posts=shortcuts(api.router, app),
+        token=settings.index_token,
+        unguarded=OPEN_PATHS,
+        activity=app.state.activity,
+    )
     return app
 
 
@@ -84,25 +90,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class _ProxyEntry:
-    """The proxy's place among the routes, which exist before the proxy's connections do."""
+    """The proxy's place in the application, which exists before the proxy's connections do."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app.state.proxy(scope, receive, send)
-
-
-def _token_guard(token: str) -> Callable[[Request, Next], Awaitable[Response]]:
-    expected = f"Bearer {token}".encode()
-
-    async def guard(request: Request, call_next: Next) -> Response:
-        path = request.url.path
-        if path in OPEN_PATHS or path.startswith("/v1/"):
-            return await call_next(request)
-        given = request.headers.get("authorization", "").encode("latin-1", "replace")
-        if hmac.compare_digest(given, expected):
-            return await call_next(request)
-        return error_reply(401, "Authorization must be 'Bearer' and the index token")
-
-    return guard

@@ -34,7 +34,7 @@ def install_handlers(app: FastAPI) -> None:
     """Let every error of the index API be JSON that names the field, and quotes no input."""
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(ApiError, _api)
+    app.add_exception_handler(ApiError, _invalid)
 
 
 def error_reply(status: int, message: str, field: str | None = None) -> JSONResponse:
@@ -42,8 +42,10 @@ def error_reply(status: int, message: str, field: str | None = None) -> JSONResp
     return JSONResponse({"error": {"message": message, "field": field}}, status)
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
+def reply_of(error: ApiError | RequestValidationError) -> JSONResponse:
+    """Return the answer that an error becomes."""
+    if isinstance(error, ApiError):
+        return error_reply(error.status, str(error), error.field)
     details: Sequence[Any] = error.errors()
     first = details[0] if details else {"loc": (), "msg": "is invalid"}
     places = [str(part) for part in first["loc"][1:]]
@@ -54,11 +56,11 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     return error_reply(status, f"{field or 'body'}: {first['msg']}", field)
 
 
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, (ApiError, RequestValidationError))
+    return reply_of(error)
+
+
 async def _http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return error_reply(error.status_code, str(error.detail))
-
-
-async def _api(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ApiError)
-    return error_reply(error.status, str(error), error.field)

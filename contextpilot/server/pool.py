@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -67,7 +68,7 @@ class Lease:
         """
         ready = self._ready if self._fits(job) else None
         planned, matched = self._engine.plan(job, ready)
-        self._undo = lambda: self._engine.retract(job, planned, matched)
+        self._undo = partial(self._engine.retract, job, planned, matched)
         slots = self._engine.slots
         if slots is not None and len(planned) == 1 and self.id_slot is None:
             self.id_slot = slots.take(path_of(job, planned[0]), ends_of(job, planned[0]))

@@ -17,7 +17,9 @@ BlockObject = Annotated[
         }
     ),
 ]
-Context = list[StrictStr] | list[StrictInt] | list[BlockObject]
+FIRST_FIT = Field(union_mode="left_to_right")
+"""By default pydantic checks a list against every member of a union, though one has fitted."""
+Context = Annotated[list[StrictStr] | list[StrictInt] | list[BlockObject], FIRST_FIT]
 Name = Annotated[StrictStr, Field(max_length=512)]
 Count = Annotated[StrictInt, Field(ge=0, le=1 << 31)]
 
@@ -47,7 +49,9 @@ class Planning(Body):
 class ReorderBody(Planning):
     """One context, or a list of contexts."""
 
-    contexts: Context | list[Context] = Field(examples=[["a block", "another block"]])
+    contexts: Annotated[Context | list[Context], FIRST_FIT] = Field(
+        examples=[["a block", "another block"]]
+    )
     stateless: StrictBool = Field(False, description="use nothing known, learn nothing")
 
     def batch(self) -> list[Any]:

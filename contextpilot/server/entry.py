@@ -1,0 +1,82 @@
+"""The way in: guards the index API, and leads what is hot past FastAPI's layers.
+
+Those cost about as much as planning does, and once more for every piece of a stream.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from contextpilot.server.errors import error_reply
+
+PROXIED = "/v1/"
+
+
+@dataclass
+class Activity:
+    """How busy the server is.
+
+    Attributes:
+        begun: requests since the start.
+        running: requests that have not ended.
+    """
+
+    begun: int = 0
+    running: int = 0
+
+
+class Entry:
+    """An ASGI middleware.
+
+    Args:
+        app: serves all that has no shortcut.
+        proxy: serves what is under /v1.
+        posts: what serves POST requests, by path.
+        token: the index token; empty for none.
+        unguarded: paths that need no token, beside the proxied.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        proxy: ASGIApp,
+        posts: Mapping[str, ASGIApp],
+        token: str,
+        unguarded: Collection[str],
+        activity: Activity,
+    ) -> None:
+        self._app = app
+        self._proxy = proxy
+        self._posts = posts
+        self._expected = f"Bearer {token}".encode() if token else b""
+        self._unguarded = unguarded
+        self._activity = activity
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        self._activity.begun += 1
+        self._activity.running += 1
+        try:
+            await self._choose(scope)(scope, receive, send)
+        finally:
+            self._activity.running -= 1
+
+    def _choose(self, scope: Scope) -> ASGIApp:
+        path = scope["path"]
+        if path.startswith(PROXIED):
+            return self._proxy
+        if self._expected and path not in self._unguarded and not self._is_allowed(scope):
+            return error_reply(401, "Authorization must be 'Bearer' and the index token")
+        direct = self._posts.get(path) if scope["method"] == "POST" else None
+        return direct or self._app
+
+    def _is_allowed(self, scope: Scope) -> bool:
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        return hmac.compare_digest(given, self._expected)
