@@ -114,8 +114,9 @@ def engine_members(
     members: dict[str, Any] = {}
     if kind in CLOUD or exchange.shape is None:
         return members
-    if kind == "sglang" and exchange.planned is not None and exchange.api != "messages":
-        members["rid"] = exchange.planned.request_id
+    known = exchange.planned or exchange.routed
+    if kind == "sglang" and known is not None and exchange.api != "messages":
+        members["rid"] = known.request_id
     if kind == "llamacpp" and id_slot is not None:
         members["id_slot"] = id_slot
     members = {name: value for name, value in members.items() if name not in exchange.parsed}

@@ -162,3 +162,13 @@ def test_request_ids_go_into_the_body_where_the_engine_reads_it_there(
     assert pair[0].last.json() == {"messages": []}
     pair[0].answer = refused
     assert sglang.post(CHAT, explicit("b")).json() == {"error": "busy"}
+
+
+def test_a_routed_conversation_has_an_id_too(pair: tuple[Scripted, Scripted], start: Start) -> None:
+    client = start(engine=tuple(scripted.url for scripted in pair), kind="sglang")
+    plain = {"messages": [{"role": "user", "content": "nothing to plan"}]}
+    assert client.post(CHAT, plain).result["status"] == "unplanned"
+    [seen] = pair[0].seen + pair[1].seen
+    sent = seen.json()
+    assert sent.pop("rid") in seen.headers["x-request-id"]
+    assert sent == plain
