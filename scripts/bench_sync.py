@@ -60,7 +60,7 @@ def read_requests(path: Path | None) -> list[Request]:
 def flags_for(engine: str, cache_tokens: int) -> list[str]:
     """Return the flags that make an engine's cache small."""
     if engine == "vllm":
-        longest = min(8192, cache_tokens)
+        longest = min(8192, cache_tokens // BLOCK * BLOCK)
         blocks = cache_tokens // BLOCK + 1  # block 0 holds nothing
         return ["--max-model-len", str(longest), "--num-gpu-blocks-override", str(blocks)]
     return ["--max-total-tokens", str(cache_tokens), "--page-size", "16"]

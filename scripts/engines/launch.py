@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from environments import Environment, SetupError, engines_dir, environment, locked, log_tail
+from guard import ending_with_us
 from tiny_gguf import ensure_gguf
 from tiny_model import ensure_model
 
@@ -154,6 +156,13 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def complaints(log: Path) -> str:
+    """The errors that a log names, each once, without their tracebacks; its last lines if none."""
+    text = log.read_text(errors="replace")
+    errors = list(dict.fromkeys(re.findall(r"\b\w+(?:Error|Exception): .{1,400}", text)))
+    return "\n".join(errors[-5:]) or log_tail(log, 15)
+
+
 def wait_until_healthy(server: Server, timeout: float) -> None:
     """Return once GET /health answers 200; RuntimeError with the log's tail otherwise."""
     deadline = time.monotonic() + timeout
@@ -166,7 +175,7 @@ def wait_until_healthy(server: Server, timeout: float) -> None:
         time.sleep(0.5)
     ended = server.process.poll()
     state = "not ready in time" if ended is None else f"ended with {ended}"
-    raise RuntimeError(f"{server.engine} {state}; {server.log} ends:\n{log_tail(server.log, 60)}")
+    raise RuntimeError(f"{server.engine} {state}; {server.log} says:\n{complaints(server.log)}")
 
 
 @contextlib.contextmanager
@@ -207,11 +216,12 @@ def launch(
             cwd=engines_dir(),
         )
     server = Server(engine, f"http://127.0.0.1:{port}", log, process)
-    try:
-        wait_until_healthy(server, timeout)
-        yield server
-    finally:
-        stop(process)
+    with ending_with_us(process.pid):
+        try:
+            wait_until_healthy(server, timeout)
+            yield server
+        finally:
+            stop(process)
 
 
 def main() -> int:
