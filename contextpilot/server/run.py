@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import signal
@@ -11,12 +10,11 @@ import time
 import uvicorn
 
 from contextpilot.server.app import create_app
+from contextpilot.server.garbage import collect_seldom
 from contextpilot.server.protocol import BoundedHeadProtocol
 from contextpilot.server.settings import Settings
 
 _BACKLOG = 2048
-_GC_THRESHOLDS = (20_000, 50, 100)
-"""The index is large and has few cycles: full collections would only hold up requests."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -58,6 +56,7 @@ def make_server(settings: Settings) -> uvicorn.Server:
         backlog=_BACKLOG,
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=max(1, int(settings.shutdown_timeout_s)),
         http=BoundedHeadProtocol,
         ws="none",
@@ -69,8 +68,7 @@ def serve(settings: Settings) -> int:
     """Serve until a signal ends it; return the exit status."""
     configure_logging(settings)
     server = make_server(settings)
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
+    collect_seldom(server.config.app.state.activity)  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, _stopped)
     try:
         server.run()
