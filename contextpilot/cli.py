@@ -11,11 +11,17 @@ import sys
 from collections.abc import Sequence
 
 from contextpilot import __version__
-from contextpilot.commands import demo, doctor, serve, simulate
+from contextpilot.commands import bench, demo, doctor, serve, simulate
 from contextpilot.commands.command import Command, Outcome
 from contextpilot.errors import CommandError
 
-COMMANDS: tuple[Command, ...] = (demo.COMMAND, simulate.COMMAND, doctor.COMMAND, serve.COMMAND)
+COMMANDS: tuple[Command, ...] = (
+    demo.COMMAND,
+    simulate.COMMAND,
+    bench.COMMAND,
+    doctor.COMMAND,
+    serve.COMMAND,
+)
 
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141

@@ -22,6 +22,8 @@ ROOMS = [
     {"plan"},
     {"prompt", "dedup", "namespace", "options", "explain", "planning", "remote", "sync"},
     {"pilot", "default", "endpoint"},
+    {"server", "client", "install_hook"},
+    {"commands", "bench"},
 ]
 """A room imports from rooms before its own, and from its own level."""
 

@@ -36,7 +36,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--window",
-        type=_positive,
+        type=positive,
         default=DEFAULT_WINDOW,
         metavar="N",
         help="waiting requests that are planned together (default: %(default)s)",
@@ -44,14 +44,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = Bounds()
     parser.add_argument(
         "--pin-first",
-        type=_natural,
+        type=natural,
         default=defaults.pin_first,
         metavar="K",
         help="leave the first K blocks of each request in place (default: %(default)s)",
     )
     parser.add_argument(
         "--max-shift",
-        type=_natural,
+        type=natural,
         default=defaults.max_shift,
         metavar="R",
         help="move no block by more than R ranks (default: no limit)",
@@ -100,14 +100,16 @@ def _image(text: str) -> Path:
     return path
 
 
-def _positive(text: str) -> int:
-    number = _natural(text)
+def positive(text: str) -> int:
+    """Return a whole number from 1 on, for argparse."""
+    number = natural(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
 
 
-def _natural(text: str) -> int:
+def natural(text: str) -> int:
+    """Return a whole number from 0 on, for argparse."""
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
     return int(text)

@@ -11,7 +11,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from contextpilot.block import Block, BlockReader
 from contextpilot.errors import CommandError
@@ -26,14 +26,26 @@ or one JSON document whose contexts count into docs from 0:
   {"docs": ["first text", "second text"], "requests": [{"query": "who?", "contexts": [1, 0]}]}"""
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_Request: TypeAlias = tuple[str, list[Block], list[str]]
 
 
 class Workload(NamedTuple):
-    """Recorded requests, in order of arrival; `contexts[i]` are the blocks of `queries[i]`."""
+    """Recorded requests, in order of arrival.
+
+    Attributes:
+        contexts: `contexts[i]` are the blocks of `queries[i]`.
+        answers: `answers[i]` are its gold answers; often none.
+    """
 
     name: str
     queries: list[str]
     contexts: list[list[Block]]
+    answers: list[list[str]]
+
+    def first(self, count: int | None) -> Workload:
+        """Return the first `count` requests; all of them for None."""
+        cut = slice(count)
+        return Workload(self.name, self.queries[cut], self.contexts[cut], self.answers[cut])
 
 
 def read_workload(path: str) -> Workload:
@@ -47,11 +59,12 @@ def read_workload(path: str) -> Workload:
     text = _decode(sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes(), name)
     suffixes = [suffix for suffix in Path(path).suffixes if suffix != ".gz"]
     document = None if suffixes[-1:] in ([".jsonl"], [".ndjson"]) else _document(text, name)
-    workload = Workload(name, [], [])
+    workload = Workload(name, [], [], [])
     requests = _of_lines(text, name) if document is None else _of_document(document, name)
-    for query, blocks in requests:
+    for query, blocks, answers in requests:
         workload.queries.append(query)
         workload.contexts.append(blocks)
+        workload.answers.append(answers)
     if not workload.queries:
         raise _unreadable(f"{name} holds no request")
     return workload
@@ -82,7 +95,7 @@ def _document(text: str, name: str) -> Any:
     return None if isinstance(document, dict) and "contexts" in document else document
 
 
-def _of_document(document: Any, name: str) -> Iterator[tuple[str, list[Block]]]:
+def _of_document(document: Any, name: str) -> Iterator[_Request]:
     if not isinstance(document, dict):
         raise _unreadable(f"{name} holds {_kind(document)} where an object belongs")
     for field in ("docs", "requests"):
@@ -93,11 +106,11 @@ def _of_document(document: Any, name: str) -> Iterator[tuple[str, list[Block]]]:
     docs = _read_blocks(BlockReader(), document["docs"], "docs", name)
     for i, request in enumerate(document["requests"]):
         field = f"requests[{i}]"
-        query, context = _check_request(request, field, name)
-        yield query, [docs[_check_number(n, len(docs), field, name)] for n in context]
+        query, context, answers = _check_request(request, field, name)
+        yield query, [docs[_check_number(n, len(docs), field, name)] for n in context], answers
 
 
-def _of_lines(text: str, name: str) -> Iterator[tuple[str, list[Block]]]:
+def _of_lines(text: str, name: str) -> Iterator[_Request]:
     reader = BlockReader()
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -107,11 +120,11 @@ def _of_lines(text: str, name: str) -> Iterator[tuple[str, list[Block]]]:
             request = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise _unreadable(f"{where} is no JSON: {error}") from None
-        query, context = _check_request(request, "the line", where)
-        yield query, _read_blocks(reader, context, "contexts", where)
+        query, context, answers = _check_request(request, "the line", where)
+        yield query, _read_blocks(reader, context, "contexts", where), answers
 
 
-def _check_request(request: Any, field: str, where: str) -> tuple[str, list[Any]]:
+def _check_request(request: Any, field: str, where: str) -> tuple[str, list[Any], list[str]]:
     if not isinstance(request, Mapping):
         raise _unreadable(f"{where}: {field} is {_kind(request)}, but must be an object")
     query, context = request.get("query", ""), request.get("contexts")
@@ -120,7 +133,15 @@ def _check_request(request: Any, field: str, where: str) -> tuple[str, list[Any]
         raise _unreadable(f"{where}: {prefix}query is {_kind(query)}, but must be a string")
     if not isinstance(context, list):
         raise _unreadable(f"{where}: {prefix}contexts is {_kind(context)}, but must be a list")
-    return query, context
+    return query, context, _check_answers(request.get("answers"), prefix, where)
+
+
+def _check_answers(answers: Any, prefix: str, where: str) -> list[str]:
+    """Return gold answers: a list of strings, or one string; none are given in most workloads."""
+    listed = [answers] if isinstance(answers, str) else [] if answers is None else answers
+    if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
+        raise _unreadable(f"{where}: {prefix}answers must be a list of strings")
+    return listed
 
 
 def _check_number(number: Any, num_docs: int, field: str, where: str) -> int:

@@ -1,0 +1,189 @@
+"""`contextpilot bench`: how much faster a running engine gets, measured on it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from contextpilot.commands.command import Command, Outcome
+from contextpilot.commands.simulate import natural, positive
+from contextpilot.commands.workload import STDIN, Workload, read_workload
+from contextpilot.errors import CommandError
+from contextpilot.plan.bounds import Bounds
+from contextpilot.progress import ProgressBar
+
+if TYPE_CHECKING:
+    from contextpilot.bench.benchmark import Config
+    from contextpilot.bench.report import Report
+
+_ORDERS = ("auto", "interleaved", "sequential")
+_MODES = (
+    "plain, random, sorted, dedup, deduplicated, reordered, online, batch, proxy, synced "
+    "(default: plain,online,batch,proxy; with --answers or --judge: "
+    "plain,reordered,online,deduplicated)"
+)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_what(parser)
+    _add_how(parser)
+    _add_planning(parser)
+    answers = parser.add_argument_group("answers")
+    answers.add_argument(
+        "--answers",
+        action="store_true",
+        help="score exact match and token F1 against the workload's field answers",
+    )
+    answers.add_argument("--judge", metavar="URL", help="ask a judge model at this base URL, too")
+    answers.add_argument("--judge-model", metavar="NAME", help="default: the first it lists")
+
+
+def _add_what(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engine", required=True, metavar="URL", help="base URL of the engine")
+    parser.add_argument(
+        "--workload",
+        required=True,
+        metavar="FILE",
+        help=f"requests, as for simulate; {STDIN} is standard input",
+    )
+    parser.add_argument("--modes", metavar="A,B", default="", help=f"comma separated: {_MODES}")
+    parser.add_argument("--requests", type=positive, metavar="N", help="use the first N only")
+    parser.add_argument("--model", metavar="NAME", help="default: the first the engine lists")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write bench.json, .csv, .png and .svg there"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def _add_how(parser: argparse.ArgumentParser) -> None:
+    how = parser.add_argument_group("measuring")
+    how.add_argument(
+        "--concurrency", type=positive, default=1, metavar="N", help="requests in flight (1)"
+    )
+    how.add_argument(
+        "--repetitions", type=positive, default=3, metavar="N", help="of everything (3)"
+    )
+    how.add_argument(
+        "--slice", type=positive, default=8, metavar="N", help="requests of a mode in a row (8)"
+    )
+    how.add_argument("--warmup", type=natural, default=4, metavar="N", help="not counted (4)")
+    how.add_argument(
+        "--order",
+        choices=_ORDERS,
+        default="auto",
+        help="modes take turns slice by slice, or one after another; auto: the former if the "
+        "engine's cache holds the prompts of all modes",
+    )
+    how.add_argument("--seed", type=natural, default=0, help="of random order and resampling")
+    how.add_argument(
+        "--max-tokens", type=positive, metavar="N", help="of each answer (1; 64 with --answers)"
+    )
+    how.add_argument(
+        "--cache-tokens", type=positive, metavar="N", help="the cache's size, if it does not tell"
+    )
+    how.add_argument(
+        "--times-only", action="store_true", help="go on if the engine reports no cached tokens"
+    )
+    how.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        help="where the server of proxy and synced listens; launch the engine with "
+        "CONTEXTPILOT_INDEX_URL=http://HOST:PORT for its events to arrive",
+    )
+
+
+def _add_planning(parser: argparse.ArgumentParser) -> None:
+    planning, bounds = parser.add_argument_group("planning"), Bounds()
+    planning.add_argument(
+        "--annotate",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write the importance ranking after reordered blocks (yes)",
+    )
+    planning.add_argument("--pin-first", type=natural, default=bounds.pin_first, metavar="K")
+    planning.add_argument("--max-shift", type=natural, default=bounds.max_shift, metavar="R")
+
+
+def _run(args: argparse.Namespace) -> Outcome:
+    try:
+        from contextpilot.bench.benchmark import benchmark
+        from contextpilot.bench.prompts import Requests
+    except ModuleNotFoundError as error:
+        raise CommandError(f"bench needs {error.name}: pip install {error.name}") from None
+    workload = read_workload(args.workload).first(args.requests)
+    config = _config(args, workload)
+    requests = Requests(workload.queries, workload.contexts)
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
+    with ProgressBar("measuring") as bar:
+        report = asyncio.run(benchmark(workload.name, requests, config, bar))
+    notes = _write(report, args.out) if args.out is not None else ""
+    return Outcome(_text(report, args.json) + ("" if args.json else notes))
+
+
+def _config(args: argparse.Namespace, workload: Workload) -> Config:
+    from contextpilot.bench.benchmark import Config
+    from contextpilot.bench.schedule import Schedule
+
+    if args.answers and not any(workload.answers):
+        raise CommandError(
+            f"--answers: no request of {workload.name} has a field answers: give each a list of "
+            'gold answers, for example {"query": "who?", "contexts": [...], "answers": ["Ada"]}'
+        )
+    bounds = {"pin_first": args.pin_first, "max_shift": args.max_shift}
+    given = {name: value for name, value in bounds.items() if value != getattr(Bounds(), name)}
+    return Config(
+        engine=args.engine,
+        modes=[name.strip() for name in args.modes.split(",") if name.strip()],
+        schedule=Schedule(args.repetitions, args.slice, args.concurrency, args.warmup, args.order),
+        seed=args.seed,
+        options=given | ({} if args.annotate else {"annotate": False}),
+        model=args.model,
+        max_tokens=args.max_tokens,
+        cache_tokens=args.cache_tokens,
+        times_only=args.times_only,
+        listen=args.listen,
+        gold=workload.answers if args.answers else None,
+        judge=args.judge,
+        judge_model=args.judge_model,
+    )
+
+
+def _text(report: Report, as_json: bool) -> str:
+    from contextpilot.bench.report import render
+
+    return json.dumps(report.as_dict(), indent=2) if as_json else render(report)
+
+
+def _write(report: Report, folder: Path) -> str:
+    """Write the files of a run; return a line that names them."""
+    from contextpilot.bench.answers import as_lines
+    from contextpilot.bench.plots import MISSING, draw, has_matplotlib
+    from contextpilot.bench.report import write_files
+
+    paths = write_files(report, folder)
+    if report.answers:
+        paths.append(folder / "answers.jsonl")
+        paths[-1].write_text(as_lines(report.passes), encoding="utf-8")
+    drawn = has_matplotlib()
+    if drawn:
+        paths += draw(report, folder)
+    names = ", ".join(path.name for path in paths)
+    return f"\n\nWritten to {folder}: {names}" + ("" if drawn else f"; {MISSING}")
+
+
+COMMAND = Command(
+    name="bench",
+    help="measure on a running engine what planning saves",
+    examples=(
+        "contextpilot bench --engine http://127.0.0.1:8000 --workload requests.jsonl\n"
+        "contextpilot bench --engine http://127.0.0.1:30000 --workload requests.jsonl \\\n"
+        "      --modes plain,sorted,online,batch --requests 200 --out results\n"
+        "contextpilot bench --engine http://127.0.0.1:8000 --workload questions.jsonl --answers"
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)

@@ -1,0 +1,159 @@
+"""A small OpenAI-compatible engine with a prefix cache, so that every figure can be checked.
+
+A token is a word; blocks of `block_size` words are cached by the words before and in them. It
+answers in what a test says, streams, counts, and can be told to behave as other engines do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answering = Callable[[list[dict[str, Any]]], str]
+
+
+@dataclass
+class PrefixEngine:
+    """What the engine is and holds.
+
+    Attributes:
+        block_size: words that are cached as a whole.
+        capacity: blocks that the cache holds; the least recently used go first.
+        reports: whether usage tells of cached words (and only where there are any, as vLLM does).
+        can_reset: whether POST /reset_prefix_cache is there.
+        caches: whether anything is cached at all.
+        answering: returns the answer to messages.
+        refuses: returns an error for messages, or None.
+        seen: the messages of every request.
+    """
+
+    block_size: int = 4
+    capacity: int = 1_000_000
+    reports: bool = True
+    can_reset: bool = True
+    caches: bool = True
+    answering: Answering = lambda messages: "yes"
+    refuses: Callable[[list[dict[str, Any]]], str | None] = lambda messages: None
+    seen: list[dict[str, Any]] = field(default_factory=list)
+    resets: int = 0
+    url: str = ""
+    _held: OrderedDict[tuple[str, ...], None] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, messages: list[dict[str, Any]]) -> tuple[int, int]:
+        """Cache a prompt; return its words, and those that were cached."""
+        words = words_of(messages)
+        whole = range(self.block_size, len(words) + 1, self.block_size)
+        with self._lock:
+            hits = 0
+            for end in whole:
+                if tuple(words[:end]) not in self._held or end >= len(words):
+                    break
+                hits = end
+            for end in reversed(whole):  # the head of a prompt goes last
+                self._held[tuple(words[:end])] = None
+                self._held.move_to_end(tuple(words[:end]))
+            while len(self._held) > self.capacity or (self._held and not self.caches):
+                self._held.popitem(last=False)
+        return len(words), hits
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.resets += 1
+        with self._lock:
+            self._held.clear()
+
+
+def words_of(messages: list[dict[str, Any]]) -> list[str]:
+    """Return the tokens of a prompt."""
+    return " ".join(f"{message['role']} {message['content']}" for message in messages).split()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def do_GET(self) -> None:
+        engine = self.server.engine
+        config = f'block_size="{engine.block_size}",num_gpu_blocks="{engine.capacity + 1}"'
+        paths: dict[str, Any] = {
+            "/v1/models": {"data": [{"id": "words", "owned_by": "vllm"}]},
+            "/version": {"version": "0.0.1"},
+            "/metrics": f"vllm:cache_config_info{{{config}}} 1.0\n",
+            "/health": {},
+        }
+        if self.path in paths:
+            self._reply(200, paths[self.path])
+        else:
+            self._reply(404, {})
+
+    def do_POST(self) -> None:
+        data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = json.loads(data) if data else None
+        engine = self.server.engine
+        if self.path == "/reset_prefix_cache" and engine.can_reset:
+            engine.reset()
+            self._reply(200, {})
+        elif self.path == "/tokenize":
+            self._reply(200, {"count": len(body["prompt"].split())})
+        elif self.path == "/v1/chat/completions":
+            self._chat(body)
+        else:
+            self._reply(404, {})
+
+    def _chat(self, body: Any) -> None:
+        engine = self.server.engine
+        engine.seen.append(body)
+        error = engine.refuses(body["messages"])
+        if error is not None:
+            self._reply(400, {"error": {"message": error}})
+            return
+        total, cached = engine.run(body["messages"])
+        details = {"cached_tokens": cached} if engine.reports and cached else None
+        usage = {"prompt_tokens": total, "completion_tokens": 1, "prompt_tokens_details": details}
+        text = engine.answering(body["messages"])
+        events = [
+            {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]},
+            {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]},
+            {"choices": [], "usage": usage},
+        ]
+        lines = [f"data: {json.dumps(event)}\n\n" for event in events]
+        self._reply(200, "".join(lines) + "data: [DONE]\n\n", "text/event-stream")
+
+    def _reply(self, status: int, content: Any, kind: str = "application/json") -> None:
+        data = (content if isinstance(content, str) else json.dumps(content)).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    engine: PrefixEngine
+
+
+@contextlib.contextmanager
+def running(engine: PrefixEngine) -> Iterator[PrefixEngine]:
+    """Serve an engine on a free port; its `url` is set."""
+    with _Server(("127.0.0.1", 0), _Handler) as server:
+        server.engine = engine
+        engine.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        try:
+            yield engine
+        finally:
+            server.shutdown()
+            thread.join()
