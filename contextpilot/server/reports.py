@@ -10,6 +10,8 @@ from contextpilot.server.engine import Engine
 from contextpilot.sync.events import SyncMessage
 from contextpilot.sync.receiver import Owner, SyncReceiver
 
+GONE_AFTER_S = 120.0
+"""Silence after which a reporter is gone if another one speaks for the same URL, a router's say."""
 _ORDER = ("exact", "approximate", "off")
 
 
@@ -25,6 +27,8 @@ class PoolReceiver(SyncReceiver):
     def receive(self, message: SyncMessage) -> Literal["ok", "resync"]:
         """Apply a message; after a restart or a reset the engine's cache is empty."""
         engine = self._bind(message)
+        if engine is not None:
+            self._drop_silent(engine, message.engine)
         if engine is not None and self._is_emptied(engine, message):
             engine.forget()
         reply = super().receive(message)
@@ -52,12 +56,24 @@ class PoolReceiver(SyncReceiver):
             "kind": kinds[0] if kinds else "",
         }
 
+    def _drop_silent(self, engine: Engine, alive: str) -> None:
+        """Forget reporters of whom nothing was heard for long while another one reports."""
+        with self._lock:
+            oldest = self._clock() - GONE_AFTER_S
+            for name in engine.names - {alive}:
+                known = self._engines.get(name)
+                if known is not None and known.last_seen < oldest:
+                    self._forget_requests(known)
+                    del self._engines[name]
+                    engine.names.discard(name)
+
     def _is_emptied(self, engine: Engine, message: SyncMessage) -> bool:
+        if len(engine.names) > 1:  # a router's engines: the others still hold their part
+            return False
         known = self._engines.get(message.engine)
         if known is not None and known.epoch != message.epoch:
             return True
-        is_reset = any(event.kind == "cleared" for event in message.events)
-        return is_reset and len(engine.names) == 1  # else other reporters still hold their part
+        return any(event.kind == "cleared" for event in message.events)
 
     def _bind(self, message: SyncMessage) -> Engine | None:
         """Return the engine that a reporter speaks for; None until it names one of our requests."""

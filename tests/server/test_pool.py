@@ -407,6 +407,28 @@ def test_a_restart_or_reset_empties_the_engines_part_of_the_index(how: str) -> N
     run(main())
 
 
+def test_the_engines_of_a_router_come_and_go_one_by_one() -> None:
+    async def main() -> None:
+        now = [0.0]
+        pool = make_pool(URLS[:1])
+        pool.receiver._clock = lambda: now[0]
+        first, second = await serve(pool, job(1, 2, 3)), await serve(pool, job(7, 8, 9))
+        index = pool.engines[0].namespaces.get("n").planner.index
+        told(pool, "a", Event("cached", first.request_id, 300))
+        told(pool, "b", Event("cached", second.request_id, 300))
+        assert told(pool, "a", epoch="later") == "ok"
+        assert (index.match([1, 2, 3]), index.match([7, 8, 9])) == (0, 3)
+        now[0] = 100.0
+        told(pool, "a", epoch="later", seq=1)
+        assert pool.health()[0]["sync"] == "approximate"
+        now[0] = 130.0
+        told(pool, "a", epoch="later", seq=2)
+        assert pool.health()[0]["sync"] == "exact"
+        assert index.stats().num_blocks == 0
+
+    run(main())
+
+
 def test_namespaces_share_nothing() -> None:
     async def main() -> None:
         pool = make_pool(URLS[:1])
