@@ -35,6 +35,7 @@ struct BatchContent {
     }
 
     void add(int32_t index, int32_t seq, bool media) {
+        if (index < 0) return;  // the program's batch was full, or its entry invalid
         fold();
         if (index != last_entry + 1) unreadable = true;
         last_entry = index;

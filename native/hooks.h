@@ -5,7 +5,6 @@
 // that reuses k tokens of its slot begins with seq_rm(slot, k, -1), then decodes the rest.
 #pragma once
 
-#include "batches.h"
 #include "hash.h"
 #include "watch.h"
 
@@ -251,59 +250,60 @@ HOOK(int32_t, llama_process)(llama_context *ctx, int type, llama_batch_ext *batc
 }
 
 HOOK(llama_batch_ext *, llama_batch_ext_init)(llama_context *ctx) {
+    Call call;
     llama_batch_ext *batch = ORIGINAL(llama_batch_ext_init)(ctx);
-    if (is_enabled() && batch) batches.restart(batch);
+    if (call.is_outermost() && batch) batches.restart(batch);
     return batch;
 }
 
 HOOK(void, llama_batch_ext_free)(llama_batch_ext *batch) {
-    if (is_enabled() && batch) batches.release(batch);
+    Call call;
+    if (call.is_outermost() && batch) batches.release(batch);
     ORIGINAL(llama_batch_ext_free)(batch);
 }
 
 HOOK(void, llama_batch_ext_clear)(llama_batch_ext *batch) {
+    Call call;
     ORIGINAL(llama_batch_ext_clear)(batch);
-    if (is_enabled()) batches.restart(batch);
-}
-
-static inline void note_entry(const llama_batch_ext *batch, int32_t index, llama_seq_id seq,
-                              bool media) {
-    if (index < 0 || !is_enabled()) return;
-    BatchContent *content = batches.find(batch);
-    if (content) content->add(index, seq, media);
+    if (call.is_outermost()) batches.restart(batch);
 }
 
 HOOK(int32_t, llama_batch_ext_add)(llama_batch_ext *batch, llama_seq_id seq) {
+    Call call;
     const int32_t index = ORIGINAL(llama_batch_ext_add)(batch, seq);
-    note_entry(batch, index, seq, true);
+    if (BatchContent *content = call.followed(batch)) content->add(index, seq, true);
     return index;
 }
 
 HOOK(int32_t, llama_batch_ext_add_token)
 (llama_batch_ext *batch, llama_seq_id seq, llama_token token) {
+    Call call;
     const int32_t index = ORIGINAL(llama_batch_ext_add_token)(batch, seq, token);
-    note_entry(batch, index, seq, false);
+    if (BatchContent *content = call.followed(batch)) content->add(index, seq, false);
     return index;
 }
 
 HOOK(int32_t, llama_batch_ext_add_embd)
 (llama_batch_ext *batch, llama_seq_id seq, llama_embd embd) {
+    Call call;
     const int32_t index = ORIGINAL(llama_batch_ext_add_embd)(batch, seq, embd);
-    note_entry(batch, index, seq, true);
+    if (BatchContent *content = call.followed(batch)) content->add(index, seq, true);
     return index;
 }
 
 HOOK(bool, llama_batch_ext_add_seq)(llama_batch_ext *batch, int32_t index, llama_seq_id seq) {
+    Call call;
     const bool added = ORIGINAL(llama_batch_ext_add_seq)(batch, index, seq);
-    BatchContent *content = added && is_enabled() ? batches.find(batch) : nullptr;
+    BatchContent *content = added ? call.followed(batch) : nullptr;
     if (content) content->add_seq(index, seq);
     return added;
 }
 
 HOOK(bool, llama_batch_ext_set_pos)
 (llama_batch_ext *batch, int32_t index, const llama_pos *pos) {
+    Call call;
     const bool placed = ORIGINAL(llama_batch_ext_set_pos)(batch, index, pos);
-    BatchContent *content = placed && is_enabled() ? batches.find(batch) : nullptr;
+    BatchContent *content = placed ? call.followed(batch) : nullptr;
     if (content) content->place(index, pos[0]);
     return placed;
 }

@@ -80,12 +80,16 @@ static struct Originals {
 } originals;
 #undef SLOT
 
-// A libllama that was opened with RTLD_LOCAL is not in the search order, but its caller sees it.
+// A libllama that was opened with RTLD_LOCAL is not in the search order, but its first caller, a
+// part of it or linked with it, sees it.
 static void *find_through_caller(const char *name, void *caller) {
-    Dl_info image;
-    if (!dladdr(caller, &image) || !image.dli_fname) return nullptr;
-    void *handle = dlopen(image.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
-    return handle ? dlsym(handle, name) : nullptr;
+    static void *library;
+    Dl_info theirs, ours;
+    if (!library && dladdr(caller, &theirs) && dladdr((void *)&originals, &ours) &&
+        theirs.dli_fbase != ours.dli_fbase) {
+        library = dlopen(theirs.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+    }
+    return library ? dlsym(library, name) : nullptr;
 }
 
 __attribute__((noinline, cold)) static void *find_original(const char *name, void *caller) {

@@ -43,7 +43,6 @@ static struct Reporter {
     void init() {
         pthread_mutex_init(&mutex, nullptr);
         init_condition(&ended);
-        snapshot_due = true;
     }
 
     void start() {
@@ -92,6 +91,7 @@ static struct Reporter {
         connection.init();
         journal.init();
         message.begin_epoch();
+        message.write(true);  // the hello: nothing was held before the first hooked call
         do {
             wait();
             read_inbox();

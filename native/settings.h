@@ -138,7 +138,10 @@ inline bool Settings::read_authority(const char *begin, const char *end) {
     if (bracketed && *host_end != ']') return false;
     const char *rest = bracketed ? host_end + 1 : host_end;
     if (!copy_text(host, sizeof host, begin + bracketed, host_end) || !*host) return false;
-    if (rest == end) return copy_text(port, sizeof port, "80", "80" + 2);
+    if (rest == end) {
+        memcpy(port, "80", sizeof "80");
+        return true;
+    }
     if (*rest != ':' || !copy_text(port, sizeof port, rest + 1, end)) return false;
     return is_number(port) && atoi(port) > 0 && atoi(port) < 65536;
 }

@@ -5,7 +5,7 @@
 // the parameters of the function that makes them differ between versions.
 #pragma once
 
-#include "clock.h"
+#include "batches.h"
 #include "inbox.h"
 #include "interpose.h"
 
@@ -118,6 +118,11 @@ class Call {
         if (!outermost_) return false;
         if (!watch.is_watched(ctx)) watch.learn(ctx, ORIGINAL(llama_get_memory)(ctx));
         return watch.is_watched(ctx);
+    }
+
+    // What is known of a batch that is being built; null: nothing.
+    BatchContent *followed(const llama_batch_ext *batch) const {
+        return outermost_ ? batches.find(batch) : nullptr;
     }
 
     bool is_outermost() const { return outermost_; }

@@ -8,18 +8,21 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "hooks"))
 
-from receiver import Receiver  # noqa: E402
+from receiver import Receiver, eventually  # noqa: E402
 
 
 class SlotIndex(Receiver):
     """Token counts per engine and slot, exactly as the events say.
 
-    `log` keeps every event that was applied, in order, as (engine, event).
+    `log` keeps every event that was applied, in order, as (engine, event). The next `refusals`
+    messages are answered with a status that nobody knows, and kept in `refused`.
     """
 
     def __init__(self, port: int = 0) -> None:
         self.log: list[tuple[str, dict[str, Any]]] = []
         self.copies: dict[str, int] = {}
+        self.refused: list[dict[str, Any]] = []
+        self.refusals = 0
         super().__init__(port)
 
     def slots(self, engine: str | None = None) -> dict[int, int]:
@@ -35,10 +38,21 @@ class SlotIndex(Receiver):
         self.wait(lambda: self.messages)
         return self.messages[0]
 
+    def wait_for_fault(self, count: int = 1) -> bool:
+        """Whether `count` messages met the fault within 20 s."""
+        return eventually(lambda: self.faults_seen >= count)
+
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """The events applied so far, all or of one kind."""
         with self.changed:
             return [event for _, event in self.log if kind in (None, event["event"])]
+
+    def take(self, message: dict[str, Any]) -> str:
+        if self.refusals:
+            self.refusals -= 1
+            self.refused.append(message)
+            return "busy"
+        return super().take(message)
 
     def _take(self, message: dict[str, Any]) -> str:
         applied = len(self.log)
