@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 VERSION = 1
+SLOT_ENGINE = "llamacpp"
+"""The kind of engine that tells of its slots instead of requests."""
 
 Kind = Literal["cached", "truncated", "cleared"]
+SlotKind = Literal["slot", "copied", "saved", "loaded", "cleared"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,28 @@ class Event:
 
 
 @dataclass(frozen=True)
+class SlotEvent:
+    """One change in the slots of a llama-server, which knows tokens but no requests.
+
+    Attributes:
+        kind: `slot`: of `slot` the first `keep` tokens remained, and it grew to `tokens`;
+            `copied`: slot `to` holds what `slot` holds; `saved`: what `slot` holds was put into
+            `copy`; `loaded`: `slot` holds the first `tokens` tokens of `copy`, which is used up
+            if it was in RAM (empty: unknown content); `cleared`: all slots are empty.
+        copy: a number for a copy in RAM, "file-..." for a file.
+        num_bytes: size of the copy.
+    """
+
+    kind: SlotKind
+    slot: int = 0
+    keep: int = 0
+    tokens: int = 0
+    to: int = 0
+    copy: str = ""
+    num_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class SyncMessage:
     """A numbered run of events of one engine; no events is a sign of life.
 
@@ -39,6 +64,9 @@ class SyncMessage:
         seq: number of this message within the epoch.
         snapshot: the events are all that the engine holds, and `seq` begins a new count.
         block_size: tokens in one block or page of the engine's cache.
+        slot_events: in the place of `events` where the engine is a llama-server.
+        ram_limit_bytes: size of llama-server's RAM prompt cache; None when not told.
+        pid: the engine's process, where it said so.
     """
 
     engine: str
@@ -49,6 +77,9 @@ class SyncMessage:
     kind: str = ""
     engine_version: str = ""
     block_size: int = 1
+    slot_events: tuple[SlotEvent, ...] = ()
+    ram_limit_bytes: int | None = None
+    pid: int | None = None
 
 
 def parse_message(body: Any) -> SyncMessage:
@@ -61,15 +92,21 @@ def parse_message(body: Any) -> SyncMessage:
     events = body.get("events")
     if not isinstance(events, list):
         raise ValueError("events must be a list")
+    kind = _text(body, "kind", "")
+    named = [(event, f"events[{i}]") for i, event in enumerate(events)]
+    has_slots = kind == SLOT_ENGINE
     return SyncMessage(
         engine=_text(body, "engine"),
         epoch=_text(body, "epoch"),
         seq=_count(body, "seq"),
-        events=tuple(_parse_event(event, f"events[{i}]") for i, event in enumerate(events)),
+        events=() if has_slots else tuple(_parse_event(*event) for event in named),
+        slot_events=tuple(_parse_slot_event(*event) for event in named) if has_slots else (),
         snapshot=_flag(body, "snapshot"),
-        kind=_text(body, "kind", ""),
+        kind=kind,
         engine_version=_text(body, "engine_version", ""),
         block_size=max(1, _count(body, "block_size", 1)),
+        ram_limit_bytes=_optional_count(body, "ram_limit_bytes"),
+        pid=_optional_count(body, "pid"),
     )
 
 
@@ -94,6 +131,30 @@ def _parse_event(event: Any, name: str) -> Event:
     return Event(kind, _text(event, "request", None, f"{name}."), tokens, prompt)
 
 
+def _parse_slot_event(event: Any, name: str) -> SlotEvent:
+    if not isinstance(event, Mapping):
+        raise ValueError(f"{name} must be an object")
+    kind, at = event.get("event"), f"{name}."
+    if kind == "cleared":
+        return SlotEvent("cleared")
+    if kind not in ("slot", "copied", "saved", "loaded"):
+        known = "slot, copied, saved, loaded or cleared"
+        raise ValueError(f"{name}.event must be {known}, not {kind!r}")
+    slot = _count(event, "slot", None, at)
+    if kind == "slot":
+        keep, tokens = _count(event, "keep", None, at), _count(event, "tokens", None, at)
+        if tokens < keep:
+            raise ValueError(f"{name}.tokens must be at least keep ({keep}), not {tokens}")
+        return SlotEvent("slot", slot, keep, tokens)
+    if kind == "copied":
+        return SlotEvent("copied", slot, to=_count(event, "to", None, at))
+    if kind == "saved":
+        size = _count(event, "bytes", 0, at)
+        return SlotEvent("saved", slot, copy=_text(event, "copy", None, at), num_bytes=size)
+    tokens = _count(event, "tokens", None, at)
+    return SlotEvent("loaded", slot, tokens=tokens, copy=_text(event, "copy", "", at))
+
+
 def _text(body: Mapping[str, Any], field: str, default: str | None = None, at: str = "") -> str:
     value = body.get(field, default)
     if not isinstance(value, str) or (default is None and not value):
@@ -106,6 +167,10 @@ def _count(body: Mapping[str, Any], field: str, default: int | None = None, at: 
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"{at}{field} must be an integer of at least 0")
     return value
+
+
+def _optional_count(body: Mapping[str, Any], field: str) -> int | None:
+    return None if body.get(field) is None else _count(body, field)
 
 
 def _flag(body: Mapping[str, Any], field: str) -> bool:

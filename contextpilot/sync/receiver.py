@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from contextpilot.index import ContextIndex
-from contextpilot.sync.events import Event, SyncMessage
+from contextpilot.sync.events import SLOT_ENGINE, Event, SyncMessage
+from contextpilot.sync.slots import Answer, SlotTranslator
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class _Engine:
     num_events: int = 0
     num_gaps: int = 0
     num_unknown: int = 0
+    pid: int | None = None
+    slots: SlotTranslator | None = None
     requests: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
 
@@ -87,7 +90,30 @@ class SyncReceiver:
             engine.next_seq += 1
             for event in message.events:
                 self._apply(engine, event)
+            self._apply_slots(engine, message)
             return "ok"
+
+    def answered(self, name: str, answer: Answer) -> None:
+        """Note what the answer to a request of an engine with slots told of its prompt."""
+        with self._lock:
+            engine = self._engines.get(name)
+            if engine is not None and engine.slots is not None:
+                self._follow(engine, engine.slots.answer(answer))
+
+    def broken_off(self, name: str, request_id: str) -> None:
+        """Note that a request of an engine with slots was broken off: none of it is believed."""
+        with self._lock:
+            engine = self._engines.get(name)
+            if engine is not None and engine.slots is not None:
+                self._follow(engine, engine.slots.abandon(request_id))
+
+    def slots_of(self, name: str) -> SlotTranslator | None:
+        """Return what the slots of an engine hold; None while that is not known.
+
+        Ask it on the thread that calls `receive` only.
+        """
+        engine = self._engines.get(name)
+        return engine.slots if engine is not None and engine.synced else None
 
     def evict(self, request_ids: Iterable[str]) -> int:
         """Forget requests wholly (the simple form); return how many were known."""
@@ -115,6 +141,7 @@ class SyncReceiver:
                     "num_gaps": engine.num_gaps,
                     "num_unknown_requests": engine.num_unknown,
                     "num_requests": len(engine.requests),
+                    **_slot_state(engine),
                 }
                 for name, engine in self._engines.items()
             }
@@ -127,11 +154,26 @@ class SyncReceiver:
             self._forget_requests(engine)
         engine = _Engine(message.epoch, message.kind, message.engine_version, message.block_size)
         engine.synced = message.snapshot or message.seq == 0
+        engine.pid = message.pid
+        if message.kind == SLOT_ENGINE:
+            engine.slots = SlotTranslator(self._clock)
         self._engines[message.engine] = engine
         return engine
 
-    def _apply(self, engine: _Engine, event: Event) -> None:
-        engine.num_events += 1
+    def _apply_slots(self, engine: _Engine, message: SyncMessage) -> None:
+        if engine.slots is None:
+            return
+        engine.num_events += len(message.slot_events)
+        if message.ram_limit_bytes is not None:
+            engine.slots.limit_ram(message.ram_limit_bytes)
+        self._follow(engine, engine.slots.apply(message.slot_events, snapshot=message.snapshot))
+
+    def _follow(self, engine: _Engine, events: Iterable[Event]) -> None:
+        for event in events:
+            self._apply(engine, event, told=0)
+
+    def _apply(self, engine: _Engine, event: Event, told: int = 1) -> None:
+        engine.num_events += told
         if event.kind == "cleared":
             self._forget_requests(engine)
             return
@@ -155,6 +197,13 @@ class SyncReceiver:
                 with owner.lock:
                     owner.tree.truncate(request_id, 0)
         engine.requests.clear()
+
+
+def _slot_state(engine: _Engine) -> dict[str, Any]:
+    if engine.slots is None:
+        return {}
+    matched, unmatched = engine.slots.counts
+    return {"pid": engine.pid, "num_matched": matched, "num_unmatched": unmatched}
 
 
 def _state(engine: _Engine, now: float) -> SyncState:

@@ -1,0 +1,295 @@
+"""Slots to requests: against a simulated llama-server whose every cell has a name of its own."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contextpilot.index import ContextIndex
+from contextpilot.sync.events import Event, SlotEvent
+from contextpilot.sync.slots import EXPIRE_S, SETTLE_S, Answer, SlotTranslator
+
+RAM = 2_000
+
+
+def common(a: list[int], b: list[int]) -> int:
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return i
+    return min(len(a), len(b))
+
+
+@dataclass
+class Copy:
+    name: str
+    tokens: list[int]
+
+    @property
+    def num_bytes(self) -> int:
+        return 10 * len(self.tokens)
+
+
+@dataclass
+class Llama:
+    """Slots and a RAM prompt cache that follow llama-server's rules (b11434)."""
+
+    num_slots: int
+    ram_bytes: int
+    rng: random.Random
+    slots: list[list[int]] = field(default_factory=list)
+    ram: list[Copy] = field(default_factory=list)
+    files: dict[str, list[int]] = field(default_factory=dict)
+    events: list[SlotEvent] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.slots = [[] for _ in range(self.num_slots)]
+        self._copies = itertools.count()
+
+    def cut(self, slot: int, keep: int) -> None:
+        if self.slots[slot]:
+            self.slots[slot] = self.slots[slot][:keep]
+            self.events.append(SlotEvent("slot", slot, keep, keep))
+
+    def grow(self, slot: int, tokens: list[int]) -> None:
+        while tokens:
+            at = self.rng.randint(1, len(tokens))
+            held = len(self.slots[slot])
+            self.slots[slot] += tokens[:at]
+            self.events.append(SlotEvent("slot", slot, held, held + at))
+            tokens = tokens[at:]
+
+    def save(self, slot: int) -> None:
+        """Put a slot into the RAM cache, as llama-server does before it takes the slot."""
+        held = self.slots[slot]
+        if not held or any(common(copy.tokens, held) == len(held) for copy in self.ram):
+            return
+        self.ram = [c for c in self.ram if common(c.tokens, held) < len(c.tokens)]
+        copy = Copy(str(next(self._copies)), list(held))
+        self.ram.append(copy)
+        self.events.append(SlotEvent("saved", slot, copy=copy.name, num_bytes=copy.num_bytes))
+        while len(self.ram) > 1 and sum(c.num_bytes for c in self.ram) > self.ram_bytes:
+            self.ram.pop(0)
+
+    def load(self, slot: int, prompt: list[int]) -> None:
+        """Restore the copy that serves the prompt better than the slot, if there is one."""
+        here = common(self.slots[slot], prompt)
+        keep = here / len(self.slots[slot]) if self.slots[slot] else -1.0
+        similar, best = here / len(prompt), None
+        for copy in self.ram:
+            shared = common(copy.tokens, prompt)
+            if shared / len(copy.tokens) < 0.25:
+                continue
+            if keep < shared / len(copy.tokens) and similar < shared / len(prompt):
+                keep, similar, best = shared / len(copy.tokens), shared / len(prompt), copy
+        if best is not None:
+            self.ram.remove(best)
+            self.slots[slot] = list(best.tokens)
+            event = SlotEvent("loaded", slot, tokens=len(best.tokens), copy=best.name)
+            self.events.append(event)
+
+    def run(self, slot: int, prompt: list[int], generated: int) -> int:
+        """Run a prompt; return its cached tokens."""
+        if self.ram_bytes and common(self.slots[slot], prompt) * 2 < len(self.slots[slot]):
+            self.save(slot)
+            self.load(slot, prompt)
+        cached = min(common(self.slots[slot], prompt), len(prompt) - 1)
+        self.cut(slot, cached)
+        self.grow(slot, prompt[cached:])
+        self.grow(slot, [self.rng.randrange(10**6, 10**7) for _ in range(generated - 1)])
+        return cached
+
+
+@dataclass
+class World:
+    """A llama-server, requests of ours and of others, and a translator that hears late."""
+
+    seed: int
+    ram_bytes: int = 0
+    order: str = "prompt"
+    pinned: bool = True
+    others: bool = True
+    longest_tail: int = 1
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        self.llama = Llama(self.rng.choice((1, 2, 4)), self.ram_bytes, self.rng)
+        self.now = 0.0
+        self.translator = SlotTranslator(lambda: self.now)
+        self.translator.limit_ram(self.ram_bytes)
+        self.heard = 0
+        self.index = ContextIndex()
+        self.prompts: dict[str, list[int]] = {}
+        self.late: list[Answer] = []
+        self.told: dict[str, int] = {}
+        self.blocks = [[100 * b + i for i in range(self.rng.randint(3, 20))] for b in range(8)]
+
+    def hear(self, upto: int | None = None) -> None:
+        events = self.llama.events[self.heard : upto]
+        self.heard += len(events)
+        self.note(self.translator.apply(events))
+
+    def note(self, events: list[Event]) -> None:
+        for event in events:
+            assert event.kind == "truncated" or event.tokens > 0
+            self.told[event.request] = event.tokens
+            self.index.set_cached(event.request, event.tokens, event.prompt_tokens)
+
+    def request(self, name: str | None) -> None:
+        rng = self.rng
+        blocks = rng.sample(self.blocks, rng.randint(1, 4))
+        tail = rng.randint(1, self.longest_tail)
+        prompt = [t for block in blocks for t in block] + [rng.randrange(10**4, 10**5)] * tail
+        slot, generated = rng.randrange(self.llama.num_slots), rng.randint(1, 6)
+        since = self.translator.position
+        cached = self.llama.run(slot, prompt, generated)
+        if name is None:
+            return
+        self.prompts[name] = prompt
+        ends = list(itertools.accumulate(map(len, blocks)))
+        self.index.insert([block[0] for block in blocks], name, ends, len(prompt))
+        where = slot if self.pinned else None
+        self.late.append(Answer(name, where, cached, len(prompt), generated, since))
+
+    def upset(self) -> None:
+        """Do something that is no request."""
+        rng, llama = self.rng, self.llama
+        slot, other = rng.randrange(llama.num_slots), rng.randrange(llama.num_slots)
+        what = rng.choice(("erase", "copy", "file", "restore", "shift", "idle"))
+        held = len(llama.slots[slot])
+        if what == "erase":
+            llama.cut(slot, 0)
+        elif what == "copy" and slot != other and held:
+            llama.slots[other] = list(llama.slots[slot])
+            llama.events.append(SlotEvent("copied", slot, to=other))
+        elif what == "file" and held:
+            name = f"file-{rng.randrange(3)}"
+            llama.files[name] = list(llama.slots[slot])
+            llama.events.append(SlotEvent("saved", slot, copy=name))
+        elif what == "restore" and llama.files:
+            name = rng.choice(sorted(llama.files))
+            llama.slots[slot] = list(llama.files[name])
+            tokens = len(llama.slots[slot])
+            llama.events.append(SlotEvent("loaded", slot, tokens=tokens, copy=name))
+        elif what == "shift" and held > 4:
+            moved = llama.slots[slot][4:]
+            llama.cut(slot, 2)
+            llama.grow(slot, moved)
+        elif what == "idle" and llama.ram_bytes and held:
+            llama.save(slot)
+            llama.cut(slot, 0)
+
+    def step(self, number: int) -> None:
+        dice, before = self.rng.random(), len(self.llama.events)
+        if dice < 0.6:
+            self.request(f"r{number}")
+        elif dice < 0.8 and self.others:
+            self.request(None)
+        else:
+            self.upset()
+        rng, num_events = self.rng, len(self.llama.events)
+        if self.order == "prompt":
+            self.hear()
+            self.deliver()
+        elif self.order == "late answers":
+            self.hear()
+            self.deliver(rng.choice((0, 0, rng.randint(0, len(self.late)))))
+        else:
+            self.deliver()
+            self.hear(rng.randint(max(self.heard, before), num_events))
+
+    def run(self) -> None:
+        """Do everything, and let it settle."""
+        for number in range(40):
+            self.step(number)
+        self.hear()
+        self.deliver()
+        for seconds in (SETTLE_S, EXPIRE_S):
+            self.now += seconds
+            self.note(self.translator.apply([]))
+
+    def deliver(self, count: int | None = None) -> None:
+        self.rng.shuffle(self.late)
+        for answer in self.late[:count]:
+            self.note(self.translator.answer(answer))
+        del self.late[: len(self.late) if count is None else count]
+
+    def truth(self, name: str) -> tuple[int, int]:
+        """Return how many leading tokens of the prompt a request finds, and how many are there.
+
+        Of a copy in RAM, a request finds nothing unless it uses a quarter of it.
+        """
+        prompt = self.prompts[name]
+        slots = [common(tokens, prompt) for tokens in self.llama.slots]
+        ram = [(common(copy.tokens, prompt), len(copy.tokens)) for copy in self.llama.ram]
+        found = [shared for shared, tokens in ram if 4 * shared >= tokens]
+        return max(slots + found), max(slots + [shared for shared, _ in ram])
+
+    def check(self, name: str) -> None:
+        """The index believes in the whole blocks that are there, in all of them and no others."""
+        truth, prompt = self.truth(name), self.prompts[name]
+        ends = list(itertools.accumulate(map(len, self.split(prompt))))
+        least, most = (max((e for e in ends if e <= t), default=0) for t in truth)
+        live = self.index.live_tokens(name)
+        assert live is not None
+        assert least <= live <= most, name
+        assert self.told.get(name, 0) <= truth[1]
+
+    def split(self, prompt: list[int]) -> list[list[int]]:
+        """Return the blocks of a prompt."""
+        groups = itertools.groupby(prompt, lambda token: token // 100)
+        return [list(group) for _, group in groups][:-1]
+
+
+seeds = st.integers(0, 2**32)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seeds)
+def test_belief_is_the_truth_where_answers_come_after_their_events(seed: int) -> None:
+    world = World(seed, others=False)
+    for number in range(40):
+        world.step(number)
+        for name in world.prompts:
+            world.check(name)
+    assert world.translator.counts == (len(world.prompts), 0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seeds)
+def test_belief_is_the_truth_with_a_ram_cache(seed: int) -> None:
+    """A prompt that ran twice from scratch may keep its older copy in our books, and only that."""
+    world = World(seed, ram_bytes=RAM, others=False)
+    for number in range(40):
+        world.step(number)
+        for name in world.prompts:
+            world.check(name)
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+@settings(deadline=None, max_examples=60)
+@given(seed=seeds)
+def test_late_answers_never_make_belief_exceed_the_truth(seed: int, pinned: bool) -> None:
+    world = World(seed, order="late answers", pinned=pinned)
+    world.run()
+    for name in world.prompts:
+        assert world.told.get(name, 0) <= world.truth(name)[1], name
+    believed = world.translator.believed()
+    assert believed == {name: tokens for name, tokens in world.told.items() if tokens}
+    matched, unmatched = world.translator.counts
+    assert matched + unmatched == len(world.prompts)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=seeds)
+def test_answers_that_come_before_their_events_find_their_runs(seed: int) -> None:
+    """The last request's events lag behind its answer; prompts differ in length."""
+    world = World(seed, order="late events", others=False, longest_tail=300)
+    world.run()
+    assert world.translator.counts == (len(world.prompts), 0)
+    for name in world.prompts:
+        world.check(name)
