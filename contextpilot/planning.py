@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -12,6 +13,9 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head, Plan
 from contextpilot.progress import ProgressBar
 from contextpilot.prompt.messages import new_request_id
+
+_COURTESY_S = 0.005
+_INSTANT_S = 0.0001
 
 
 class Job(NamedTuple):
@@ -37,6 +41,19 @@ class Planned(NamedTuple):
         return self.explanation.request_id
 
 
+class Courtesy:
+    """Gives other threads a chance at a lock: whoever releases one mostly takes it again first."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    def pause(self) -> None:
+        """Wait for an instant if the last was some milliseconds ago; call it without the lock."""
+        if time.perf_counter() - self._since > _COURTESY_S:
+            time.sleep(_INSTANT_S)
+            self._since = time.perf_counter()
+
+
 class Planning(Protocol):
     """Whatever plans jobs."""
 
@@ -51,22 +68,29 @@ class LocalPlanning:
         self._namespaces = namespaces
 
     def run(self, job: Job) -> Iterator[Planned]:
-        """Yield the planned requests; the namespace is locked until the last was taken."""
+        """Yield the planned requests; between those of a batch, others may use the namespace."""
         space = self._namespaces.get(job.namespace)
         contexts, bounds, head = job.contexts, job.bounds, job.head
         if len(contexts) == 1:
             with space.lock:
                 plan = space.planner.plan(contexts[0], bounds, head)
-                yield self._learn(space, job, 0, plan)
+                planned = self._learn(space, job, 0, plan)
+            yield planned
             return
         from contextpilot.plan.batch import BatchPlanner  # SciPy takes a while to import
 
         planner = BatchPlanner(space.planner, space.lock)
         with ProgressBar("planning") as progress:
             groups = planner.prepare(contexts, bounds, head, progress)
-        with space.lock:
-            for position, plan in planner.walk(contexts, groups, bounds, head):
-                yield self._learn(space, job, position, plan)
+        walk, courtesy = planner.walk(contexts, groups, bounds, head), Courtesy()
+        while True:
+            courtesy.pause()
+            with space.lock:
+                step = next(walk, None)
+                if step is None:
+                    return
+                planned = self._learn(space, job, *step)
+            yield planned
 
     def _learn(self, space: Namespace, job: Job, position: int, plan: Plan) -> Planned:
         planner, blocks = space.planner, job.contexts[position]

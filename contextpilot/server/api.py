@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import APIRouter, Query, Request
@@ -14,8 +15,9 @@ from contextpilot.prompt.turn import opening
 from contextpilot.remote import decode_job, encode_plans
 from contextpilot.server import schemas
 from contextpilot.server.errors import ApiError, input_errors
+from contextpilot.server.offload import are_many, offload
 from contextpilot.server.routes import BodyRoute
-from contextpilot.server.service import Service, Written, run_job
+from contextpilot.server.service import Service, Written
 from contextpilot.sync.events import parse_message
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -27,6 +29,13 @@ router = APIRouter(responses=ERRORS, route_class=BodyRoute)
 def reply(content: Any) -> Response:
     """Return JSON, not checked against a model again."""
     return Response(to_json(content), media_type="application/json")
+
+
+def reply_with(name: str, items: Iterable[Any], content: dict[str, Any]) -> Response:
+    """Return JSON with a list before the rest; no call into C takes longer than one item does."""
+    written = b",".join([to_json(item) for item in items])
+    body = b'{"%b":[%b],%b' % (name.encode(), written, to_json(content)[1:])
+    return Response(body, media_type="application/json")
 
 
 def _service(request: Request) -> Service:
@@ -44,15 +53,13 @@ async def reorder(body: schemas.ReorderBody, request: Request) -> Response:
         found = await service.reorder(body.batch(), body.namespace, body.options())
     batch, planned, engine = found
     content = {
-        "contexts": [
-            [batch[one.position][rank].value for rank in one.plan.order] for one in planned
-        ],
         "order": [one.position for one in planned],
         "ranks": [one.plan.order for one in planned],
         "request_ids": [one.request_id for one in planned],
         "engine": engine,
     }
-    return reply(content)
+    ordered = ([batch[one.position][rank].value for rank in one.plan.order] for one in planned)
+    return await offload(are_many(batch), reply_with, "contexts", ordered, content)
 
 
 @router.post("/optimize", response_model=schemas.Prompt, tags=["planning"])
@@ -81,8 +88,9 @@ async def optimize_batch(body: schemas.OptimizeBatchBody, request: Request) -> R
     written = await _service(request).write(
         body.all_contexts, body.queries, before, body.namespace, body.options()
     )
-    prompts = [_prompt(one) for one in written]
-    return reply({"prompts": prompts, "order": [one.planned.position for one in written]})
+    content = {"order": [one.planned.position for one in written]}
+    many = are_many(body.all_contexts)
+    return await offload(many, reply_with, "prompts", map(_prompt, written), content)
 
 
 @router.post("/deduplicate", response_model=schemas.Deduplicated, tags=["planning"])
@@ -104,7 +112,7 @@ async def plan(body: schemas.PlanBody, request: Request) -> Response:
         return reply({"plans": []})
     service = _service(request)
     async with service.pool.lease(job.namespace, job.contexts[0], job.head, wait=False) as lease:
-        planned = await run_job(lease, job)
+        planned = await lease.run(job)
     service.remember("plan", job.contexts, planned, lease)
     return reply(encode_plans(iter(planned)))
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from contextpilot.block import Block, BlockKey
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.online import Head, Plan
-from contextpilot.planning import Job, LocalPlanning, Planned
+from contextpilot.planning import Courtesy, Job, LocalPlanning, Planned
 from contextpilot.server.limit import Limit
 from contextpilot.server.plain import PlainOrder
 from contextpilot.server.slots import Slots
@@ -116,6 +116,14 @@ class Engine:
             weights = {block.key: block.weight for block in blocks}
             return head.tokens + sum(weights[k] for k in index.longest_prefix(weights, head.keys))
 
+    def is_busy(self, namespace: str) -> bool:
+        """Return whether a thread is planning in a namespace now."""
+        space = self.namespaces.find(namespace)
+        if space is None or not space.lock.acquire(blocking=False):
+            return space is not None
+        space.lock.release()
+        return False
+
     def plan(self, job: Job, ready: Plan | None = None) -> tuple[list[Planned], int]:
         """Plan a job, or adopt a plan that is ready; count it.
 
@@ -130,7 +138,10 @@ class Engine:
         with self._lock:
             if not self.history or self.clock() - self.history[-1].at > _SAMPLE_INTERVAL_S:
                 self.history.append(self.sample())
-            for one in planned:
+        courtesy = Courtesy()
+        for one in planned:
+            courtesy.pause()
+            with self._lock:
                 self._count(job, one, held)
         return planned, matched
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -35,12 +36,13 @@ class Choices:
     """How the groups of recent conversations were written, by the hash of all up to them.
 
     The next turn sends them again as the client knows them; written as before, the prompt keeps
-    its cached prefix.
+    its cached prefix. Thread-safe.
     """
 
     def __init__(self, max_choices: int = _MAX_REMEMBERED) -> None:
         self._max = max_choices
         self._known: OrderedDict[bytes, Choice] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, key: bytes) -> Choice | None:
         """Return how a group was written before."""
@@ -48,10 +50,11 @@ class Choices:
 
     def add(self, key: bytes, choice: Choice) -> None:
         """Remember how a group is written; the oldest goes when there are too many."""
-        self._known[key] = choice
-        self._known.move_to_end(key)
-        if len(self._known) > self._max:
-            self._known.popitem(last=False)
+        with self._lock:
+            self._known[key] = choice
+            self._known.move_to_end(key)
+            if len(self._known) > self._max:
+                self._known.popitem(last=False)
 
 
 class GroupDraft:

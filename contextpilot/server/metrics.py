@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -54,20 +55,23 @@ class Histogram:
 
 
 class Metrics:
-    """What the server counted since its start. For use on one thread."""
+    """What the server counted since its start. Thread-safe."""
 
     def __init__(self) -> None:
         self._counters: dict[str, Counter[_Labels]] = {name: Counter() for name in COUNTERS}
         self._histograms = {name: Histogram() for name in HISTOGRAMS}
+        self._lock = threading.Lock()
         self.in_progress = 0
 
     def add(self, name: str, value: int = 1, **labels: str) -> None:
         """Add to a counter; the label values are of a fixed few."""
-        self._counters[name][tuple(sorted(labels.items()))] += value
+        with self._lock:
+            self._counters[name][tuple(sorted(labels.items()))] += value
 
     def observe(self, name: str, seconds: float) -> None:
         """Count one time in a histogram."""
-        self._histograms[name].observe(seconds)
+        with self._lock:
+            self._histograms[name].observe(seconds)
 
     def value(self, name: str, **labels: str) -> int:
         """Return a counter's value."""
@@ -75,7 +79,8 @@ class Metrics:
 
     def render(self, engines: Iterable[Mapping[str, Any]], stats: Mapping[str, int]) -> str:
         """Return everything as text: the counters, the engines' states, the index's sizes."""
-        lines = [*self._counter_lines(), *self._histogram_lines()]
+        with self._lock:
+            lines = [*self._counter_lines(), *self._histogram_lines()]
         lines += _gauge("requests_in_progress", "Requests of the proxy now.", self.in_progress)
         for name, value in stats.items():
             lines += _gauge(f"index_{name}", "Sum over engines and namespaces.", value)

@@ -17,10 +17,13 @@ from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head, Plan
 from contextpilot.planning import Job, Planned
-from contextpilot.server.engine import Engine, ends_of, path_of
+from contextpilot.server.engine import Engine
+from contextpilot.server.following import Following, SlotWish
+from contextpilot.server.offload import are_many, offload
 from contextpilot.server.pulse import Get, Pulse, Rhythm
 from contextpilot.server.reports import PoolReceiver
 from contextpilot.server.upstream import Upstream, UpstreamError
+from contextpilot.server.usage import Usage
 from contextpilot.server.waiting import Ageing, Errand
 
 logger = logging.getLogger(__name__)
@@ -41,17 +44,28 @@ class Lease:
     """One request's place at an engine.
 
     Attributes:
-        id_slot: llama-server's slot to ask for, once planned; None to leave the choice to it.
+        wish: where a llama-server may run it.
+        runs: whether the request will run there, or is planned only.
         waited_s: seconds that the request waited for its place.
     """
 
-    def __init__(self, engine: Engine, errand: Errand, ready: Plan | None, estimate: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        receiver: PoolReceiver,
+        errand: Errand,
+        ready: Plan | None,
+        estimate: int,
+    ) -> None:
         self._engine = engine
+        self._receiver = receiver
         self._errand = errand
         self._ready = ready
         self._pending = estimate
         self._undo: Callable[[], None] | None = None
-        self.id_slot: int | None = None
+        self._following: Following | None = None
+        self.wish = SlotWish()
+        self.runs = True
         self.waited_s = 0.0
         self.has_failed = False
         engine.pending_tokens += estimate
@@ -66,13 +80,30 @@ class Lease:
 
         A plan made while the request waited is used if the job is what was leased.
         """
-        ready = self._ready if self._fits(job) else None
-        planned, matched = self._engine.plan(job, ready)
+        return self._note(job, *self._engine.plan(job, self._ready_for(job)))
+
+    async def run(self, job: Job) -> list[Planned]:
+        """Plan as `plan` does: on a thread what is large, or what had to wait for a thread."""
+        on_thread = are_many(job.contexts) or self._engine.is_busy(job.namespace)
+        planned = await offload(on_thread, self._engine.plan, job, self._ready_for(job))
+        return self._note(job, *planned)
+
+    def _note(self, job: Job, planned: list[Planned], matched: int) -> list[Planned]:
         self._undo = partial(self._engine.retract, job, planned, matched)
-        slots = self._engine.slots
-        if slots is not None and len(planned) == 1 and self.id_slot is None:
-            self.id_slot = slots.take(path_of(job, planned[0]), ends_of(job, planned[0]))
+        if self.runs and self._engine.slots and len(planned) == 1 and self._following is None:
+            following = Following(self._engine, self._receiver, job, planned[0], self.wish)
+            self._following = following
         return planned
+
+    @property
+    def id_slot(self) -> int | None:
+        """llama-server's slot to ask for, once planned; None to leave the choice to it."""
+        return self._following.slot if self._following is not None else None
+
+    def answered(self, usage: Usage, generated: int | None) -> None:
+        """Note what the whole answer told of its tokens."""
+        if self._following is not None:
+            self._following.answered(usage, generated)
 
     def first_byte(self) -> None:
         """Note that the answer began: the prompt no longer stands before others."""
@@ -89,15 +120,17 @@ class Lease:
     def end(self) -> None:
         """Give the place back."""
         self.first_byte()
-        if self.id_slot is not None and self._engine.slots is not None:
-            self._engine.slots.free(self.id_slot)
+        if self._following is not None:
+            self._following.end()
 
-    def _fits(self, job: Job) -> bool:
-        if len(job.contexts) != 1:
-            return False
+    def _ready_for(self, job: Job) -> Plan | None:
+        """Return the plan that was made while the request waited, if the job is what was leased."""
         own = self._errand
+        if self._ready is None or len(job.contexts) != 1:
+            return None
         same = (job.namespace, job.head, job.bounds) == (own.namespace, own.head, own.bounds)
-        return same and [b.key for b in job.contexts[0]] == [b.key for b in own.blocks]
+        fits = same and [b.key for b in job.contexts[0]] == [b.key for b in own.blocks]
+        return self._ready if fits else None
 
 
 class EnginePool:
@@ -209,7 +242,8 @@ class EnginePool:
         errand = Errand(namespace, blocks, head, bounds or Bounds())
         arrived = time.perf_counter()
         engine, ready, estimate = await self._enter(errand, conversation, exclude, wait)
-        lease = Lease(engine, errand, ready, estimate if wait else 0)
+        lease = Lease(engine, self.receiver, errand, ready, estimate if wait else 0)
+        lease.runs = wait
         lease.waited_s = time.perf_counter() - arrived
         try:
             yield lease

@@ -30,9 +30,11 @@ from contextpilot.server.exchange import (
     target_url,
     with_members,
 )
+from contextpilot.server.following import slot_wish
 from contextpilot.server.found import saved_tokens
 from contextpilot.server.kinds import EngineKinds, Kind
 from contextpilot.server.metrics import Metrics
+from contextpilot.server.offload import LARGE_BYTES, offload
 from contextpilot.server.pool import EngineDownError, Lease
 from contextpilot.server.reading import RequestReader, give_up_planning
 from contextpilot.server.records import Record, without_text
@@ -71,7 +73,8 @@ class Proxy:
         self._metrics.in_progress += 1
         try:
             body = await read_body(receive, self._settings.max_body_bytes)
-            exchange = self._reader.read(scope, body, delivery)
+            is_large = len(body) >= LARGE_BYTES
+            exchange = await offload(is_large, self._reader.read, scope, body, delivery)
             if await until_disconnect(receive, self._serve(exchange)):
                 self._metrics.add("client_disconnects_total")
             self._finish(exchange)
@@ -137,9 +140,10 @@ class Proxy:
 
     async def _attempt(self, exchange: Exchange, lease: Lease, base: str) -> None:
         kind = await self._kinds.kind(base)
+        lease.wish = slot_wish(exchange.api, exchange.parsed)
         body = exchange.body
         if exchange.draft is not None:
-            body = self._plan(exchange, exchange.draft, lease, kind)
+            body = await self._plan(exchange, exchange.draft, lease, kind)
         elif exchange.head.keys:
             job = Job(exchange.namespace, [()], Bounds(enabled=False), exchange.head, [0])
             (exchange.routed,) = lease.plan(job)
@@ -162,20 +166,20 @@ class Proxy:
         if delivery.has_broken:
             self._metrics.add("broken_answers_total")
             lease.has_failed = True
+        elif delivery.status == 200:
+            lease.answered(delivery.usage, delivery.generated_tokens)
 
-    def _plan(self, exchange: Exchange, draft: Draft, lease: Lease, kind: Kind) -> bytes:
+    async def _plan(self, exchange: Exchange, draft: Draft, lease: Lease, kind: Kind) -> bytes:
         """Plan a request and return the body that goes to the engine."""
         started = time.perf_counter()
         try:
             job = draft.job(exchange.namespace)
             aged = self._aged.before(lease.engine, kind)
-            (planned,) = lease.plan(job)
-            written = draft.write(planned)
+            (planned,) = await lease.run(job)
             if aged is not None:
                 exchange.belief = aged.note(job, planned)
-                name, cuts = exchange.namespace, draft.cuts(planned)
-                written = with_cloud_members(kind, written, name, draft.head, cuts)
-            body = splice(exchange.text, exchange.parsed, written).encode()
+            is_large = len(exchange.body) >= LARGE_BYTES
+            body = await offload(is_large, _written, exchange, draft, planned, kind)
             explanation = without_text(planned, draft.blocks)
         except Exception as error:
             give_up_planning(exchange, self._metrics, error)
@@ -231,6 +235,15 @@ class Proxy:
             body = json.dumps(shape.error(status, message, field)).encode()
             length = (b"content-length", str(len(body)).encode())
             await delivery.reply(status, [_JSON, length], body)
+
+
+def _written(exchange: Exchange, draft: Draft, planned: Planned, kind: Kind) -> bytes:
+    """Return the body of a planned request."""
+    written = draft.write(planned)
+    if exchange.belief is not None:
+        name, cuts = exchange.namespace, draft.cuts(planned)
+        written = with_cloud_members(kind, written, name, draft.head, cuts)
+    return splice(exchange.text, exchange.parsed, written).encode()
 
 
 def _unplanned(exchange: Exchange, draft: Draft) -> bytes:

@@ -15,6 +15,7 @@ from contextpilot.server.drafts import Draft, explicit_draft
 from contextpilot.server.exchange import Exchange
 from contextpilot.server.found import Choices, found_draft, messages_head
 from contextpilot.server.metrics import Metrics
+from contextpilot.server.offload import LARGE_BYTES
 from contextpilot.server.relay import Delivery
 from contextpilot.server.service import Service
 from contextpilot.server.tenants import namespace_of, tenant_of
@@ -29,7 +30,7 @@ _HEAD_ROLES = ("system", "developer")
 
 
 class RequestReader:
-    """Turns requests into exchanges, with a draft where something can be planned."""
+    """Turns requests into exchanges, with a draft where something can be planned. Thread-safe."""
 
     def __init__(self, service: Service, metrics: Metrics) -> None:
         self._service = service
@@ -111,11 +112,17 @@ def _parse(exchange: Exchange) -> None:
     """Decode a body; one that is no JSON object is the engine's to judge."""
     try:
         text = exchange.body.decode()
-        parsed = json.loads(text)
+        large = len(text) >= LARGE_BYTES
+        parsed = json.loads(text, object_hook=_given if large else None)
     except (ValueError, RecursionError):
         return
     if isinstance(parsed, dict):
         exchange.text, exchange.parsed = text, parsed
+
+
+def _given(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the object: calling Python for each gives way to other threads."""
+    return content
 
 
 def _head_messages(shape: Shape, parsed: dict[str, Any]) -> list[Message]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -56,20 +57,22 @@ class Record:
 
 
 class Records:
-    """The most recent requests, bounded. For use on one thread."""
+    """The most recent requests, bounded. Thread-safe."""
 
     def __init__(self, max_records: int = _MAX_RECORDS) -> None:
         self._max = max_records
         self._known: OrderedDict[str, Record] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._known)
 
     def add(self, record: Record) -> None:
         """Remember a request; the oldest goes when there are too many."""
-        self._known[record.request_id] = record
-        if len(self._known) > self._max:
-            self._known.popitem(last=False)
+        with self._lock:
+            self._known[record.request_id] = record
+            if len(self._known) > self._max:
+                self._known.popitem(last=False)
 
     def get(self, request_id: str) -> Record | None:
         """Return what is remembered of a request."""
@@ -77,12 +80,14 @@ class Records:
 
     def latest(self, limit: int) -> list[Record]:
         """Return up to `limit` requests, the newest first."""
-        newest = reversed(self._known.values())
-        return [record for _, record in zip(range(limit), newest, strict=False)]
+        with self._lock:
+            newest = reversed(self._known.values())
+            return [record for _, record in zip(range(limit), newest, strict=False)]
 
     def clear(self) -> None:
         """Forget all."""
-        self._known.clear()
+        with self._lock:
+            self._known.clear()
 
 
 def without_text(planned: Planned, blocks: Sequence[Block]) -> Explanation:

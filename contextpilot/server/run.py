@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import sys
 import time
 
 import uvicorn
@@ -15,6 +16,8 @@ from contextpilot.server.protocol import BoundedHeadProtocol
 from contextpilot.server.settings import Settings
 
 _BACKLOG = 2048
+_SWITCH_S = 0.001
+"""Within which a thread at work gives way to the event loop."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -68,6 +71,7 @@ def serve(settings: Settings) -> int:
     """Serve until a signal ends it; return the exit status."""
     configure_logging(settings)
     server = make_server(settings)
+    sys.setswitchinterval(_SWITCH_S)
     collect_seldom(server.config.app.state.activity)  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, _stopped)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -19,6 +18,7 @@ from contextpilot.prompt.annotate import check_template
 from contextpilot.prompt.messages import Message, Messages
 from contextpilot.prompt.turn import Turn, head_of
 from contextpilot.server.errors import input_errors
+from contextpilot.server.offload import are_many, offload
 from contextpilot.server.pool import EnginePool, Lease
 from contextpilot.server.records import Record, Records, without_text
 from contextpilot.server.settings import Settings
@@ -51,29 +51,31 @@ class Service:
         self, contexts: Sequence[Sequence[Any]], namespace: str, options: dict[str, Any]
     ) -> tuple[list[list[Block]], list[Planned], int | None]:
         """Plan a batch of contexts; return them as blocks, the plans, and the engine chosen."""
+        many = are_many(contexts)
         with input_errors():
-            batch = self.reader.read_batch(contexts, "contexts")
+            batch = await offload(many, self.reader.read_batch, contexts, "contexts")
             bounds = self.defaults.override(**options).bounds
         job = Job(namespace, batch, bounds, NO_HEAD, [0] * len(batch))
         if not batch:
             return batch, [], None
         async with self.pool.lease(namespace, batch[0], wait=False) as lease:
-            planned = await run_job(lease, job)
-        number = self.remember("reorder", batch, planned, lease)
+            planned = await lease.run(job)
+        number = await offload(many, self.remember, "reorder", batch, planned, lease)
         return batch, planned, number
 
     async def reorder_stateless(
         self, contexts: Sequence[Sequence[Any]], options: dict[str, Any]
     ) -> tuple[list[list[Block]], list[Planned], int | None]:
         """Plan a batch for itself: nothing known is used, nothing is learnt."""
+        many = are_many(contexts)
         with input_errors():
-            batch = self.reader.read_batch(contexts, "contexts")
+            batch = await offload(many, self.reader.read_batch, contexts, "contexts")
             bounds = self.defaults.override(**options).bounds
         job = Job("", batch, bounds, NO_HEAD, [0] * len(batch))
         planning = LocalPlanning(Namespaces(self.settings.max_blocks, len(batch) or 1, 1))
         if not batch:
             return batch, [], None
-        return batch, await asyncio.to_thread(lambda: list(planning.run(job))), None
+        return batch, await offload(many, lambda: list(planning.run(job))), None
 
     async def write(
         self,
@@ -85,27 +87,26 @@ class Service:
         conversation: str | None = None,
     ) -> list[Written]:
         """Plan a batch and write its messages, in execution order."""
+        many = are_many(contexts)
         with input_errors():
             setting = self.defaults.override(**options)
-            blocks = self.reader.read_batch(contexts, "contexts")
-        if not blocks:
+            turns = await offload(many, self._turns, contexts, before, setting)
+        if not turns:
             return []
-        turns = [Turn.split(context, before, setting) for context in blocks]
         job = turns_job(namespace, turns, queries, head_of(before))
         leased = self.pool.lease(namespace, turns[0].fresh, job.head, conversation, wait=False)
         async with leased as lease:
-            planned = await run_job(lease, job)
-        self.remember("optimize", job.contexts, planned, lease)
+            planned = await lease.run(job)
+        await offload(many, self.remember, "optimize", job.contexts, planned, lease)
         if conversation is not None:
             self.record_conversation(namespace, conversation, turns[0])
-        return [
-            Written(
-                turns[one.position].write(one.plan, one.request_id, queries[one.position]),
-                one,
-                turns[one.position],
-            )
-            for one in planned
-        ]
+        return await offload(many, _write, turns, planned, queries)
+
+    def _turns(
+        self, contexts: Sequence[Sequence[Any]], before: list[Message], setting: Options
+    ) -> list[Turn]:
+        blocks = self.reader.read_batch(contexts, "contexts")
+        return [Turn.split(context, before, setting) for context in blocks]
 
     def remember(
         self,
@@ -152,8 +153,7 @@ class Service:
         ]
         sums: Counter[str] = Counter(dict.fromkeys(_SUMS, 0))
         for space in spaces:
-            with space.lock:
-                sums.update(asdict(space.counts) | space.planner.index.stats()._asdict())
+            sums.update(asdict(space.counts) | space.planner.index.stats()._asdict())
         return {"namespaces": len(spaces)} | dict(sums)
 
     def health(self) -> dict[str, Any]:
@@ -174,11 +174,15 @@ class Service:
             self._conversations.pop(namespace, None)
 
 
-async def run_job(lease: Lease, job: Job) -> list[Planned]:
-    """Plan a job: one context at once, a batch on a thread of its own."""
-    if len(job.contexts) == 1:
-        return lease.plan(job)
-    return await asyncio.to_thread(lease.plan, job)
+def _write(
+    turns: Sequence[Turn], planned: Sequence[Planned], queries: Sequence[str]
+) -> list[Written]:
+    written = []
+    for one in planned:
+        turn = turns[one.position]
+        messages = turn.write(one.plan, one.request_id, queries[one.position])
+        written.append(Written(messages, one, turn))
+    return written
 
 
 def turns_job(namespace: str, turns: Sequence[Turn], queries: Sequence[str], head: Head) -> Job:

@@ -60,8 +60,7 @@ class Feed:
         """Return the sizes of an engine's indexes, the largest first."""
         indexes = []
         for name, space in engine.namespaces.items():
-            with space.lock:
-                sizes = space.planner.index.stats()
+            sizes = space.planner.index.stats()
             indexes.append({"namespace": self._label(name), **sizes._asdict()})
         indexes.sort(key=lambda index: -int(index["num_blocks"]))
         return indexes[:_MAX_NAMESPACES]
