@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from functools import partial
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -36,6 +37,7 @@ from contextpilot.server.kinds import EngineKinds, Kind
 from contextpilot.server.metrics import Metrics
 from contextpilot.server.offload import LARGE_BYTES, offload
 from contextpilot.server.pool import EngineDownError, Lease
+from contextpilot.server.protocol import cut_short
 from contextpilot.server.reading import RequestReader, give_up_planning
 from contextpilot.server.records import Record, without_text
 from contextpilot.server.relay import Delivery, answer_headers, until_disconnect
@@ -68,7 +70,7 @@ class Proxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; every error becomes one of the API that is spoken."""
-        delivery = Delivery(send)
+        delivery = Delivery(send, partial(cut_short, scope))
         shape = error_shape(scope["path"])
         self._metrics.in_progress += 1
         try:

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Delivery:
-    """One answer on its way to the client.
+    """One answer on its way to the client; `cut` closes its connection before the answer's end.
 
     Attributes:
         status: the engine's status; None before it answered.
@@ -26,8 +26,9 @@ class Delivery:
         has_broken: the engine's answer ended before its end.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, cut: Callable[[], None]) -> None:
         self._send = send
+        self._cut = cut
         self._usage = UsageReader()
         self._arrived = time.perf_counter()
         self.status: int | None = None
@@ -44,6 +45,11 @@ class Delivery:
     def usage(self) -> Usage:
         """The token counts that the answer told."""
         return self._usage.result()
+
+    @property
+    def generated_tokens(self) -> int | None:
+        """The tokens of the answer, where it told them."""
+        return self._usage.generated()
 
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer of our own."""
@@ -81,6 +87,7 @@ class Delivery:
         except (BrokenAnswerError, TimeoutError) as error:
             logger.warning("an engine's answer broke off: %s", type(error).__name__)
             self.has_broken = True
+            self._cut()
         else:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         self.total_s = time.perf_counter() - self._arrived

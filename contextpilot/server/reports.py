@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+import urllib.parse
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from contextpilot.server.engine import Engine
-from contextpilot.sync.events import SyncMessage
+from contextpilot.sync.events import SLOT_ENGINE, SyncMessage
 from contextpilot.sync.receiver import Owner, SyncReceiver
 
 GONE_AFTER_S = 120.0
@@ -31,8 +32,10 @@ class PoolReceiver(SyncReceiver):
             self._drop_silent(engine, message.engine)
         if engine is not None and self._is_emptied(engine, message):
             engine.forget()
+        before = self._num_cuts(message.engine)
         reply = super().receive(message)
         dropped = sum(event.kind != "cached" for event in message.events)
+        dropped += max(0, self._num_cuts(message.engine) - before)
         if engine is not None and dropped:
             engine.count(evicted=dropped)
         return reply
@@ -42,6 +45,11 @@ class PoolReceiver(SyncReceiver):
         with self._lock:
             for name in engine.names & self._engines.keys():
                 self._engines[name].synced = False
+
+    def slot_reporter(self, engine: Engine) -> str | None:
+        """Return the reporter that tells of an engine's slots; None when there is not just one."""
+        names = [name for name in engine.names if self.slots_of(name) is not None]
+        return names[0] if len(names) == 1 else None
 
     def sync_of(self, engine: Engine) -> dict[str, Any]:
         """Return how far an engine's state is known: the worst of its reporters."""
@@ -73,7 +81,8 @@ class PoolReceiver(SyncReceiver):
         known = self._engines.get(message.engine)
         if known is not None and known.epoch != message.epoch:
             return True
-        return any(event.kind == "cleared" for event in message.events)
+        kinds = [e.kind for e in message.events] + [e.kind for e in message.slot_events]
+        return "cleared" in kinds
 
     def _bind(self, message: SyncMessage) -> Engine | None:
         """Return the engine that a reporter speaks for; None until it names one of our requests."""
@@ -82,11 +91,17 @@ class PoolReceiver(SyncReceiver):
                 return engine
         if len(self._pool) == 1:
             found: Engine | None = self._pool[0]
+        elif message.kind == SLOT_ENGINE:
+            found = _at_address(self._pool, message.engine)
         else:
             found = next(filter(None, (self._of(event.request) for event in message.events)), None)
         if found is not None:
             found.names.add(message.engine)
         return found
+
+    def _num_cuts(self, name: str) -> int:
+        slots = self.slots_of(name)
+        return slots.num_cuts if slots is not None else 0
 
     def _of(self, request_id: str) -> Engine | None:
         return next((e for e in self._pool if e.namespaces.owner(request_id) is not None), None)
@@ -97,3 +112,15 @@ class PoolReceiver(SyncReceiver):
             if space is not None:
                 return Owner(space.planner.index, space.lock)
         return None
+
+
+def _at_address(pool: Sequence[Engine], name: str) -> Engine | None:
+    """Return the engine at the port that a reporter's name ends in, on a host named in it."""
+    at_port = []
+    for engine in pool:
+        place = urllib.parse.urlsplit(engine.url)
+        if place.port is not None and name.endswith(f"-{place.port}"):
+            at_port.append((engine, place.hostname or ""))
+    named = [engine for engine, host in at_port if f"-{host}-" in name]
+    found = named if len(at_port) > 1 else [engine for engine, _ in at_port]
+    return found[0] if len(found) == 1 else None

@@ -117,6 +117,8 @@ class SyncBody(BaseModel):
     kind: str = ""
     engine_version: str = ""
     block_size: Annotated[int, Field(ge=0)] = 1
+    ram_limit_bytes: Annotated[int, Field(ge=0)] | None = None
+    pid: Annotated[int, Field(ge=0)] | None = None
 
 
 class PlanBody(BaseModel):

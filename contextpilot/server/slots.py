@@ -6,45 +6,78 @@ if that drops a long unrelated conversation while another slot is empty (llama.c
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from contextpilot.block import BlockKey
 
+_MAX_PROMPTS = 4096
 
-@dataclass
-class _Slot:
-    number: int
-    keys: tuple[BlockKey, ...] = ()
-    ends: tuple[int, ...] = ()
-    num_running: int = 0
-    used: int = 0
+
+class Prompt(NamedTuple):
+    """A request's path in the index, and for each key the prompt tokens up to its end."""
+
+    request: str
+    keys: Sequence[BlockKey]
+    ends: Sequence[int]
 
     @property
     def tokens(self) -> int:
+        """Tokens of the whole path."""
         return self.ends[-1] if self.ends else 0
 
-    def shared(self, keys: Sequence[BlockKey]) -> int:
-        """Return the tokens of the common head of this slot's prompt and another."""
+    def shared(self, other: Prompt) -> int:
+        """Return the tokens of the common head of two prompts."""
         common = 0
-        for mine, other in zip(self.keys, keys, strict=False):
-            if mine != other:
+        for mine, its in zip(self.keys, other.keys, strict=False):
+            if mine != its:
                 break
             common += 1
         return self.ends[common - 1] if common else 0
 
 
+NO_PROMPT = Prompt("", (), ())
+
+
+class Holdings(Protocol):
+    """What the slots truly hold, where the engine tells."""
+
+    def tokens(self, slot: int) -> int:
+        """Return how many tokens a slot holds."""
+
+    def requests(self, slot: int) -> list[tuple[str, int]]:
+        """Return the requests of which a slot holds leading prompt tokens, and how many."""
+
+    def is_pending(self, request: str) -> bool:
+        """Return whether it is not known yet what became of a request."""
+
+
+@dataclass
+class _Slot:
+    number: int
+    last: Prompt = NO_PROMPT
+    num_running: int = 0
+    used: int = 0
+
+    def is_told_of(self, holdings: Holdings) -> bool:
+        """Return whether what the engine told is newer than what we sent."""
+        return not self.num_running and not holdings.is_pending(self.last.request)
+
+
 class Slots:
-    """The slots of one engine, as far as our own requests tell. For use on one thread."""
+    """The slots of one engine: as it tells, or as far as our own requests tell. For one thread."""
 
     def __init__(self, count: int) -> None:
         self._slots = [_Slot(number) for number in range(count)]
+        self._prompts: OrderedDict[str, Prompt] = OrderedDict()
         self._clock = 0
 
     def __len__(self) -> int:
         return len(self._slots)
 
-    def take(self, keys: Sequence[BlockKey], ends: Sequence[int]) -> int | None:
+    def take(self, prompt: Prompt, holdings: Holdings | None = None) -> int | None:
         """Choose a slot for a prompt, and note that the prompt runs there; `free` must follow.
 
         An idle slot that holds most of the prompt, or of whose prompt most is kept; else the one
@@ -52,21 +85,30 @@ class Slots:
         loses least.
 
         Args:
-            keys: the prompt's path in the index.
-            ends: for each key the prompt tokens up to its end.
+            holdings: what the engine says that the slots hold; without, what we sent counts.
 
         Returns:
             The slot's number; None to leave the choice to the server.
         """
-        total = ends[-1] if ends else 0
-        nearest = max(self._slots, key=lambda slot: (slot.shared(keys), not slot.num_running))
-        shared = nearest.shared(keys)
+        shared = {slot.number: self._shared(slot, prompt, holdings) for slot in self._slots}
+        nearest = max(self._slots, key=lambda slot: (shared[slot.number], not slot.num_running))
+        most = shared[nearest.number]
         idle = [slot for slot in self._slots if not slot.num_running]
-        if shared and 2 * shared >= (min(total, nearest.tokens) if nearest in idle else total):
-            return self._run(nearest, keys, ends)
+        total = prompt.tokens
+        held = self._tokens(nearest, holdings)
+        if most and 2 * most >= (min(total, held) if nearest in idle else total):
+            return self._run(nearest, prompt)
         if not idle:
             return None
-        return self._run(min(idle, key=lambda slot: (slot.tokens > 0, slot.used)), keys, ends)
+        least = min(idle, key=lambda slot: (self._tokens(slot, holdings) > 0, slot.used))
+        return self._run(least, prompt)
+
+    def put(self, number: int, prompt: Prompt) -> int:
+        """Note that a prompt runs in a slot that the client chose; `free` must follow.
+
+        Numbers beyond the last slot begin anew, as they do in llama-server.
+        """
+        return self._run(self._slots[number % len(self._slots)], prompt)
 
     def free(self, number: int) -> None:
         """Note that a request that took this slot has ended."""
@@ -76,11 +118,25 @@ class Slots:
     def clear(self) -> None:
         """Forget what the slots hold: the engine restarted."""
         for slot in self._slots:
-            slot.keys, slot.ends = (), ()
+            slot.last = NO_PROMPT
+        self._prompts.clear()
 
-    def _run(self, slot: _Slot, keys: Sequence[BlockKey], ends: Sequence[int]) -> int:
+    def _run(self, slot: _Slot, prompt: Prompt) -> int:
         self._clock += 1
         slot.used = self._clock
         slot.num_running += 1
-        slot.keys, slot.ends = tuple(keys), tuple(ends)
+        slot.last = self._prompts[prompt.request] = prompt
+        if len(self._prompts) > _MAX_PROMPTS:
+            self._prompts.popitem(last=False)
         return slot.number
+
+    def _shared(self, slot: _Slot, prompt: Prompt, holdings: Holdings | None) -> int:
+        if holdings is None or not slot.is_told_of(holdings):
+            return slot.last.shared(prompt)
+        held = ((self._prompts.get(name), n) for name, n in holdings.requests(slot.number))
+        return max((min(p.shared(prompt), n) for p, n in held if p is not None), default=0)
+
+    def _tokens(self, slot: _Slot, holdings: Holdings | None) -> int:
+        if holdings is None or not slot.is_told_of(holdings):
+            return slot.last.tokens
+        return holdings.tokens(slot.number)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 _KEPT_BYTES = 16_384
 _PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d+)')
 _CACHED = re.compile(rb'"(?:cached_tokens|cache_read_input_tokens|cache_n)"\s*:\s*(\d+)')
+_COMPUTED = re.compile(rb'"prompt_n"\s*:\s*(\d+)')
+_GENERATED = re.compile(rb'"(?:completion_tokens|output_tokens|predicted_n)"\s*:\s*(\d+)')
 _CREATED = re.compile(rb'"cache_creation_input_tokens"\s*:\s*(\d+)')
 
 
@@ -37,10 +39,17 @@ class UsageReader:
     def result(self) -> Usage:
         """Return the counts; those at the end win."""
         prompt, cached = self._last(_PROMPT), self._last(_CACHED)
+        computed = self._last(_COMPUTED)
+        if prompt is None and cached is not None and computed is not None:
+            prompt = cached + computed  # llama-server's timings, at the end of a stream
         if b'"cache_read_input_tokens"' in self._head + self._tail and prompt is not None:
             # Anthropic counts the uncached part alone as input
             prompt += (cached or 0) + (self._last(_CREATED) or 0)
         return Usage(prompt, cached)
+
+    def generated(self) -> int | None:
+        """Return the tokens of the answer, where it told them."""
+        return self._last(_GENERATED)
 
     def _last(self, pattern: re.Pattern[bytes]) -> int | None:
         found = pattern.findall(self._tail) or pattern.findall(self._head)

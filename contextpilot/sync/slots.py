@@ -143,6 +143,7 @@ class SlotTranslator:
         self._touched: dict[str, None] = {}
         self._pending: deque[_Pending] = deque()
         self.position = 0
+        self.num_cuts = 0
         self.counts = Counts()
 
     def limit_ram(self, num_bytes: int) -> None:
@@ -203,6 +204,10 @@ class SlotTranslator:
         """Return the requests of which a slot holds leading prompt tokens, and how many."""
         held = self._slots.get(slot)
         return list(_named(held)) if held is not None else []
+
+    def is_pending(self, request: str) -> bool:
+        """Return whether a request was answered, and its run is not found yet."""
+        return any(pending.answer.request == request for pending in self._pending)
 
     def believed(self) -> dict[str, int]:
         """Return for each known request how many leading prompt tokens can be found."""
@@ -417,6 +422,7 @@ class SlotTranslator:
         for request in self._touched:
             before, run = self._believed.get(request, 0), self._runs.get(request)
             now = self._found(run, run.names[request]) if run is not None else 0
+            self.num_cuts += now < before
             if now != before:
                 told[request] = self._event(request, now, now > before)
             self._believed[request] = now

@@ -19,7 +19,7 @@ from contextpilot.server.limit import Limit
 from contextpilot.server.plain import PlainOrder
 from contextpilot.server.pool import EngineDownError, EnginePool, Lease
 from contextpilot.server.pulse import Rhythm
-from contextpilot.server.slots import Slots
+from contextpilot.server.slots import Prompt, Slots
 from contextpilot.server.waiting import Ageing
 from contextpilot.sync.events import Event, SyncMessage
 
@@ -445,23 +445,62 @@ def test_namespaces_share_nothing() -> None:
 # -- parts -----------------------------------------------------------------------------------------
 
 
-def ends(*tokens: int) -> list[int]:
-    return list(tokens)
+def prompt(name: str, keys: Sequence[str], *tokens: int) -> Prompt:
+    return Prompt(name, keys, tokens)
 
 
 def test_slots_keep_long_prompts_and_are_waited_for_only_when_worth_it() -> None:
     slots = Slots(2)
-    assert slots.take(["system", "a", "b"], ends(10, 500, 1000)) == 0
+    assert slots.take(prompt("1", ["system", "a", "b"], 10, 500, 1000)) == 0
     slots.free(0)
-    assert slots.take(["system", "x"], ends(10, 400)) == 1  # would drop the longer prompt
+    assert slots.take(prompt("2", ["system", "x"], 10, 400)) == 1  # would drop the longer prompt
     slots.free(1)
-    assert slots.take(["system", "a", "c"], ends(10, 500, 900)) == 0
-    assert slots.take(["system", "a", "d"], ends(10, 500, 600)) == 0  # busy, and most of it there
-    assert slots.take(["system", "a", "e"], ends(10, 500, 5000)) == 1
-    assert slots.take(["other"], ends(100)) is None
+    assert slots.take(prompt("3", ["system", "a", "c"], 10, 500, 900)) == 0
+    assert slots.take(prompt("4", ["system", "a", "d"], 10, 500, 600)) == 0  # busy: most is there
+    assert slots.take(prompt("5", ["system", "a", "e"], 10, 500, 5000)) == 1
+    assert slots.take(prompt("6", ["other"], 100)) is None
     slots.free(1)
     slots.clear()
-    assert slots.take(["other"], ends(100)) == 1
+    assert slots.take(prompt("7", ["other"], 100)) == 1
+
+
+class Told:
+    """What an engine told of its slots."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, list[tuple[str, int]]] = {0: [], 1: []}
+        self.pending = ""
+
+    def tokens(self, slot: int) -> int:
+        return max((tokens for _, tokens in self.held[slot]), default=0)
+
+    def requests(self, slot: int) -> list[tuple[str, int]]:
+        return self.held[slot]
+
+    def is_pending(self, request: str) -> bool:
+        return request == self.pending
+
+
+def test_slots_believe_the_engine_before_what_was_sent() -> None:
+    slots, told = Slots(2), Told()
+    first = prompt("1", ["a", "b"], 500, 1000)
+    again = prompt("2", ["a", "b"], 500, 1000)
+    assert slots.take(first, told) == 0
+    told.pending = "1"
+    slots.free(0)
+    assert slots.take(again, told) == 0  # not known yet: what was sent counts
+    slots.free(0)
+    told.pending, told.held[1] = "", [("1", 1000)]  # it was moved to the other slot
+    assert slots.take(prompt("3", ["a", "b", "c"], 500, 1000, 1100), told) == 1
+    slots.free(1)
+    told.held[1] = []  # and was dropped there
+    assert slots.take(again, told) == 0
+
+
+def test_a_slot_that_the_client_chose_counts_from_zero_again_beyond_the_last() -> None:
+    slots = Slots(2)
+    assert slots.put(3, prompt("1", ["a"], 100)) == 1
+    assert slots.take(prompt("2", ["b"], 100)) == 0
 
 
 METRICS = """# HELP vllm:num_requests_running x
