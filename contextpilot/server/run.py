@@ -12,7 +12,7 @@ import uvicorn
 
 from contextpilot.server.app import create_app
 from contextpilot.server.garbage import collect_seldom
-from contextpilot.server.protocol import BoundedHeadProtocol
+from contextpilot.server.protocol import Protocol
 from contextpilot.server.settings import Settings
 
 _BACKLOG = 2048
@@ -61,7 +61,7 @@ def make_server(settings: Settings) -> uvicorn.Server:
         date_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=max(1, int(settings.shutdown_timeout_s)),
-        http=BoundedHeadProtocol,
+        http=Protocol,
         ws="none",
     )
     return uvicorn.Server(config)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import socket
+import threading
+import urllib.parse
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from conftest import Start
 from servers import Client, Scripted, Seen, send_json, wait_until
 
 CHAT = "/v1/chat/completions"
@@ -192,15 +197,64 @@ def test_a_client_that_goes_within_the_stream_stops_the_engine(
     assert upstream.last.gone.wait(10)
 
 
-def test_a_stream_that_breaks_off_ends_broken(proxy: Client, upstream: Scripted) -> None:
-    async def breaking(seen: Seen, send: Any) -> None:
-        headers = [(b"content-length", b"100")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"half"})
+@contextlib.contextmanager
+def engine_that_breaks_off(framing: bytes) -> Iterator[str]:
+    """An engine that closes every connection after the first piece of its answer."""
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(0.1)
+    done = threading.Event()
 
-    upstream.answer = breaking
-    with proxy.open("POST", CHAT, b"{}") as response, pytest.raises(http.client.IncompleteRead):
-        response.read()
+    def serve() -> None:
+        while not done.is_set():
+            with contextlib.suppress(TimeoutError), server.accept()[0] as connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n" + framing)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        done.set()
+        thread.join()
+
+
+def read_to_end(connection: socket.socket) -> None:
+    while connection.recv(1000):
+        pass
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+SIZED = b"Content-Length: 100\r\n\r\nhalf"
+
+
+@pytest.mark.parametrize("framing", [CHUNKED, SIZED])
+def test_a_stream_that_breaks_off_ends_broken(
+    start: Start, framing: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with engine_that_breaks_off(framing) as url:
+        proxy = start(engine=(url,))
+        with (
+            proxy.open("POST", CHAT, b"{}") as response,
+            pytest.raises(http.client.IncompleteRead) as end,
+        ):
+            response.read()
+        assert end.value.partial == b"half"
+        metrics = proxy.get("/metrics").body.decode()
+    assert "contextpilot_broken_answers_total 1" in metrics
+    assert "contextpilot_client_disconnects_total 0" in metrics
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_a_broken_stream_is_no_whole_one_to_an_old_client(start: Start) -> None:
+    with engine_that_breaks_off(CHUNKED) as url:
+        proxy = start(engine=(url,))
+        address = urllib.parse.urlsplit(proxy.url)
+        assert address.hostname is not None
+        with socket.create_connection((address.hostname, address.port or 0)) as connection:
+            head = f"POST {CHAT} HTTP/1.0\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}"
+            connection.sendall(head.encode())
+            with pytest.raises(ConnectionResetError):
+                read_to_end(connection)
 
 
 def test_errors_of_the_engine_pass_through(proxy: Client, upstream: Scripted) -> None:
