@@ -149,15 +149,22 @@ class Proxy:
         elif exchange.head.keys:
             job = Job(exchange.namespace, [()], Bounds(enabled=False), exchange.head, [0])
             (exchange.routed,) = lease.plan(job)
-        salt = None
-        if self._settings.cache_salt:
-            salt = salt_of(exchange.tenant, self._settings, exchange.parsed.get("cache_salt"))
+        salt = self._salt(exchange, kind)
         if exchange.parsed:
             body = with_members(body, engine_members(exchange, kind, lease.id_slot, salt))
         headers, renamed = engine_headers(exchange, kind)
         method, url = exchange.scope["method"], target_url(base, exchange.scope)
         async with self._upstream.open(method, url, headers, body) as answer:
             await self._pass_on(exchange, lease, answer, renamed)
+
+    def _salt(self, exchange: Exchange, kind: Kind) -> str | None:
+        """Return the tenant's cache salt, if salts are sent; refuse where none would be heeded."""
+        if not self._settings.cache_salt:
+            return None
+        if kind == "sglang" and exchange.api == "messages":  # it has no such field there
+            fix = "ask at /v1/chat/completions, or start the server without --cache-salt"
+            raise ControlError("cache_salt", f"would be ignored by SGLang at this path: {fix}")
+        return salt_of(exchange.tenant, self._settings, exchange.parsed.get("cache_salt"))
 
     async def _pass_on(
         self, exchange: Exchange, lease: Lease, answer: Answer, renamed: dict[bytes, bytes]

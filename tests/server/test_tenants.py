@@ -60,6 +60,18 @@ def test_salts_follow_tenants_both_ways(upstream: Scripted, start: Start) -> Non
     assert "one" not in salts[0]
 
 
+def test_a_salt_that_the_engine_would_ignore_is_refused(upstream: Scripted, start: Start) -> None:
+    body = {"messages": [{"role": "user", "content": "why?"}], "max_tokens": 1, "model": "m"}
+    salted = start(engine=(upstream.url,), cache_salt=True, kind="sglang")
+    refused = salted.post("/v1/messages", body)
+    assert (refused.status, refused.json()["type"]) == (400, "error")
+    assert "cache_salt" in refused.json()["error"]["message"]
+    assert upstream.seen == []
+    assert salted.post(CHAT, body).status == 200
+    for settings in ({"kind": "vllm", "cache_salt": True}, {"kind": "sglang"}):
+        assert start(engine=(upstream.url,), **settings).post("/v1/messages", body).status == 200
+
+
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_canaries_show_up_nowhere(
     upstream: Scripted, start: Start, caplog: pytest.LogCaptureFixture, log_format: str
