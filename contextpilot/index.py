@@ -68,10 +68,12 @@ class ContextIndex:
         self._num_evicted = 0
         self._clock = 0
         self._ticket = 0
+        self._root = _Node(None, (), 0)
         self.clear()
 
     def clear(self) -> None:
         """Forget everything: the engine's cache was reset."""
+        self._unlink()
         self._root = _Node(None, (), 0)
         self._num_blocks = 0
         self._num_nodes = 0
@@ -296,6 +298,15 @@ class ContextIndex:
         upper.children[node.keys[0]] = node
         self._num_nodes += 1
         return upper
+
+    def _unlink(self) -> None:
+        """Take the tree apart, so that its memory is free at once and not with the next garbage."""
+        stack = [self._root]
+        while stack:
+            node = stack.pop()
+            stack.extend(node.children.values())
+            node.children = {}
+            node.parent = None
 
     # -- bounds ----------------------------------------------------------------------------------
 

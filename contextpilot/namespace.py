@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from contextpilot.dedup.conversation import Conversations
@@ -84,15 +85,17 @@ class Namespaces:
         """Return the namespace, made on first use."""
         if not isinstance(name, str):
             raise TypeError(f"namespace must be a string, not {type(name).__name__}")
+        dropped = []
         with self._lock:
             space = self._spaces.get(name)
             if space is None:
                 index, window = ContextIndex(self._max_blocks), SupportWindow(self._window_size)
                 space = self._spaces[name] = Namespace(OnlinePlanner(index, window))
                 while len(self._spaces) > self._max_namespaces:
-                    self._spaces.popitem(last=False)
+                    dropped.append(self._spaces.popitem(last=False)[1])
             self._spaces.move_to_end(name)
-            return space
+        _clear(dropped)
+        return space
 
     def items(self) -> list[tuple[str, Namespace]]:
         """Return the names and namespaces that there are now."""
@@ -102,8 +105,15 @@ class Namespaces:
     def reset(self, name: str | None = None) -> None:
         """Forget one namespace, or all."""
         with self._lock:
+            names = list(self._spaces) if name is None else [name]
+            dropped = [self._spaces.pop(name) for name in names if name in self._spaces]
             if name is None:
-                self._spaces.clear()
                 self._owners.clear()
-            else:
-                self._spaces.pop(name, None)
+        _clear(dropped)
+
+
+def _clear(spaces: Iterable[Namespace]) -> None:
+    """Free the indexes of namespaces that were dropped; takes their locks, so hold no other."""
+    for space in spaces:
+        with space.lock:
+            space.planner.index.clear()

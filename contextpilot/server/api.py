@@ -106,15 +106,16 @@ async def deduplicate(body: schemas.DeduplicateBody, request: Request) -> Respon
 @router.post("/plan", tags=["planning"])
 async def plan(body: schemas.PlanBody, request: Request) -> Response:
     """Plan a job of the library in another process, which sends keys and weights, no texts."""
+    many = are_many(body.contexts)
     with input_errors():
-        job = decode_job(body.model_dump())
+        job = await offload(many, lambda: decode_job(body.model_dump()))
     if not job.contexts:
         return reply({"plans": []})
     service = _service(request)
     async with service.pool.lease(job.namespace, job.contexts[0], job.head, wait=False) as lease:
         planned = await lease.run(job)
-    service.remember("plan", job.contexts, planned, lease)
-    return reply(encode_plans(iter(planned)))
+    await offload(many, service.remember, "plan", job.contexts, planned, lease)
+    return await offload(many, lambda: reply(encode_plans(iter(planned))))
 
 
 @router.post("/sync", tags=["engines"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -95,7 +95,7 @@ class Engine:
         self.traffic = Traffic()
         self.pending_tokens = 0
         self.clock = time.time
-        self.weights: dict[BlockKey, int] = {}
+        self.weights: OrderedDict[BlockKey, int] = OrderedDict()
         self.history: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
         self._plain = PlainOrder()
         self._lock = threading.Lock()
@@ -201,7 +201,7 @@ class Engine:
         blocks, told = job.contexts[one.position], one.explanation
         self.weights.update((block.key, block.weight) for block in blocks)
         while len(self.weights) > _MAX_WEIGHTS:
-            del self.weights[next(iter(self.weights))]
+            self.weights.popitem(last=False)
         full = self.traffic.evicted > 0
         plain = self._plain.run(job.namespace, blocks, job.head, held, full)
         self.traffic = self.traffic._replace(

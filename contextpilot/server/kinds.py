@@ -55,7 +55,7 @@ class EngineKinds:
                     self._known[url] = kind
                     return
             self._known[url] = "other"
-        except (UpstreamError, BrokenAnswerError, asyncio.TimeoutError):
+        except (UpstreamError, BrokenAnswerError, TimeoutError, asyncio.TimeoutError):
             pass  # not up yet: asked again with the next request
         finally:
             del self._asking[url]

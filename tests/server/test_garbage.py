@@ -83,6 +83,37 @@ def test_a_planned_request_leaves_no_cycle() -> None:
     assert asyncio.run(main()) < 100
 
 
+def nodes() -> int:
+    return sum(type(thing).__name__ == "_Node" for thing in gc.get_objects())
+
+
+def test_dropped_namespaces_are_free_at_once() -> None:
+    gc.collect()
+    before = nodes()
+    gc.disable()
+    try:
+        namespaces = Namespaces(10_000, 100, 3)
+        for number in range(30):
+            index = namespaces.get(f"tenant {number}").planner.index
+            for start in range(10):
+                index.insert([start, start + 1, number])
+        del index
+        assert nodes() - before <= 3 * 11
+        namespaces.reset()
+        assert nodes() - before <= 0
+    finally:
+        gc.enable()
+
+
+def test_the_weights_of_the_newest_blocks_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contextpilot.server.engine._MAX_WEIGHTS", 10)
+    pool = EnginePool(["http://a:1"], lambda: Namespaces(10_000, 100, 10))
+    for number in range(8):
+        blocks = [Block(number * 4 + key, "text", 100, None) for key in range(4)]
+        pool.engines[0].plan(Job("n", [blocks], Bounds(), NO_HEAD, [0]))
+    assert list(pool.engines[0].weights) == list(range(22, 32))
+
+
 def test_serving_is_what_changes_the_process() -> None:
     code = (
         "import gc, threading; before = gc.get_threshold();"
