@@ -25,6 +25,7 @@ _PROBE = "contextpilot bench asks twice whether the cache is reported. " * 100
 """Several blocks of any engine's cache."""
 _CONFIG = re.compile(r"vllm:cache_config_info\{([^}]*)\}")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
+_OWNERS: dict[str, Kind] = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llamacpp"}
 _RESETS: dict[str, tuple[str, str]] = {
     "vllm": ("/reset_prefix_cache", "VLLM_SERVER_DEV_MODE=1 in the engine's environment"),
     "sglang": ("/flush_cache", ""),
@@ -98,7 +99,8 @@ class EngineUnderTest:
                 f"GET {self.url}/v1/models answers {status} and names no model: "
                 "--engine takes the URL that comes before /v1; or name the model with --model"
             )
-        kind = await EngineKinds(self._upstream, "auto").kind(self.url)
+        owner = next((str(_member(each, "owned_by")) for each in listed), "")
+        kind = _OWNERS.get(owner) or await EngineKinds(self._upstream, "auto").kind(self.url)
         version, cache = await self._describe(kind)
         if cache_tokens is not None:
             cache = cache._replace(tokens=cache_tokens)

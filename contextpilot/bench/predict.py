@@ -68,16 +68,28 @@ def texts_to_weigh(prompts: Sequence[Prompt]) -> dict[BlockKey, str]:
     return found
 
 
-def with_template(weights: Weights, prompts: Sequence[Prompt], tokens: int) -> Weights:
-    """Return the weights with what the chat template adds, as a part of the prompts' heads.
+def fitted(
+    weights: Weights, prompts: Sequence[Prompt], messages: Sequence[int], tokens: int
+) -> Weights:
+    """Fit weights to how the engine counts a whole prompt.
+
+    Texts that are tokenized alone have other tokens at their ends than in a prompt: blocks are
+    scaled by that. What the chat template adds becomes a part of the prompts' heads.
 
     Args:
         prompts: of all arms; the first one's pieces are all weighed.
-        tokens: of the first prompt, as the engine counted them.
+        messages: tokens of the contents of the first prompt's messages.
+        tokens: of the first prompt.
     """
-    added = tokens - sum(weights[piece.key] for piece in prompts[0].pieces)
+    first = prompts[0].pieces
+    alone = sum(weights[piece.key] for piece in first[1:])
+    scale = messages[-1] / alone if alone else 1.0
+    added = max(0, tokens - sum(messages))
     heads = {prompt.pieces[0].key for prompt in prompts if prompt.pieces}
-    return {key: weight + (max(0, added) if key in heads else 0) for key, weight in weights.items()}
+    return {
+        key: weight + added if key in heads else max(1, round(weight * scale))
+        for key, weight in weights.items()
+    }
 
 
 def estimated(

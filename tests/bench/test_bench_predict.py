@@ -7,9 +7,9 @@ from contextpilot.bench.engine import Cache
 from contextpilot.bench.predict import (
     SlotCache,
     estimated,
+    fitted,
     predict,
     texts_to_weigh,
-    with_template,
 )
 from contextpilot.bench.prompts import Requests
 from contextpilot.block import BlockReader
@@ -22,7 +22,8 @@ def prompts_and_counts() -> tuple[list, dict[int, int], dict]:  # type: ignore[t
     counts = {p.position: sum(len(piece.text.split()) for piece in p.pieces) + 3 for p in prompts}
     texts_by_key = texts_to_weigh(prompts)
     words = {key: len(text.split()) for key, text in texts_by_key.items()}
-    return prompts, counts, with_template(words, prompts, counts[0])
+    messages = [len(str(message["content"]).split()) for message in prompts[0].messages]
+    return prompts, counts, fitted(words, prompts, messages, counts[0])
 
 
 def test_heads_and_shared_first_blocks_are_expected_to_hit() -> None:

@@ -1,0 +1,76 @@
+"""The picture of docs/benchmarks.md: hit ratios, and throughput over plain, of every launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from contextpilot.bench.plots import COLORS, INK
+
+WALL, CPU = "throughput_ratio", "cpu_throughput_ratio"
+PLANNED = ("online", "batch", "proxy")
+SHOWN = ("plain", "sorted", *PLANNED)
+LIMIT = "#c0392b"
+
+Mode = Mapping[str, Any]
+Value = Callable[[Mode], "float | None"]
+
+
+def draw_overview(places: Sequence[str], modes: Sequence[Mapping[str, Mode]], path: Path) -> None:
+    """Write a PNG to `path` and an SVG beside it; `modes[i]` are the figures of `places[i]`."""
+    from matplotlib.figure import Figure
+
+    names = [place.replace("`", "").replace(" ", "\n") for place in places]
+    figure = Figure(figsize=(max(8.0, 1.05 * len(places)), 9.5), layout="constrained")
+    hits, wall, cpu = figure.subplots(3, 1)
+    _bars(hits, modes, lambda m: _percent(m["hit_ratio"]), lambda m: _percent(_expected(m)), INK)
+    _bars(wall, modes, lambda m: _value(m, WALL), lambda m: m["throughput_limit"], LIMIT)
+    _bars(cpu, modes, lambda m: _value(m, CPU), lambda m: m["throughput_limit"], LIMIT)
+    titles = {
+        hits: "hit ratio, % of prompt tokens (dash: simulated)",
+        wall: "prefill throughput over plain, by wall time (dash: limit)",
+        cpu: "prefill throughput over plain, by the engine's CPU time (dash: limit)",
+    }
+    for axes, title in titles.items():
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_xticks(range(len(names)), names, fontsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in (wall, cpu):
+        axes.axhline(1, color=INK, linewidth=0.8)
+    handles, labels = hits.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    for suffix in (".png", ".svg"):
+        figure.savefig(path.with_suffix(suffix), dpi=130)
+
+
+def _bars(
+    axes: Any, modes: Sequence[Mapping[str, Mode]], height: Value, mark: Value, color: str
+) -> None:
+    """Draw a group of bars for each place, and a dash for each bar that has a mark."""
+    shown = [name for name in SHOWN if any(name in own for own in modes)]
+    width = 0.84 / len(shown)
+    for i, name in enumerate(shown):
+        offset = (i - (len(shown) - 1) / 2) * width
+        there = [(n + offset, own[name]) for n, own in enumerate(modes) if name in own]
+        heights = [(at, height(mode)) for at, mode in there]
+        bars = [(at, value) for at, value in heights if value is not None]
+        axes.bar([at for at, _ in bars], [value for _, value in bars], 0.92 * width,
+                 color=COLORS[name], label=name)  # fmt: skip
+        marks = [(at, mark(mode)) for at, mode in there]
+        dashes = [(at, value) for at, value in marks if value is not None]
+        axes.scatter([at for at, _ in dashes], [value for _, value in dashes], marker="_", s=50,
+                     color=color)  # fmt: skip
+
+
+def _value(mode: Mode, by: str) -> float | None:
+    ratio = mode.get(by)
+    return None if ratio is None else float(ratio["value"])
+
+
+def _expected(mode: Mode) -> float | None:
+    return None if mode["expected_hit_ratio"] is None else float(mode["expected_hit_ratio"])
+
+
+def _percent(ratio: float | None) -> float | None:
+    return None if ratio is None else 100 * ratio
