@@ -76,8 +76,7 @@ static void read_batch(const llama_batch &batch, BatchContent *content) {
 
 }  // namespace contextpilot
 
-#define HOOK(result, name) \
-    extern "C" __attribute__((visibility("default"), used)) result OBSERVER(name)
+#define HOOK(result, name) extern "C" HOOK_VISIBILITY result OBSERVER(name)
 
 using namespace contextpilot;
 

@@ -1,4 +1,5 @@
-// Stands in front of llama.cpp's functions: OBSERVER(name) is ours, ORIGINAL(name) is llama.cpp's.
+// Stands in front of llama.cpp's functions: OBSERVER(name) is ours, ORIGINAL(name) is llama.cpp's,
+// OPTIONAL(name, symbol) is the address of a function that may be absent, or null.
 //
 // Linux: the shim is preloaded and defines functions of the same names; the originals are the next
 // definitions in the dynamic linker's search order. macOS: dyld replaces every import of `name` in
@@ -47,28 +48,31 @@
 
 #define OBSERVER(name) contextpilot_##name
 #define ORIGINAL(name) name
-#define EXISTS(name) (&(name) != nullptr)
-#define BUILD_NUMBER_EXISTS EXISTS(llama_build_number)
+#define OPTIONAL(name, symbol) (&(name))
 #define THREAD_LOCAL static __thread
+#define HOOK_VISIBILITY  // found through the section, not by name
 
 struct InterposePair {
     const void *replacement;
     const void *original;
 };
 
-#define PAIR(name)                                                                       \
-    extern "C" decltype(name) contextpilot_##name;                                       \
-    __attribute__((used, section("__DATA,__interpose"))) static const InterposePair      \
-        pair_##name = {(const void *)&contextpilot_##name, (const void *)&name};
+#define INTERPOSED __attribute__((used, section("__DATA,__interpose")))
+#define PAIR(name)                                                                           \
+    extern "C" decltype(name) contextpilot_##name;                                           \
+    INTERPOSED static const InterposePair pair_##name = {(const void *)&contextpilot_##name, \
+                                                         (const void *)&name};
 OBSERVED_FUNCTIONS(PAIR)
 #undef PAIR
+#undef INTERPOSED
 
 #else
 
+#define HOOK_VISIBILITY __attribute__((visibility("default")))
 #define OBSERVER(name) name
 #define ORIGINAL(name) \
     (original(&originals.name, #name, __builtin_extract_return_addr(__builtin_return_address(0))))
-#define EXISTS(name) (dlsym(RTLD_DEFAULT, #name) != nullptr)
+#define OPTIONAL(name, symbol) ((decltype(&name))dlsym(RTLD_DEFAULT, symbol))
 // Cheaper than a call into the dynamic linker, and safe in a preloaded library.
 #define THREAD_LOCAL static __attribute__((tls_model("initial-exec"))) __thread
 
@@ -76,7 +80,6 @@ OBSERVED_FUNCTIONS(PAIR)
 static struct Originals {
     OBSERVED_FUNCTIONS(SLOT)
     SLOT(llama_memory_seq_pos_max)
-    SLOT(llama_version)
 } originals;
 #undef SLOT
 

@@ -66,8 +66,8 @@ LLAMA_IMPORT size_t llama_state_set_data(llama_context *ctx, const uint8_t *src,
 LLAMA_IMPORT size_t llama_set_state_data(llama_context *ctx, const uint8_t *src);
 LLAMA_IMPORT bool llama_state_load_file(llama_context *ctx, const char *path, llama_token *tokens,
                                         size_t capacity, size_t *count);
-LLAMA_IMPORT bool llama_load_session_file(llama_context *ctx, const char *path,
-                                          llama_token *tokens, size_t capacity, size_t *count);
+LLAMA_IMPORT bool llama_load_session_file(llama_context *ctx, const char *path, llama_token *tokens,
+                                          size_t capacity, size_t *count);
 
 LLAMA_IMPORT size_t llama_state_seq_get_data(llama_context *ctx, uint8_t *dst, size_t size,
                                              llama_seq_id seq);

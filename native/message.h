@@ -51,13 +51,8 @@ struct Text {
 // Number of this build of llama.cpp ("b11434"), else its version, else nothing.
 static void engine_version(char *version, size_t capacity) {
     version[0] = 0;
-#if defined(__APPLE__)
-    int (*build)(void) = EXISTS(llama_build_number) ? &llama_build_number : nullptr;
-    const char *(*named)(void) = EXISTS(llama_version) ? &llama_version : nullptr;
-#else
-    int (*build)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "_Z18llama_build_numberv");
-    const char *(*named)(void) = (const char *(*)(void))dlsym(RTLD_DEFAULT, "llama_version");
-#endif
+    int (*build)(void) = OPTIONAL(llama_build_number, "_Z18llama_build_numberv");
+    const char *(*named)(void) = OPTIONAL(llama_version, "llama_version");
     const int number = build ? build() : 0;  // 0 where git was absent when it was built
     if (number > 0) {
         snprintf(version, capacity, "b%d", number);
@@ -67,9 +62,10 @@ static void engine_version(char *version, size_t capacity) {
 }
 
 static struct Message {
-    enum { EVENT_BYTES = 160 };
-    Text<4096> head;
-    Text<4096 + EVENT_BYTES * (Journal::CAPACITY + MAX_SLOTS)> body;
+    enum { EVENT_BYTES = 160, MAX_EVENTS = Journal::CAPACITY + MAX_SLOTS, MAX_HEAD = 4096 };
+    enum { MAX_BODY = MAX_HEAD + EVENT_BYTES * MAX_EVENTS };
+    Text<MAX_HEAD> head;
+    Text<MAX_BODY> body;
     char epoch[17];
     char version[64];
     int64_t seq;

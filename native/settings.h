@@ -59,17 +59,26 @@ struct CommandLine {
 #endif
     }
 
-    // The value of the last `name value` or `name=value`; null if there is none.
-    const char *option(const char *name) const {
+    // The value of the last `name value` or `name=value`; null if there is none. An option may
+    // have two names.
+    const char *option(const char *name, const char *other) const {
         const char *found = nullptr;
-        const size_t length = strlen(name);
         for (const char *word = text; word < text + size; word += strlen(word) + 1) {
-            if (strncmp(word, name, length) != 0) continue;
+            const size_t length = strcspn(word, "=");
+            if (!is_name(word, length, name) && !is_name(word, length, other)) continue;
             const char *next = word + strlen(word) + 1;
-            if (word[length] == '=') found = word + length + 1;
-            if (!word[length] && next < text + size) found = next;
+            if (word[length]) {
+                found = word + length + 1;
+            } else if (next < text + size) {
+                found = next;
+            }
         }
         return found;
+    }
+
+   private:
+    static bool is_name(const char *word, size_t length, const char *name) {
+        return length == strlen(name) && strncmp(word, name, length) == 0;
     }
 };
 
@@ -150,7 +159,7 @@ inline void Settings::name_engine() {
     static CommandLine words;
     words.read();
     const char *name = variable("CONTEXTPILOT_ENGINE_ID");
-    const char *server_port = words.option("--port");
+    const char *server_port = words.option("--port", "--port");
     if (!server_port) server_port = variable("LLAMA_ARG_PORT");
     if (*name) {
         snprintf(engine, sizeof engine, "%s", name);
@@ -163,8 +172,7 @@ inline void Settings::name_engine() {
             snprintf(engine, sizeof engine, "llamacpp-%s-%d", machine, (int)getpid());
         }
     }
-    const char *limit = words.option("--cache-ram");
-    if (!limit) limit = words.option("-cram");
+    const char *limit = words.option("--cache-ram", "-cram");
     if (!limit) limit = variable("LLAMA_ARG_CACHE_RAM");
     ram_limit_mib = is_number(limit) ? atoll(limit) : -1;
 }

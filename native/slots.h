@@ -55,7 +55,7 @@ static struct Slots {
     }
 
     void remove(int32_t seq, int32_t begin, int32_t end) {
-        if (!followed(seq)) return;
+        if (!followed(seq) || begin >= end) return;
         Runs &runs = slot[seq];
         const int32_t before = runs.prefix();
         runs.remove(begin, end);
@@ -63,11 +63,11 @@ static struct Slots {
     }
 
     void shift(const Operation &operation) {
-        if (!followed(operation.seq) || operation.delta == 0) return;
-        const int32_t begin = from_zero(operation.begin);
+        const int32_t begin = from_zero(operation.begin), end = to_end(operation.end);
+        if (!followed(operation.seq) || begin >= end || operation.delta == 0) return;
         Runs &runs = slot[operation.seq];
         const int32_t before = runs.prefix();
-        runs.shift(begin, to_end(operation.end), operation.delta);
+        runs.shift(begin, end, operation.delta);
         const int32_t touched = from_zero(lesser(begin, begin + operation.delta));
         const int32_t kept = lesser(lesser(before, touched), runs.prefix());
         if (kept == before && runs.prefix() == before) return;
@@ -112,9 +112,7 @@ static struct Slots {
 
     void load(const Operation &operation, Naming naming) {
         if (!followed(operation.seq)) return;
-        const Copy::Place place = naming == Naming::FILE     ? Copy::Place::FILE
-                                  : naming == Naming::COUNT ? Copy::Place::MEMORY
-                                                            : Copy::Place::NOWHERE;
+        const Copy::Place place = naming == Naming::FILE ? Copy::Place::FILE : Copy::Place::MEMORY;
         Copy copy = {};
         const bool found = naming != Naming::UNKNOWN &&
                            copies.load(place, operation.key, operation.check, operation.end, &copy);

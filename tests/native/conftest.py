@@ -12,7 +12,7 @@ from slot_driver import Driver
 from slot_index import SlotIndex
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def toolchain() -> None:
     """The driver is a Linux program; macOS is covered by what is cross-compiled."""
     if not sys.platform.startswith("linux"):
@@ -22,16 +22,27 @@ def toolchain() -> None:
 
 
 @pytest.fixture
-def index() -> Iterator[SlotIndex]:
+def index(toolchain: None) -> Iterator[SlotIndex]:
     """A healthy index."""
     with SlotIndex() as running:
         yield running
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Driver]]:
-    """`start(url, sanitizers="", NAME=value)`: a running driver with context 0 in use."""
+def start(toolchain: None) -> Iterator[Callable[..., Driver]]:
+    """`start(url, sanitizers="", arguments=(), NAME=value)`: a driver with context 0 in use."""
     with ExitStack() as running:
-        yield lambda url, sanitizers="", **variables: running.enter_context(
-            Driver(url, sanitizers, **variables)
-        ).open()
+        yield lambda *where, **how: running.enter_context(Driver(*where, **how)).open()
+
+
+@pytest.fixture(params=["", "address,undefined", "thread"], ids=lambda name: name or "preloaded")
+def sanitizers(request: pytest.FixtureRequest, toolchain: None) -> str:
+    """How the shim is compiled; skipped where the compiler lacks the sanitizer's library."""
+    name: str = request.param
+    try:
+        shim_build.driver(name)
+    except shim_build.BuildError as error:
+        if not name or "cannot find" not in str(error):
+            raise
+        pytest.skip(f"this compiler has no library for -fsanitize={name}")
+    return name

@@ -48,7 +48,8 @@ static int process(bool media, int type) {
     static llama_batch_ext *batch = nullptr;
     if (!batch) batch = llama_batch_ext_init(context());
     llama_batch_ext_clear(batch);
-    for (int i = 1; i + 2 < words; i += 3) fill(batch, number(i), number(i + 1), number(i + 2), media, -1);
+    for (int i = 1; i + 2 < words; i += 3)
+        fill(batch, number(i), number(i + 1), number(i + 2), media, -1);
     return llama_process(context(), type, batch);
 }
 
@@ -64,7 +65,8 @@ static int shared() {
 // backwards SEQ BEGIN END: positions are set after all entries were added, which we do not follow
 static int backwards() {
     llama_batch_ext *batch = llama_batch_ext_init(context());
-    for (llama_pos pos = number(2); pos < number(3); pos++) llama_batch_ext_add_token(batch, number(1), 5);
+    for (llama_pos pos = number(2); pos < number(3); pos++)
+        llama_batch_ext_add_token(batch, number(1), 5);
     for (llama_pos pos = number(3) - 1; pos >= number(2); pos--) {
         llama_batch_ext_set_pos(batch, pos - number(2), &pos);
     }
@@ -87,13 +89,15 @@ static int decode() {
         counts[i] = 1;
         seqs[i] = &seq;
     }
-    return llama_decode(context(), llama_batch{count, tokens, nullptr, positions, counts, seqs, nullptr});
+    return llama_decode(context(),
+                        llama_batch{count, tokens, nullptr, positions, counts, seqs, nullptr});
 }
 
 // decode_next COUNT: a plain batch of tokens alone, for sequence 0
 static int decode_next() {
     static llama_token tokens[FAKE_POSITIONS];
-    return llama_decode(context(), llama_batch{number(1), tokens, nullptr, nullptr, nullptr, nullptr, nullptr});
+    return llama_decode(
+        context(), llama_batch{number(1), tokens, nullptr, nullptr, nullptr, nullptr, nullptr});
 }
 
 // save PATH SEQ COUNT SEED: the tokens in the file are SEED, SEED + 1, ...
@@ -278,7 +282,8 @@ int main() {
     const char *with_files = " save load load_whole fork race bench ";
     while (fgets(line, sizeof line, stdin)) {
         words = 0;
-        for (char *next = strtok(line, " \n"); next && words < MAX_WORDS; next = strtok(nullptr, " \n")) {
+        for (char *next = strtok(line, " \n"); next && words < MAX_WORDS;
+             next = strtok(nullptr, " \n")) {
             word[words++] = next;
         }
         if (is("bench")) {

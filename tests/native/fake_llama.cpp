@@ -55,7 +55,9 @@ llama_pos llama_memory_seq_pos_max(llama_memory_t memory, llama_seq_id seq) {
 
 void llama_memory_clear(llama_memory_t memory, bool) { memset(memory, 0, sizeof *memory); }
 
-static llama_pos last(llama_pos end) { return end < 0 || end > FAKE_POSITIONS ? FAKE_POSITIONS : end; }
+static llama_pos last(llama_pos end) {
+    return end < 0 || end > FAKE_POSITIONS ? FAKE_POSITIONS : end;
+}
 
 bool llama_memory_seq_rm(llama_memory_t memory, llama_seq_id seq, llama_pos begin, llama_pos end) {
     if (begin < 0) begin = 0;
@@ -66,8 +68,8 @@ bool llama_memory_seq_rm(llama_memory_t memory, llama_seq_id seq, llama_pos begi
     return true;
 }
 
-void llama_memory_seq_cp(llama_memory_t memory, llama_seq_id from, llama_seq_id to,
-                         llama_pos begin, llama_pos end) {
+void llama_memory_seq_cp(llama_memory_t memory, llama_seq_id from, llama_seq_id to, llama_pos begin,
+                         llama_pos end) {
     for (llama_pos pos = begin < 0 ? 0 : begin; pos < last(end); pos++) {
         memory->held[to][pos] |= memory->held[from][pos];
     }
@@ -122,8 +124,8 @@ bool llama_load_session_file(llama_context *ctx, const char *path, llama_token *
     return llama_state_load_file(ctx, path, tokens, capacity, count);
 }
 
-size_t llama_state_seq_get_data_ext(llama_context *ctx, uint8_t *dst, size_t size,
-                                    llama_seq_id seq, llama_state_seq_flags) {
+size_t llama_state_seq_get_data_ext(llama_context *ctx, uint8_t *dst, size_t size, llama_seq_id seq,
+                                    llama_state_seq_flags) {
     if (size < FAKE_POSITIONS) return 0;
     memcpy(dst, ctx->memory.held[seq], FAKE_POSITIONS);
     return FAKE_POSITIONS;

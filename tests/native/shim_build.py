@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import shutil
 import subprocess
@@ -22,7 +23,9 @@ class BuildError(Exception):
 
 def compiler() -> str | None:
     """The C++ compiler, or None."""
-    return next((found for name in ("g++", "clang++", "c++") if (found := shutil.which(name))), None)
+    return next(
+        (found for name in ("g++", "clang++", "c++") if (found := shutil.which(name))), None
+    )
 
 
 def compile_with(command: list[str], *arguments: str | Path) -> None:
@@ -36,8 +39,10 @@ def compile_with(command: list[str], *arguments: str | Path) -> None:
 
 @functools.cache
 def folder() -> Path:
-    """Where this process builds; removed by the system's own cleaning of temporary files."""
-    return Path(tempfile.mkdtemp(prefix="contextpilot-native-"))
+    """Where this process builds; removed when it ends."""
+    made = tempfile.mkdtemp(prefix="contextpilot-native-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
 
 
 @functools.cache
@@ -71,6 +76,14 @@ def driver(sanitizers: str = "") -> Path:
     place = [f"-L{fake.parent}", "-lfake_llama", f"-Wl,-rpath,{fake.parent}"]
     compile_with([_cxx(), *flags], "-o", program, *sources, *place, "-pthread", "-ldl")
     return program
+
+
+def defined_functions(library: Path) -> frozenset[str]:
+    """Names that a shared library defines for others."""
+    listing = subprocess.run(
+        ["nm", "-D", "--defined-only", str(library)], capture_output=True, text=True, check=True
+    )
+    return frozenset(line.split()[-1] for line in listing.stdout.splitlines())
 
 
 def _cxx() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from types import TracebackType
 
 import shim_build
@@ -13,17 +14,25 @@ class Driver:
     """`driver("rm", 0, 300, -1)` makes the call and returns its result.
 
     sanitizers: the driver has the shim linked in, under these; else the shim is preloaded.
+    arguments: its command line, which the shim reads and the driver ignores.
     """
 
-    def __init__(self, url: str | None, sanitizers: str = "", **variables: str) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        sanitizers: str = "",
+        arguments: Sequence[str] = (),
+        **variables: str,
+    ) -> None:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("CONTEXTPILOT_")}
         if url is not None:
             environ["CONTEXTPILOT_INDEX_URL"] = url
         if not sanitizers:
             environ["LD_PRELOAD"] = str(shim_build.shim())
+        # A later LD_PRELOAD="" runs the driver without the shim.
         environ.update(ASAN_OPTIONS="detect_leaks=1", TSAN_OPTIONS="halt_on_error=1", **variables)
         self.process = subprocess.Popen(
-            [str(shim_build.driver(sanitizers))],
+            [str(shim_build.driver(sanitizers)), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

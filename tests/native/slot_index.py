@@ -8,7 +8,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "hooks"))
 
-from receiver import Receiver, eventually  # noqa: E402
+from receiver import Receiver, eventually
 
 
 class SlotIndex(Receiver):

@@ -27,7 +27,7 @@ def test_the_hello_says_who_reports(index: SlotIndex, start: Start) -> None:
         index.url + "/",
         CONTEXTPILOT_INDEX_TOKEN="secret",
         CONTEXTPILOT_ENGINE_ID='a "name"\\',
-        LLAMA_ARG_CACHE_RAM="512",
+        arguments=["--cache-ram", "100", "-cram", "512"],
     )
     hello = index.hello()
     assert hello["engine"] == 'a "name"\\'
@@ -41,9 +41,26 @@ def test_the_hello_says_who_reports(index: SlotIndex, start: Start) -> None:
     assert index.headers[0]["Host"] == f"127.0.0.1:{index.port}"
 
 
-def test_without_a_name_it_is_kind_host_and_port(index: SlotIndex, start: Start) -> None:
-    start(index.url, LLAMA_ARG_PORT="9123")
-    assert index.hello()["engine"] == f"llamacpp-{socket.gethostname()}-9123"
+@pytest.mark.parametrize(
+    ("arguments", "variables", "port"),
+    [
+        (["--port", "9123"], {"LLAMA_ARG_PORT": "1"}, "9123"),
+        (["--port=9123", "--host"], {}, "9123"),
+        ([], {"LLAMA_ARG_PORT": "9123"}, "9123"),
+        (["--port"], {}, None),
+        (["--ports", "9123"], {}, None),
+    ],
+)
+def test_without_a_name_it_is_kind_host_and_port(
+    arguments: list[str],
+    variables: dict[str, str],
+    port: str | None,
+    index: SlotIndex,
+    start: Start,
+) -> None:
+    driver = start(index.url, arguments=arguments, **variables)
+    number = port or driver.process.pid
+    assert index.hello()["engine"] == f"llamacpp-{socket.gethostname()}-{number}"
     assert "ram_limit_bytes" not in index.messages[0]
 
 

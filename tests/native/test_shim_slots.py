@@ -1,4 +1,4 @@
-"""Every way in which a slot's content changes, as llama-server calls it, and what the index hears."""
+"""Every way in which a slot's content changes, and what the index hears of it."""
 
 from __future__ import annotations
 
@@ -50,11 +50,29 @@ SITUATIONS: dict[str, tuple[list[Call], dict[int, int]]] = {
     "shift beyond the start": ([*prompt(0, 0, 500), ("add", 0, 0, 500, -100)], {0: 400}),
     "division": ([*prompt(0, 0, 500), ("div", 0, 200, 400, 2)], {0: 200}),
     "division by one": ([*prompt(0, 0, 500), ("div", 0, 200, 400, 1)], {0: 500}),
-    "copy for n > 1": ([*prompt(0, 0, 90), ("rm", 1, -1, -1), ("cp", 0, 1, -1, -1)], {0: 90, 1: 90}),
+    "copy for n > 1": (
+        [*prompt(0, 0, 90), ("rm", 1, -1, -1), ("cp", 0, 1, -1, -1)],
+        {0: 90, 1: 90},
+    ),
     "copy of a part": ([*prompt(0, 0, 90), ("cp", 0, 1, 0, 40)], {0: 90}),
-    "copy onto tokens": ([*prompt(0, 0, 90), *prompt(1, 0, 60), ("cp", 0, 1, 30, -1)], {0: 90, 1: 30}),
+    "copy onto tokens": (
+        [*prompt(0, 0, 90), *prompt(1, 0, 60), ("cp", 0, 1, 30, -1)],
+        {0: 90, 1: 30},
+    ),
     "copy onto itself": ([*prompt(0, 0, 90), ("cp", 0, 0, -1, -1)], {0: 90}),
     "keep": ([*prompt(0, 0, 90), *prompt(1, 0, 60), ("keep", 1)], {1: 60}),
+    "empty ranges": (
+        [*prompt(0, 0, 90), ("rm", 0, 40, 40), ("add", 0, 30, 30, -5), ("process", 0, 90, 95)],
+        {0: 95},
+    ),
+    "many holes": (
+        [*prompt(0, 0, 400), *(("rm", 0, n, n + 2) for n in range(390, 2, -5))],
+        {0: 5},
+    ),
+    "more sequences than one batch of ours notes": (
+        [("process", *(word for n in range(20) for word in (n % 4, n // 4, n // 4 + 1)))],
+        {0: 5, 1: 5, 2: 5, 3: 5},
+    ),
     "erase": ([*prompt(0, 0, 90), ("rm", 0, -1, -1)], {}),
     "erase all": ([*prompt(0, 0, 90), *prompt(1, 0, 60), ("rm", -1, -1, -1)], {}),
     "clear": ([*prompt(0, 0, 90), ("clear",)], {}),
@@ -70,7 +88,10 @@ SITUATIONS: dict[str, tuple[list[Call], dict[int, int]]] = {
     "restore of a checkpoint": ([*prompt(0, 0, 90), ("get", 0, 3, 1), ("set", 0, 3, 1)], {0: 45}),
     "whole state": ([*prompt(0, 0, 90), ("set_whole", 0, 4)], {}),
     "whole state, older function": ([*prompt(0, 0, 90), ("set_whole_plain", 0, 4)], {}),
-    "decode of older builds": ([("rm", 2, 0, -1), ("decode", 2, 0, 70), ("decode", 2, 70, 71)], {2: 71}),
+    "decode of older builds": (
+        [("rm", 2, 0, -1), ("decode", 2, 0, 70), ("decode", 2, 70, 71)],
+        {2: 71},
+    ),
     "decode without positions": ([("decode_next", 30), ("decode_next", 5)], {0: 35}),
     "encoder": ([*prompt(0, 0, 90), ("encode", 0, 90, 99)], {0: 90}),
     "shared by two slots": ([("shared", 1, 3, 0, 33)], {1: 33, 3: 33}),
@@ -128,7 +149,10 @@ def test_growth_is_never_merged_over_a_truncation(index: SlotIndex, start: Start
     index.fault = "500"
     driver("process", 0, 0, 3)
     assert index.wait_for_fault()
-    run(driver, [("process", 0, 3, 9), *prompt(0, 5, 20), ("process", 0, 20, 21), *prompt(0, 21, 30)])
+    run(
+        driver,
+        [("process", 0, 3, 9), *prompt(0, 5, 20), ("process", 0, 20, 21), *prompt(0, 21, 30)],
+    )
     index.fault = None
     settled(index, {0: 30})
     chain = [(e["keep"], e["tokens"]) for e in index.events("slot")]
