@@ -30,7 +30,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "engines"))
 
-from bench_page import render_page
+from bench_page import WAITING, render_page
 from environments import environment
 from launch import Server, launch
 from machine import machine_line
@@ -43,7 +43,6 @@ SMALL_TOKENS = 32_768
 LARGE_TOKENS = 2_000_000
 LONGEST = 16_384
 BLOCK = 32
-WAITING = 16
 ALL = "plain,random,sorted,dedup,online,batch,proxy"
 MAIN = "plain,online,batch,proxy"
 NO_OVERLAP = "no-overlap"

@@ -11,7 +11,10 @@ from typing import Any
 from bench_picture import CPU, PLANNED, WALL, draw_overview
 
 from contextpilot.bench.engine import NAMES
+from contextpilot.bench.report import times_interval
+from contextpilot.bench.statistics import Interval
 
+WAITING = 16
 POINTS = 2.0
 SHARE = 0.85
 GOALS = (
@@ -123,7 +126,8 @@ def render_page(results: Path, page: Path) -> None:
     picture = page.with_name(f"{page.stem}-overview.png")
     draw_overview([each.place for each in shown], [each.modes for each in shown], picture)
     parts.append(f"\n![{ALT}]({picture.name})")
-    parts += ["\n## Goals\n", _goals(found), "\n## Every figure\n", *_tables(found), EXPLANATION]
+    parts += ["\n## Goals\n", _goals(found), _scheduling(found)]
+    parts += ["\n## Every figure\n", *_tables(found), EXPLANATION]
     parts += [_differences(found), "## Run it again\n", _commands(found)]
     page.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
 
@@ -141,9 +145,7 @@ def _machine(found: Sequence[Found]) -> str:
 
 def _ratio(mode: dict[str, Any] | None, by: str = WALL) -> str:
     ratio = mode and mode.get(by)
-    if not ratio:
-        return "–"
-    return f"{ratio['value']:.2f} [{ratio['low']:.2f}–{ratio['high']:.2f}]"
+    return times_interval(Interval(**ratio) if ratio else None)
 
 
 def _hit(mode: dict[str, Any] | None, name: str = "hit_ratio") -> str:
@@ -172,6 +174,25 @@ def _summary(found: Sequence[Found]) -> str:
     header = ["engine", "cache", "workload", "requests"]
     header += ["hit ratio %: plain / online / batch / proxy"]
     return _table(header + [f"{name}, × plain by wall; CPU" for name in PLANNED], rows)
+
+
+def _scheduling(found: Sequence[Found]) -> str:
+    """Compare SGLang's first-come-first-served with its longest-prefix-match scheduling."""
+    rows = [
+        [each.case["variant"], f"`{each.workload}`", mode["mode"], _hit(mode),
+         f"{mode['computed_tokens']:,.0f}", f"{mode['tokens_per_s']:,.0f}"]
+        for each in found
+        if each.case["variant"]
+        for mode in each.report["modes"]
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    header = ["schedule policy", "workload", "mode", "hit %", "computed", "prefill tok/s"]
+    return (
+        "\n## SGLang's own longest-prefix scheduling\n\n"
+        f"{WAITING} requests in flight, so that the scheduler has a choice.\n\n"
+        + _table(header, rows)
+    )
 
 
 def _shares(found: Sequence[Found], by: str) -> Iterator[tuple[str, float]]:

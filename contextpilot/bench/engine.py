@@ -216,8 +216,8 @@ def _missing(kind: Kind, cached: int | None) -> str:
     flag = FLAGS.get(kind)
     fix = f"launch it with {flag}" if flag else "; ".join(f"{k}: {f}" for k, f in FLAGS.items())
     return (
-        f"{name} does not report cached tokens, and hit ratios are not guessed here: {fix}. "
-        "Or give --times-only"
+        f"{name} does not report cached tokens, and hit ratios are not guessed here: {fix} "
+        "(and with its prefix cache on). Or give --times-only"
     )
 
 

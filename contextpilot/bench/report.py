@@ -179,9 +179,11 @@ def _cpu(result: ArmResult, base: ArmResult | None) -> list[str]:
 
 
 def times_interval(interval: Interval | None) -> str:
-    """Return a ratio with its interval, for example 2.03 [1.91–2.12]."""
+    """Return a ratio with its interval, for example 2.03 [1.91–2.12]; one slice has none."""
     if interval is None:
         return NOT_MEASURED
+    if interval.low == interval.high:
+        return f"{interval.value:.2f}"
     return f"{interval.value:.2f} [{interval.low:.2f}–{interval.high:.2f}]"
 
 

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from contextpilot.bench.arms import Arm
 from contextpilot.bench.cpu import EngineCpu
@@ -19,6 +19,7 @@ from contextpilot.bench.prompts import Prompt, Requests, written
 Order: TypeAlias = Literal["auto", "interleaved", "sequential"]
 ORDERS: tuple[Order, ...] = ("auto", "interleaved", "sequential")
 Progress = Callable[[int, int], None]
+_Item = TypeVar("_Item")
 
 _ROOM = 0.9
 """Share of the cache that the arms' prompts together may fill if they take turns in it."""
@@ -193,7 +194,7 @@ class Run:
         return "interleaved", f"the cache of {cache.tokens:,} tokens holds all of them"
 
 
-def _turned(items: Sequence[Pass] | Sequence[Arm], by: int) -> list:  # type: ignore[type-arg]
+def _turned(items: Sequence[_Item], by: int) -> list[_Item]:
     """Return the items, another one first each time, and backwards every other time."""
     start = by % len(items)
     turned = [*items[start:], *items[:start]]

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from scripted import in_thread
+
 Answering = Callable[[list[dict[str, Any]]], str]
 
 
@@ -147,13 +149,8 @@ class _Server(ThreadingHTTPServer):
 @contextlib.contextmanager
 def running(engine: PrefixEngine) -> Iterator[PrefixEngine]:
     """Serve an engine on a free port; its `url` is set."""
-    with _Server(("127.0.0.1", 0), _Handler) as server:
-        server.engine = engine
-        engine.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield engine
-        finally:
-            server.shutdown()
-            thread.join()
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.engine = engine
+    engine.url = f"http://127.0.0.1:{server.server_port}"
+    with in_thread(server):
+        yield engine

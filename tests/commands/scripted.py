@@ -49,12 +49,20 @@ class _Server(ThreadingHTTPServer):
 @contextlib.contextmanager
 def scripted(script: Script) -> Iterator[_Server]:
     """Serve a script by path; yields the server, with its `url` and what it has `seen`."""
-    with _Server(("127.0.0.1", 0), _Handler) as server:
-        server.script, server.seen = script, []
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.script, server.seen = script, []
+    with in_thread(server):
+        yield server
+
+
+@contextlib.contextmanager
+def in_thread(server: ThreadingHTTPServer) -> Iterator[None]:
+    """Run a server in a thread of its own until the block ends, then close it."""
+    with server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
-            yield server
+            yield
         finally:
             server.shutdown()
             thread.join()
