@@ -205,6 +205,11 @@ class SlotTranslator:
         held = self._slots.get(slot)
         return list(_named(held)) if held is not None else []
 
+    @property
+    def num_pending(self) -> int:
+        """Answers whose runs are not found yet."""
+        return len(self._pending)
+
     def is_pending(self, request: str) -> bool:
         """Return whether a request was answered, and its run is not found yet."""
         return any(pending.answer.request == request for pending in self._pending)

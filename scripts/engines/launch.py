@@ -2,7 +2,8 @@
 
 Importable too: `with launch("sglang", env={...}) as server: server.post("/generate", {...})`.
 The checkout's hooks are built into a wheel and installed in the engine's environment first, again
-whenever they changed; they stay inert unless `CONTEXTPILOT_INDEX_URL` is set.
+whenever they changed; they stay inert unless `CONTEXTPILOT_INDEX_URL` is set. llama-server is
+started by our launcher, which adds the shim if that variable is set, and becomes it.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def command_line(target: Environment, model: Path, port: int, flags: Sequence[st
         serve = [str(target.root / "bin" / "vllm"), "serve", str(model)]
         return [*serve, *where, *VLLM_FLAGS, *flags]
     if target.recipe.engine == "llamacpp":
-        serve = [str(target.root / "bin" / "llama-server"), "--model", str(model)]
+        serve = [sys.executable, "-m", "contextpilot.llama_server", "--model", str(model)]
         return [*serve, *where, *LLAMACPP_FLAGS, *flags]
     module = [str(target.python), "-m", "sglang.launch_server", "--model-path", str(model)]
     return [*module, *where, *SGLANG_FLAGS, *flags]
@@ -208,7 +209,13 @@ def launch(
     with log.open("wb") as output:
         process = subprocess.Popen(
             command_line(target, model or tiny_model(target), port, extra_flags),
-            env={**THREADS, **inherited, **target.recipe.environment, **(env or {})},
+            env={
+                **THREADS,
+                **inherited,
+                "LLAMA_SERVER_BIN": str(target.root / "bin" / "llama-server"),
+                **target.recipe.environment,
+                **(env or {}),
+            },
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
