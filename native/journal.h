@@ -62,11 +62,11 @@ static struct Journal {
         urgent = true;
     }
 
-    // The slot's content was replaced; `event` says by what.
-    void slot_replaced(int32_t slot, int32_t now, const Event &event) {
+    // The slot's content was replaced; `loaded` says by what.
+    void slot_replaced(int32_t slot, int32_t now, const Event &loaded) {
         lower(slot, 0);
         tokens[slot] = now;
-        add_closing(slot, event);
+        add_closing(slot, loaded);
     }
 
     // `to`, which was empty, now holds the `now` tokens that `from` holds.
@@ -78,10 +78,10 @@ static struct Journal {
     }
 
     // Adds an event after which growth of `slot` may not be merged into earlier ones.
-    void add_closing(int32_t slot, const Event &event) {
+    void add_closing(int32_t slot, const Event &added) {
         newest[slot] = NONE;
         urgent = true;
-        add(event);
+        add(added);
     }
 
     void all_gone() {

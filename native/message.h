@@ -108,8 +108,8 @@ static struct Message {
         body.add_quoted(version);
         body.add(",\"block_size\":1,\"snapshot\":%s,\"pid\":%d", snapshot ? "true" : "false",
                  (int)getpid());
-        if (settings.ram_limit_mib >= 0) {
-            body.add(",\"ram_limit_bytes\":%lld", (long long)settings.ram_limit_mib << 20);
+        if (settings.ram_limit_bytes >= 0) {
+            body.add(",\"ram_limit_bytes\":%lld", (long long)settings.ram_limit_bytes);
         }
         body.add(",\"events\":[");
         const int start = body.size;

@@ -3,6 +3,7 @@
 //   CONTEXTPILOT_INDEX_URL     http://host[:port][/path]; unset or empty: the shim stays out
 //   CONTEXTPILOT_INDEX_TOKEN   sent as `Authorization: Bearer`, when set
 //   CONTEXTPILOT_ENGINE_ID     name of this engine, stable across restarts
+//   CONTEXTPILOT_LLAMA_RAM_BYTES   this build's default for --cache-ram, from the launcher
 #pragma once
 
 #include <stdint.h>
@@ -17,14 +18,16 @@
 
 namespace contextpilot {
 
+struct CommandLine;
+
 static struct Settings {
     char host[256];
     char port[8];
     char path[512];  // without a slash at its end
     char token[2048];
     char engine[512];
-    int64_t ram_limit_mib;  // of llama-server's prompt cache; -1 if the command line does not say
-    const char *defect;     // null, or why the shim stays out although it was asked for
+    int64_t ram_limit_bytes;  // of llama-server's prompt cache; -1: not known, or none
+    const char *defect;       // null, or why the shim stays out although it was asked for
 
     // Returns whether the shim was asked for.
     bool read();
@@ -32,7 +35,8 @@ static struct Settings {
    private:
     const char *read_url(const char *url);
     bool read_authority(const char *begin, const char *end);
-    void name_engine();
+    void name_engine(const CommandLine &words);
+    void read_ram_limit(const CommandLine &words);
 } settings;
 
 // The words of this process's command line, each ended by a zero byte.
@@ -90,7 +94,7 @@ static bool is_printable(const char *text) {
 }
 
 static bool is_number(const char *text) {
-    return *text && strlen(text) < 10 && strspn(text, "0123456789") == strlen(text);
+    return *text && strlen(text) < 16 && strspn(text, "0123456789") == strlen(text);
 }
 
 // Copies [begin, end); returns whether it fits.
@@ -115,7 +119,10 @@ inline bool Settings::read() {
     if (!is_printable(secret) || !copy_text(token, sizeof token, secret, strchr(secret, 0))) {
         defect = "CONTEXTPILOT_INDEX_TOKEN must be one line of at most 2047 bytes";
     }
-    name_engine();
+    static CommandLine words;
+    words.read();
+    name_engine(words);
+    read_ram_limit(words);
     return true;
 }
 
@@ -152,29 +159,36 @@ inline bool Settings::read_authority(const char *begin, const char *end) {
         return true;
     }
     if (*rest != ':' || !copy_text(port, sizeof port, rest + 1, end)) return false;
-    return is_number(port) && atoi(port) > 0 && atoi(port) < 65536;
+    return is_number(port) && atol(port) > 0 && atol(port) < 65536;
 }
 
-inline void Settings::name_engine() {
-    static CommandLine words;
-    words.read();
+inline void Settings::name_engine(const CommandLine &words) {
     const char *name = variable("CONTEXTPILOT_ENGINE_ID");
-    const char *server_port = words.option("--port", "--port");
-    if (!server_port) server_port = variable("LLAMA_ARG_PORT");
     if (*name) {
         snprintf(engine, sizeof engine, "%s", name);
-    } else {
-        char machine[256] = "localhost";
-        gethostname(machine, sizeof machine - 1);
-        if (is_number(server_port)) {
-            snprintf(engine, sizeof engine, "llamacpp-%s-%s", machine, server_port);
-        } else {
-            snprintf(engine, sizeof engine, "llamacpp-%s-%d", machine, (int)getpid());
-        }
+        return;
     }
-    const char *limit = words.option("--cache-ram", "-cram");
-    if (!limit) limit = variable("LLAMA_ARG_CACHE_RAM");
-    ram_limit_mib = is_number(limit) ? atoll(limit) : -1;
+    char machine[256] = "localhost";
+    gethostname(machine, sizeof machine - 1);
+    const char *server_port = words.option("--port", "--port");
+    if (!server_port) server_port = variable("LLAMA_ARG_PORT");
+    if (is_number(server_port)) {
+        snprintf(engine, sizeof engine, "llamacpp-%s-%s", machine, server_port);
+    } else {
+        snprintf(engine, sizeof engine, "llamacpp-%s-%d", machine, (int)getpid());
+    }
+}
+
+inline void Settings::read_ram_limit(const CommandLine &words) {
+    const char *mebibytes = words.option("--cache-ram", "-cram");
+    if (!mebibytes) mebibytes = variable("LLAMA_ARG_CACHE_RAM");
+    const char *bytes = variable("CONTEXTPILOT_LLAMA_RAM_BYTES");
+    ram_limit_bytes = -1;
+    if (is_number(mebibytes)) {
+        ram_limit_bytes = atoll(mebibytes) << 20;
+    } else if (!*mebibytes && is_number(bytes)) {
+        ram_limit_bytes = atoll(bytes);
+    }
 }
 
 }  // namespace contextpilot

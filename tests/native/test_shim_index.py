@@ -42,6 +42,23 @@ def test_the_hello_says_who_reports(index: SlotIndex, start: Start) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said", "limit"),
+    [
+        ([], "", 8192 << 20),
+        ([], "7", 7 << 20),
+        (["-cram", "0"], "7", 0),
+        (["--cache-ram", "-1"], "7", None),
+    ],
+)
+def test_the_limit_of_the_prompt_cache(
+    arguments: list[str], said: str, limit: int | None, index: SlotIndex, start: Start
+) -> None:
+    default = {"CONTEXTPILOT_LLAMA_RAM_BYTES": str(8192 << 20)}
+    start(index.url, arguments=arguments, LLAMA_ARG_CACHE_RAM=said, **default)
+    assert index.hello().get("ram_limit_bytes") == limit
+
+
+@pytest.mark.parametrize(
     ("arguments", "variables", "port"),
     [
         (["--port", "9123"], {"LLAMA_ARG_PORT": "1"}, "9123"),
