@@ -5,7 +5,7 @@
 
 WORKLOADS is a folder of workload files; one without any overlap is made there as
 RESULTS/no-overlap.jsonl. Each engine runs unchanged on the CPU (scripts/engines/setup.py sets it
-up) with a random model whose cost is prefill: wide, one layer, few attention heads, so that
+up) with a random model whose cost is prefill: wide, one layer, one attention head, so that
 attention takes about the share that it takes in a large model. Each case is one launch: a large
 cache, a small one, and for SGLang its own longest-prefix scheduling. What is in RESULTS already is
 not measured again, so that a run can be continued; `--render` only writes the page.
@@ -32,20 +32,22 @@ sys.path.insert(0, str(Path(__file__).parent / "engines"))
 
 from bench_page import WAITING, render_page
 from environments import environment
-from launch import Server, launch
+from launch import Server, free_port, launch
 from machine import machine_line
 from tiny_gguf import ensure_gguf
 from tiny_model import ensure_model
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-HIDDEN, LAYERS, HEADS, KEY_HEADS = 768, 1, 4, 2
+HIDDEN, LAYERS, HEADS, KEY_HEADS = 1024, 1, 1, 1
 SMALL_TOKENS = 32_768
 LARGE_TOKENS = 2_000_000
 LONGEST = 16_384
 BLOCK = 32
 ALL = "plain,random,sorted,dedup,online,batch,proxy"
 MAIN = "plain,online,batch,proxy"
+SYNCED = "plain,online,synced,batch,proxy"
 NO_OVERLAP = "no-overlap"
+INDEX_URL = "CONTEXTPILOT_INDEX_URL"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Case:
         variant: what is special about it.
         concurrency: requests in flight.
         env: added to the engine's environment.
+        reports: the engine's hooks report evictions to the server of `synced` and `proxy`.
     """
 
     engine: str
@@ -69,6 +72,7 @@ class Case:
     variant: str = ""
     concurrency: int = 1
     env: dict[str, str] = field(default_factory=dict)
+    reports: bool = False
 
     @property
     def name(self) -> str:
@@ -100,9 +104,10 @@ def cases(modes: str | None) -> list[Case]:
     return [
         Case("vllm", "large", f"{vllm} --num-gpu-blocks-override {LARGE_TOKENS // BLOCK}", large,
              env=dev | {"VLLM_CPU_KVCACHE_SPACE": "2"}),
-        Case("vllm", "small", f"{vllm} --num-gpu-blocks-override {small_blocks}", env=dev),
+        Case("vllm", "small", f"{vllm} --num-gpu-blocks-override {small_blocks}", SYNCED, env=dev,
+             reports=True),
         Case("sglang", "large", queue, large),
-        Case("sglang", "small", f"--max-total-tokens {SMALL_TOKENS}"),
+        Case("sglang", "small", f"--max-total-tokens {SMALL_TOKENS}", SYNCED, reports=True),
         Case("sglang", "large", queue, "plain,batch", "fcfs", WAITING),
         Case("sglang", "large", f"{queue} --schedule-policy lpm", "plain,batch", "lpm", WAITING),
         Case("llamacpp", "large", "--parallel 2 --ctx-size 32768 --cache-ram 4096", large),
@@ -111,7 +116,7 @@ def cases(modes: str | None) -> list[Case]:
 
 
 def model_for(engine: str) -> Path:
-    """Return the random model: that of the engines' tests, wider, with few attention heads."""
+    """Return the random model: that of the engines' tests, wider, with one attention head."""
     base = ensure_model(environment("vllm").python, hidden=HIDDEN, layers=LAYERS)
     folder = base.with_name(f"{base.name}-a{HEADS}-k{KEY_HEADS}")
     if not folder.exists():
@@ -157,12 +162,12 @@ def short_name(path: Path) -> str:
     return path.name.partition(".")[0]
 
 
-def bench(case: Case, server: Server, workload: Path, target: Path, options: Options) -> None:
+def bench(case: Case, server: Server, workload: Path, target: Path, options: list[str]) -> None:
     """Run one workload; keep the figures and the exact command."""
     command = ["bench", "--engine", server.base_url, "--workload", str(workload)]
     command += ["--modes", case.modes, "--concurrency", str(case.concurrency)]
     command += ["--pid", str(server.process.pid)]
-    command += options.of(short_name(workload))
+    command += options
     if case.concurrency > 1:
         command += ["--slice", "1000000"]
     target.mkdir(parents=True, exist_ok=True)
@@ -186,7 +191,7 @@ def bench(case: Case, server: Server, workload: Path, target: Path, options: Opt
         "flags": case.flags,
         "command": "contextpilot " + shlex.join(shown),
         "machine": machine_line(),
-        "model": f"hidden {HIDDEN}, {LAYERS} layer, {HEADS} heads of 64, {KEY_HEADS} of them keys",
+        "model": f"hidden size {HIDDEN}, {LAYERS} layer, {HEADS} attention head of 64",
         "seconds": round(seconds),
         "load": round(os.getloadavg()[2], 1),
     }
@@ -198,15 +203,18 @@ def measure(case: Case, todo: Sequence[Path], results: Path, options: Options) -
     missing = [p for p in todo if not (results / case.name / short_name(p) / "case.json").exists()]
     if not missing:
         return
+    place = f"127.0.0.1:{free_port()}"
+    env = case.env | ({INDEX_URL: f"http://{place}"} if case.reports else {})
     with launch(
         case.engine,
-        env=case.env,
+        env=env,
         extra_flags=shlex.split(case.flags),
         model=model_for(case.engine),
-        hooks=False,
+        hooks=case.reports,
     ) as server:
         for path in missing:
-            bench(case, server, path, results / case.name / short_name(path), options)
+            own = options.of(short_name(path)) + (["--listen", place] if case.reports else [])
+            bench(case, server, path, results / case.name / short_name(path), own)
 
 
 def main() -> None:

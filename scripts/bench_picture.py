@@ -10,7 +10,7 @@ from contextpilot.bench.plots import COLORS, INK
 
 WALL, CPU = "throughput_ratio", "cpu_throughput_ratio"
 PLANNED = ("online", "batch", "proxy")
-SHOWN = ("plain", "sorted", *PLANNED)
+SHOWN = ("plain", "sorted", "online", "synced", "proxy", "batch")
 LIMIT = "#c0392b"
 
 Mode = Mapping[str, Any]

@@ -119,7 +119,7 @@ def _run(args: argparse.Namespace) -> Outcome:
         from contextpilot.bench.prompts import Requests
     except ModuleNotFoundError as error:
         raise CommandError(f"bench needs {error.name}: pip install {error.name}") from None
-    workload = read_workload(args.workload).first(args.requests)
+    workload = _with_texts(read_workload(args.workload).first(args.requests))
     config = _config(args, workload)
     requests = Requests(workload.queries, workload.contexts)
     if args.out is not None:
@@ -128,6 +128,18 @@ def _run(args: argparse.Namespace) -> Outcome:
         report = asyncio.run(benchmark(workload.name, requests, config, bar))
     notes = _write(report, args.out) if args.out is not None else ""
     return Outcome(_text(report, args.json) + ("" if args.json else notes))
+
+
+def _with_texts(workload: Workload) -> Workload:
+    """Return the workload, or raise CommandError where a block could not be sent."""
+    for i, context in enumerate(workload.contexts):
+        for block in context:
+            if not isinstance(block.key, bytes):
+                raise CommandError(
+                    f"{workload.name}, request {i + 1}: block {block.text} is an id without a "
+                    "text: bench sends prompts; simulate does with ids"
+                )
+    return workload
 
 
 def _config(args: argparse.Namespace, workload: Workload) -> Config:

@@ -194,3 +194,12 @@ def test_what_cannot_be_run_is_refused_with_the_fix(run: Runner, workload: Path)
         assert "write host:port" in listen
     assert "--requests" in run.refused("bench", "--engine", "http://h", "--workload", workload,
                                        "--requests", "0", status=2)  # fmt: skip
+
+
+@pytest.mark.parametrize("block", ['{"id": "a"}', "7"])
+def test_blocks_without_a_text_are_refused(run: Runner, tmp_path: Path, block: str) -> None:
+    path = tmp_path / "ids.jsonl"
+    path.write_text(f'{{"query": "q", "contexts": [{block}]}}\n')
+    told = run.refused("bench", "--engine", "http://127.0.0.1:9", "--workload", path)
+    assert "request 1: block" in told
+    assert "is an id without a text" in told
