@@ -15,7 +15,8 @@ from contextpilot.planning import Courtesy, Job, LocalPlanning, Planned
 from contextpilot.server.limit import Limit
 from contextpilot.server.plain import PlainOrder
 from contextpilot.server.slots import Slots
-from contextpilot.server.waiting import Ageing, WaitingLine, WindowPlanner
+from contextpilot.server.waiting import Ageing, WaitingLine
+from contextpilot.server.windows import WindowPlanner
 
 _MAX_SAMPLES = 360
 _SAMPLE_INTERVAL_S = 10.0

@@ -12,15 +12,18 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import NamedTuple, TypeAlias
 
 from contextpilot.block import Block
-from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head, Plan
 from contextpilot.server.limit import Limit
 
 logger = logging.getLogger(__name__)
+
+LARGE_WINDOW = 16
+"""Planning more requests than this takes over 3 ms (64: 25 ms), and so happens on a thread."""
 
 
 class Errand(NamedTuple):
@@ -35,7 +38,8 @@ class Errand(NamedTuple):
 Arrange: TypeAlias = Callable[[Sequence[Errand]], Iterator[tuple[int, Plan]]]
 """Yields the positions of errands in the order of release, each with its plan.
 
-The next is asked for when the one before was let go, and so was learnt or given up.
+The first takes longest, and may be asked for on another thread. The next is asked for when the one
+before was let go, and so was learnt or given up.
 """
 
 
@@ -100,7 +104,7 @@ class _Run:
     """A window in the order of its plan; those that left it otherwise are passed over."""
 
     waiters: Sequence[_Waiter]
-    order: Iterator[tuple[int, Plan]] = field(default_factory=lambda: iter(()))
+    order: Iterator[tuple[int, Plan | None]] = field(default_factory=lambda: iter(()))
 
 
 class WaitingLine:
@@ -125,6 +129,7 @@ class WaitingLine:
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()
         self._run = _Run(())
+        self._planning: asyncio.Task[None] | None = None
         self._in_flight = 0
         self.totals = WaitTotals()
 
@@ -165,7 +170,10 @@ class WaitingLine:
     def release(self) -> None:
         """Let go as many as there are places for; call it when the limit has risen."""
         while self._waiting and self._has_room():
-            waiter, plan = self._next()
+            found = self._next()
+            if found is None:  # a window is being planned: then they are let go
+                return
+            waiter, plan = found
             del self._waiting[waiter]
             if waiter.released.done():  # cancelled, but its task did not run since
                 continue
@@ -176,6 +184,9 @@ class WaitingLine:
     def dismiss(self, error: Exception) -> None:
         """Send all that wait away with an error: the engine is gone."""
         waiters, self._run = list(self._waiting), _Run(())
+        if self._planning is not None:
+            self._planning.cancel()
+            self._planning = None
         self._waiting.clear()
         for waiter in waiters:
             if not waiter.released.done():
@@ -193,12 +204,16 @@ class WaitingLine:
 
     # -- order -----------------------------------------------------------------------------------
 
-    def _next(self) -> tuple[_Waiter, Plan | None]:
+    def _next(self) -> tuple[_Waiter, Plan | None] | None:
+        """Return who is next, and the plan; None while that is being found out."""
         oldest = next(iter(self._waiting))
         now = self._clock()
         if oldest.is_overdue(now, self._ageing):  # whoever overtook another overtook the oldest
             return oldest, None
-        waiter, plan = self._planned() or (oldest, None)
+        planned = self._planned()
+        if planned is None and self._planning is not None:
+            return None
+        waiter, plan = planned or (oldest, None)
         for earlier in self._waiting:
             if earlier is waiter:
                 break
@@ -207,7 +222,7 @@ class WaitingLine:
                 earlier.overtaken_since = now
         return waiter, plan
 
-    def _planned(self) -> tuple[_Waiter, Plan] | None:
+    def _planned(self) -> tuple[_Waiter, Plan | None] | None:
         """Return the next of the window's plan; of a new window when that is through."""
         try:
             return self._follow() or self._begin()
@@ -216,50 +231,38 @@ class WaitingLine:
             self._run = _Run(())
             return None
 
-    def _follow(self) -> tuple[_Waiter, Plan] | None:
+    def _follow(self) -> tuple[_Waiter, Plan | None] | None:
         for position, plan in self._run.order:
             waiter = self._run.waiters[position]
             if waiter in self._waiting:
                 return waiter, plan
         return None
 
-    def _begin(self) -> tuple[_Waiter, Plan] | None:
-        if len(self._waiting) < 2:
+    def _begin(self) -> tuple[_Waiter, Plan | None] | None:
+        if len(self._waiting) < 2 or self._planning is not None:
             return None
         waiters = [w for w, _ in zip(self._waiting, range(self._ageing.window), strict=False)]
-        self._run = _Run(waiters, self._arrange([waiter.errand for waiter in waiters]))
+        order = self._arrange([waiter.errand for waiter in waiters])
+        if len(waiters) > LARGE_WINDOW:
+            self._planning = asyncio.create_task(self._plan_beside(waiters, order))
+            return None
+        self._run = _Run(waiters, order)
         return self._follow()
 
+    async def _plan_beside(
+        self, waiters: Sequence[_Waiter], order: Iterator[tuple[int, Plan]]
+    ) -> None:
+        """Plan a window while the event loop does other things; then let go who may."""
+        steps: Iterator[tuple[int, Plan | None]]
+        try:
+            steps = chain(await asyncio.to_thread(_first, order), order)
+        except Exception:
+            logger.exception("waiting requests cannot be planned together: in order of arrival")
+            steps = ((position, None) for position in range(len(waiters)))
+        self._planning = None
+        self._run = _Run(waiters, steps)
+        self.release()
 
-class WindowPlanner:
-    """Plans errands together, those of one namespace and head as a batch. Its lines own it."""
 
-    def __init__(self, namespaces: Namespaces) -> None:
-        self._namespaces = namespaces
-
-    def __call__(self, errands: Sequence[Errand]) -> Iterator[tuple[int, Plan]]:
-        """Yield positions and plans in the order of release; see `Arrange`."""
-        alike: dict[tuple[str, Head, Bounds], list[int]] = {}
-        for position, errand in enumerate(errands):
-            kind = (errand.namespace, errand.head, errand.bounds)
-            alike.setdefault(kind, []).append(position)
-        for (name, head, bounds), positions in alike.items():
-            contexts = [errands[position].blocks for position in positions]
-            for at, plan in self._batch(name, contexts, bounds, head):
-                yield positions[at], plan
-
-    def _batch(
-        self, name: str, contexts: Sequence[Sequence[Block]], bounds: Bounds, head: Head
-    ) -> Iterator[tuple[int, Plan]]:
-        from contextpilot.plan.batch import BatchPlanner  # SciPy takes a while to import
-
-        space = self._namespaces.get(name)
-        planner = BatchPlanner(space.planner, space.lock)
-        groups = planner.prepare(contexts, bounds, head)
-        walk = planner.walk(contexts, groups, bounds, head)
-        while True:
-            with space.lock:
-                step = next(walk, None)
-            if step is None:
-                return
-            yield step.position, step.plan
+def _first(order: Iterator[tuple[int, Plan]]) -> list[tuple[int, Plan]]:
+    return list(islice(order, 1))

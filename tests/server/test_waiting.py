@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
@@ -19,7 +20,8 @@ from contextpilot.plan.simulate import PrefixCache
 from contextpilot.planning import Job
 from contextpilot.server.engine import Engine
 from contextpilot.server.limit import Limit
-from contextpilot.server.waiting import Ageing, Errand, WaitingLine, WindowPlanner
+from contextpilot.server.waiting import LARGE_WINDOW, Ageing, Errand, WaitingLine
+from contextpilot.server.windows import WindowPlanner
 
 
 def errand(keys: Sequence[int], namespace: str = "a", head: Head = NO_HEAD) -> Errand:
@@ -95,6 +97,83 @@ def test_waiting_requests_are_released_in_the_order_of_the_plan() -> None:
         assert desk.line.in_flight == 0
         assert desk.line.totals.released == 6
         assert desk.line.totals.waited == 5
+
+    run(main())
+
+
+class Paused:
+    """Arranges backwards, and no window before `go` is set: on the loop's thread it would hang."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.go = threading.Event()
+        self._error = error
+
+    def __call__(self, errands: Sequence[Errand]) -> Iterator[tuple[int, Plan]]:
+        assert self.go.wait(30)
+        if self._error is not None:
+            raise self._error
+        yield from backwards(errands)
+
+
+MANY = range(1, LARGE_WINDOW + 2)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_a_large_window_is_planned_beside_the_loop() -> None:
+    async def main() -> None:
+        arrange = Paused()
+        desk = Desk(WaitingLine(arrange, Limit(1), Ageing(window=64)))
+        await desk.come(0, *MANY)
+        await desk.go(0)
+        await desk.come(99)
+        desk.tasks[3].cancel()
+        assert desk.released == [0]
+        arrange.go.set()
+        for name in [*sorted(set(MANY) - {3}, reverse=True), 99]:
+            await until(lambda name=name: desk.released[-1] == name)  # type: ignore[misc]
+            await desk.go(name)
+        assert desk.plans[1] is not None
+        assert desk.line.in_flight == 0
+
+    run(main())
+
+
+def test_a_large_window_that_cannot_be_planned_goes_in_order_of_arrival() -> None:
+    async def main() -> None:
+        arrange = Paused(RuntimeError("on purpose"))
+        arrange.go.set()
+        desk = Desk(WaitingLine(arrange, Limit(1), Ageing(window=64)))
+        await desk.come(0, *MANY)
+        await desk.go(0)
+        for name in MANY:
+            await until(lambda name=name: desk.released[-1] == name)  # type: ignore[misc]
+            assert desk.plans[name] is None
+            await desk.go(name)
+
+    run(main())
+
+
+def test_who_is_dismissed_while_a_window_is_planned_is_not_released() -> None:
+    async def main() -> None:
+        arrange = Paused()
+        line = WaitingLine(arrange, Limit(1), Ageing(window=64))
+        desk = Desk(line)
+        await desk.come(0, *MANY)
+        await desk.go(0)
+        line.dismiss(OSError("gone"))
+        for name in MANY:
+            with pytest.raises(OSError, match="gone"):
+                await desk.tasks[name]
+        arrange.go.set()
+        await desk.come(50, 51, 52)
+        for name in (50, 52, 51):
+            await until(lambda name=name: desk.released[-1] == name)  # type: ignore[misc]
+            await desk.go(name)
+        assert line.in_flight == 0
 
     run(main())
 
