@@ -24,10 +24,23 @@
 
 using namespace contextpilot;
 
+// Set by the first copy of this library in a process, and seen by every other.
+extern "C" {
+extern __attribute__((visibility("default"))) int contextpilot_llama_reports;
+int contextpilot_llama_reports;
+}
+
 namespace {
 
+// Two copies would report everything twice, under one name.
+bool is_first_copy() {
+    int *reports = (int *)dlsym(RTLD_DEFAULT, "contextpilot_llama_reports");
+    if (!reports) return true;
+    return !__atomic_exchange_n(reports, 1, __ATOMIC_RELAXED);
+}
+
 __attribute__((constructor)) void begin() {
-    if (!settings.read()) return;
+    if (!settings.read() || !is_first_copy()) return;
     inbox.init();
     watch.init();
     reporter.init();

@@ -19,7 +19,6 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(CHECKOUT / "tests" / "native"), str(CHECKOUT / "scripts" / "engines")]
 
-import shim_build  # noqa: E402
 from launch import Server, launch  # noqa: E402
 from slot_belief import Belief  # noqa: E402
 from slot_index import SlotIndex  # noqa: E402
@@ -123,13 +122,11 @@ def watched(
     request: pytest.FixtureRequest, engine: Callable[[str], Any], tmp_path: Path
 ) -> Iterator[Watched]:
     engine("llamacpp")
-    if shim_build.compiler() is None:
-        pytest.skip("no C++ compiler: install g++ or clang++")
     with (
         SlotIndex() as index,
         launch(
             "llamacpp",
-            env={"LD_PRELOAD": str(shim_build.shim()), "CONTEXTPILOT_INDEX_URL": index.url},
+            env={"CONTEXTPILOT_INDEX_URL": index.url},
             extra_flags=["--slots", "--slot-save-path", str(tmp_path), *request.param],
             hooks=False,
         ) as server,
@@ -169,3 +166,23 @@ def test_answers_are_the_same_while_the_index_is_away(watched: Watched) -> None:
         assert watched.complete(tokens, **options)["content"] == before
     watched.index.fault = None
     watched.check()
+
+
+@pytest.mark.parametrize("watched", [["--sleep-idle-seconds", "1"]], indirect=True)
+def test_a_server_that_slept_has_lost_everything(watched: Watched) -> None:
+    prompt = watched.prompt()
+    watched.complete(prompt)
+    watched.index.wait(lambda: watched.index.events("slot"))
+    watched.index.wait(lambda: watched.index.slots() == {})  # it went to sleep
+    assert watched.complete(prompt)["timings"]["cache_n"] == 0
+    watched.index.wait(lambda: max(watched.index.slots().values(), default=0) >= len(prompt))
+    assert len({message["epoch"] for message in watched.index.messages}) == 1
+
+
+@pytest.mark.parametrize("watched", [MODES["two slots"]], indirect=True)
+def test_the_end_of_the_server_is_told(watched: Watched) -> None:
+    watched.complete(watched.prompt())
+    watched.check()
+    assert watched.index.hello()["pid"] == watched.server.process.pid
+    watched.server.process.terminate()
+    watched.index.wait(lambda: watched.index.slots() == {})

@@ -79,11 +79,12 @@ def driver(sanitizers: str = "") -> Path:
 
 
 def defined_functions(library: Path) -> frozenset[str]:
-    """Names that a shared library defines for others."""
+    """Functions that a shared library defines for others."""
     listing = subprocess.run(
         ["nm", "-D", "--defined-only", str(library)], capture_output=True, text=True, check=True
     )
-    return frozenset(line.split()[-1] for line in listing.stdout.splitlines())
+    symbols = [line.split() for line in listing.stdout.splitlines()]
+    return frozenset(name for _, kind, name in symbols if kind == "T")
 
 
 def _cxx() -> str:

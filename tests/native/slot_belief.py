@@ -31,7 +31,8 @@ class Belief:
     def compare(self, truth: Mapping[int, Sequence[int]]) -> None:
         """AssertionError where belief and truth differ; slots that truth lacks are empty."""
         held = {slot: len(names) for slot, names in self.slots.items() if names}
-        assert held == {slot: len(tokens) for slot, tokens in truth.items() if tokens}
+        expected = {slot: len(tokens) for slot, tokens in truth.items() if tokens}
+        assert held == expected, (held, expected)
         for slot, tokens in truth.items():
             for name, token in zip(self.slots[slot], tokens, strict=True):
                 assert self.meaning.setdefault(name, token) == token, (slot, name)

@@ -105,6 +105,18 @@ def test_every_call_under_sanitizers(
     assert driver.stderr == ""
 
 
+def test_a_second_copy_in_the_process_stays_out(
+    index: SlotIndex, start: Start, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.so"
+    copy.write_bytes(shim_build.shim().read_bytes())
+    driver = start(index.url, LD_PRELOAD=f"{shim_build.shim()} {copy}")
+    driver("process", 0, 0, 100)
+    index.wait(lambda: index.slots() == {0: 100})
+    assert len({message["epoch"] for message in index.messages}) == 1
+    assert driver.num_threads() == 2
+
+
 def test_programs_that_do_not_use_llama_start_no_thread(index: SlotIndex) -> None:
     code = "import os; print(len(os.listdir('/proc/self/task')))"
     done = subprocess.run(
