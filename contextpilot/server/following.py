@@ -71,6 +71,8 @@ class Following:
 
     def answered(self, usage: Usage, generated: int | None) -> None:
         """Tell what the whole answer said of the prompt."""
+        if self.slot is not None and self._engine.slots and usage.cached_tokens is not None:
+            self._engine.slots.learn(self.slot, usage.cached_tokens)
         if self._is_told or usage.prompt_tokens is None or usage.cached_tokens is None:
             return
         self._is_told = True

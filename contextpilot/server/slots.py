@@ -2,6 +2,10 @@
 
 Each slot holds the prompt that it ran last. By itself the server takes the most similar slot, even
 if that drops a long unrelated conversation while another slot is empty (llama.cpp b11434).
+
+With `--kv-unified`, its default, it moves what idle slots hold into its RAM cache at each new
+request, and from there it fills an empty slot only if it chose that slot itself. So where slots
+empty by themselves, none is asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +18,9 @@ from typing import NamedTuple, Protocol
 from contextpilot.block import BlockKey
 
 _MAX_PROMPTS = 4096
+_MAX_MISSES = 2
+_WORTH = 64
+"""Expected tokens from which a miss tells that a slot does not hold what it should."""
 
 
 class Prompt(NamedTuple):
@@ -53,11 +60,15 @@ class Holdings(Protocol):
     def is_pending(self, request: str) -> bool:
         """Return whether it is not known yet what became of a request."""
 
+    def has_copies(self) -> bool:
+        """Return whether there are copies from which the server may fill slots."""
+
 
 @dataclass
 class _Slot:
     number: int
     last: Prompt = NO_PROMPT
+    expected: int = 0
     num_running: int = 0
     used: int = 0
 
@@ -73,6 +84,7 @@ class Slots:
         self._slots = [_Slot(number) for number in range(count)]
         self._prompts: OrderedDict[str, Prompt] = OrderedDict()
         self._clock = 0
+        self._misses = 0
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -90,6 +102,8 @@ class Slots:
         Returns:
             The slot's number; None to leave the choice to the server.
         """
+        if self._are_emptied(holdings):
+            return None
         shared = {slot.number: self._shared(slot, prompt, holdings) for slot in self._slots}
         nearest = max(self._slots, key=lambda slot: (shared[slot.number], not slot.num_running))
         most = shared[nearest.number]
@@ -110,6 +124,12 @@ class Slots:
         """
         return self._run(self._slots[number % len(self._slots)], prompt)
 
+    def learn(self, number: int, cached: int) -> None:
+        """Compare what a slot should have held of its last prompt with what it held, in tokens."""
+        expected = self._slots[number].expected
+        if expected >= _WORTH:
+            self._misses = 0 if 2 * cached >= expected else self._misses + 1
+
     def free(self, number: int) -> None:
         """Note that a request that took this slot has ended."""
         slot = self._slots[number]
@@ -120,11 +140,22 @@ class Slots:
         for slot in self._slots:
             slot.last = NO_PROMPT
         self._prompts.clear()
+        self._misses = 0
+
+    def _are_emptied(self, holdings: Holdings | None) -> bool:
+        """Return whether the server empties idle slots into its RAM cache."""
+        if holdings is None:
+            return self._misses >= _MAX_MISSES
+        return holdings.has_copies() and any(
+            slot.is_told_of(holdings) and slot.last.keys and not holdings.tokens(slot.number)
+            for slot in self._slots
+        )
 
     def _run(self, slot: _Slot, prompt: Prompt) -> int:
         self._clock += 1
         slot.used = self._clock
         slot.num_running += 1
+        slot.expected = slot.last.shared(prompt)
         slot.last = self._prompts[prompt.request] = prompt
         if len(self._prompts) > _MAX_PROMPTS:
             self._prompts.popitem(last=False)

@@ -214,6 +214,10 @@ class SlotTranslator:
         """Return whether a request was answered, and its run is not found yet."""
         return any(pending.answer.request == request for pending in self._pending)
 
+    def has_copies(self) -> bool:
+        """Return whether llama-server's RAM cache holds anything."""
+        return any(copy.num_bytes is not None for copy in self._copies.values())
+
     def believed(self) -> dict[str, int]:
         """Return for each known request how many leading prompt tokens can be found."""
         return {request: tokens for request, tokens in self._believed.items() if tokens}

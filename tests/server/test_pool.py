@@ -470,6 +470,7 @@ class Told:
     def __init__(self) -> None:
         self.held: dict[int, list[tuple[str, int]]] = {0: [], 1: []}
         self.pending = ""
+        self.copies = False
 
     def tokens(self, slot: int) -> int:
         return max((tokens for _, tokens in self.held[slot]), default=0)
@@ -479,6 +480,9 @@ class Told:
 
     def is_pending(self, request: str) -> bool:
         return request == self.pending
+
+    def has_copies(self) -> bool:
+        return self.copies
 
 
 def test_slots_believe_the_engine_before_what_was_sent() -> None:
@@ -495,6 +499,33 @@ def test_slots_believe_the_engine_before_what_was_sent() -> None:
     slots.free(1)
     told.held[1] = []  # and was dropped there
     assert slots.take(again, told) == 0
+
+
+def test_no_slot_is_asked_for_where_the_server_empties_idle_ones() -> None:
+    slots, told = Slots(2), Told()
+    told.copies = True
+    assert slots.take(prompt("1", ["a"], 500), told) == 0  # never used: it may be empty
+    slots.free(0)
+    told.held[0] = [("1", 500)]
+    assert slots.take(prompt("2", ["b"], 500), told) == 1
+    slots.free(1)
+    told.held[1], told.held[0] = [("2", 500)], []
+    assert slots.take(prompt("3", ["a"], 500), told) is None
+    told.held[0] = [("1", 500)]
+    assert slots.take(prompt("4", ["a"], 500), told) == 0
+
+
+def test_slots_that_disappoint_are_asked_for_no_more() -> None:
+    slots = Slots(2)
+    for number, cached in enumerate((0, 0, 490, 0)):
+        assert slots.take(prompt(str(number), ["a"], 500)) == 0
+        slots.learn(0, cached)
+        slots.free(0)
+    assert slots.take(prompt("5", ["a"], 500)) == 0
+    slots.learn(0, 1)
+    assert slots.take(prompt("6", ["a"], 500)) is None
+    slots.clear()
+    assert slots.take(prompt("7", ["a"], 500)) is not None
 
 
 def test_a_slot_that_the_client_chose_counts_from_zero_again_beyond_the_last() -> None:
