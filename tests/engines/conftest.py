@@ -6,25 +6,17 @@ Where an engine is absent its tests are skipped with the command that sets it up
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+from requirement import absent
 
 ENGINE_SCRIPTS = Path(__file__).resolve().parents[2] / "scripts" / "engines"
 sys.path.insert(0, str(ENGINE_SCRIPTS))
 
 from environments import Environment, environment  # noqa: E402
-
-
-def absent(reason: str) -> NoReturn:
-    """Skip, or fail where engines are required."""
-    if os.environ.get("CONTEXTPILOT_REQUIRE_ENGINES") == "1":
-        pytest.fail(f"{reason} (CONTEXTPILOT_REQUIRE_ENGINES=1 forbids skipping)")
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 import shim_build
+from requirement import absent
 from slot_driver import Driver
 from slot_index import SlotIndex
 
@@ -18,7 +19,7 @@ def toolchain() -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("the driver preloads the shim as Linux does")
     if shim_build.compiler() is None:
-        pytest.skip("no C++ compiler: install g++ or clang++")
+        absent("no C++ compiler: install g++ or clang++")
 
 
 @pytest.fixture
@@ -44,5 +45,5 @@ def sanitizers(request: pytest.FixtureRequest, toolchain: None) -> str:
     except shim_build.BuildError as error:
         if not name or "cannot find" not in str(error):
             raise
-        pytest.skip(f"this compiler has no library for -fsanitize={name}")
+        absent(f"this compiler has no library for -fsanitize={name}")
     return name

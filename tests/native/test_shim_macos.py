@@ -10,6 +10,7 @@ from pathlib import Path
 import macho
 import pytest
 import shim_build
+from requirement import absent
 
 TARGETS = {"arm64": "aarch64-macos.13.0", "x86_64": "x86_64-macos.13.0"}
 HOOKS = frozenset(re.findall(r"X\((llama_\w+)\)", (shim_build.NATIVE / "interpose.h").read_text()))
@@ -18,7 +19,7 @@ HOOKS = frozenset(re.findall(r"X\((llama_\w+)\)", (shim_build.NATIVE / "interpos
 @pytest.fixture(scope="module", params=TARGETS)
 def library(request: pytest.FixtureRequest) -> macho.Library:
     if importlib.util.find_spec("ziglang") is None:
-        pytest.skip("no cross compiler: pip install ziglang")
+        absent("no cross compiler: pip install ziglang")
     made: Path = shim_build.folder() / f"libcontextpilot_llama-{request.param}.dylib"
     # `zig c++` would first compile all of libc++, for minutes, and link it in.
     shim_build.compile_with(
@@ -62,6 +63,6 @@ def test_nothing_is_imposed_on_the_process(library: macho.Library) -> None:
 
 def test_the_list_of_hooks_is_what_linux_defines() -> None:
     if shim_build.compiler() is None:
-        pytest.skip("no C++ compiler: install g++ or clang++")
+        absent("no C++ compiler: install g++ or clang++")
     assert len(HOOKS) >= 25
     assert shim_build.defined_functions(shim_build.shim()) == HOOKS
