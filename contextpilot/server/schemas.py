@@ -12,7 +12,10 @@ BlockObject = Annotated[
         {
             "type": "object",
             "description": "A block with its text, an id, or both; a text identifies the block.",
-            "properties": {"text": {"type": "string"}, "id": {"type": ["string", "integer"]}},
+            "properties": {
+                "text": {"type": "string"},
+                "id": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+            },
             "anyOf": [{"required": ["text"]}, {"required": ["id"]}],
         }
     ),
