@@ -26,12 +26,17 @@ SMALL_POOL = ("--max-total-tokens", "6000", "--context-length", "4096")
 
 
 class Client:
-    """Chat requests to one server, and the truth about its cache."""
+    """Chat requests to one server, and the truth about its cache.
 
-    def __init__(self, server: launch.Server, receiver: Receiver, page_size: int) -> None:
+    `receiver` is the index, None while it is absent; `before` holds what was asked until then, and
+    what was answered.
+    """
+
+    def __init__(self, server: launch.Server, page_size: int) -> None:
         self.server = server
-        self.receiver = receiver
+        self.receiver: Receiver = None
         self.page_size = page_size
+        self.before: dict[str, tuple[str, str]] = {}
 
     def send(self, text: str, name: str | None = None, outputs: int = 1) -> tuple[str, int, int]:
         """One chat request; returns text, prompt tokens and cached tokens."""
@@ -99,15 +104,28 @@ def client(request, engine):
     """A server on each tree core, with pages of 1 and of 16 tokens; the index stays up."""
     installed = engine("sglang")
     core, page_size = request.param.split("-")
-    with Receiver() as receiver:
-        environ = {
-            "CONTEXTPILOT_INDEX_URL": receiver.url,
-            "SGLANG_UNIFIED_RADIX_TREE_CORE_BACKEND": core,
-        }
-        flags = (*SMALL_POOL, "--page-size", page_size)
-        model = launch.ensure_model(installed.python, hidden=128, layers=2)
-        with launch.launch("sglang", env=environ, extra_flags=flags, model=model) as server:
-            yield Client(server, receiver, int(page_size))
+    port = launch.free_port()
+    environ = {
+        "CONTEXTPILOT_INDEX_URL": f"http://127.0.0.1:{port}",
+        "SGLANG_UNIFIED_RADIX_TREE_CORE_BACKEND": core,
+    }
+    flags = (*SMALL_POOL, "--page-size", page_size)
+    model = launch.ensure_model(installed.python, hidden=128, layers=2)
+    with launch.launch("sglang", env=environ, extra_flags=flags, model=model) as server:
+        client, work = Client(server, int(page_size)), Workload(5)
+        for name in [work.request() for _ in range(8)]:
+            client.before[name] = work.sent[name], client.send(work.sent[name], name, 8)[0]
+        with Receiver(port) as client.receiver:
+            yield client
+
+
+def test_an_index_absent_from_the_start_is_exact_once_it_is_there(client):
+    assert eventually(lambda: client.receiver.messages, 60), "the hook does not report"
+    seen: Counter[str] = Counter()
+    for name, (text, answer) in client.before.items():
+        client.check(text, name, seen)
+        assert client.send(text, outputs=8)[0] == answer
+    assert seen["off by more than a page"] == seen["missed evictions"] == 0
 
 
 def test_every_request_is_known_exactly(client):
