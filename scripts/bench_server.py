@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+import uvloop
 from machine import machine_line
 
 from contextpilot.server.run import serve
@@ -129,25 +130,42 @@ async def closed_loop(
     return total / (time.perf_counter() - began), latencies
 
 
-async def open_loop(send: Callable[[int], Awaitable[None]], total: int, rate: float) -> list[float]:
-    """Send requests at a fixed rate; return latencies, counted from when each was due."""
-    latencies: list[float] = []
-    began = time.perf_counter() + 0.5  # the tasks are all made by then
+async def open_loop(
+    send: Callable[[int], Awaitable[None]], total: int, rate: float
+) -> tuple[list[float], list[float]]:
+    """Send requests at random times, so many a second on average (a Poisson process).
 
-    async def one(number: int) -> None:
-        due = began + number / rate
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+    Returns:
+        Latencies, counted from when each request was due; by how much each was sent too late,
+        which is the load's own part in them.
+    """
+    latencies: list[float] = []
+    delays: list[float] = []
+    rng = random.Random(1)
+
+    async def one(number: int, due: float) -> None:
+        delays.append(time.perf_counter() - due)
         await send(number)
         latencies.append(time.perf_counter() - due)
 
-    await asyncio.gather(*(one(number) for number in range(total)))
-    return latencies
+    due, tasks = time.perf_counter(), []
+    for number in range(total):
+        due += rng.expovariate(rate)
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        tasks.append(asyncio.create_task(one(number, due)))
+    await asyncio.gather(*tasks)
+    return latencies, delays
 
 
 def cpu_seconds(process: Any) -> float:
     """Return the processor time that a process has used; Linux only."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def waited_seconds(process: Any) -> float:
+    """Return how long a process was ready to run and had no processor; Linux only."""
+    return int(Path(f"/proc/{process.pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 async def bench_reorder(process: Any, port: int, total: int) -> None:
@@ -173,11 +191,16 @@ async def bench_reorder(process: Any, port: int, total: int) -> None:
         f"  16 in flight: p50 {percentile(latencies, 0.5) * 1e3:.1f} ms, "
         f"p99 {percentile(latencies, 0.99) * 1e3:.1f} ms"
     )
-    half = await open_loop(send, total, rate / 2)
-    print(
-        f"  at {rate / 2:,.0f}/s: p50 {percentile(half, 0.5) * 1e3:.1f} ms, "
-        f"p99 {percentile(half, 0.99) * 1e3:.1f} ms"
-    )
+    for half in (500.0, rate / 2):
+        waited, began = waited_seconds(process), time.perf_counter()
+        latencies, late = await open_loop(send, total, half)
+        waited = (waited_seconds(process) - waited) / (time.perf_counter() - began)
+        print(
+            f"  at {half:,.0f}/s: p50 {percentile(latencies, 0.5) * 1e3:.1f} ms, "
+            f"p99 {percentile(latencies, 0.99) * 1e3:.1f} ms "
+            f"(p99 of the load's own delay {percentile(late, 0.99) * 1e3:.1f} ms; "
+            f"the server had to wait for a processor {waited:.0%} of the time)"
+        )
     upstream.close()
 
 
@@ -240,13 +263,13 @@ def main() -> int:
     print(machine_line("fastapi", "uvicorn", "uvloop", "httptools"))
     if arguments.what == "reorder":
         process, port = start(run_server, None)
-        asyncio.run(bench_reorder(process, port, arguments.requests))
+        uvloop.run(bench_reorder(process, port, arguments.requests))
         process.terminate()
         return 0
     process, engine_port = start(run_engine)
     own, port = start(run_server, engine_port)
     urls = (f"http://127.0.0.1:{engine_port}", f"http://127.0.0.1:{port}")
-    asyncio.run(bench_proxy(own, *urls, arguments.streams, arguments.rounds))
+    uvloop.run(bench_proxy(own, *urls, arguments.streams, arguments.rounds))
     own.terminate()
     process.terminate()
     return 0

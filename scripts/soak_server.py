@@ -33,6 +33,7 @@ from bench_server import CHUNK_INTERVAL_S, CHUNKS, JSON, contexts, start
 from machine import machine_line
 
 from contextpilot.server.answer import BrokenAnswerError
+from contextpilot.server.body import read_body
 from contextpilot.server.run import serve
 from contextpilot.server.settings import Settings
 from contextpilot.server.upstream import Upstream, UpstreamError
@@ -54,12 +55,7 @@ async def engine(scope: Any, receive: Any, send: Any) -> None:
     """Stream a paced answer; slowly, or not to its end, if the request says so."""
     if scope["type"] != "http":
         return
-    body = b""
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body"):
-            break
+    body = await read_body(receive, 2 * LARGE_BYTES)
     if b'"soak": "slow"' in body:
         await asyncio.sleep(random.uniform(1, 5))
     headers = [(b"content-type", b"text/event-stream")]

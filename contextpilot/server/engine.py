@@ -200,9 +200,11 @@ class Engine:
 
     def _count(self, job: Job, one: Planned, held: int) -> None:
         blocks, told = job.contexts[one.position], one.explanation
-        self.weights.update((block.key, block.weight) for block in blocks)
-        while len(self.weights) > _MAX_WEIGHTS:
-            self.weights.popitem(last=False)
+        weights = self.weights
+        for block in blocks:
+            weights[block.key] = block.weight
+        while len(weights) > _MAX_WEIGHTS:
+            weights.popitem(last=False)
         full = self.traffic.evicted > 0
         plain = self._plain.run(job.namespace, blocks, job.head, held, full)
         self.traffic = self.traffic._replace(
