@@ -104,6 +104,8 @@ def _compile(compiler: str, source: Path, target: Path, environ: Mapping[str, st
         if done.returncode:
             lines = done.stderr.decode(errors="replace").strip().splitlines()
             return next((line for line in lines if "error" in line), "no reason given")
+        if not partial.stat().st_size:
+            return "it wrote nothing"
         os.chmod(partial, 0o755)
         os.replace(partial, target)
     except subprocess.TimeoutExpired:

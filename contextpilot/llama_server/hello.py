@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import urllib.request
 from collections.abc import Callable
@@ -57,17 +56,6 @@ def wait_for_hello(
         "the shim has not reported: llama-server may be static or protected; "
         "the index will not know what its slots hold"
     )
-
-
-def process_exists(pid: int) -> bool:
-    """Return whether there is such a process, of ours or not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _reporters(watched: Watched) -> set[Any] | None:

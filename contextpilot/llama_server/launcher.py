@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from contextpilot.llama_server.compiler import LIBRARY, shim_library
-from contextpilot.llama_server.hello import Watched, process_exists, wait_for_hello
+from contextpilot.llama_server.hello import Watched, wait_for_hello
 from contextpilot.llama_server.linkage import check_linkage
 from contextpilot.llama_server.refusal import InjectionError
 
@@ -179,21 +180,32 @@ def _flag(arguments: Sequence[str], name: str) -> str | None:
 
 
 def _watch_aside(watched: Watched) -> None:
-    """Watch from a process that is nobody's child, and say on stderr when nothing is reported."""
+    """Watch from a process that is nobody's child, and say on stderr when nothing is reported.
+
+    llama-server inherits the one end of a pipe that nobody writes to: it closes when it ends.
+    """
+    ended, kept = os.pipe()
     child = os.fork()
     if child:
         os.waitpid(child, 0)
+        os.close(ended)
+        os.set_inheritable(kept, True)
         return
     try:
         if os.fork() == 0:
             nowhere = os.open(os.devnull, os.O_RDWR)
             os.dup2(nowhere, 0)
             os.dup2(nowhere, 1)
-            problem = wait_for_hello(watched, lambda: process_exists(watched.pid))
-            if problem is not None and process_exists(watched.pid):
+            os.close(kept)
+            problem = wait_for_hello(watched, lambda: not _is_readable(ended))
+            if problem is not None and not _is_readable(ended):
                 _say(problem)
     finally:
         os._exit(0)
+
+
+def _is_readable(end: int) -> bool:
+    return bool(select.select([end], [], [], 0)[0])
 
 
 def _say(text: str) -> None:

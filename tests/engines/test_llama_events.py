@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from launch import MODEL_NAME, free_port, launch
+from launch import MODEL_NAME, free_port, launch, tiny_model
 from llama_drive import Rig, common, rig
 from servers import serving, wait_until
 
+import contextpilot as cp
+from contextpilot.llama_server import launcher
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
 
@@ -201,3 +205,31 @@ def test_after_a_restart_of_the_index_the_slots_are_followed_again() -> None:
                 [name] = pool.engines[0].names
                 slots = pool.receiver.slots_of(name)
                 wait_until(lambda held=slots: max(held.tokens(0), held.tokens(1)) > 40)
+
+
+# -- the launcher ----------------------------------------------------------------------------------
+
+
+def test_launch_returns_once_the_shim_has_reported(engine: Callable[[str], Any]) -> None:
+    binary = engine("llamacpp").root / "bin" / "llama-server"
+    model = tiny_model(engine("llamacpp"))
+    arguments = ["--model", str(model), "--port", str(free_port()), "--ctx-size", "512"]
+    with cp.ContextPilot(listen="127.0.0.1:0") as pilot:
+        environ = {**os.environ, "LLAMA_SERVER_BIN": str(binary)}
+        options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        server = launcher.launch(
+            arguments, index_url=pilot.index_url, environ=environ, wait_s=60, **options
+        )
+        try:
+            assert server.is_synced, server.problem
+            assert pilot.engines()[server.engine_id]["pid"] == server.process.pid
+        finally:
+            server.process.terminate()
+            server.process.wait(20)
+
+
+def test_the_command_warns_when_the_index_is_absent() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with launch("llamacpp", env={"CONTEXTPILOT_INDEX_URL": url}, timeout=60) as server:
+        warning = f"the index at {url} does not answer"
+        wait_until(lambda: warning in server.log.read_text(errors="replace"))

@@ -1,0 +1,224 @@
+"""The launcher: what it injects, what it refuses and why, and that llama-server starts anyway."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import contextpilot as cp
+from contextpilot.llama_server.compiler import LIBRARY, shim_library
+from contextpilot.llama_server.hello import Watched, wait_for_hello
+from contextpilot.llama_server.launcher import find_binary, launch, prepare
+from contextpilot.llama_server.linkage import check_linkage
+from contextpilot.llama_server.refusal import InjectionError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="builds ELF programs")
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+def cc(*arguments: str | Path) -> None:
+    subprocess.run(["cc", *map(str, arguments)], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Programs that use libllama: through another library, from within, and an older one."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    folder = tmp_path_factory.mktemp("built")
+    for name, symbol in (("new", "llama_memory_seq_rm"), ("old", "llama_kv_self_seq_rm")):
+        into = folder / name
+        into.mkdir()
+        (into / "llama.c").write_text(f"int {symbol}(void) {{ return 1; }}\n")
+        (into / "impl.c").write_text(f"int {symbol}(void); int run(void) {{ return {symbol}(); }}")
+        (into / "main.c").write_text("int run(void); int main(void) { return run() != 1; }")
+        here = ("-L", into, "-Wl,-rpath,$ORIGIN")
+        cc("-shared", "-fPIC", "-o", into / "libllama.so", into / "llama.c")
+        cc("-shared", "-fPIC", "-o", into / "libimpl.so", into / "impl.c", *here, "-lllama")
+        indirect = ("-Wl,-rpath-link," + str(into),)
+        cc("-o", into / "llama-server", into / "main.c", *here, *indirect, "-limpl")
+    sources = [folder / "new" / f"{name}.c" for name in ("main", "impl", "llama")]
+    cc("-o", folder / "joined", *sources)
+    cc("-static", "-o", folder / "static", *sources)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def environ(built: Path, cache: Path) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "XDG_CACHE_HOME": str(cache),
+        "LLAMA_SERVER_BIN": str(built / "new" / "llama-server"),
+        "CONTEXTPILOT_INDEX_URL": NOWHERE,
+    }
+
+
+# -- what can be injected --------------------------------------------------------------------------
+
+
+def test_libllama_is_found_behind_other_libraries(built: Path) -> None:
+    found = check_linkage(built / "new" / "llama-server", os.environ)
+    assert found.resolve() == (built / "new" / "libllama.so").resolve()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("joined", "does not use a shared libllama: build llama.cpp with"),
+        ("static", "does not use a shared libllama: build llama.cpp with"),
+        ("old/llama-server", "has no llama_memory_seq_rm: this version"),
+    ],
+)
+def test_what_cannot_be_intercepted_is_refused(built: Path, name: str, reason: str) -> None:
+    with pytest.raises(InjectionError, match=reason):
+        check_linkage(built / name, os.environ)
+
+
+def test_scripts_and_setuid_programs_are_refused(built: Path, tmp_path: Path) -> None:
+    script = tmp_path / "llama-server"
+    script.write_text("#!/bin/sh\n")
+    with pytest.raises(InjectionError, match="set LLAMA_SERVER_BIN to llama-server itself"):
+        check_linkage(script, os.environ)
+    shutil.copy(built / "new" / "llama-server", script)
+    script.chmod(script.stat().st_mode | stat.S_ISUID)
+    with pytest.raises(InjectionError, match="setuid"):
+        check_linkage(script, os.environ)
+
+
+# -- the compiled shim -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A folder for PATH whose g++ counts its compilations."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    real = shutil.which("g++") or shutil.which("c++")
+    if real is None:
+        pytest.skip("needs a C++ compiler")
+    script(folder / "g++", f'[ "$1" = --version ] || echo x >> {folder}/runs\nexec {real} "$@"')
+    return folder
+
+
+def script(path: Path, lines: str) -> None:
+    path.write_text(f"#!/bin/sh\n{lines}\n")
+    path.chmod(0o755)
+
+
+def test_the_shim_is_compiled_once_however_many_start(tools: Path, tmp_path: Path) -> None:
+    environ = {"PATH": f"{tools}:/usr/bin:/bin", "XDG_CACHE_HOME": str(tmp_path)}
+    script(tools / "clang++", "echo no such standard >&2; echo error: broken >&2; exit 1")
+    with ThreadPoolExecutor(4) as threads:
+        found = set(threads.map(lambda _: shim_library(environ), range(4)))
+    assert len(found) == 1
+    assert (tools / "runs").read_text() == "x\n"
+    assert [path.suffix for path in tmp_path.rglob("*.part")] == []
+    script(tools / "g++", "echo another version")
+    with pytest.raises(InjectionError, match=r"does not compile: .*clang\+\+: error: broken"):
+        shim_library({**environ, "PATH": str(tools)})
+
+
+def test_a_missing_compiler_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InjectionError, match=r"no C\+\+ compiler .*install g\+\+ or clang"):
+        shim_library({"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
+
+
+def test_a_cache_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "contextpilot").write_text("a file")
+    with pytest.raises(InjectionError, match="cannot be kept in"):
+        shim_library({"PATH": os.environ["PATH"], "XDG_CACHE_HOME": str(tmp_path)})
+
+
+# -- starting --------------------------------------------------------------------------------------
+
+
+def test_without_an_index_nothing_is_touched(environ: dict[str, str]) -> None:
+    del environ["CONTEXTPILOT_INDEX_URL"]
+    prepared = prepare(["--port", "1"], environ)
+    assert (prepared.environ, prepared.watched, prepared.problem) == (environ, None, None)
+
+
+def test_the_shim_is_added_to_what_is_preloaded(environ: dict[str, str]) -> None:
+    environ["LD_PRELOAD"] = "/lib/other.so"
+    prepared = prepare(["--port", "1234", "--host", "0.0.0.0"], environ)
+    assert prepared.problem is None
+    assert prepared.environ["LD_PRELOAD"].startswith(f"/lib/other.so:{environ['XDG_CACHE_HOME']}")
+    assert prepared.environ["CONTEXTPILOT_ENGINE_ID"].endswith("-1234")
+    assert prepared.watched == Watched(0, NOWHERE, "", "http://127.0.0.1:1234")
+    again = prepare([], prepared.environ)
+    assert again.environ["LD_PRELOAD"].count(LIBRARY) == 1
+
+
+def test_a_path_that_preload_cannot_name_is_refused(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    environ["XDG_CACHE_HOME"] = str(tmp_path / "a b")
+    assert "XDG_CACHE_HOME" in (prepare([], environ).problem or "")
+
+
+def test_the_binary_is_named_or_found_in_path(built: Path, tmp_path: Path) -> None:
+    assert find_binary({"PATH": str(built / "new")}) == built / "new" / "llama-server"
+    with pytest.raises(FileNotFoundError, match="not in PATH: install llama"):
+        find_binary({"PATH": str(tmp_path)})
+    with pytest.raises(FileNotFoundError, match=r"LLAMA_SERVER_BIN is .*no program"):
+        find_binary({"PATH": str(built), "LLAMA_SERVER_BIN": str(tmp_path / "gone")})
+
+
+def command(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "contextpilot.llama_server", *arguments]
+    return subprocess.run(line, env=environ, capture_output=True, text=True, check=False)
+
+
+def test_the_plain_server_starts_where_the_shim_cannot(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    server = tmp_path / "llama-server"
+    script(server, 'echo "$@" "preload=$LD_PRELOAD"; exit 3')
+    done = command({**environ, "LLAMA_SERVER_BIN": str(server)}, "--port", "1", "a b")
+    assert (done.returncode, done.stdout) == (3, "--port 1 a b preload=\n")
+    assert done.stderr.count("\n") == 1
+    assert "llama-server starts without the shim" in done.stderr
+
+
+def test_the_command_becomes_the_server_with_the_shim(environ: dict[str, str]) -> None:
+    done = command(environ)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_missing_server_is_an_error(environ: dict[str, str], tmp_path: Path) -> None:
+    done = command({**environ, "LLAMA_SERVER_BIN": str(tmp_path / "gone")})
+    assert done.returncode == 127
+    assert "LLAMA_SERVER_BIN" in done.stderr
+
+
+# -- whether it reports ----------------------------------------------------------------------------
+
+
+def test_a_silent_shim_is_told_of() -> None:
+    with cp.ContextPilot(listen="127.0.0.1:0") as pilot:
+        watched = Watched(os.getpid(), pilot.index_url or "", "", NOWHERE)
+        assert "has not reported" in (wait_for_hello(watched, lambda: True, 0.3) or "")
+        absent = watched._replace(index_url=NOWHERE)
+        assert "does not answer" in (wait_for_hello(absent, lambda: True, 0.3) or "")
+        ended = wait_for_hello(watched, lambda: False, 0.3)
+        assert ended == "llama-server has ended"
+
+
+def test_launch_tells_why_a_server_will_not_report(environ: dict[str, str], built: Path) -> None:
+    server = launch([], environ={**environ, "LLAMA_SERVER_BIN": str(built / "static")})
+    assert server.process.wait() == 0
+    assert "does not use a shared libllama" in (server.problem or "")
+    assert not server.is_synced
