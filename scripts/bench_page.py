@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench_picture import CPU, PLANNED, WALL, draw_overview
+from bench_figures import Found, hit, load, ratio, table
+from bench_goals import POINTS, gaps, goals
+from bench_picture import CPU, PLANNED, draw_overview
 
 from contextpilot.bench.engine import NAMES
-from contextpilot.bench.report import times_interval
-from contextpilot.bench.statistics import Interval
 
 WAITING = 16
-POINTS = 2.0
-SHARE = 0.85
-GOALS = (
-    ("batch, ≥ 2× on every `locomo*-top100`", "locomo", "batch", 2.0),
-    ("online, ≥ 1.5× on every `locomo*-top100`", "locomo", "online", 1.5),
-    ("batch, ≥ 1.25× on `nq`", "nq", "batch", 1.25),
-    ("online, ≥ 1.1× on `nq`", "nq", "online", 1.1),
-    ("online, ≥ 0.98× without overlap", "no-overlap", "online", 0.98),
-    ("batch, ≥ 0.98× without overlap", "no-overlap", "batch", 0.98),
-    ("proxy, ≥ 0.98× without overlap", "no-overlap", "proxy", 0.98),
-)
 ALT = "Hit ratio and prefill throughput over plain, by engine, cache and workload"
 
 INTRODUCTION = """\
@@ -54,8 +41,9 @@ weighed by the engine's tokenizer and rounded down to whole blocks of the engine
   that differs, hit a few tokens more in the engine.
 - A request that is in flight cannot be hit before its prefill is done: with more than one request
   in flight, measured is below simulated.
-- llama-server holds one prompt per slot, not a tree. Simulated is then its slots alone; with
-  `--cache-ram` it keeps older prompts in the host's memory as well, and hits more.
+- llama-server holds one prompt per slot, not a tree. Simulated is then its slots alone, chosen as
+  llama-server chooses them; with `--cache-ram` it keeps older prompts in the host's memory as well,
+  and hits more. The proxy names a slot itself.
 - SGLang evicts whole leaves, vLLM blocks from the end: under a small cache both keep a little less
   or more than the simulation's whole context blocks.
 
@@ -64,60 +52,18 @@ weighed by the engine's tokenizer and rounded down to whole blocks of the engine
 The order of the blocks changes what a real model answers; `contextpilot bench --answers` scores
 that on your model. No real model was at hand for this page. SGLang's attention for CPUs computes
 the attention of cached tokens again, so that its times fall short of the limit by more than on a
-GPU. Requests were cut to the first so many of each workload to fit the machine: with all of them
-the hit ratios of `nq` and `mtrag` are higher (`contextpilot simulate` shows them).
+GPU.
 """
 
 
-@dataclass(frozen=True)
-class Found:
-    """One workload on one launch of an engine."""
+def render_page(
+    results: Path, page: Path, simulated: Mapping[str, Mapping[str, float]] | None = None
+) -> None:
+    """Write the page, and its pictures beside it.
 
-    case: dict[str, Any]
-    report: dict[str, Any]
-
-    @property
-    def workload(self) -> str:
-        """Its name."""
-        return str(self.report["workload"]).partition(".")[0]
-
-    @property
-    def place(self) -> str:
-        """Launch and workload."""
-        return f"{self.case['case']} `{self.workload}`"
-
-    @property
-    def title(self) -> str:
-        """Engine, version and cache."""
-        engine = self.report["engine"]
-        variant = f", {self.case['variant']}" if self.case["variant"] else ""
-        tokens = engine["cache"]["tokens"]
-        size = f" ({tokens:,} tokens)" if tokens else ""
-        name = f"{NAMES[engine['kind']]} {engine['version']}"
-        return f"{name}, {self.case['cache']} cache{size}{variant}"
-
-    @property
-    def modes(self) -> dict[str, dict[str, Any]]:
-        """The figures of every mode."""
-        return {mode["mode"]: mode for mode in self.report["modes"]}
-
-
-def load(results: Path) -> list[Found]:
-    """Return all figures, sorted by launch and workload."""
-    order = ["vllm", "sglang", "llamacpp"]
-    found = [
-        Found(json.loads(path.read_text()), json.loads((path.parent / "bench.json").read_text()))
-        for path in results.glob("*/*/case.json")
-    ]
-    return sorted(
-        found,
-        key=lambda f: (order.index(f.case["engine"]), f.case["variant"], f.case["cache"],
-                       f.workload),
-    )  # fmt: skip
-
-
-def render_page(results: Path, page: Path) -> None:
-    """Write the page, and its pictures beside it."""
+    Args:
+        simulated: hit ratios of all requests of each workload, by mode.
+    """
     found = load(results)
     if not found:
         raise SystemExit(f"{results} holds no figures")
@@ -126,7 +72,7 @@ def render_page(results: Path, page: Path) -> None:
     picture = page.with_name(f"{page.stem}-overview.png")
     draw_overview([each.place for each in shown], [each.modes for each in shown], picture)
     parts.append(f"\n![{ALT}]({picture.name})")
-    parts += ["\n## Goals\n", _goals(found), _scheduling(found)]
+    parts += ["\n## Goals\n", goals(found), _whole(simulated or {}), _scheduling(found)]
     parts += ["\n## Every figure\n", *_tables(found), EXPLANATION]
     parts += [_differences(found), "## Run it again\n", _commands(found)]
     page.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
@@ -137,27 +83,12 @@ def _machine(found: Sequence[Found]) -> str:
     model = found[0].case["model"]
     versions = dict.fromkeys(f.title.partition(",")[0] for f in found)
     version = found[0].report["contextpilot"]
+    loads = [f.case["load"] for f in found if "load" in f.case]
+    load = f" Load average while measuring: {min(loads)} to {max(loads)}." if loads else ""
     return (
-        f"Machine: {'; '.join(lines)}. contextpilot {version}; {', '.join(versions)}. "
+        f"Machine: {'; '.join(lines)}.{load} contextpilot {version}; {', '.join(versions)}. "
         f"Model: Llama architecture, {model}.\n"
     )
-
-
-def _ratio(mode: dict[str, Any] | None, by: str = WALL) -> str:
-    ratio = mode and mode.get(by)
-    return times_interval(Interval(**ratio) if ratio else None)
-
-
-def _hit(mode: dict[str, Any] | None, name: str = "hit_ratio") -> str:
-    return "–" if mode is None or mode[name] is None else f"{100 * mode[name]:.1f}"
-
-
-def _row(cells: Sequence[object]) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    return "\n".join([_row(header), _row(["---"] * len(header)), *map(_row, rows)])
 
 
 def _summary(found: Sequence[Found]) -> str:
@@ -166,20 +97,38 @@ def _summary(found: Sequence[Found]) -> str:
         if each.case["variant"]:
             continue
         modes = each.modes
-        hits = [_hit(modes.get(name)) for name in ("plain", *PLANNED)]
-        ratios = [f"{_ratio(modes.get(name))}; {_ratio(modes.get(name), CPU)}" for name in PLANNED]
+        hits = [hit(modes.get(name)) for name in ("plain", *PLANNED)]
+        ratios = [f"{ratio(modes.get(name))}; {ratio(modes.get(name), CPU)}" for name in PLANNED]
         engine, cache = NAMES[each.report["engine"]["kind"]], each.case["cache"]
         count = modes["plain"]["requests"]
         rows.append([engine, cache, f"`{each.workload}`", count, " / ".join(hits), *ratios])
     header = ["engine", "cache", "workload", "requests"]
     header += ["hit ratio %: plain / online / batch / proxy"]
-    return _table(header + [f"{name}, × plain by wall; CPU" for name in PLANNED], rows)
+    return table(header + [f"{name}, × plain by wall; CPU" for name in PLANNED], rows)
+
+
+def _whole(simulated: Mapping[str, Mapping[str, float]]) -> str:
+    """Tell what all requests of the workloads would hit, and the limits that follow."""
+    if not simulated:
+        return ""
+    rows = []
+    for name, own in simulated.items():
+        limits = [f"{(1 - own['plain']) / (1 - own[mode]):.2f}" for mode in ("online", "batch")]
+        hits = [f"{100 * own[mode]:.1f}" for mode in ("plain", "online", "batch")]
+        rows.append([f"`{name}`", f"{own['requests']:,.0f}", " / ".join(hits), *limits])
+    header = ["workload", "requests", "hit ratio %: plain / online / batch", "limit, online"]
+    return (
+        "\nWith all requests of each workload instead of the first so many, in a cache without\n"
+        "limit, by simulation (context tokens alone):\n\n"
+        + table([*header, "limit, batch"], rows)
+        + "\n"
+    )
 
 
 def _scheduling(found: Sequence[Found]) -> str:
     """Compare SGLang's first-come-first-served with its longest-prefix-match scheduling."""
     rows = [
-        [each.case["variant"], f"`{each.workload}`", mode["mode"], _hit(mode),
+        [each.case["variant"], f"`{each.workload}`", mode["mode"], hit(mode),
          f"{mode['computed_tokens']:,.0f}", f"{mode['tokens_per_s']:,.0f}"]
         for each in found
         if each.case["variant"]
@@ -191,73 +140,12 @@ def _scheduling(found: Sequence[Found]) -> str:
     return (
         "\n## SGLang's own longest-prefix scheduling\n\n"
         f"{WAITING} requests in flight, so that the scheduler has a choice.\n\n"
-        + _table(header, rows)
+        + table(header, rows)
     )
 
 
-def _shares(found: Sequence[Found], by: str) -> Iterator[tuple[str, float]]:
-    """Yield where, and the share of the limit, for planned modes whose limit is above 1.1."""
-    for each in found:
-        for name in PLANNED:
-            mode = each.modes.get(name)
-            limit = mode and mode["throughput_limit"]
-            if mode and mode.get(by) and limit > 1.1:
-                yield f"{each.place} {name}", mode[by]["value"] / limit
-
-
-def _reached(found: Sequence[Found], workload: str, mode: str, by: str) -> list[tuple[str, float]]:
-    """Return where, and how often plain's throughput a mode reached in large caches."""
-    return [
-        (each.place, each.modes[mode][by]["value"])
-        for each in found
-        if each.workload.startswith(workload) and each.modes.get(mode, {}).get(by)
-        and each.case["cache"] == "large"
-    ]  # fmt: skip
-
-
-def _goals(found: Sequence[Found]) -> str:
-    plain = [each for each in found if not each.case["variant"]]
-    rows = []
-    for text, workload, mode, least in GOALS:
-        cells = []
-        for by in (WALL, CPU):
-            reached = _reached(plain, workload, mode, by)
-            where = ", ".join(f"{place} {value:.2f}" for place, value in reached)
-            cells.append(f"{_met([value >= least for _, value in reached])}: {where or 'none'}")
-        rows.append([text, *cells])
-    cells = []
-    for by in (WALL, CPU):
-        shares = list(_shares(plain, by))
-        low = ", ".join(f"{p} {100 * share:.0f} %" for p, share in shares if share < SHARE)
-        met = _met([share >= SHARE for _, share in shares])
-        cells.append(f"{met}; below: {low or 'none'}")
-    rows.append([f"≥ {100 * SHARE:.0f} % of the limit, where that is above 1.1", *cells])
-    gaps = [abs(gap) for _, gap in _gaps(plain)]
-    close = _met([gap <= POINTS for gap in gaps])
-    median = f"median difference {_median(gaps):.2f} points"
-    rows.append([f"hit ratio within {POINTS:.0f} points of simulated", close, median])
-    return _table(["goal (large caches)", "by wall time", "by CPU time"], rows)
-
-
-def _met(outcomes: Sequence[bool]) -> str:
-    return f"{sum(outcomes)} of {len(outcomes)}"
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2] if values else 0.0
-
-
-def _gaps(found: Sequence[Found]) -> Iterator[tuple[str, float]]:
-    """Yield where, and measured minus simulated hit ratio in points."""
-    for each in found:
-        for name, mode in each.modes.items():
-            if mode["expected_hit_ratio"] is not None:
-                gap = 100 * (mode["hit_ratio"] - mode["expected_hit_ratio"])
-                yield f"{each.place} {name}", gap
-
-
 def _differences(found: Sequence[Found]) -> str:
-    large = [(where, gap) for where, gap in _gaps(found) if abs(gap) > POINTS]
+    large = [(where, gap) for where, gap in gaps(found) if abs(gap) > POINTS]
     if not large:
         return f"No difference on this page is above {POINTS:.0f} points.\n"
     listed = "\n".join(f"- {where}: {gap:+.1f} points" for where, gap in large)
@@ -280,7 +168,7 @@ def _tables(found: Sequence[Found]) -> Iterator[str]:
             if each.title == title:
                 rows += [_mode_row(each, mode) for mode in each.report["modes"]]
         flags = next(each.case["flags"] for each in found if each.title == title)
-        yield f"### {title}\n\nLaunched with `{flags}`.\n\n{_table(header, rows)}\n"
+        yield f"### {title}\n\nLaunched with `{flags}`.\n\n{table(header, rows)}\n"
 
 
 def _mode_row(each: Found, mode: dict[str, Any]) -> list[object]:
@@ -288,8 +176,8 @@ def _mode_row(each: Found, mode: dict[str, Any]) -> list[object]:
     limit = mode["throughput_limit"]
     return [
         f"`{each.workload}`", mode["mode"], mode["requests"], f"{mode['prompt_tokens']:,.0f}",
-        _hit(mode), _hit(mode, "expected_hit_ratio"), f"{mode['computed_tokens']:,.0f}",
-        f"{mode['tokens_per_s']:,.0f}", _ratio(mode), _ratio(mode, CPU),
+        hit(mode), hit(mode, "expected_hit_ratio"), f"{mode['computed_tokens']:,.0f}",
+        f"{mode['tokens_per_s']:,.0f}", ratio(mode), ratio(mode, CPU),
         f"{limit:.2f}" if limit else "–", ttft, f"{mode['wall_s']:,.0f}",
     ]  # fmt: skip
 

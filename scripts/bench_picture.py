@@ -25,12 +25,12 @@ def draw_overview(places: Sequence[str], modes: Sequence[Mapping[str, Mode]], pa
     figure = Figure(figsize=(max(8.0, 1.05 * len(places)), 9.5), layout="constrained")
     hits, wall, cpu = figure.subplots(3, 1)
     _bars(hits, modes, lambda m: _percent(m["hit_ratio"]), lambda m: _percent(_expected(m)), INK)
-    _bars(wall, modes, lambda m: _value(m, WALL), lambda m: m["throughput_limit"], LIMIT)
-    _bars(cpu, modes, lambda m: _value(m, CPU), lambda m: m["throughput_limit"], LIMIT)
+    _bars(wall, modes, lambda m: _value(m, WALL), lambda m: m["throughput_limit"], LIMIT, WALL)
+    _bars(cpu, modes, lambda m: _value(m, CPU), lambda m: m["throughput_limit"], LIMIT, CPU)
     titles = {
         hits: "hit ratio, % of prompt tokens (dash: simulated)",
-        wall: "prefill throughput over plain, by wall time (dash: limit)",
-        cpu: "prefill throughput over plain, by the engine's CPU time (dash: limit)",
+        wall: "prefill throughput over plain, by wall time (dash: limit; line: 95 % interval)",
+        cpu: "the same by the engine's CPU time (dash: limit; line: 95 % interval)",
     }
     for axes, title in titles.items():
         axes.set_title(title, loc="left", fontsize=10)
@@ -45,9 +45,14 @@ def draw_overview(places: Sequence[str], modes: Sequence[Mapping[str, Mode]], pa
 
 
 def _bars(
-    axes: Any, modes: Sequence[Mapping[str, Mode]], height: Value, mark: Value, color: str
+    axes: Any,
+    modes: Sequence[Mapping[str, Mode]],
+    height: Value,
+    mark: Value,
+    color: str,
+    by: str = "",
 ) -> None:
-    """Draw a group of bars for each place, and a dash for each bar that has a mark."""
+    """Draw a group of bars for each place, each with its interval, and a dash for its mark."""
     shown = [name for name in SHOWN if any(name in own for own in modes)]
     width = 0.84 / len(shown)
     for i, name in enumerate(shown):
@@ -57,6 +62,9 @@ def _bars(
         bars = [(at, value) for at, value in heights if value is not None]
         axes.bar([at for at, _ in bars], [value for _, value in bars], 0.92 * width,
                  color=COLORS[name], label=name)  # fmt: skip
+        for at, mode in there:
+            if mode.get(by):
+                axes.vlines(at, mode[by]["low"], mode[by]["high"], color=INK, linewidth=0.8)
         marks = [(at, mark(mode)) for at, mode in there]
         dashes = [(at, value) for at, value in marks if value is not None]
         axes.scatter([at for at, _ in dashes], [value for _, value in dashes], marker="_", s=50,
