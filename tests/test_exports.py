@@ -22,7 +22,7 @@ ROOMS = [
     {"plan"},
     {"prompt", "dedup", "namespace", "options", "explain", "planning", "remote", "sync"},
     {"pilot", "default", "endpoint"},
-    {"server", "client", "install_hook"},
+    {"server", "client", "install_hook", "llama_server"},
     {"commands", "bench"},
 ]
 """A room imports from rooms before its own, and from its own level."""

@@ -13,6 +13,7 @@ from contextpilot.commands.checks import (
     environment,
     hooks,
     index,
+    llama_server,
 )
 from contextpilot.commands.checks.check import Check
 from contextpilot.commands.command import Command, Outcome
@@ -25,6 +26,7 @@ CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
     attach_points.check_attach_points,
     hooks.check_startup_files,
     hooks.check_plugins,
+    llama_server.check_llama_server,
     environment.check_variables,
     index.check_index,
 )
