@@ -154,7 +154,7 @@ def watch(made: Rig, proxy: Any) -> None:
     send = proxy._upstream.open
 
     def noted(method: str, url: str, headers: Any, body: bytes) -> Any:
-        if method == "POST":
+        with contextlib.suppress(ValueError, AttributeError):  # a body that is no JSON object
             name = dict(headers).get(b"x-request-id", b"").decode()[-27:]
             content = json.loads(body)
             slot = content.get("id_slot")
