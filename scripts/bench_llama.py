@@ -2,10 +2,10 @@
 
     python scripts/bench_llama.py [--workload FILE ...] [--requests N] [--slots N]
 
-Two llama-servers (scripts/engines/setup.py llamacpp) run a tiny random model on the CPU, without
-a RAM prompt cache. Each request goes to both, one after the other: to the one directly, its
-documents in the order given, and to the other through our server. Prompt tokens that had to be
-computed, and their time, are what llama-server's `timings` report. Default workload: that of
+Three llama-servers (scripts/engines/setup.py llamacpp) run a tiny random model on the CPU. In turns
+they get a request each: the one as it is given, the other through our server, which plans one at a
+time, and the third as planned together by `optimize_batch`, in that order. Prompt tokens that had
+to be computed, and their time, are what llama-server's `timings` report. Default workload: that of
 `contextpilot demo`.
 """
 
@@ -32,7 +32,7 @@ import contextpilot as cp
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
 
-FLAGS = ("--cache-ram", "0", "--threads", "1")
+FLAGS = ("--threads", "1")
 
 
 @dataclass
@@ -69,10 +69,9 @@ def serving(engine_port: int, port: int) -> Iterator[uvicorn.Server]:
     thread.join(10)
 
 
-def compare(requests: Sequence[Request], slots: int, context: int) -> tuple[Side, Side, Any]:
-    """Send all requests to both sides; return what each computed, and the index's own counts."""
-    plain, ours = Side(), Side()
-    flags = [*FLAGS, "--parallel", str(slots), "--ctx-size", str(slots * context)]
+def compare(requests: Sequence[Request], flags: Sequence[str]) -> tuple[Side, Side, Side]:
+    """Send all requests to each side; return what each computed: plain, online, batch."""
+    plain, online, batch = Side(), Side(), Side()
     port, engine_port = free_port(), free_port()
     given = cp.ContextPilot()
     env = {"CONTEXTPILOT_INDEX_URL": f"http://127.0.0.1:{port}"}
@@ -80,19 +79,29 @@ def compare(requests: Sequence[Request], slots: int, context: int) -> tuple[Side
         serving(engine_port, port) as server,
         launch("llamacpp", extra_flags=flags) as alone,
         launch("llamacpp", port=engine_port, env=env, extra_flags=flags) as engine,
+        launch("llamacpp", extra_flags=flags) as third,
     ):
         proxy = Server("proxy", f"http://127.0.0.1:{port}", engine.log, engine.process)
         pool = server.config.app.state.service.pool  # type: ignore[union-attr]
         while pool.engines[0].slots is None:
             time.sleep(0.1)
-        for request in requests:
+        together = planned(requests)
+        for request, batched in zip(requests, together, strict=True):
             messages = given.optimize(request.documents, request.query, reorder=False)
             plain.add(ask(alone, list(messages)))
             question = [{"role": "user", "content": request.query}]
             blocks = {"contexts": request.documents}
-            ours.add(ask(proxy, question, contextpilot=blocks))
-        [state] = pool.receiver.engines().values()
-    return plain, ours, state
+            online.add(ask(proxy, question, contextpilot=blocks))
+            batch.add(ask(third, batched))
+    return plain, online, batch
+
+
+def planned(requests: Sequence[Request]) -> list[Any]:
+    """Return the messages of all requests, planned together, in execution order."""
+    pilot = cp.ContextPilot()
+    contexts, queries = zip(*((r.documents, r.query) for r in requests), strict=True)
+    prompts, _ = pilot.optimize_batch(list(contexts), list(queries))
+    return [list(messages) for messages in prompts]
 
 
 def ask(server: Server, messages: Sequence[Any], **more: Any) -> Any:
@@ -107,21 +116,27 @@ def main() -> None:
     parser.add_argument("--workload", type=Path, action="append", help="NAME.json.gz")
     parser.add_argument("--requests", type=int, default=100)
     parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--ram", type=int, default=0, help="MiB of the RAM prompt cache")
     parser.add_argument("--context", type=int, default=8192, help="tokens of each slot")
     arguments = parser.parse_args()
     print(machine_line())
     for path in arguments.workload or [None]:
         requests = read_requests(path)[: arguments.requests]
-        plain, ours, state = compare(requests, arguments.slots, arguments.context)
+        flags = [*FLAGS, "--parallel", str(arguments.slots), "--cache-ram", str(arguments.ram)]
+        flags += ["--ctx-size", str(arguments.slots * arguments.context)]
+        plain, online, batch = compare(requests, flags)
         name = path.name.split(".")[0] if path else "demo"
         print(
-            f"{name}, {len(requests)} requests, {arguments.slots} slots: computed "
-            f"{plain.computed:,} of {plain.prompt:,} tokens without, "
-            f"{ours.computed:,} of {ours.prompt:,} with: {plain.computed / ours.computed:.2f} x; "
-            f"prefill time {plain.milliseconds / ours.milliseconds:.2f} x; "
-            f"{state['num_matched']} answers matched, {state['num_unmatched']} not",
-            flush=True,
+            f"{name}, {len(requests)} requests, {arguments.slots} slots, {arguments.ram} MiB RAM "
+            f"cache: {plain.computed:,} of {plain.prompt:,} prompt tokens computed as given"
         )
+        for how, side in (("one at a time", online), ("together", batch)):
+            print(
+                f"  planned {how}: {side.computed:,} of {side.prompt:,}; "
+                f"tokens {plain.computed / side.computed:.2f} x, "
+                f"prefill time {plain.milliseconds / side.milliseconds:.2f} x",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

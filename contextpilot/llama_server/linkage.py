@@ -9,6 +9,7 @@ import struct
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from contextpilot.llama_server import macho
 from contextpilot.llama_server.refusal import InjectionError
@@ -71,39 +72,34 @@ def _elf_library(binary: Path, environ: Mapping[str, str]) -> Path | None:
     return None
 
 
+class _Layout(NamedTuple):
+    """Where an ELF file of 32 or 64 bits says where its program headers are, and what they are."""
+
+    table: tuple[int, str]
+    entries: tuple[int, str]
+    place: tuple[int, str]
+    length: tuple[int, str]
+
+
+_LAYOUTS = {
+    1: _Layout((28, "I"), (42, "HH"), (4, "I"), (16, "I")),
+    2: _Layout((32, "Q"), (54, "HH"), (8, "Q"), (32, "Q")),
+}
+
+
 def elf_interpreter(binary: Path) -> str | None:
     """Return the loader that an ELF program names; None for a static one."""
-    with binary.open("rb") as file:
-        head = file.read(64)
-        is_64, order = head[4] == 2, "<" if head[5] == 1 else ">"
-        if is_64:
-            (table,), (size, count) = (
-                struct.unpack_from(order + "Q", head, 32),
-                struct.unpack_from(order + "HH", head, 54),
-            )
-        else:
-            (table,), (size, count) = (
-                struct.unpack_from(order + "I", head, 28),
-                struct.unpack_from(order + "HH", head, 42),
-            )
-        for number in range(count):
-            file.seek(table + number * size)
-            entry = file.read(size)
-            (kind,) = struct.unpack_from(order + "I", entry)
-            if kind == _PT_INTERP:
-                where, length = (
-                    (
-                        struct.unpack_from(order + "Q", entry, 8)[0],
-                        struct.unpack_from(order + "Q", entry, 32)[0],
-                    )
-                    if is_64
-                    else (
-                        struct.unpack_from(order + "I", entry, 4)[0],
-                        struct.unpack_from(order + "I", entry, 16)[0],
-                    )
-                )
-                file.seek(where)
-                return file.read(length).rstrip(b"\0").decode()
+    content = binary.read_bytes()
+    layout, order = _LAYOUTS[content[4]], "<" if content[5] == 1 else ">"
+
+    def at(base: int, field: tuple[int, str]) -> tuple[int, ...]:
+        return struct.unpack_from(order + field[1], content, base + field[0])
+
+    (table,), (size, count) = at(0, layout.table), at(0, layout.entries)
+    for entry in range(table, table + size * count, size):
+        if at(entry, (0, "I")) == (_PT_INTERP,):
+            (place,), (length,) = at(entry, layout.place), at(entry, layout.length)
+            return content[place : place + length].rstrip(b"\0").decode()
     return None
 
 

@@ -29,7 +29,7 @@ _MAX_RUNS = 256
 _MAX_STARTS = 4096
 _MAX_HELD = 64
 _MAX_FILES = 256
-_MAX_PENDING = 4096
+_MAX_PENDING = 256
 
 
 class Answer(NamedTuple):
@@ -172,10 +172,10 @@ class SlotTranslator:
 
     def answer(self, answer: Answer) -> list[Event]:
         """Note that a request was answered; its events may be in or not."""
-        self._pending.append(_Pending(answer, self._clock()))
-        if len(self._pending) > _MAX_PENDING:
-            self._give_up(self._pending.popleft().answer)
-        self._match_pending()
+        if not self._match(answer, 0.0):
+            self._pending.append(_Pending(answer, self._clock()))
+            if len(self._pending) > _MAX_PENDING:
+                self._give_up(self._pending.popleft().answer)
         return self._tell()
 
     def abandon(self, request: str) -> list[Event]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextpilot.sync.events import Event, parse_evict, parse_message
+from contextpilot.sync.events import Event, SlotEvent, parse_evict, parse_message
 
 GOOD: dict[str, Any] = {
     "version": 1,
@@ -36,6 +36,52 @@ def test_a_message_is_read() -> None:
         Event("truncated", "cp-1", 0),
         Event("cleared"),
     )
+
+
+SLOTS: dict[str, Any] = {
+    **GOOD,
+    "kind": "llamacpp",
+    "block_size": 1,
+    "pid": 77,
+    "ram_limit_bytes": 1 << 33,
+    "events": [
+        {"event": "slot", "slot": 1, "keep": 10, "tokens": 30},
+        {"event": "copied", "slot": 1, "to": 2},
+        {"event": "saved", "slot": 2, "copy": "0", "bytes": 900},
+        {"event": "loaded", "slot": 0, "copy": "0", "tokens": 30},
+        {"event": "loaded", "slot": 0, "copy": "", "tokens": 5},
+        {"event": "cleared"},
+    ],
+}
+
+
+def test_slot_events_are_read() -> None:
+    message = parse_message(SLOTS)
+    assert (message.pid, message.ram_limit_bytes, message.events) == (77, 1 << 33, ())
+    assert message.slot_events == (
+        SlotEvent("slot", 1, 10, 30),
+        SlotEvent("copied", 1, to=2),
+        SlotEvent("saved", 2, copy="0", num_bytes=900),
+        SlotEvent("loaded", 0, copy="0", tokens=30),
+        SlotEvent("loaded", 0, tokens=5),
+        SlotEvent("cleared"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "field"),
+    [
+        ({"event": "cached", "request": "r", "tokens": 1}, r"events\[0\].event"),
+        ({"event": "slot", "keep": 1, "tokens": 2}, r"events\[0\].slot"),
+        ({"event": "slot", "slot": 0, "keep": 3, "tokens": 2}, r"events\[0\].tokens"),
+        ({"event": "copied", "slot": 0}, r"events\[0\].to"),
+        ({"event": "saved", "slot": 0, "copy": ""}, r"events\[0\].copy"),
+        ({"event": "loaded", "slot": 0, "copy": "0"}, r"events\[0\].tokens"),
+    ],
+)
+def test_errors_in_slot_events_name_the_field(event: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field} "):
+        parse_message({**SLOTS, "events": [event]})
 
 
 def test_unknown_fields_are_left_alone() -> None:

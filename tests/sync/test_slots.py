@@ -293,3 +293,91 @@ def test_answers_that_come_before_their_events_find_their_runs(seed: int) -> Non
     assert world.translator.counts == (len(world.prompts), 0)
     for name in world.prompts:
         world.check(name)
+
+
+# -- one at a time ---------------------------------------------------------------------------------
+
+
+def slot(number: int, keep: int, tokens: int) -> SlotEvent:
+    return SlotEvent("slot", number, keep, tokens)
+
+
+def test_a_turn_that_extends_its_slot_exactly_is_found() -> None:
+    made = SlotTranslator(lambda: 0.0)
+    made.apply([slot(0, 0, 103), slot(0, 103, 103), slot(0, 103, 153), slot(0, 153, 155)])
+    assert made.answer(Answer("a", 0, 0, 100, 4)) == [Event("cached", "a", 100, 100)]
+    assert made.answer(Answer("b", 0, 103, 150, 6)) == [Event("cached", "b", 150, 150)]
+    assert made.apply([slot(0, 120, 120)]) == [Event("truncated", "b", 120, 150)]
+    assert made.requests(0) == [("a", 100), ("b", 120)]
+
+
+def test_of_two_runs_that_fit_alike_neither_is_taken() -> None:
+    now = 0.0
+    made = SlotTranslator(lambda: now)
+    made.apply([slot(0, 0, 103), slot(0, 0, 0), slot(0, 0, 103)])
+    assert made.answer(Answer("a", 0, 0, 100, 4)) == []
+    now = SETTLE_S
+    assert made.apply([]) == [Event("truncated", "a", 0)]
+    assert made.counts == (0, 1)
+
+
+def test_a_run_before_the_request_was_sent_is_not_its_own() -> None:
+    made = SlotTranslator(lambda: 0.0)
+    made.apply([slot(0, 0, 103)])
+    assert made.answer(Answer("a", 0, 0, 100, 4, since=made.position)) == []
+    assert made.apply([slot(0, 0, 0), slot(0, 0, 103)]) == [Event("cached", "a", 100, 100)]
+
+
+def test_without_a_slot_a_run_is_taken_only_once_all_are_in() -> None:
+    now = 0.0
+    made = SlotTranslator(lambda: now)
+    made.apply([slot(1, 0, 103)])
+    assert made.answer(Answer("a", None, 0, 100, 4)) == []
+    now = SETTLE_S
+    assert made.apply([]) == [Event("cached", "a", 100, 100)]
+
+
+def test_a_broken_off_request_is_not_believed() -> None:
+    made = SlotTranslator(lambda: 0.0)
+    assert made.abandon("a") == [Event("truncated", "a", 0)]
+
+
+def test_after_a_snapshot_what_was_kept_is_known_and_the_rest_has_no_name() -> None:
+    made = SlotTranslator(lambda: 0.0)
+    made.apply([slot(0, 0, 103), slot(1, 0, 203)])
+    made.answer(Answer("a", 0, 0, 100, 4))
+    made.answer(Answer("b", 1, 0, 200, 4))
+    made.answer(Answer("c", 1, 50, 300, 4))
+    told = made.apply([slot(0, 60, 400)], snapshot=True)
+    assert told == [
+        Event("truncated", "b", 0, 200),
+        Event("truncated", "c", 0),
+        Event("truncated", "a", 60, 100),
+    ]
+    assert (made.tokens(0), made.tokens(1)) == (400, 0)
+    assert made.requests(0) == [("a", 60)]
+    assert made.answer(Answer("d", 0, 60, 390, 4)) == []
+
+
+def test_ram_copies_count_only_while_their_limit_is_known() -> None:
+    made = SlotTranslator(lambda: 0.0)
+    made.apply([slot(0, 0, 103)])
+    made.answer(Answer("a", 0, 0, 100, 4))
+    away = [SlotEvent("saved", 0, copy="0", num_bytes=500), slot(0, 0, 0)]
+    assert made.apply(away) == [Event("truncated", "a", 0, 100)]
+    made.limit_ram(800)
+    assert made.apply([]) == [Event("cached", "a", 100, 100)]
+    other = [slot(1, 0, 50), SlotEvent("saved", 1, copy="1", num_bytes=400)]
+    assert made.apply(other) == [Event("truncated", "a", 0, 100)]  # beyond the limit
+
+
+def test_memory_is_bounded() -> None:
+    made = SlotTranslator(lambda: 0.0)
+    for number in range(200):
+        made.apply([slot(0, 5, 5), slot(0, 5, 50 + number)])
+        made.answer(Answer(f"r{number}", 0, 5, 50 + number, 1, since=made.position - 2))
+    assert len(made.requests(0)) <= 64
+    assert len(made.believed()) <= 64
+    for number in range(500):
+        made.answer(Answer(f"lost{number}", 0, 7, 60))
+    assert made.num_pending <= 256
