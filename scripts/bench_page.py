@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,8 @@ def render_page(
     parts += ["\n## Goals\n", goals(found), _whole(simulated or {}), _scheduling(found)]
     parts += ["\n## Every figure\n", *_tables(found), EXPLANATION]
     parts += [_differences(found), "## Run it again\n", _commands(found)]
-    page.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(parts)).rstrip() + "\n"
+    page.write_text(text, encoding="utf-8")
 
 
 def _machine(found: Sequence[Found]) -> str:
