@@ -288,7 +288,7 @@ def test_late_answers_never_make_belief_exceed_the_truth(seed: int, pinned: bool
 @given(seed=seeds)
 def test_answers_that_come_before_their_events_find_their_runs(seed: int) -> None:
     """The last request's events lag behind its answer; prompts differ in length."""
-    world = World(seed, order="late events", others=False, longest_tail=300)
+    world = World(seed, order="late events", others=False, longest_tail=3000)
     world.run()
     assert world.translator.counts == (len(world.prompts), 0)
     for name in world.prompts:
