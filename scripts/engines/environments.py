@@ -128,7 +128,8 @@ class Environment:
         name = distribution(self.recipe.source)
         plain = ["--no-deps", "--no-build-isolation", "--no-binary", name]
         self._pip("download", *plain, "-d", str(downloads), self.recipe.source)
-        llama_build.build(next(downloads.glob("*.tar.gz")), self.root, self._run)
+        number = self.recipe.version.partition(".")[0]
+        llama_build.build(next(downloads.glob("*.tar.gz")), number, self.root, self._run)
         shutil.rmtree(downloads)
 
     def _write_alias(self, name: str, version: str) -> None:

@@ -22,6 +22,8 @@ CMAKE_FLAGS = (
         " -DGGML_OPENMP=OFF -DGGML_CCACHE=OFF"
         " -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=16"
     ),
+    # Without a repository beside it the build does not know its own number.
+    "-DLLAMA_BUILD_NUMBER={number}",
     "-DCMAKE_C_FLAGS_RELEASE=-O2 -DNDEBUG",
     "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG",
 )
@@ -39,11 +41,11 @@ cmake_language(DEFER CALL cmake_language EVAL CODE [[
 Run = Callable[[list[str]], None]
 
 
-def build(archive: Path, root: Path, run: Run) -> None:
+def build(archive: Path, number: str, root: Path, run: Run) -> None:
     """Compile llama-server out of a source archive into `root`/bin, libraries beside it.
 
-    archive: a .tar.gz that holds a folder `llama.cpp` one level down. run: executes a command,
-    raises on failure. `cmake` and `ninja` are taken from `root`/bin.
+    archive: a .tar.gz that holds a folder `llama.cpp` one level down, of build `number`. run:
+    executes a command, raises on failure. `cmake` and `ninja` are taken from `root`/bin.
     """
     source = root / "source"
     with tarfile.open(archive) as packed:
@@ -52,7 +54,8 @@ def build(archive: Path, root: Path, run: Run) -> None:
     exceptions = source / "exceptions.cmake"
     exceptions.write_text(EXCEPTIONS)
     output = source / "build"
-    configure = [str(root / "bin" / "cmake"), "-S", str(tree), "-B", str(output), *CMAKE_FLAGS]
+    flags = [flag.format(number=number) for flag in CMAKE_FLAGS]
+    configure = [str(root / "bin" / "cmake"), "-S", str(tree), "-B", str(output), *flags]
     ninja = root / "bin" / "ninja"
     run(
         [
