@@ -15,7 +15,7 @@ CLOUD: tuple[Kind, ...] = ("openai", "anthropic")
 _HOSTS: dict[str, Kind] = {"api.openai.com": "openai", "api.anthropic.com": "anthropic"}
 _PROBES: tuple[tuple[str, bytes, Kind], ...] = (
     ("/get_model_info", b"model_path", "sglang"),
-    ("/server_info", b"disaggregation_mode", "sglang"),
+    ("/model_info", b"model_path", "sglang"),
     ("/props", b"default_generation_settings", "llamacpp"),
     ("/version", b'"version"', "vllm"),
 )
