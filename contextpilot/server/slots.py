@@ -13,11 +13,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from contextpilot.block import BlockKey
 
 _MAX_PROMPTS = 4096
+_RECURS_OLDEST, _RECURS_NEWEST = 0.05, 0.1
+"""Chance that what a slot would lose is asked for again; higher values hit less (bench_slots)."""
 _MAX_MISSES = 2
 _WORTH = 64
 """Expected tokens from which a miss tells that a slot does not hold what it should."""
@@ -92,9 +95,9 @@ class Slots:
     def take(self, prompt: Prompt, holdings: Holdings | None = None) -> int | None:
         """Choose a slot for a prompt, and note that the prompt runs there; `free` must follow.
 
-        An idle slot that holds most of the prompt, or of whose prompt most is kept; else the one
-        that runs most of the prompt now, which makes the request wait; else the idle slot that
-        loses least.
+        The one that runs most of the prompt now, which makes the request wait; else the idle slot
+        that gains most: what it shares with the prompt, less the part of what it would lose that
+        may be asked for again.
 
         Args:
             holdings: what the engine says that the slots hold; without, what we sent counts.
@@ -107,15 +110,20 @@ class Slots:
         shared = {slot.number: self._shared(slot, prompt, holdings) for slot in self._slots}
         nearest = max(self._slots, key=lambda slot: (shared[slot.number], not slot.num_running))
         most = shared[nearest.number]
-        idle = [slot for slot in self._slots if not slot.num_running]
-        total = prompt.tokens
-        held = self._tokens(nearest, holdings)
-        if most and 2 * most >= (min(total, held) if nearest in idle else total):
+        if nearest.num_running and most and 2 * most >= prompt.tokens:
             return self._run(nearest, prompt)
+        idle = sorted(
+            (slot for slot in self._slots if not slot.num_running), key=attrgetter("used")
+        )
         if not idle:
             return None
-        least = min(idle, key=lambda slot: (self._tokens(slot, holdings) > 0, slot.used))
-        return self._run(least, prompt)
+        gains = [
+            shared[slot.number]
+            - self._recurrence(age, len(idle))
+            * max(0, self._tokens(slot, holdings) - shared[slot.number])
+            for age, slot in enumerate(idle)
+        ]
+        return self._run(idle[gains.index(max(gains))], prompt)
 
     def put(self, number: int, prompt: Prompt) -> int:
         """Note that a prompt runs in a slot that the client chose; `free` must follow.
@@ -141,6 +149,11 @@ class Slots:
             slot.last = NO_PROMPT
         self._prompts.clear()
         self._misses = 0
+
+    @staticmethod
+    def _recurrence(age: int, count: int) -> float:
+        """Return how likely a slot's content is asked for again; 0 is the one not used longest."""
+        return _RECURS_OLDEST + (_RECURS_NEWEST - _RECURS_OLDEST) * age / max(1, count - 1)
 
     def _are_emptied(self, holdings: Holdings | None) -> bool:
         """Return whether the server empties idle slots into its RAM cache."""
