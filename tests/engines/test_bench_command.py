@@ -80,4 +80,6 @@ def test_a_real_engine_hits_as_simulated(
         assert mode["hit_ratio"] == pytest.approx(mode["expected_hit_ratio"], abs=POINTS)
     if name != "llamacpp":  # it takes turns in slots, which the planner does not know of
         assert modes["online"]["hit_ratio"] > modes["plain"]["hit_ratio"]
-        assert modes["proxy"]["cached_tokens"] == modes["online"]["cached_tokens"]
+        # not equal: their salts take more or fewer tokens
+        proxy, online = (modes[mode]["hit_ratio"] for mode in ("proxy", "online"))
+        assert proxy == pytest.approx(online, abs=POINTS / 2)
