@@ -20,7 +20,7 @@ from contextpilot.block import BlockKey
 
 _MAX_PROMPTS = 4096
 _RECURS_OLDEST, _RECURS_NEWEST = 0.05, 0.1
-"""Chance that what a slot would lose is asked for again; higher values hit less (bench_slots)."""
+"""Chance that what a slot would lose is asked for again; its worth: scripts/bench_slots.py."""
 _MAX_MISSES = 2
 _WORTH = 64
 """Expected tokens from which a miss tells that a slot does not hold what it should."""
