@@ -9,7 +9,16 @@ from contextpilot.prompt.messages import Messages
 
 COPY = re.compile(r"Same text as \[(\d+)\]\.")
 HINT = re.compile(r'Given earlier in this conversation, beginning "(.*)"\.', re.DOTALL)
-RANKING = re.compile(r"are: ((?:\[\d+\] > )*\[\d+\])\.\n\n")
+RANKING = re.compile(r"By number, from most to least important: ([\d,-]+)\.\n\n")
+
+
+def positions_in(ranking: str) -> list[int]:
+    """Return the positions that a ranking names: "4,1-3" gives 4, 1, 2, 3."""
+    found: list[int] = []
+    for entry in ranking.split(","):
+        first, _, last = entry.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
 
 
 def check_prompt(
@@ -37,8 +46,8 @@ def check_prompt(
     if list(messages.order) != sorted(messages.order):
         found = RANKING.search(rest)
         assert found is not None
-        ranked = [int(number) for number in re.findall(r"\d+", found[1])]
-        assert [messages.order[position - 1] for position in ranked] == list(range(n))
+        ranked = [messages.order[position - 1] for position in positions_in(found[1])]
+        assert ranked == list(range(n))
         rest = rest[found.end() :]
     assert rest == query
 

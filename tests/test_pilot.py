@@ -145,9 +145,9 @@ def test_objects_share_blocks_with_plain_texts() -> None:
 
 def test_annotation_is_on_off_or_the_callers_own() -> None:
     for annotate, expected in (
-        (True, "From most to least important, they are: [2] > [1]."),
+        (True, "By number, from most to least important: 2,1."),
         (False, ""),
-        ("Best: {ranking}", "Best: [2] > [1]"),
+        ("Best: {ranking}", "Best: 2,1"),
     ):
         pilot = cp.ContextPilot(annotate=annotate)
         pilot.optimize([LONG[0], LONG[1]], "q")

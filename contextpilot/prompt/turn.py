@@ -15,7 +15,7 @@ from contextpilot.block import (
 from contextpilot.dedup.conversation import hints_for_history
 from contextpilot.options import Options
 from contextpilot.plan.online import NO_HEAD, Head, Plan
-from contextpilot.prompt.annotate import annotate
+from contextpilot.prompt.annotate import LONGEST_ENTRY, annotate
 from contextpilot.prompt.messages import (
     Message,
     Messages,
@@ -76,7 +76,7 @@ class Turn:
         characters = len(query) + sum(map(len, self.hints.values()))
         template = self.options.ranking_template
         if template:
-            characters += len(template) + len(self.blocks) * len("[10] > ")
+            characters += len(template) + len(self.blocks) * len(LONGEST_ENTRY)
         return characters // CHARS_PER_TOKEN
 
     def write(self, plan: Plan, request_id: str, query: str) -> Messages:

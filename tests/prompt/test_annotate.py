@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import positions_in
 
 from contextpilot.prompt.annotate import annotate, check_template
 
 
 @given(st.integers(0, 20).flatmap(lambda n: st.permutations(range(n))))
 def test_the_ranking_names_positions_from_most_to_least_important(order: list[int]) -> None:
-    text = annotate(order)
-    positions = [int(number) for number in re.findall(r"\[(\d+)\]", text)]
+    text = annotate(order, "{ranking}")
     if order == sorted(order):
         assert text == ""
-    else:
-        assert [order[position - 1] for position in positions] == sorted(order)
+        return
+    assert [order[position - 1] for position in positions_in(text)] == sorted(order)
+
+
+def test_three_positions_in_a_row_are_a_range() -> None:
+    assert annotate([3, 0, 1, 4, 5, 2], "{ranking}") == "2,3,6,1,4,5"
+    assert annotate([3, 0, 1, 2, 4, 5, 6], "{ranking}") == "2-4,1,5-7"
 
 
 def test_an_own_template() -> None:
-    assert annotate([1, 0], "best first: {ranking}") == "best first: [2] > [1]"
+    assert annotate([1, 0], "best first: {ranking}") == "best first: 2,1"
 
 
 @pytest.mark.parametrize(
