@@ -7,8 +7,9 @@ WORKLOADS is a folder of workload files; one without any overlap is made there a
 RESULTS/no-overlap.jsonl. Each engine runs unchanged on the CPU (scripts/engines/setup.py sets it
 up) with a random model whose cost is prefill: wide, one layer, one attention head, so that
 attention takes about the share that it takes in a large model. Each case is one launch: a large
-cache, a small one, and for SGLang its own longest-prefix scheduling. What is in RESULTS already is
-not measured again, so that a run can be continued; `--render` only writes the page.
+cache, a small one, the large one with repetitions, and SGLang's own longest-prefix scheduling.
+What is in RESULTS already is not measured again, so that a run can be continued; `--render` only
+writes the page.
 
 Only figures leave RESULTS: no text of a workload gets into the page.
 """
@@ -25,18 +26,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "engines"))
 
-from bench_page import WAITING, render_page
+from bench_comparisons import WAITING
+from bench_figures import AGAIN
+from bench_page import render_page
 from environments import environment
 from launch import Server, free_port, launch
 from machine import machine_line
 from tiny_gguf import ensure_gguf
 from tiny_model import ensure_model
 
+from contextpilot import __version__
 from contextpilot.commands.workload import read_workload
 from contextpilot.plan.replay import Mode, replay
 
@@ -66,6 +70,7 @@ class Case:
         variant: what is special about it.
         concurrency: requests in flight.
         env: added to the engine's environment.
+        repetitions: unless the caller says how many.
         reports: the engine's hooks report evictions to the server of `synced` and `proxy`.
     """
 
@@ -76,6 +81,7 @@ class Case:
     variant: str = ""
     concurrency: int = 1
     env: dict[str, str] = field(default_factory=dict)
+    repetitions: int = 1
     reports: bool = False
 
     @property
@@ -86,15 +92,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Options:
-    """Repetitions, and the requests to use of each workload; "" names all others."""
+    """Repetitions (None: as the case says), and requests to use of each workload ("": others)."""
 
-    repetitions: int
+    repetitions: int | None
     requests: dict[str, int]
 
-    def of(self, workload: str) -> list[str]:
+    def of(self, case: Case, workload: str) -> list[str]:
         """Return the options of `contextpilot bench` for a workload."""
         cap = self.requests.get(workload, self.requests.get("", 0))
-        own = ["--repetitions", str(self.repetitions)]
+        own = ["--repetitions", str(self.repetitions or case.repetitions)]
         return own + (["--requests", str(cap)] if cap else [])
 
 
@@ -105,17 +111,22 @@ def cases(modes: str | None) -> list[Case]:
     large = modes or ALL
     queue = f"--max-total-tokens {LARGE_TOKENS}"
     small_blocks = SMALL_TOKENS // BLOCK + 1
-    return [
+    first = [
         Case("vllm", "large", f"{vllm} --num-gpu-blocks-override {LARGE_TOKENS // BLOCK}", large,
              env=dev | {"VLLM_CPU_KVCACHE_SPACE": "2"}),
+        Case("sglang", "large", queue, large),
+        Case("llamacpp", "large", "--parallel 2 --ctx-size 32768 --cache-ram 4096", large),
+    ]  # fmt: skip
+    again = [replace(each, modes=MAIN, variant=AGAIN, repetitions=3) for each in first]
+    return [
+        *first,
         Case("vllm", "small", f"{vllm} --num-gpu-blocks-override {small_blocks}", SYNCED, env=dev,
              reports=True),
-        Case("sglang", "large", queue, large),
         Case("sglang", "small", f"--max-total-tokens {SMALL_TOKENS}", SYNCED, reports=True),
         Case("sglang", "large", queue, "plain,batch", "fcfs", WAITING),
         Case("sglang", "large", f"{queue} --schedule-policy lpm", "plain,batch", "lpm", WAITING),
-        Case("llamacpp", "large", "--parallel 2 --ctx-size 32768 --cache-ram 4096", large),
         Case("llamacpp", "small", "--parallel 2 --ctx-size 32768 --cache-ram 0"),
+        *again,
     ]  # fmt: skip
 
 
@@ -170,7 +181,6 @@ def bench(case: Case, server: Server, workload: Path, target: Path, options: lis
     """Run one workload; keep the figures and the exact command."""
     command = ["bench", "--engine", server.base_url, "--workload", str(workload)]
     command += ["--modes", case.modes, "--concurrency", str(case.concurrency)]
-    command += ["--pid", str(server.process.pid)]
     command += options
     if case.concurrency > 1:
         command += ["--slice", "1000000"]
@@ -185,7 +195,7 @@ def bench(case: Case, server: Server, workload: Path, target: Path, options: lis
     print(done.stdout if done.returncode == 0 else done.stderr[-2000:], flush=True)
     if done.returncode:
         return
-    names = {str(workload): workload.name, server.base_url: "URL", str(server.process.pid): "PID"}
+    names = {str(workload): workload.name, server.base_url: "URL"}
     shown = [names.get(part, part) for part in command]
     case_of = {
         "case": case.name,
@@ -217,7 +227,7 @@ def measure(case: Case, todo: Sequence[Path], results: Path, options: Options) -
         hooks=case.reports,
     ) as server:
         for path in missing:
-            own = options.of(short_name(path)) + (["--listen", place] if case.reports else [])
+            own = options.of(case, short_name(path)) + (["--listen", place] if case.reports else [])
             bench(case, server, path, results / case.name / short_name(path), own)
 
 
@@ -250,7 +260,7 @@ def main() -> None:
         metavar="N|NAME=N",
         help="use the first N of each workload, or of one",
     )
-    parser.add_argument("--repetitions", type=int, default=1)
+    parser.add_argument("--repetitions", type=int)
     parser.add_argument("--render", action="store_true", help="measure nothing")
     parser.add_argument("--page", type=Path, default=PAGE)
     args = parser.parse_args()
@@ -260,7 +270,7 @@ def main() -> None:
     todo = [by_name[name] for name in args.only or by_name]
     caps = dict(text.rpartition("=")[::2] for text in args.requests)
     options = Options(args.repetitions, {name: int(number) for name, number in caps.items()})
-    print(machine_line("contextpilot"), flush=True)
+    print(f"{machine_line()} · contextpilot {__version__}", flush=True)
     for case in [] if args.render else cases(args.modes):
         if case.engine in args.engines and (not args.cases or case.name in args.cases):
             measure(case, todo, args.results, options)

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench_picture import WALL
+from bench_picture import RATIO
 
 from contextpilot.bench.engine import NAMES
 from contextpilot.bench.report import times_interval
 from contextpilot.bench.statistics import Interval
+
+AGAIN = "again"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Found:
         return f"{name}, {self.case['cache']} cache{size}{variant}"
 
     @property
+    def again(self) -> bool:
+        """Whether it was run several times to show that figures come again."""
+        return bool(self.case["variant"] == AGAIN)
+
+    @property
     def modes(self) -> dict[str, dict[str, Any]]:
         """The figures of every mode."""
         return {mode["mode"]: mode for mode in self.report["modes"]}
@@ -62,7 +69,7 @@ def load(results: Path) -> list[Found]:
     )  # fmt: skip
 
 
-def ratio(mode: dict[str, Any] | None, by: str = WALL) -> str:
+def ratio(mode: dict[str, Any] | None, by: str = RATIO) -> str:
     given = mode and mode.get(by)
     return times_interval(Interval(**given) if given else None)
 

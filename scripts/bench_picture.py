@@ -8,7 +8,7 @@ from typing import Any
 
 from contextpilot.bench.plots import COLORS, INK
 
-WALL, CPU = "throughput_ratio", "cpu_throughput_ratio"
+RATIO = "throughput_ratio"
 PLANNED = ("online", "batch", "proxy")
 SHOWN = ("plain", "sorted", "online", "synced", "proxy", "batch")
 LIMIT = "#c0392b"
@@ -22,22 +22,19 @@ def draw_overview(places: Sequence[str], modes: Sequence[Mapping[str, Mode]], pa
     from matplotlib.figure import Figure
 
     names = [place.replace("`", "").replace(" ", "\n") for place in places]
-    figure = Figure(figsize=(max(8.0, 1.05 * len(places)), 9.5), layout="constrained")
-    hits, wall, cpu = figure.subplots(3, 1)
+    figure = Figure(figsize=(max(8.0, 0.85 * len(places)), 7.0), layout="constrained")
+    hits, ratios = figure.subplots(2, 1)
     _bars(hits, modes, lambda m: _percent(m["hit_ratio"]), lambda m: _percent(_expected(m)), INK)
-    _bars(wall, modes, lambda m: _value(m, WALL), lambda m: m["throughput_limit"], LIMIT, WALL)
-    _bars(cpu, modes, lambda m: _value(m, CPU), lambda m: m["throughput_limit"], LIMIT, CPU)
+    _bars(ratios, modes, lambda m: _value(m, RATIO), lambda m: m["throughput_limit"], LIMIT, RATIO)
     titles = {
         hits: "hit ratio, % of prompt tokens (dash: simulated)",
-        wall: "prefill throughput over plain, by wall time (dash: limit; line: 95 % interval)",
-        cpu: "the same by the engine's CPU time (dash: limit; line: 95 % interval)",
+        ratios: "prefill throughput over plain (dash: limit; line: 95 % interval)",
     }
     for axes, title in titles.items():
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xticks(range(len(names)), names, fontsize=7)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in (wall, cpu):
-        axes.axhline(1, color=INK, linewidth=0.8)
+    ratios.axhline(1, color=INK, linewidth=0.8)
     handles, labels = hits.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     for suffix in (".png", ".svg"):

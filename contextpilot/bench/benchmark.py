@@ -10,7 +10,6 @@ from typing import Any
 
 from contextpilot.bench.answers import AnswerResult, Gold, Judge, score_answers
 from contextpilot.bench.arms import ANSWER_ARMS, DEFAULT_ARMS, Arm, Setting, make_arm
-from contextpilot.bench.cpu import EngineCpu
 from contextpilot.bench.drive import Sender
 from contextpilot.bench.engine import KEY_VARIABLE as ENGINE_KEY
 from contextpilot.bench.engine import EngineUnderTest, Facts, base_url, key_header
@@ -42,7 +41,6 @@ class Config:
         max_tokens: of each answer; default 1, and 64 where answers are scored.
         cache_tokens: that the engine's cache holds; default: what it says.
         times_only: go on without cache figures where the engine reports none.
-        pid: of the engine on this machine; its CPU time is counted then.
         listen: where the server of `proxy` and `synced` listens; default: a free port.
         gold: gold answers of every request; None scores no answers.
         judge, judge_model: URL of a judge and its model.
@@ -57,7 +55,6 @@ class Config:
     max_tokens: int | None = None
     cache_tokens: int | None = None
     times_only: bool = False
-    pid: int | None = None
     listen: str | None = None
     gold: Gold | None = None
     judge: str | None = None
@@ -82,7 +79,6 @@ async def benchmark(name: str, requests: Requests, config: Config, progress: Pro
     Raises:
         CommandError: a mode is unknown, the engine does not answer or does not report its cache.
     """
-    cpu = EngineCpu(config.pid) if config.pid is not None else None
     upstream = Upstream(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S)
     try:
         engine = EngineUnderTest(config.engine, upstream)
@@ -91,7 +87,7 @@ async def benchmark(name: str, requests: Requests, config: Config, progress: Pro
         if not config.times_only:
             await engine.prove_cache_report(facts, sender, secrets.token_hex(6))
         with _arms(config, facts) as (arms, urls):
-            run = Run(engine, facts, sender, requests, config.schedule, urls, cpu)
+            run = Run(engine, facts, sender, requests, config.schedule, urls)
             passes, isolation = await run.measure(arms, progress)
         failed = failures(passes)
         if len(failed) == len(requests):

@@ -161,21 +161,11 @@ def _times(report: Report) -> str:
                 *(f"{1000 * value:,.0f}" for value in spread),
                 f"{result.wall_s:,.1f}",
                 f"{min(result.walls_s):,.1f}–{max(result.walls_s):,.1f}",
-                *_cpu(result, base),
             ]
         )
     header = ["mode", "prefill tok/s", "× plain", "limit", "TTFT × faster"]
     header += ["TTFT mean ms", "p50", "p95", "p99", "wall s", "from–to"]
-    if report.results[0].cpu_s is not None:
-        header += ["engine's CPU s", "tok per CPU s × plain"]
     return format_table(header, rows)
-
-
-def _cpu(result: ArmResult, base: ArmResult | None) -> list[str]:
-    if result.cpu_s is None:
-        return []
-    ratio = result.cpu_throughput_ratio(base) if base else None
-    return [f"{result.cpu_s:,.1f}", times_interval(ratio)]
 
 
 def times_interval(interval: Interval | None) -> str:

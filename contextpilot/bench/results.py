@@ -27,8 +27,6 @@ class ArmResult:
         plan_s: planning within the wall time (for arms that plan in this process).
         speedup: wall time of the baseline per wall time of this arm.
         ttft_ratio: the baseline's times to first token per this arm's.
-        cpu_s: the engine's CPU time; None where it was not counted.
-        cpu_ratio: the baseline's CPU time per this arm's.
     """
 
     name: str
@@ -42,8 +40,6 @@ class ArmResult:
     plan_s: float
     speedup: Interval | None
     ttft_ratio: Interval | None
-    cpu_s: float | None = None
-    cpu_ratio: Interval | None = None
 
     @property
     def hit_ratio(self) -> float | None:
@@ -76,17 +72,10 @@ class ArmResult:
 
     def throughput_ratio(self, baseline: ArmResult) -> Interval | None:
         """Prefill throughput over the baseline's."""
-        return self._per_token(self.speedup, baseline)
-
-    def cpu_throughput_ratio(self, baseline: ArmResult) -> Interval | None:
-        """Prompt tokens per CPU second of the engine, over the baseline's."""
-        return self._per_token(self.cpu_ratio, baseline)
-
-    def _per_token(self, ratio: Interval | None, baseline: ArmResult) -> Interval | None:
-        if ratio is None:
+        if self.speedup is None:
             return None
         more = self.prompt_tokens / baseline.prompt_tokens
-        return Interval(*(number * more for number in ratio))
+        return Interval(*(number * more for number in self.speedup))
 
     def limit(self, baseline: ArmResult) -> float | None:
         """What throughput over the baseline could be if only computed tokens took time.
@@ -113,7 +102,6 @@ class ArmResult:
             "wall_s": self.wall_s,
             "wall_s_by_repetition": list(self.walls_s),
             "plan_s": self.plan_s,
-            "cpu_s": self.cpu_s,
         }
         if baseline is None:
             return own
@@ -121,7 +109,6 @@ class ArmResult:
             "speedup": _dict(self.speedup),
             "throughput_ratio": _dict(self.throughput_ratio(baseline)),
             "ttft_ratio": _dict(self.ttft_ratio),
-            "cpu_throughput_ratio": _dict(self.cpu_throughput_ratio(baseline)),
             "throughput_limit": self.limit(baseline),
         }
 
@@ -191,25 +178,15 @@ def _result(
         walls_s=tuple(each.seconds for each in own),
         ttft=Spread.of([sent.ttft_s for run in kept for sent in run]),
         plan_s=sum(sent.plan_s for run in kept for sent in run) / runs,
-        speedup=_by_slices(own, base, seed, "seconds") if base else None,
+        speedup=_speedup(own, base, seed) if base else None,
         ttft_ratio=_ttft_ratio(own, base, left_out, seed) if base else None,
-        cpu_s=_cpu(own),
-        cpu_ratio=_by_slices(own, base, seed, "cpu_s") if base and _cpu(own) else None,
     )
 
 
-def _cpu(own: Sequence[Pass]) -> float | None:
-    """Return the engine's CPU seconds of one repetition, on average."""
-    counted = [part.cpu_s for each in own for part in each.slices]
-    if None in counted:
-        return None
-    return sum(seconds for seconds in counted if seconds is not None) / len(own)
-
-
-def _by_slices(own: Sequence[Pass], base: Sequence[Pass], seed: int, what: str) -> Interval:
+def _speedup(own: Sequence[Pass], base: Sequence[Pass], seed: int) -> Interval:
     """Pair slices that were run at the same time, or the same repetition's of the same number."""
     pairs = [
-        (getattr(theirs, what), getattr(mine, what))
+        (theirs.seconds, mine.seconds)
         for each, other in zip(_sorted(own), _sorted(base), strict=True)
         for mine, theirs in zip(each.slices, other.slices, strict=True)
     ]

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from contextpilot.bench.arms import Arm
-from contextpilot.bench.cpu import EngineCpu
 from contextpilot.bench.drive import Sender, Sent
 from contextpilot.bench.engine import EngineUnderTest, Facts, reset_hint
 from contextpilot.bench.prompts import Prompt, Requests, written
@@ -49,11 +48,10 @@ class Schedule:
 
 
 class Slice(NamedTuple):
-    """Consecutive requests of one arm: how they went, the seconds and the engine's CPU seconds."""
+    """Consecutive requests of one arm: how they went, and the seconds."""
 
     seconds: float
     sent: Sequence[Sent]
-    cpu_s: float | None = None
 
 
 @dataclass
@@ -102,7 +100,6 @@ class Run:
 
     Args:
         urls: where each arm's requests go, by its name.
-        cpu: counts the engine's CPU time; None where it is not asked for.
     """
 
     def __init__(
@@ -113,7 +110,6 @@ class Run:
         requests: Requests,
         schedule: Schedule,
         urls: dict[str, str],
-        cpu: EngineCpu | None = None,
     ) -> None:
         self._engine = engine
         self._facts = facts
@@ -121,7 +117,6 @@ class Run:
         self._requests = requests
         self._schedule = schedule
         self._urls = urls
-        self._cpu = cpu
 
     async def measure(
         self, arms: Sequence[Arm], progress: Progress
@@ -157,7 +152,6 @@ class Run:
 
     async def _slice(self, current: Pass) -> Slice:
         url, sent = self._urls[current.arm.name], []
-        cpu_before = self._cpu.seconds() if self._cpu else 0.0
         started = time.perf_counter()
         prompts = itertools.islice(current.steps, self._schedule.slice_size)
 
@@ -167,8 +161,7 @@ class Run:
                 sent.append(await self._sender.send(url, prompt))
 
         await asyncio.gather(*(work() for _ in range(self._schedule.concurrency)))
-        seconds = time.perf_counter() - started
-        return Slice(seconds, sent, self._cpu.seconds() - cpu_before if self._cpu else None)
+        return Slice(time.perf_counter() - started, sent)
 
     async def _warm_up(self) -> None:
         """Send the first requests everywhere; planners that are measured do not see them."""

@@ -88,12 +88,6 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         "--times-only", action="store_true", help="go on if the engine reports no cached tokens"
     )
     how.add_argument(
-        "--pid",
-        type=positive,
-        metavar="N",
-        help="process of an engine on this machine: count its CPU time as well (Linux)",
-    )
-    how.add_argument(
         "--listen",
         metavar="HOST:PORT",
         help="where the server of proxy and synced listens; launch the engine with "
@@ -163,7 +157,6 @@ def _config(args: argparse.Namespace, workload: Workload) -> Config:
         max_tokens=args.max_tokens,
         cache_tokens=args.cache_tokens,
         times_only=args.times_only,
-        pid=args.pid,
         listen=args.listen,
         gold=workload.answers if args.answers else None,
         judge=args.judge,
