@@ -37,16 +37,21 @@ def annotate(order: Sequence[int], template: str = RANKING_TEMPLATE) -> str:
     by_rank = sorted(range(len(order)), key=order.__getitem__)
     if by_rank == list(range(len(order))):
         return ""
-    return template.format(ranking=",".join(_entries(by_rank)))
+    ranges = [(by_rank[start] + 1, by_rank[last] + 1) for start, last in runs(by_rank)]
+    return template.format(ranking=",".join(map(_entry, ranges)))
 
 
-def _entries(positions: Sequence[int]) -> Iterator[str]:
+def runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield first and last index of each run in which every number is one above the last."""
     start = 0
-    for end in range(1, len(positions) + 1):
-        if end < len(positions) and positions[end] == positions[end - 1] + 1:
-            continue
-        if end - start > 2:
-            yield f"{positions[start] + 1}-{positions[end - 1] + 1}"
-        else:
-            yield from (str(position + 1) for position in positions[start:end])
-        start = end
+    for i in range(1, len(numbers) + 1):
+        if i == len(numbers) or numbers[i] != numbers[i - 1] + 1:
+            yield start, i - 1
+            start = i
+
+
+def _entry(ends: tuple[int, int]) -> str:
+    first, last = ends
+    if first == last:
+        return str(first)
+    return f"{first},{last}" if first + 1 == last else f"{first}-{last}"

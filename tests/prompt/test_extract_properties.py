@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections import Counter
 from typing import Any
 
@@ -11,7 +12,14 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from contextpilot.prompt.extract import LABELS, MODES, Arrangement, Extraction, extract_blocks
+from contextpilot.prompt.extract import (
+    LABELS,
+    MODES,
+    Arrangement,
+    Extraction,
+    Group,
+    extract_blocks,
+)
 
 FRAGMENTS = st.sampled_from(
     [
@@ -101,7 +109,23 @@ def test_nothing_is_lost_or_invented(
     assert Counter(changed) == Counter(text)
     found.head()
     assert found.tail_tokens() >= 0
-    found.legend(orders[-1])
+    check_legend(found, orders[-1])
+
+
+def check_legend(found: Extraction, order: list[int]) -> None:
+    """Check that a legend names the original number of every number shown, and none besides."""
+    legend = found.legend(order)
+    if not legend:
+        return
+    assert isinstance(found.last, Group)
+    shown = [int(label) for label in found.last.shown]
+    told = {number: number for number in shown} if "the others are right" in legend else {}
+    entry = r"(\d+)(?:-(\d+))? (?:is|are) (\d+)(?:-(\d+))?(?=[,.])"
+    for first, last, original, until in re.findall(entry, legend):
+        numbers = range(int(first), int(last or first) + 1)
+        originals = range(int(original), int(until or original) + 1)
+        told.update(zip(numbers, originals, strict=True))
+    assert told == {number: shown[rank] for number, rank in zip(shown, order, strict=True)}
 
 
 @given(st.lists(JSON, max_size=4), st.sampled_from(MODES))

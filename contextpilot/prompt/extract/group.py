@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from contextpilot.prompt.annotate import runs
+
 Path: TypeAlias = tuple[str | int, ...]
 Kind: TypeAlias = Literal["xml", "numbered", "json", "markdown", "separator", "parts"]
 Labels: TypeAlias = Literal["stay", "move"]
@@ -149,12 +151,24 @@ class Group:
         return edits
 
     def legend(self, order: Sequence[int], template: str = LEGEND_TEMPLATE) -> str:
-        """Return which original number each shown one stands for; "" when none differs."""
+        """Return which original number each shown one stands for; "" when none differs.
+
+        Numbers in a row are one entry: "1 is 4, 2-4 are 1-3, the others are right".
+        """
         if not self.numbers_stay or list(order) == sorted(order):
             return ""
-        named = zip(self.shown, order, strict=True)
-        pairs = [f"[{shown}] is {self.shown[rank]}" for shown, rank in named]
-        return template.format(legend=", ".join(pairs))
+        entries = [
+            f"{self._numbers(start, last)} {'is' if start == last else 'are'} "
+            f"{self._numbers(order[start], order[last])}"
+            for start, last in runs(order)
+            if order[start] != start
+        ]
+        if any(position == rank for position, rank in enumerate(order)):
+            entries.append("the others are right")
+        return template.format(legend=", ".join(entries))
+
+    def _numbers(self, first: int, last: int) -> str:
+        return self.shown[first] if first == last else f"{self.shown[first]}-{self.shown[last]}"
 
     def _written(self, position: int, rank: int, replacements: Mapping[int, str]) -> str:
         piece = self.pieces[rank]
