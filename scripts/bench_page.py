@@ -82,14 +82,14 @@ def render_page(
 
 def _machine(found: Sequence[Found]) -> str:
     lines = dict.fromkeys(f.case["machine"].partition(" · contextpilot")[0] for f in found)
-    model = found[0].case["model"]
+    models = dict.fromkeys(f"{NAMES[f.case['engine']]} {f.case['model']}" for f in found)
     versions = dict.fromkeys(f.title.partition(",")[0] for f in found)
     version = found[0].report["contextpilot"]
     loads = [f.case["load"] for f in found if "load" in f.case]
     load = f" Load average while measuring: {min(loads)} to {max(loads)}." if loads else ""
     return (
         f"Machine: {'; '.join(lines)}.{load} contextpilot {version}; {', '.join(versions)}. "
-        f"Model: Llama architecture, {model}.\n"
+        f"Models, Llama architecture: {'; '.join(models)}.\n"
     )
 
 
