@@ -22,9 +22,7 @@ GOALS = (
 
 NOTE = """
 
-Where the limit itself is below a goal, no engine can meet it with these requests. What × plain
-lacks to the limit: the engine's own work on a request (HTTP, tokenizer, scheduling), and attention,
-which is dearest at the end of a prompt, where the tokens stand that have to be computed.
+*Limit allows*: where the limit itself is below a goal, no engine can meet it with these requests.
 """
 
 

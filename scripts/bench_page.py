@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_comparisons import again, scheduling, tricks
+from bench_costs import costs
 from bench_figures import Found, hit, load, ratio, table
 from bench_goals import POINTS, gaps, goals
 from bench_picture import PLANNED, draw_overview
@@ -72,7 +73,13 @@ def render_page(
     picture = page.with_name(f"{page.stem}-overview.png")
     draw_overview([each.place for each in shown], [each.modes for each in shown], picture)
     parts.append(f"\n![{ALT}]({picture.name})")
-    parts += ["\n## Goals\n", goals(shown), _whole(simulated or {}), tricks(found)]
+    parts += [
+        "\n## Goals\n",
+        goals(shown),
+        costs(shown, results),
+        _whole(simulated or {}),
+        tricks(found),
+    ]
     parts += [scheduling(found), again(found)]
     parts += ["\n## Every figure\n", *_tables(found), EXPLANATION]
     parts += [_differences(found), "## Run it again\n", _commands(found)]
