@@ -71,14 +71,20 @@ def _times(path: Path) -> dict[str, Times]:
     return {mode: Times(*np.array(rows).T) for mode, rows in by_mode.items()}
 
 
+def fit(times: Sequence[Times]) -> tuple[Column, float]:
+    """Return seconds for each column of `Times.work`, and the share R² that they explain."""
+    work = np.concatenate([own.work for own in times])
+    seconds = np.concatenate([own.seconds for own in times])
+    found, *_ = np.linalg.lstsq(work, seconds, rcond=None)
+    left = seconds - work @ found
+    spread = seconds - seconds.mean()
+    return found, 1 - float(left @ left) / float(spread @ spread)
+
+
 def _rows(each: Found, times: Mapping[str, Times]) -> Iterator[list[object]]:
     if sum(len(own.seconds) for own in times.values()) < LEAST or not {*SHOWN} <= {*times}:
         return
-    work = np.concatenate([own.work for own in times.values()])
-    seconds = np.concatenate([own.seconds for own in times.values()])
-    found, *_ = np.linalg.lstsq(work, seconds, rcond=None)
-    left = seconds - work @ found
-    explained = 1 - float(left @ left) / float(((seconds - seconds.mean()) ** 2).sum())
+    found, explained = fit(list(times.values()))
     fixed, token, before = found
     told = [f"{1e3 * fixed:.0f}", f"{1e6 * token:.0f}", f"{1e6 * before:.1f}", f"{explained:.3f}"]
     yield [each.place, *told, *(_ratios(each, times, found, mode) for mode in SHOWN)]
