@@ -52,6 +52,9 @@ SMALL_TOKENS = 32_768
 LARGE_TOKENS = 2_000_000
 VLLM_TOKENS = 16_000_000
 """So many that the prompts of all modes fit together; SGLang gets slow with so large a pool."""
+HOST_MIB = 4096
+TOKEN_BYTES = 2 * 64 * 2
+"""Key and value of one attention head of 64 in 16 bits, one layer."""
 LONGEST = 16_384
 BLOCK = 32
 ALL = "plain,random,sorted,dedup,online,batch,proxy"
@@ -74,6 +77,7 @@ class Case:
         variant: what is special about it.
         concurrency: requests in flight.
         env: added to the engine's environment.
+        options: of `contextpilot bench`, besides those that every case has.
         repetitions: unless the caller says how many.
         reports: the engine's hooks report evictions to the server of `synced` and `proxy`.
     """
@@ -85,6 +89,7 @@ class Case:
     variant: str = ""
     concurrency: int = 1
     env: dict[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
     repetitions: int = 1
     reports: bool = False
 
@@ -120,7 +125,8 @@ def cases(modes: str | None) -> list[Case]:
         Case("vllm", "large", f"{vllm} --num-gpu-blocks-override {VLLM_TOKENS // BLOCK}", large,
              env=dev | {"VLLM_CPU_KVCACHE_SPACE": "6"}),
         Case("sglang", "large", queue, large),
-        Case("llamacpp", "large", f"{slots} --cache-ram 4096", large),
+        Case("llamacpp", "large", f"{slots} --cache-ram {HOST_MIB}", large,
+             options=("--host-cache-tokens", str((HOST_MIB << 20) // TOKEN_BYTES))),
     ]  # fmt: skip
     again = [replace(each, modes=MAIN, variant=AGAIN, repetitions=3) for each in first]
     return [
@@ -186,7 +192,7 @@ def bench(case: Case, server: Server, workload: Path, target: Path, options: lis
     """Run one workload; keep the figures and the exact command."""
     command = ["bench", "--engine", server.base_url, "--workload", str(workload)]
     command += ["--modes", case.modes, "--concurrency", str(case.concurrency)]
-    command += options
+    command += [*case.options, *options]
     if case.concurrency > 1:
         command += ["--slice", "1000000"]
     target.mkdir(parents=True, exist_ok=True)

@@ -42,9 +42,8 @@ weighed by the engine's tokenizer and rounded down to whole blocks of the engine
   that differs, hit a few tokens more in the engine.
 - A request that is in flight cannot be hit before its prefill is done: with more than one request
   in flight, measured is below simulated.
-- llama-server holds one prompt per slot, not a tree. Simulated is then its slots alone, chosen as
-  llama-server chooses them; with `--cache-ram` it keeps older prompts in the host's memory as well,
-  and hits more. The proxy names a slot itself.
+- llama-server holds one prompt per slot, not a tree, and with `--cache-ram` older ones in memory.
+  Simulated is what its own choice of slots hits; the proxy names a slot itself.
 - SGLang evicts whole leaves, vLLM blocks from the end: under a small cache both keep a little less
   or more than the simulation's whole context blocks.
 
@@ -161,11 +160,8 @@ def _why(each: Found, mode: str) -> str:
     """Return what the simulation leaves out that tells most here."""
     if each.report["concurrency"] > 1:
         return f"{each.report['concurrency']} in flight do not hit each other's prefill"
-    if each.case["engine"] == "llamacpp":
-        if each.case["cache"] == "large":
-            return "older prompts come back from the host's memory (`--cache-ram`)"
-        if mode == "proxy":
-            return "the proxy names the slot; simulated is llama-server's own choice"
+    if each.case["engine"] == "llamacpp" and mode == "proxy":
+        return "the proxy names the slot; simulated is llama-server's own choice"
     if each.case["cache"] == "small":
         return "what is evicted: leaves or single blocks, not context blocks"
     return "not known"

@@ -40,6 +40,7 @@ class Config:
         model: default: the first that the engine lists.
         max_tokens: of each answer; default 1, and 64 where answers are scored.
         cache_tokens: that the engine's cache holds; default: what it says.
+        host_cache_tokens: that llama-server keeps in the host's memory besides.
         times_only: go on without cache figures where the engine reports none.
         listen: where the server of `proxy` and `synced` listens; default: a free port.
         gold: gold answers of every request; None scores no answers.
@@ -54,6 +55,7 @@ class Config:
     model: str | None = None
     max_tokens: int | None = None
     cache_tokens: int | None = None
+    host_cache_tokens: int = 0
     times_only: bool = False
     listen: str | None = None
     gold: Gold | None = None
@@ -82,7 +84,7 @@ async def benchmark(name: str, requests: Requests, config: Config, progress: Pro
     upstream = Upstream(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S)
     try:
         engine = EngineUnderTest(config.engine, upstream)
-        facts = await engine.facts(config.model, config.cache_tokens)
+        facts = await engine.facts(config.model, config.cache_tokens, config.host_cache_tokens)
         sender = Sender(upstream, facts.model, config.answer_tokens, key_header(ENGINE_KEY))
         if not config.times_only:
             await engine.prove_cache_report(facts, sender, secrets.token_hex(6))
@@ -170,6 +172,6 @@ async def _answers(
         url = base_url(config.judge)
         model = config.judge_model
         if model is None:
-            model = (await EngineUnderTest(url, upstream).facts(None, None)).model
+            model = (await EngineUnderTest(url, upstream).facts()).model
         judge = Judge(url, Sender(upstream, model, _VERDICT_TOKENS, key_header(JUDGE_KEY)))
     return await score_answers(passes, requests, gold, judge, config.seed)

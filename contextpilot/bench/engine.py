@@ -39,11 +39,13 @@ class Cache(NamedTuple):
         tokens: that it holds; None where the engine does not tell.
         block_size: tokens that are cached as a whole.
         num_slots: prompts that it holds at most (llama-server); None for a tree of blocks.
+        host_tokens: prompt tokens that the host's memory holds besides (llama-server).
     """
 
     tokens: int | None = None
     block_size: int = 1
     num_slots: int | None = None
+    host_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,15 @@ class EngineUnderTest:
         self._upstream = upstream
         self._headers = [(b"content-type", b"application/json"), *key_header(KEY_VARIABLE)]
 
-    async def facts(self, model: str | None, cache_tokens: int | None) -> Facts:
+    async def facts(
+        self, model: str | None = None, cache_tokens: int | None = None, host_cache_tokens: int = 0
+    ) -> Facts:
         """Ask for kind, version, model and cache.
 
         Args:
             model: use this one; default: the first that the engine lists.
             cache_tokens: tokens that the cache holds; default: what the engine says.
+            host_cache_tokens: tokens that llama-server keeps in the host's memory besides.
 
         Raises:
             CommandError: it does not answer, or names no model.
@@ -104,6 +109,8 @@ class EngineUnderTest:
         version, cache = await self._describe(kind)
         if cache_tokens is not None:
             cache = cache._replace(tokens=cache_tokens)
+        if cache.num_slots is not None:
+            cache = cache._replace(host_tokens=host_cache_tokens)
         return Facts(self.url, kind, version, model, cache)
 
     async def _describe(self, kind: Kind) -> tuple[str, Cache]:

@@ -8,6 +8,7 @@ engine's own tokenizer, and a hit is rounded down to whole blocks of the engine'
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeAlias
 
 from contextpilot.bench.engine import Cache
 from contextpilot.bench.prompts import Prompt
@@ -17,7 +18,13 @@ from contextpilot.plan.simulate import PrefixCache
 _SIMILAR = 0.1
 """llama-server's default --slot-prompt-similarity: below, a prompt takes the oldest slot."""
 
+_KEEPS_SLOT = 0.5
+"""From this share of a slot that a prompt goes on using, nothing is saved or loaded."""
+_KEEPS_SAVED = 0.25
+"""A saved prompt of which less would be used stays saved."""
+
 Weights = Mapping[BlockKey, int]
+_Held: TypeAlias = list[tuple[BlockKey, int]]
 
 
 def predict(
@@ -31,7 +38,7 @@ def predict(
         weights: tokens of every block, and of every system message.
     """
     if cache.num_slots is not None:
-        simulated: PrefixCache | SlotCache = SlotCache(cache.num_slots)
+        simulated: PrefixCache | SlotCache = SlotCache(cache.num_slots, cache.host_tokens)
     else:
         simulated = PrefixCache(cache.tokens)
     expected = {}
@@ -109,27 +116,70 @@ def estimated(
 
 
 class SlotCache:
-    """llama-server's cache: the last prompt of each slot, without the host's RAM behind it."""
+    """llama-server's cache: the last prompt of each slot, and older ones in the host's memory.
 
-    def __init__(self, num_slots: int) -> None:
-        self._slots: list[list[tuple[BlockKey, int]]] = [[] for _ in range(num_slots)]
+    Slots are chosen, and prompts saved to the host's memory (`--cache-ram`) and loaded from there,
+    by the rules of llama.cpp b11434.
+
+    Args:
+        num_slots: prompts that slots hold.
+        host_tokens: prompt tokens that the host's memory holds; 0: no prompt is saved there.
+    """
+
+    def __init__(self, num_slots: int, host_tokens: int = 0) -> None:
+        self._slots: list[_Held] = [[] for _ in range(num_slots)]
+        self._host: list[_Held] = []
+        self._host_tokens = host_tokens
 
     def request(
         self, keys: Sequence[BlockKey], weights: Mapping[BlockKey, int], _: Hashable = None
     ) -> int:
         """Run one request; return its hit tokens. Slots are kept with the oldest first."""
         prompt = [(key, weights[key]) for key in keys]
-        total = sum(weight for _, weight in prompt)
         hits = [_common(slot, prompt) for slot in self._slots]
         best = max(range(len(hits)), key=hits.__getitem__)
-        chosen = best if hits[best] > _SIMILAR * total else 0
-        hit = hits[chosen]
-        del self._slots[chosen]
+        is_similar = hits[best] > _SIMILAR * _tokens(prompt)
+        held = self._slots.pop(best if is_similar else 0)
+        if self._host_tokens and not (is_similar and _kept(held, prompt) >= _KEEPS_SLOT):
+            self._save(held)
+            held = self._load(held, prompt)
+            self._bound()
         self._slots.append(prompt)
-        return hit
+        return _common(held, prompt)
+
+    def _save(self, held: _Held) -> None:
+        if not held or any(_common(other, held) == _tokens(held) for other in self._host):
+            return
+        self._host = [each for each in self._host if _common(each, held) < _tokens(each)]
+        self._host.append(held)
+
+    def _load(self, held: _Held, prompt: _Held) -> _Held:
+        """Take the saved prompt that serves this one best, if any serves it better than `held`."""
+        best, chosen = held, None
+        for i, saved in enumerate(self._host):
+            kept = _kept(saved, prompt)
+            longer = _common(saved, prompt) > _common(best, prompt)
+            if kept >= _KEEPS_SAVED and kept > _kept(best, prompt) and longer:
+                best, chosen = saved, i
+        if chosen is not None:
+            del self._host[chosen]
+        return best
+
+    def _bound(self) -> None:
+        while len(self._host) > 1 and sum(map(_tokens, self._host)) > self._host_tokens:
+            del self._host[0]
 
 
-def _common(held: Sequence[tuple[BlockKey, int]], prompt: Sequence[tuple[BlockKey, int]]) -> int:
+def _tokens(held: _Held) -> int:
+    return sum(weight for _, weight in held)
+
+
+def _kept(held: _Held, prompt: _Held) -> float:
+    """Return the share of what is held that a prompt would go on using."""
+    return _common(held, prompt) / _tokens(held) if held else 0.0
+
+
+def _common(held: _Held, prompt: _Held) -> int:
     tokens = 0
     for one, other in zip(held, prompt, strict=False):
         if one != other:

@@ -85,6 +85,14 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         "--cache-tokens", type=positive, metavar="N", help="the cache's size, if it does not tell"
     )
     how.add_argument(
+        "--host-cache-tokens",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="what llama-server keeps in the host's memory besides (--cache-ram), for the "
+        "simulation (0)",
+    )
+    how.add_argument(
         "--times-only", action="store_true", help="go on if the engine reports no cached tokens"
     )
     how.add_argument(
@@ -156,6 +164,7 @@ def _config(args: argparse.Namespace, workload: Workload) -> Config:
         model=args.model,
         max_tokens=args.max_tokens,
         cache_tokens=args.cache_tokens,
+        host_cache_tokens=args.host_cache_tokens,
         times_only=args.times_only,
         listen=args.listen,
         gold=workload.answers if args.answers else None,

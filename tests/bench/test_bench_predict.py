@@ -62,3 +62,30 @@ def test_slots_hold_one_prompt_each_and_the_oldest_goes() -> None:
     assert slots.request(["y"], weights) == 0  # takes the slot of x
     assert slots.request(["x"], weights) == 0  # takes the slot of a, c
     assert slots.request(["y"], weights) == 10
+
+
+def test_prompts_that_leave_a_slot_come_back_from_the_hosts_memory() -> None:
+    weights = dict.fromkeys("abcdxy", 10)
+    slots = SlotCache(1, host_tokens=50)
+    assert slots.request("ab", weights) == 0
+    assert slots.request("xy", weights) == 0
+    assert slots.request("abc", weights) == 20
+    assert slots.request("xyd", weights) == 20
+
+
+def test_the_hosts_memory_drops_the_oldest_prompt_first() -> None:
+    weights = dict.fromkeys("abcdxy", 10)
+    slots = SlotCache(1, host_tokens=20)
+    for prompt in ("ab", "xy", "cd"):
+        slots.request(prompt, weights)
+    assert slots.request("xy", weights) == 20
+    assert slots.request("ab", weights) == 0
+
+
+def test_a_saved_prompt_of_which_little_would_be_used_stays_saved() -> None:
+    weights = dict.fromkeys("abcdefxyz", 10)
+    slots = SlotCache(1, host_tokens=1000)
+    slots.request("abcdef", weights)
+    slots.request("xy", weights)
+    assert slots.request("ayz", weights) == 0
+    assert slots.request("abcdef", weights) == 60
