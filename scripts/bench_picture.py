@@ -51,7 +51,7 @@ def _bars(
 ) -> None:
     """Draw a group of bars for each place, each with its interval, and a dash for its mark."""
     shown = [name for name in SHOWN if any(name in own for own in modes)]
-    width = 0.84 / len(shown)
+    width = 0.84 / max(1, len(shown))
     for i, name in enumerate(shown):
         offset = (i - (len(shown) - 1) / 2) * width
         there = [(n + offset, own[name]) for n, own in enumerate(modes) if name in own]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from contextpilot.block import Block, BlockKey
@@ -22,6 +22,10 @@ class Requests:
 
     def __len__(self) -> int:
         return len(self.queries)
+
+    def first(self, count: int) -> Requests:
+        """Return the first requests."""
+        return replace(self, queries=self.queries[:count], contexts=self.contexts[:count])
 
     def salted(self, salt: str) -> str:
         """Return the system message of one arm: no other arm's prompt begins as its prompts do."""

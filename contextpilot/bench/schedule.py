@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
-from contextpilot.bench.arms import Arm
+from contextpilot.bench.arms import SERVED, Arm
 from contextpilot.bench.drive import Sender, Sent
 from contextpilot.bench.engine import EngineUnderTest, Facts, reset_hint
 from contextpilot.bench.prompts import Prompt, Requests, written
@@ -122,7 +122,7 @@ class Run:
         self, arms: Sequence[Arm], progress: Progress
     ) -> tuple[list[Pass], Isolation]:
         """Warm up, then run every arm in every repetition."""
-        await self._warm_up()
+        await self._warm_up(arms)
         order, why = self._order(len(arms))
         passes: list[Pass] = []
         resets = True
@@ -163,12 +163,19 @@ class Run:
         await asyncio.gather(*(work() for _ in range(self._schedule.concurrency)))
         return Slice(time.perf_counter() - started, sent)
 
-    async def _warm_up(self) -> None:
-        """Send the first requests everywhere; planners that are measured do not see them."""
+    async def _warm_up(self, arms: Sequence[Arm]) -> None:
+        """Plan the first requests, and send them as given to every URL.
+
+        Planners that are measured do not see them; what a planner imports is there afterwards.
+        """
         salt = secrets.token_hex(6)
-        for position in range(min(self._schedule.warmup, len(self._requests))):
-            order = range(len(self._requests.contexts[position]))
-            prompt = written(self._requests, position, order, salt)
+        first = self._requests.first(self._schedule.warmup)
+        for arm in arms:
+            if first and arm.name not in SERVED:
+                list(arm.write(first, salt))
+        for position in range(len(first)):
+            order = range(len(first.contexts[position]))
+            prompt = written(first, position, order, salt)
             for url in dict.fromkeys(self._urls.values()):
                 await self._sender.send(url, prompt)
 
