@@ -7,19 +7,19 @@ computed token (matrix products), and a part for each token that each of them at
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from bench_figures import Found, table
+from bench_goals import WORTH
 from bench_picture import RATIO
 from numpy.typing import NDArray
 
 from contextpilot.bench.results import BASELINE
 
 SHOWN = ("online", "batch")
-LEAST = 100
 Column = NDArray[np.float64]
 
 
@@ -38,26 +38,40 @@ class Times(NamedTuple):
 
 
 def costs(found: Sequence[Found], results: Path) -> str:
-    """Return the section: a row for each launch and workload with enough requests."""
-    rows = [
-        row
-        for each in found
-        if each.report["concurrency"] == 1 and each.case["cache"] == "large"
-        for row in _rows(each, _times(results / each.case["case"] / each.workload / "bench.csv"))
-    ]
+    """Return the section: what a token costs on each large launch, and what follows from it."""
+    fitted, rows = [], []
+    for case, own in _by_case(found).items():
+        times = [_times(results / case / each.workload / "bench.csv") for each in own]
+        per_work, explained = fit([mode for modes in times for mode in modes.values()])
+        fixed, token, before = per_work
+        told = [f"{1e3 * fixed:.0f}", f"{1e6 * token:.0f}", f"{1e6 * before:.1f}"]
+        fitted.append([case, *told, f"{explained:.3f}"])
+        for each, modes in zip(own, times, strict=True):
+            rows.append([each.place, *(_ratios(each, modes, per_work, mode) for mode in SHOWN)])
     if not rows:
         return ""
     header = ["launch", "fixed, ms", "a computed token, µs", "1,000 tokens before it, µs", "R²"]
-    header += [f"{mode}, × plain: measured / these costs / limit" for mode in SHOWN]
     return (
         "\n## Where the time goes\n\n"
-        "The time to first token, fitted by least squares to a fixed part, a part for each\n"
-        "computed token, and a part for each token that it attends to. The limit knows only the\n"
-        "second; *these costs* is the × plain that follows from all three. Attention is dearest\n"
-        "at the end of a prompt, where the tokens stand that have to be computed.\n\n"
-        + table(header, rows)
+        "The times to first token of a launch, fitted by least squares to a fixed part, a part\n"
+        "for each computed token, and a part for each token that it attends to:\n\n"
+        + table(header, fitted)
+        + "\n\nThe limit knows only the second; *by costs* is the × plain that follows from all\n"
+        "three. Attention is dearest at the end of a prompt, where the tokens stand that have\n"
+        "to be computed.\n\n"
+        + table(["launch", *(f"{mode}: measured / by costs / limit" for mode in SHOWN)], rows)
         + "\n"
     )
+
+
+def _by_case(found: Sequence[Found]) -> dict[str, list[Found]]:
+    """Return what has something to explain: large caches, one request at a time, some hits."""
+    chosen: dict[str, list[Found]] = {}
+    for each in found:
+        gains = [each.modes[mode]["throughput_limit"] for mode in SHOWN if mode in each.modes]
+        if each.case["cache"] == "large" and len(gains) == len(SHOWN) and max(gains) > WORTH:
+            chosen.setdefault(each.case["case"], []).append(each)
+    return chosen
 
 
 def _times(path: Path) -> dict[str, Times]:
@@ -79,15 +93,6 @@ def fit(times: Sequence[Times]) -> tuple[Column, float]:
     left = seconds - work @ found
     spread = seconds - seconds.mean()
     return found, 1 - float(left @ left) / float(spread @ spread)
-
-
-def _rows(each: Found, times: Mapping[str, Times]) -> Iterator[list[object]]:
-    if sum(len(own.seconds) for own in times.values()) < LEAST or not {*SHOWN} <= {*times}:
-        return
-    found, explained = fit(list(times.values()))
-    fixed, token, before = found
-    told = [f"{1e3 * fixed:.0f}", f"{1e6 * token:.0f}", f"{1e6 * before:.1f}", f"{explained:.3f}"]
-    yield [each.place, *told, *(_ratios(each, times, found, mode) for mode in SHOWN)]
 
 
 def _ratios(each: Found, times: Mapping[str, Times], found: Column, mode: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ def draw_overview(places: Sequence[str], modes: Sequence[Mapping[str, Mode]], pa
     """Write a PNG to `path` and an SVG beside it; `modes[i]` are the figures of `places[i]`."""
     from matplotlib.figure import Figure
 
-    names = [place.replace("`", "").replace(" ", "\n") for place in places]
+    names = [
+        re.sub("[- ]", "\n", place.replace("`", "").removesuffix("-top100")) for place in places
+    ]
     figure = Figure(figsize=(max(8.0, 0.85 * len(places)), 7.0), layout="constrained")
     hits, ratios = figure.subplots(2, 1)
     _bars(hits, modes, lambda m: _percent(m["hit_ratio"]), lambda m: _percent(_expected(m)), INK)
