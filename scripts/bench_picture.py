@@ -22,9 +22,8 @@ def draw_overview(places: Sequence[str], modes: Sequence[Mapping[str, Mode]], pa
     """Write a PNG to `path` and an SVG beside it; `modes[i]` are the figures of `places[i]`."""
     from matplotlib.figure import Figure
 
-    names = [
-        re.sub("[- ]", "\n", place.replace("`", "").removesuffix("-top100")) for place in places
-    ]
+    short = [place.replace("`", "").removesuffix("-top100") for place in places]
+    names = [re.sub("[- ]", "\n", name, count=2) for name in short]
     figure = Figure(figsize=(max(8.0, 0.85 * len(places)), 7.0), layout="constrained")
     hits, ratios = figure.subplots(2, 1)
     _bars(hits, modes, lambda m: _percent(m["hit_ratio"]), lambda m: _percent(_expected(m)), INK)
