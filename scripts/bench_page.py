@@ -30,6 +30,11 @@ over those of the order as given, planning included, with a 95 % bootstrap inter
 requests. Limit: (1 − hit ratio of plain) / (1 − hit ratio), what × plain would be if only computed
 tokens took time. TTFT × faster: plain's mean time to first token over that of the mode, the same
 requests in both; the annotation's tokens, which × plain counts as throughput, only cost time here.
+
+Modes took turns where the cache holds the prompts of all of them. llama-server's slots do not, nor
+small caches: there modes ran one after another, and the machine's speed, which changes by a tenth
+within minutes, is in their ratios (see *Run again*). Hit ratios are exact, but for a salt of a few
+tokens.
 """
 
 EXPLANATION = """\
