@@ -32,9 +32,10 @@ tokens took time. TTFT × faster: plain's mean time to first token over that of 
 requests in both; the annotation's tokens, which × plain counts as throughput, only cost time here.
 
 Modes took turns where the cache holds the prompts of all of them. llama-server's slots do not, nor
-small caches: there modes ran one after another, and the machine's speed, which changes by a tenth
-within minutes, is in their ratios (see *Run again*). Hit ratios are exact, but for a salt of a few
-tokens.
+small caches, nor `locomo0-top100` in 2,000,000 tokens: there modes ran one after another, and the
+machine's speed, which changes by up to a fifth within minutes, is in their ratios (see *Run
+again*). Rows that were measured more than once, with all that they showed, are in
+[figures.md](figures.md). Hit ratios are exact, but for a salt of a few tokens.
 """
 
 EXPLANATION = """\
