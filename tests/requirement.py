@@ -7,11 +7,13 @@ from typing import NoReturn
 
 import pytest
 
-_IS_REQUIRED = os.environ.get("CONTEXTPILOT_REQUIRE_ENGINES") == "1"  # some tests run without it
+ENGINES = "CONTEXTPILOT_REQUIRE_ENGINES"
+CROSS_COMPILER = "CONTEXTPILOT_REQUIRE_CROSS_COMPILER"
+_REQUIRED = {name for name in (ENGINES, CROSS_COMPILER) if os.environ.get(name) == "1"}
 
 
-def absent(reason: str) -> NoReturn:
-    """Skip, or fail where `CONTEXTPILOT_REQUIRE_ENGINES=1`; the reason says what to install."""
-    if _IS_REQUIRED:
-        pytest.fail(f"{reason} (CONTEXTPILOT_REQUIRE_ENGINES=1 forbids skipping)")
+def absent(reason: str, variable: str = ENGINES) -> NoReturn:
+    """Skip, or fail where the environment sets `variable` to 1; the reason says what to install."""
+    if variable in _REQUIRED:
+        pytest.fail(f"{reason} ({variable}=1 forbids skipping)")
     pytest.skip(reason)

@@ -10,7 +10,7 @@ from pathlib import Path
 import macho
 import pytest
 import shim_build
-from requirement import absent
+from requirement import CROSS_COMPILER, absent
 
 TARGETS = {"arm64": "aarch64-macos.13.0", "x86_64": "x86_64-macos.13.0"}
 HOOKS = frozenset(re.findall(r"X\((llama_\w+)\)", (shim_build.NATIVE / "interpose.h").read_text()))
@@ -19,7 +19,7 @@ HOOKS = frozenset(re.findall(r"X\((llama_\w+)\)", (shim_build.NATIVE / "interpos
 @pytest.fixture(scope="module", params=TARGETS)
 def library(request: pytest.FixtureRequest) -> macho.Library:
     if importlib.util.find_spec("ziglang") is None:
-        absent("no cross compiler: pip install ziglang")
+        absent("no cross compiler: pip install '.[dev]'", CROSS_COMPILER)
     made: Path = shim_build.folder() / f"libcontextpilot_llama-{request.param}.dylib"
     # `zig c++` would first compile all of libc++, for minutes, and link it in.
     shim_build.compile_with(
