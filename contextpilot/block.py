@@ -1,7 +1,7 @@
 """Blocks: identity, text and weight of one unit of context.
 
 A block is identified by its content, so that equal text is equal in every process and on every
-machine; integers (and objects with an id but no text) are identified by that id.
+machine; integers (and, where only an order is asked for, bare ids) are identified by themselves.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from contextpilot.fields import id_of, is_bare_id, text_of
+
 CHARS_PER_TOKEN = 4
 OVERHEAD_TOKENS = 3
 """Tokens that the label and the separator around a block take."""
@@ -21,8 +23,6 @@ UNKNOWN_TOKENS = 256
 BlockKey: TypeAlias = Hashable
 Tokenizer: TypeAlias = Callable[[str], int]
 
-_TEXT_NAMES = ("text", "content", "page_content", "get_content")
-_ID_NAMES = ("id", "node_id", "id_", "doc_id")
 _MEMO_CHARS = 1 << 25
 _MEMO_ENTRY_CHARS = 256
 """What an entry costs besides its text, so that many tiny texts are bounded too."""
@@ -62,11 +62,14 @@ class BlockReader:
         self._memo_chars = 0
         self._lock = threading.Lock()
 
-    def read(self, context: Any, name: str = "contexts") -> list[Block]:
+    def read(self, context: Any, name: str = "contexts", *, bare_ids: bool = False) -> list[Block]:
         """Return the blocks of one context, in order.
 
+        Args:
+            bare_ids: take objects that hold an id alone; for callers that write no texts.
+
         Raises:
-            TypeError: `context` is no list of blocks, a block is of no known kind, or kinds mix.
+            TypeError: `context` is no list of blocks, a block has no text, or kinds mix.
         """
         if isinstance(context, (str, bytes, Mapping)) or not isinstance(context, Sequence):
             raise TypeError(
@@ -79,16 +82,21 @@ class BlockReader:
             return [known.get(text) or self._read_text(text) for text in context]
         if kinds <= {int}:
             return [Block(value, str(value), UNKNOWN_TOKENS, value) for value in context]
-        return self._read_objects(context, name)
+        return self._read_objects(context, name, bare_ids)
 
-    def read_batch(self, contexts: Any, name: str = "all_contexts") -> list[list[Block]]:
+    def read_batch(
+        self, contexts: Any, name: str = "all_contexts", *, bare_ids: bool = False
+    ) -> list[list[Block]]:
         """Return the blocks of every context of a batch. Raises TypeError as `read` does."""
         if isinstance(contexts, (str, bytes, Mapping)) or not isinstance(contexts, Sequence):
             raise TypeError(
                 f"{name} must be a list of contexts, each a list of blocks, "
                 f"not {type(contexts).__name__}"
             )
-        return [self.read(context, f"{name}[{i}]") for i, context in enumerate(contexts)]
+        return [
+            self.read(context, f"{name}[{i}]", bare_ids=bare_ids)
+            for i, context in enumerate(contexts)
+        ]
 
     def _read_text(self, text: str) -> Block:
         known = self._memo.get(text)
@@ -116,7 +124,7 @@ class BlockReader:
                 "for example len(encode(text))"
             ) from None
 
-    def _read_objects(self, context: Sequence[Any], name: str) -> list[Block]:
+    def _read_objects(self, context: Sequence[Any], name: str, bare_ids: bool) -> list[Block]:
         kinds = {_kind(value, f"{name}[{i}]") for i, value in enumerate(context)}
         if len(kinds) > 1:
             raise TypeError(
@@ -126,19 +134,12 @@ class BlockReader:
             return [Block(int(v), str(int(v)), UNKNOWN_TOKENS, v) for v in context]
         if kinds == {"strings"}:
             return [self._read_text(str.__str__(v))._replace(value=v) for v in context]
-        return [self._read_object(value, f"{name}[{i}]") for i, value in enumerate(context)]
-
-    def _read_object(self, value: Any, name: str) -> Block:
-        holder = _holder(value)
-        text = _lookup(holder, _TEXT_NAMES)
-        if isinstance(text, str):
-            return self._read_text(text)._replace(value=value)
-        identity = _lookup(holder, _ID_NAMES)
-        if isinstance(identity, (str, int)) and text is None:
-            return Block(("id", identity), str(identity), UNKNOWN_TOKENS, value)
-        raise TypeError(
-            f"{name} has no text: give it one of {', '.join(_TEXT_NAMES[:3])} as a string, or an id"
-        )
+        return [
+            _bare(value)
+            if bare_ids and is_bare_id(value)
+            else self._read_text(text_of(value, f"{name}[{i}]"))._replace(value=value)
+            for i, value in enumerate(context)
+        ]
 
 
 def block_id(value: Any) -> str | int | None:
@@ -147,8 +148,12 @@ def block_id(value: Any) -> str | int | None:
         return None
     if isinstance(value, int):
         return value
-    identity = _lookup(_holder(value), _ID_NAMES)
-    return identity if isinstance(identity, (str, int)) else None
+    return id_of(value)
+
+
+def _bare(value: Any) -> Block:
+    identity = id_of(value)
+    return Block(("id", identity), str(identity), UNKNOWN_TOKENS, value)
 
 
 def unique(blocks: Sequence[Block]) -> list[Block]:
@@ -180,20 +185,3 @@ def _is_integer(value: Any) -> bool:
     except TypeError:  # arrays have __index__ too
         return False
     return True
-
-
-def _holder(value: Any) -> Any:
-    """Return what holds text and id: the node of a scored node, else `value` itself."""
-    node = _lookup(value, ("node",))
-    return value if node is None or isinstance(node, (str, int)) else node
-
-
-def _lookup(value: Any, names: tuple[str, ...]) -> Any:
-    """Return the first of the items or attributes `names` that is there and not None."""
-    for name in names:
-        found = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
-        if callable(found):
-            found = found()
-        if found is not None:
-            return found
-    return None

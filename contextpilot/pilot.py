@@ -295,8 +295,8 @@ class ContextPilot:
             not contexts or any(isinstance(context, (list, tuple)) for context in contexts)
         )
         if nested:
-            return self._reader.read_batch(contexts, "contexts")
-        return [self._reader.read(contexts, "contexts")]
+            return self._reader.read_batch(contexts, "contexts", bare_ids=True)
+        return [self._reader.read(contexts, "contexts", bare_ids=True)]
 
     def _name(self, namespace: str | None) -> str:
         name = self._namespace if namespace is None else namespace

@@ -117,11 +117,16 @@ def test_an_empty_text_is_a_text() -> None:
     assert block.key == content_key("")
 
 
-def test_objects_without_a_text_are_known_by_their_id() -> None:
-    by_name, by_number, again = BlockReader().read([{"id": "1"}, {"doc_id": 1}, {"node_id": 1}])
+def test_bare_ids_are_known_by_themselves_where_only_an_order_is_asked_for() -> None:
+    bare: list[Any] = [{"id": "1"}, {"doc_id": 1}, {"node_id": 1}]
+    by_name, by_number, again = BlockReader().read(bare, bare_ids=True)
     assert by_name.key != by_number.key == again.key
     assert by_name.key not in (1, "1", content_key("1"))
     assert by_name.weight == UNKNOWN_TOKENS
+    with pytest.raises(TypeError, match="only the id 'id'"):  # nothing is dropped in silence
+        BlockReader().read([{"id": "1"}])
+    with pytest.raises(TypeError, match="its fields are id, words"):
+        BlockReader().read([{"id": "1", "words": "a"}], bare_ids=True)
 
 
 def test_integers_are_known_by_their_value_and_differ_from_equal_strings() -> None:

@@ -16,7 +16,7 @@ import contextpilot as cp
 ROOT = Path(cp.__file__).parent
 
 ROOMS = [
-    {"errors", "progress"},
+    {"errors", "progress", "fields"},
     {"block"},
     {"index"},
     {"plan"},

@@ -53,7 +53,7 @@ class Service:
         """Plan a batch of contexts; return them as blocks, the plans, and the engine chosen."""
         many = are_many(contexts)
         with input_errors():
-            batch = await offload(many, self.reader.read_batch, contexts, "contexts")
+            batch = await offload(many, self.reader.read_batch, contexts, "contexts", bare_ids=True)
             bounds = self.defaults.override(**options).bounds
         job = Job(namespace, batch, bounds, NO_HEAD, [0] * len(batch))
         if not batch:
@@ -69,7 +69,7 @@ class Service:
         """Plan a batch for itself: nothing known is used, nothing is learnt."""
         many = are_many(contexts)
         with input_errors():
-            batch = await offload(many, self.reader.read_batch, contexts, "contexts")
+            batch = await offload(many, self.reader.read_batch, contexts, "contexts", bare_ids=True)
             bounds = self.defaults.override(**options).bounds
         job = Job("", batch, bounds, NO_HEAD, [0] * len(batch))
         planning = LocalPlanning(Namespaces(self.settings.max_blocks, len(batch) or 1, 1))
