@@ -218,6 +218,20 @@ def test_deduplicate_off_repeats_everything() -> None:
     assert messages[-1]["content"].count(LONG[0]) == 2
 
 
+def test_later_turns_behind_a_private_history_keep_their_order() -> None:
+    pilot = cp.ContextPilot(deduplicate=False)
+    for session in range(4):
+        history: list[dict[str, Any]] = []
+        for turn, context in enumerate([LONG[:3], LONG[2::-1], LONG[5:1:-1]]):
+            query = f"Question {turn} of session {session}"
+            messages = pilot.optimize(context, query, history=history, system_instruction="Brief.")
+            if turn:
+                assert messages.order == (0, 1, 2)
+                plain = cp.ContextPilot(reorder=False).optimize(context, query)
+                assert messages[-1] == plain[-1]  # no annotation either
+            history = [*messages, {"role": "assistant", "content": f"Answer {session}"}]
+
+
 def test_two_different_system_messages_are_refused() -> None:
     history = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
     pilot = cp.ContextPilot()

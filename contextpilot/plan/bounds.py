@@ -15,8 +15,8 @@ class Bounds:
         enabled: False keeps every context in its original order.
         pin_first: the first so many blocks stay in place.
         max_shift: no block moves by more than so many ranks; None for no limit.
-        min_gain_tokens: keep the original order when the blocks known to recur weigh less than
-            this, for example less than one block of the engine's cache.
+        min_gain_tokens: keep the original order when the blocks known to recur behind the same
+            head weigh less than this, for example less than one block of the engine's cache.
     """
 
     enabled: bool = True

@@ -6,6 +6,7 @@ requests which share blocks come to share prefixes.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ class Head(NamedTuple):
 
 
 NO_HEAD = Head()
+_MAX_HEADS = 65_536
 
 
 class OnlinePlanner:
@@ -43,10 +45,12 @@ class OnlinePlanner:
     def __init__(self, index: ContextIndex, window: SupportWindow) -> None:
         self.index = index
         self.window = window
+        self._heads: OrderedDict[int, None] = OrderedDict()
 
     def plan(self, blocks: Sequence[Block], bounds: Bounds, head: Head = NO_HEAD) -> Plan:
         """Return the plan of one context; nothing is learnt yet."""
-        if not bounds.enabled or len(blocks) < 2:
+        is_vain = bounds.min_gain_tokens > 0 and not self.recurs(head)
+        if is_vain or not bounds.enabled or len(blocks) < 2:
             return self.finish(blocks, range(len(blocks)), head)
         pinned = [block.key for block in blocks[: bounds.pin_first]]
         weights = {block.key: block.weight for block in blocks}
@@ -57,6 +61,16 @@ class OnlinePlanner:
             return self.finish(blocks, range(len(blocks)), head)
         order = bounds.limit_shift(ranks_of(blocks, tail, bounds.pin_first))
         return self.finish(blocks, order, head)
+
+    def recurs(self, head: Head) -> bool:
+        """Return whether contexts came behind this head before, or prompts that go on after it.
+
+        Behind any other, a conversation's own history for example, nothing of the blocks can be
+        cached, and nothing tells that anything ever will be.
+        """
+        if not head.keys or hash(head.keys) in self._heads:
+            return True
+        return self.index.match(head.keys) == len(head.keys)
 
     def extend(
         self,
@@ -102,6 +116,11 @@ class OnlinePlanner:
             ends.append(end)
         self.index.insert([*head.keys, *keys], request_id, ends, end + tail_tokens)
         self.window.add(keys)
+        if head.keys and blocks:
+            self._heads[hash(head.keys)] = None
+            self._heads.move_to_end(hash(head.keys))
+            if len(self._heads) > _MAX_HEADS:
+                self._heads.popitem(last=False)
 
 
 def ranks_of(blocks: Sequence[Block], keys: Sequence[BlockKey], num_pinned: int = 0) -> list[int]:

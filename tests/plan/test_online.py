@@ -11,6 +11,7 @@ from oracles import PathIndex, check_index
 from plans import WEIGHTS, blocks_of, bounds, check_bounds, contexts, new_planner, run
 
 from contextpilot.block import Block
+from contextpilot.plan import online
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head, Plan
 
@@ -86,3 +87,41 @@ def test_any_number_of_blocks(n: int) -> None:
         planner.learn(context, plan, "r")
         assert [context[rank].key for rank in plan.order] == list(range(n))
     assert plan.num_live == n
+
+
+def test_the_order_stays_behind_a_head_that_was_never_sent() -> None:
+    """A conversation's own history: what recurs elsewhere cannot be cached behind it."""
+    planner = new_planner()
+    system = Head((("head", b"s"),), 10)
+    run(planner, [1, 2, 3], Bounds(), system)
+    for turn in range(80):
+        history = Head((*system.keys, ("message", str(turn))), 100)
+        assert run(planner, [3, 2, 1], Bounds(), history) == Plan((0, 1, 2), 0)
+    assert planner.plan(blocks_of([3, 2, 1]), Bounds(), system) == Plan((2, 1, 0), 3)
+
+
+def test_a_head_that_was_seen_recurs_even_when_it_is_not_cached_any_more() -> None:
+    planner, head = new_planner(), Head((("head", b"s"),), 10)
+    assert run(planner, [1, 2, 3], Bounds(), head).order == (0, 1, 2)
+    planner.index.clear()
+    assert run(planner, [5, 3, 1], Bounds(), head) == Plan((1, 2, 0), 0)
+    beyond = Head((*head.keys, 3, 1), 10)
+    assert planner.recurs(beyond)  # the path of another prompt
+
+
+def test_heads_are_forgotten_beyond_their_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(online, "_MAX_HEADS", 2)
+    planner = new_planner()
+    heads = [Head((("head", number),), 10) for number in range(3)]
+    for head in heads:
+        run(planner, [1, 2, 3], Bounds(), head)
+        run(planner, [1, 2, 3], Bounds(), heads[0])
+    planner.index.clear()
+    assert [planner.recurs(head) for head in heads] == [True, False, True]
+
+
+def test_a_caller_who_asks_for_no_gain_gets_every_order() -> None:
+    planner, head = new_planner(), Head((("head", b"new"),), 10)
+    run(planner, [1, 2, 3], Bounds())
+    assert planner.plan(blocks_of([5, 3, 1]), Bounds(), head).order == (0, 1, 2)
+    assert planner.plan(blocks_of([5, 3, 1]), Bounds(min_gain_tokens=0), head).order == (1, 2, 0)
