@@ -222,7 +222,7 @@ def test_later_turns_behind_a_private_history_keep_their_order() -> None:
     pilot = cp.ContextPilot(deduplicate=False)
     for session in range(4):
         history: list[dict[str, Any]] = []
-        for turn, context in enumerate([LONG[:3], LONG[2::-1], LONG[5:1:-1]]):
+        for turn, context in enumerate([LONG[:3], LONG[2::-1], LONG[5:2:-1]]):
             query = f"Question {turn} of session {session}"
             messages = pilot.optimize(context, query, history=history, system_instruction="Brief.")
             if turn:
