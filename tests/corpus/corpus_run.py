@@ -1,0 +1,147 @@
+"""Sends cases through the proxy in its default settings, over real sockets, and judges them.
+
+Each case goes three times, each time under a key of its own: cold; after a session that held the
+same items in another order; after one that held some of them. Only then is something live, so
+that planning would move blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from corpus_cases import Case, Item
+from corpus_checks import label_problem
+from corpus_shapes import PATHS
+from servers import Scripted, serving
+
+from contextpilot.server.run import make_server
+from contextpilot.server.settings import Settings
+
+SESSIONS = ("cold", "reordered", "part")
+
+
+class Verdict(NamedTuple):
+    """How one case went.
+
+    Attributes:
+        found: blocks found in the cold run.
+        moved: sessions after which blocks stood in another order.
+        altered: sessions after which the request arrived changed in any way.
+        problem: why the case fails, "" if it does not.
+    """
+
+    case: Case
+    found: int
+    moved: tuple[str, ...]
+    altered: tuple[str, ...]
+    problem: str
+
+
+class Proxy:
+    """Our server in front of an upstream that keeps what it receives."""
+
+    def __init__(self, url: str, upstream: Scripted) -> None:
+        self._connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=60)
+        self._upstream = upstream
+
+    def send(self, api: str, body: Any, key: str) -> tuple[Any, dict[str, Any]]:
+        """Return the body as the engine received it, and what the result header says."""
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        self._connection.request("POST", PATHS[api], json.dumps(body).encode(), headers)
+        answer = self._connection.getresponse()
+        answer.read()
+        assert answer.status == 200, answer.status
+        told = answer.getheader("x-contextpilot-result")
+        return self._upstream.seen.pop().json(), json.loads(told or "{}")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+@contextlib.contextmanager
+def proxy(**settings: Any) -> Iterator[Proxy]:
+    """Run our server in its default settings, or others; yields a client of it."""
+    upstream = Scripted()
+    with serving(upstream) as url:
+        server = make_server(Settings(**{"port": 0, "kind": "other", "engine": (url,), **settings}))
+        with serving(server) as own:
+            client = Proxy(own, upstream)
+            try:
+                yield client
+            finally:
+                client.close()
+
+
+def judge(case: Case, client: Proxy) -> Verdict:
+    """Send a case after each session and say how it went."""
+    sent = case.render(case.given)
+    found, moved, altered, problem = 0, [], [], ""
+    for session in SESSIONS:
+        key = f"{case.name} {session}"
+        for items in _held(case, session):
+            client.send(case.api, case.render(items), key)
+        got, result = client.send(case.api, sent, key)
+        blocks = int(result.get("blocks", 0))
+        found = blocks if session == "cold" else found
+        if result.get("moved", 0):
+            moved.append(session)
+        if got != sent:
+            altered.append(session)
+        own = _problem(case, sent, got, blocks)
+        problem = problem or (own and f"{session}: {own}")
+    return Verdict(case, found, tuple(moved), tuple(altered), problem)
+
+
+def _held(case: Case, session: str) -> Sequence[Sequence[Item]]:
+    """Return the items of the requests that go before."""
+    given = case.given
+    if session == "reordered":
+        return [[*given[2:], *given[:2]][::-1]]
+    return [given[len(given) // 2 :]] if session == "part" else []
+
+
+def _problem(case: Case, sent: Any, got: Any, blocks: int) -> str:
+    if case.kind == "must_stay":
+        return "" if got == sent else f"arrives changed: {_difference(sent, got)}"
+    if case.kind == "explicit":
+        return _explicit_problem(case, sent, got)
+    if not case.expected <= blocks <= case.count:
+        return f"{blocks} blocks found, {case.count} are there"
+    return label_problem(case, sent, got)
+
+
+def _explicit_problem(case: Case, sent: Any, got: Any) -> str:
+    """Blocks of the field stand in the last user message, and nothing else is touched."""
+    texts = [item.text for item in case.given]
+    turns, kept = got["messages"], sent["messages"]
+    users = [at for at, turn in enumerate(kept) if turn["role"] == "user"]
+    if len(turns) != len(kept):
+        return "messages were added or lost"
+    for at, turn in enumerate(turns):
+        whole = json.dumps(turn, ensure_ascii=False)
+        if at != users[-1] and turn != kept[at]:
+            return f"message {at} is changed"
+        if at == users[-1] and not all(
+            json.dumps(t, ensure_ascii=False)[1:-1] in whole for t in texts
+        ):
+            return "the last user message lacks a block"
+    return ""
+
+
+def _difference(sent: Any, got: Any) -> str:
+    """Return the first line that differs."""
+    pair = (
+        json.dumps(sent, indent=1, ensure_ascii=False),
+        json.dumps(got, indent=1, ensure_ascii=False),
+    )
+    one, two = (text.replace("\\n", "\n").split("\n") for text in pair)
+    for before, after in zip(one, two, strict=False):
+        if before != after:
+            return f"{before.strip()[:70]!r} -> {after.strip()[:90]!r}"
+    return "its end differs"

@@ -1,0 +1,46 @@
+"""Prompts of every shape arrive as they were, or with their documents found and nothing lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from corpus_cases import KINDS, Case, load
+from corpus_run import Proxy, Verdict, judge, proxy
+
+CASES = load()
+KNOWN = json.loads((Path(__file__).parent / "known_failures.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Proxy]:
+    with proxy() as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
+def verdicts(client: Proxy) -> list[Verdict]:
+    return [judge(case, client) for case in CASES]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_case_fails_that_is_not_known_to(kind: str, verdicts: list[Verdict]) -> None:
+    failed = {v.case.name: v.problem for v in verdicts if v.case.kind == kind and v.problem}
+    assert {name: why for name, why in failed.items() if name not in KNOWN} == {}
+
+
+def test_names_are_unique_and_kinds_known() -> None:
+    names = [case.name for case in CASES]
+    assert sorted(names) == sorted(set(names))
+    assert {case.kind for case in CASES} <= set(KINDS)
+    assert set(KNOWN) <= set(names)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_case_is_what_it_says(case: Case) -> None:
+    body = json.dumps(case.render(case.given), ensure_ascii=False)
+    for item in case.given:
+        assert json.dumps(item.text, ensure_ascii=False)[1:20] in body.replace("\\\\", "\\")
+    assert len({item.text for item in case.given}) == len(case.given) == case.count
