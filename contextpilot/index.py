@@ -9,17 +9,18 @@ is bounded in blocks; the least recently used leaves go first, as in the engines
 
 from __future__ import annotations
 
-import heapq
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count, islice
+from typing import NamedTuple, Protocol
 
 from contextpilot.block import BlockKey
+from contextpilot.radix import Leaves, Node, common_head, heaviest_path, release
 
 _MAX_DROPPED = 65_536
-_MIN_SPENT = 256
-"""Spent entries that the queue of leaves may always hold."""
+_MAX_NOTED = 4_096
+"""Blocks of an emptied tree that are noted as dropped: all of a small one, in a millisecond."""
 
 
 class IndexStats(NamedTuple):
@@ -31,19 +32,6 @@ class IndexStats(NamedTuple):
     num_evicted_blocks: int
 
 
-class _Node:
-    """A run of blocks. `used` is the logical time of its last insert or touch."""
-
-    __slots__ = ("children", "keys", "parent", "queued", "used")
-
-    def __init__(self, parent: _Node | None, keys: tuple[BlockKey, ...], used: int) -> None:
-        self.parent = parent
-        self.keys = keys
-        self.children: dict[BlockKey, _Node] = {}
-        self.used = used
-        self.queued = False
-
-
 class _Request(NamedTuple):
     """A named path; `ends` and `total` are estimates until the engine counts the prompt."""
 
@@ -52,35 +40,77 @@ class _Request(NamedTuple):
     total: int
 
 
+class Watch(Protocol):
+    """Is told of every change of a tree, by whoever holds its lock."""
+
+    def grown(self, keys: Sequence[BlockKey]) -> None:
+        """Note that the tree holds a path."""
+
+    def cut(self, keys: Sequence[BlockKey]) -> None:
+        """Note that a path's last block is gone, with all that followed it."""
+
+    def emptied(self) -> None:
+        """Note that the tree holds nothing."""
+
+
 class ContextIndex:
     """Prefix tree of blocks with request names. Not thread-safe: its owner holds the lock.
 
     Args:
         max_blocks: bound on blocks in the tree (and on the blocks that requests name).
         max_visits: nodes that one search may look at; beyond it the best found so far counts.
+        tick: returns the next logical time; shared by indexes whose leaves are to be compared.
     """
 
-    def __init__(self, max_blocks: int = 2_000_000, max_visits: int = 1_000) -> None:
+    def __init__(
+        self,
+        max_blocks: int = 2_000_000,
+        max_visits: int = 1_000,
+        tick: Callable[[], int] | None = None,
+    ) -> None:
         if max_blocks < 1 or max_visits < 1:
             raise ValueError("max_blocks and max_visits must be at least 1")
         self._max_blocks = max_blocks
         self._max_visits = max_visits
+        self._tick = tick or count(1).__next__
+        self.watch: Watch | None = None
         self._num_evicted = 0
         self._clock = 0
-        self._ticket = 0
-        self._root = _Node(None, (), 0)
-        self.clear()
+        self._start()
 
-    def clear(self) -> None:
-        """Forget everything: the engine's cache was reset."""
-        self._unlink()
-        self._root = _Node(None, (), 0)
+    def _start(self) -> None:
+        self._root = Node(None, (), 0)
         self._num_blocks = 0
         self._num_nodes = 0
         self._num_request_blocks = 0
         self._requests: OrderedDict[str, _Request] = OrderedDict()
-        self._leaves: list[tuple[int, int, _Node]] = []
+        self._leaves = Leaves()
         self._dropped: OrderedDict[BlockKey, None] = OrderedDict()
+
+    def clear(self) -> None:
+        """Forget everything, at once however much it is; the memory is freed on a thread."""
+        root, piles = self._root, (self._leaves.entries, self._requests, self._dropped)
+        self._start()
+        release(root, *piles)
+        if self.watch is not None:
+            self.watch.emptied()
+
+    def empty(self) -> None:
+        """Forget what the cache held, as fast as `clear`; the names of requests stay."""
+        noted = 0
+        stack = list(islice(self._root.children.values(), _MAX_NOTED))
+        while stack and noted < _MAX_NOTED:
+            node = stack.pop()
+            self._note_dropped(node.keys)
+            noted += len(node.keys)
+            stack.extend(islice(node.children.values(), _MAX_NOTED))
+        root, leaves = self._root, self._leaves
+        requests, named, dropped = self._requests, self._num_request_blocks, self._dropped
+        self._start()
+        self._requests, self._num_request_blocks, self._dropped = requests, named, dropped
+        release(root, leaves.entries)
+        if self.watch is not None:
+            self.watch.emptied()
 
     def stats(self) -> IndexStats:
         """Return the current sizes."""
@@ -92,6 +122,16 @@ class ContextIndex:
     def requests(self) -> list[str]:
         """Return the names of the requests that the index knows, oldest first."""
         return list(self._requests)
+
+    @property
+    def root(self) -> Node:
+        """The tree itself, to be read; without the lock, changes may be seen half done."""
+        return self._root
+
+    @property
+    def num_named_blocks(self) -> int:
+        """Blocks in the paths that requests name, and one for each request."""
+        return self._num_request_blocks
 
     def was_dropped(self, key: BlockKey) -> bool:
         """Return whether this block was dropped lately and not inserted since."""
@@ -124,24 +164,24 @@ class ContextIndex:
         node, skip = self._descend(start)
         if node is None or not weights:
             return []
-        return _search(node, skip, weights, self._max_visits)
+        return heaviest_path(node, skip, weights, self._max_visits)
 
-    def _along(self, keys: Sequence[BlockKey]) -> Iterator[tuple[_Node, int, int]]:
+    def _along(self, keys: Sequence[BlockKey]) -> Iterator[tuple[Node, int, int]]:
         """Yield the nodes along a path: node, how many of its blocks match, blocks before it."""
         node, before = self._root, 0
         while before < len(keys):
             child = node.children.get(keys[before])
             if child is None:
                 return
-            common = _common(child.keys, keys, before)
-            whole = common == len(child.keys)  # the caller may split the node meanwhile
-            yield child, common, before
+            shared = common_head(child.keys, keys, before)
+            whole = shared == len(child.keys)  # the caller may split the node meanwhile
+            yield child, shared, before
             if not whole:
                 return
-            before += common
+            before += shared
             node = child
 
-    def _descend(self, keys: Sequence[BlockKey]) -> tuple[_Node | None, int]:
+    def _descend(self, keys: Sequence[BlockKey]) -> tuple[Node | None, int]:
         """Return the node in which the path `keys` ends, and how many of its blocks it covers."""
         node, covered, matched = self._root, 0, 0
         for child, common, before in self._along(keys):
@@ -176,7 +216,7 @@ class ContextIndex:
         """
         if ends is not None and len(ends) != len(keys):
             raise ValueError(f"ends must give one token count per block: {len(ends)}, {len(keys)}")
-        self._clock += 1
+        self._clock = self._tick()
         node, found = self._root, 0
         for child, common, before in self._along(keys):
             node = self._split(child, common) if common < len(child.keys) else child
@@ -184,8 +224,10 @@ class ContextIndex:
             found = before + common
         if found < len(keys):
             node = self._append(node, tuple(keys[found:]))
+            if self.watch is not None:
+                self.watch.grown(keys)
         if not node.children:
-            self._enqueue(node)
+            self._leaves.add(node, self._num_nodes)
         if request_id is not None:
             given = tuple(range(1, len(keys) + 1) if ends is None else ends)
             whole = total or (given[-1] if given else 0)
@@ -230,7 +272,7 @@ class ContextIndex:
     def forget(self, request_id: str) -> int:
         """Drop a request's path from the tree and its name; return the blocks dropped."""
         dropped = self.truncate(request_id, 0)
-        self._unname(request_id)
+        self.unname(request_id)
         return dropped
 
     def cut(self, keys: Sequence[BlockKey], keep: int) -> int:
@@ -240,25 +282,27 @@ class ContextIndex:
                 return self._cut_node(node, keep - before)
         return 0
 
-    def _cut_node(self, node: _Node, keep: int) -> int:
+    def _cut_node(self, node: Node, keep: int) -> int:
         parent = node.parent
         assert parent is not None
+        if self.watch is not None:
+            self.watch.cut((*self._path(parent), *node.keys[: max(0, keep) + 1]))
         if keep <= 0:
             del parent.children[node.keys[0]]
             node.parent = None
             dropped = self._discard([node])
             if parent is not self._root and not parent.children:
-                self._enqueue(parent)
+                self._leaves.add(parent, self._num_nodes)
             return dropped
         dropped = self._discard(node.children.values()) + len(node.keys) - keep
         self._note_dropped(node.keys[keep:])
         self._num_blocks -= len(node.keys) - keep
         node.keys = node.keys[:keep]
         node.children = {}
-        self._enqueue(node)
+        self._leaves.add(node, self._num_nodes)
         return dropped
 
-    def _discard(self, nodes: Iterable[_Node]) -> int:
+    def _discard(self, nodes: Iterable[Node]) -> int:
         stack, dropped = list(nodes), 0
         while stack:
             node = stack.pop()
@@ -277,8 +321,8 @@ class ContextIndex:
         while len(self._dropped) > _MAX_DROPPED:
             self._dropped.popitem(last=False)
 
-    def _append(self, parent: _Node, keys: tuple[BlockKey, ...]) -> _Node:
-        node = _Node(parent, keys, self._clock)
+    def _append(self, parent: Node, keys: tuple[BlockKey, ...]) -> Node:
+        node = Node(parent, keys, self._clock)
         parent.children[keys[0]] = node
         self._num_nodes += 1
         self._num_blocks += len(keys)
@@ -287,11 +331,11 @@ class ContextIndex:
                 self._dropped.pop(key, None)
         return node
 
-    def _split(self, node: _Node, at: int) -> _Node:
+    def _split(self, node: Node, at: int) -> Node:
         """Split a node's run after `at` blocks; return the new upper node."""
         parent = node.parent
         assert parent is not None
-        upper = _Node(parent, node.keys[:at], node.used)
+        upper = Node(parent, node.keys[:at], node.used)
         parent.children[upper.keys[0]] = upper
         node.keys = node.keys[at:]
         node.parent = upper
@@ -299,107 +343,52 @@ class ContextIndex:
         self._num_nodes += 1
         return upper
 
-    def _unlink(self) -> None:
-        """Take the tree apart, so that its memory is free at once and not with the next garbage."""
-        stack = [self._root]
-        while stack:
-            node = stack.pop()
-            stack.extend(node.children.values())
-            node.children = {}
-            node.parent = None
+    @staticmethod
+    def _path(node: Node) -> list[BlockKey]:
+        """Return the keys from the root to a node's end."""
+        runs = []
+        above: Node | None = node
+        while above is not None:
+            runs.append(above.keys)
+            above = above.parent
+        return [key for run in reversed(runs) for key in run]
 
     # -- bounds ----------------------------------------------------------------------------------
 
-    def _enqueue(self, leaf: _Node) -> None:
-        if leaf.queued or leaf.parent is None:
-            return
-        leaf.queued = True
-        self._ticket += 1
-        heapq.heappush(self._leaves, (leaf.used, self._ticket, leaf))
-        if len(self._leaves) > 2 * self._num_nodes + _MIN_SPENT:
-            self._compact()
+    def oldest(self) -> int | None:
+        """Return when the least recently used leaf was used; None when the tree holds nothing."""
+        return self._leaves.oldest()
 
-    def _compact(self) -> None:
-        """Drop the queue's entries of nodes that are gone or are no leaves any more."""
-        kept = []
-        for entry in self._leaves:
-            leaf = entry[2]
-            leaf.queued = leaf.parent is not None and not leaf.children
-            if leaf.queued:
-                kept.append(entry)
-        heapq.heapify(kept)
-        self._leaves = kept
+    def shed(self, num_blocks: int) -> int:
+        """Drop that many blocks or some more, the least recently used leaves first.
+
+        Of the newest path only as much goes as must.
+
+        Returns:
+            The blocks dropped.
+        """
+        goal, before = max(0, self._num_blocks - num_blocks), self._num_blocks
+        while self._num_blocks > goal and (used := self.oldest()) is not None:
+            leaf = self._leaves.pop()
+            newest = used == self._clock
+            keep = len(leaf.keys) - (self._num_blocks - goal) if newest else 0
+            self._cut_node(leaf, keep)
+        self._num_evicted += before - self._num_blocks
+        return before - self._num_blocks
 
     def _evict(self) -> None:
-        while self._num_blocks > self._max_blocks and self._leaves:
-            used, _, leaf = heapq.heappop(self._leaves)
-            leaf.queued = False
-            if leaf.parent is None or leaf.children:
-                continue
-            if leaf.used != used:
-                self._enqueue(leaf)
-                continue
-            newest = used == self._clock  # no other leaf is left: only its tail goes
-            over = self._num_blocks - self._max_blocks
-            self._num_evicted += self._cut_node(leaf, len(leaf.keys) - over if newest else 0)
+        if self._num_blocks > self._max_blocks:
+            self.shed(self._num_blocks - self._max_blocks)
 
     def _name(self, request_id: str, request: _Request) -> None:
-        self._unname(request_id)
+        self.unname(request_id)
         self._requests[request_id] = request
         self._num_request_blocks += len(request.keys) + 1
         while self._num_request_blocks > self._max_blocks and len(self._requests) > 1:
-            self._unname(next(iter(self._requests)))
+            self.unname(next(iter(self._requests)))
 
-    def _unname(self, request_id: str) -> None:
+    def unname(self, request_id: str) -> None:
+        """Forget a request's name; what the tree holds of it stays."""
         request = self._requests.pop(request_id, None)
         if request is not None:
             self._num_request_blocks -= len(request.keys) + 1
-
-
-def _search(
-    start: _Node, skip: int, weights: Mapping[BlockKey, int], max_visits: int
-) -> list[BlockKey]:
-    """Search depth first, along paths within `weights` only, for the heaviest path."""
-    left, path = set(weights), list[BlockKey]()
-    best, best_weight, best_used = list[BlockKey](), 0, -1
-    stack = [(start, skip, 0, 0)]
-    while stack:
-        node, skip, depth, weight = stack.pop()
-        if len(path) > depth:
-            left.update(path[depth:])
-            del path[depth:]
-        keys = node.keys
-        while skip < len(keys) and keys[skip] in left:
-            key = keys[skip]
-            left.discard(key)
-            path.append(key)
-            weight += weights[key]
-            skip += 1
-        if weight > best_weight or (weight == best_weight and node.used > best_used and path):
-            best, best_weight, best_used = path[:], weight, node.used
-        children = node.children
-        if skip < len(keys) or not left or not children:
-            continue
-        if len(children) <= len(left):
-            found = [key for key in children if key in left]
-        else:  # iterate in the caller's order: a set's order differs between processes
-            found = [key for key in weights if key in children and key in left]
-        del found[max_visits:]
-        max_visits -= len(found)
-        depth = len(path)
-        for key in reversed(found):
-            child = children[key]
-            run = child.keys
-            ends_here = run[1] not in left if len(run) > 1 else not child.children
-            if not ends_here or weight + weights[key] >= best_weight:
-                stack.append((child, 0, depth, weight))
-    return best
-
-
-def _common(run: tuple[BlockKey, ...], keys: Sequence[BlockKey], start: int) -> int:
-    """Return the length of the common head of `run` and `keys[start:]`."""
-    n = min(len(run), len(keys) - start)
-    for i in range(n):
-        if run[i] != keys[start + i]:
-            return i
-    return n

@@ -64,6 +64,9 @@ class Namespaces:
         self._owners: OrderedDict[str, weakref.ref[Namespace]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        return len(self._spaces)
+
     def own(self, request_id: str, space: Namespace) -> None:
         """Record which namespace a request belongs to; the oldest requests are let go."""
         with self._lock:

@@ -7,7 +7,8 @@ from functools import cache
 from itertools import combinations
 
 from contextpilot.block import BlockKey
-from contextpilot.index import ContextIndex, _Node
+from contextpilot.index import ContextIndex
+from contextpilot.radix import Node
 
 Path = tuple[BlockKey, ...]
 
@@ -54,9 +55,9 @@ class PathIndex:
 def check_index(index: ContextIndex) -> set[Path]:
     """Check every invariant of the radix tree; return the paths that it holds."""
     paths: set[Path] = set()
-    queued = {id(leaf) for _, _, leaf in index._leaves}
+    queued = {id(leaf) for _, _, leaf in index._leaves.entries}
     num_blocks = num_nodes = 0
-    stack: list[tuple[_Node, Path]] = [(index._root, ())]
+    stack: list[tuple[Node, Path]] = [(index._root, ())]
     while stack:
         node, path = stack.pop()
         if node is not index._root:

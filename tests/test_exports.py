@@ -18,6 +18,7 @@ ROOT = Path(cp.__file__).parent
 ROOMS = [
     {"errors", "progress", "fields"},
     {"block"},
+    {"radix"},
     {"index"},
     {"plan"},
     {"prompt", "dedup", "namespace", "options", "explain", "planning", "remote", "sync"},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import time
+from itertools import count
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from oracles import PathIndex, check_index
 
 from contextpilot.index import ContextIndex
+from contextpilot.radix import Node
 
 paths = st.lists(st.integers(0, 5), max_size=6, unique=True).map(tuple)
 operations = st.lists(
@@ -40,6 +44,79 @@ def test_paths_equal_the_oracle_after_every_operation(todo: list[Any], probe: An
         assert check_index(index) == oracle.paths
     assert index.match(probe) == oracle.match(probe)
     assert set(index.children(probe)) == oracle.children(probe)
+
+
+class Mirror:
+    """Spells out what it is told of a tree."""
+
+    def __init__(self) -> None:
+        self.paths: set[Any] = set()
+
+    def grown(self, keys: Any) -> None:
+        self.paths.update(tuple(keys[:n]) for n in range(1, len(keys) + 1))
+
+    def cut(self, keys: Any) -> None:
+        self.paths = {path for path in self.paths if path[: len(keys)] != tuple(keys)}
+
+    def emptied(self) -> None:
+        self.paths.clear()
+
+
+@given(operations, st.integers(1, 12), st.data())
+@settings(max_examples=200)
+def test_a_watch_is_told_of_every_change(todo: list[Any], bound: int, data: Any) -> None:
+    index, mirror = ContextIndex(bound), Mirror()
+    index.watch = mirror
+    for name, *arguments in todo:
+        if name == "clear":
+            (index.empty if data.draw(st.booleans()) else index.clear)()
+        else:
+            getattr(index, name)(*arguments)
+        assert check_index(index) == mirror.paths
+        index.shed(data.draw(st.integers(0, 3)))
+        assert check_index(index) == mirror.paths
+
+
+@given(st.lists(paths, max_size=30), st.integers(0, 40))
+def test_shedding_drops_leaves_in_order_of_use(inserted: list[Any], wanted: int) -> None:
+    ticks = count(7, 3)
+    index = ContextIndex(tick=ticks.__next__)
+    for path in inserted:
+        index.insert(path)
+    held = len(check_index(index))
+    dropped = 0
+    while dropped < wanted and (oldest := index.oldest()) is not None:
+        dropped += index.shed(1)
+        assert (index.oldest() or oldest) >= oldest
+    assert dropped >= min(wanted, held)
+    assert len(check_index(index)) == held - dropped
+    assert index.stats().num_evicted_blocks == dropped
+
+
+def num_nodes() -> int:
+    return sum(type(thing) is Node for thing in gc.get_objects())
+
+
+def test_an_emptied_tree_keeps_names_and_is_freed() -> None:
+    index = ContextIndex()
+    gc.collect()
+    before = num_nodes()
+    gc.disable()
+    try:
+        for number in range(5_000):
+            index.insert((number % 50, number, -1), str(number))
+        index.empty()
+        assert (index.stats().num_blocks, index.oldest()) == (0, None)
+        assert len(index.requests()) == 5_000
+        assert index.was_dropped(-1)
+        assert index.set_cached("4999", 3)
+        assert check_index(index) == {(49,), (49, 4999), (49, 4999, -1)}
+        deadline = time.monotonic() + 20
+        while num_nodes() > before + 10 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert num_nodes() <= before + 10
+    finally:
+        gc.enable()
 
 
 @given(st.lists(paths, max_size=30), st.dictionaries(st.integers(0, 6), st.integers(1, 9)), paths)
@@ -211,7 +288,7 @@ def test_a_million_inserts_stay_under_every_bound() -> None:
         assert index.stats().num_blocks <= 5_000
     check_index(index)
     assert index._num_request_blocks <= 5_000
-    assert len(index._leaves) <= 3 * 5_000
+    assert len(index._leaves.entries) <= 3 * 5_000
     assert len(index._dropped) <= 65_536
 
 
@@ -221,5 +298,5 @@ def test_requests_that_come_and_go_leave_nothing_behind() -> None:
         index.insert((number, number + 1), str(number))
         index.forget(str(number))
     assert index.stats()[:3] == (0, 0, 0)
-    assert len(index._leaves) < 1_000
+    assert len(index._leaves.entries) < 1_000
     check_index(index)

@@ -144,8 +144,9 @@ async def reset(body: schemas.ResetBody, request: Request) -> Response:
 async def requests(request: Request, limit: int = Query(100, ge=1, le=10_000)) -> Response:
     """List the latest requests, newest first: tokens, timing, why they hit or missed."""
     records = _service(request).records
-    content = [record.as_dict() for record in records.latest(limit)]
-    return reply({"requests": content, "num_known": len(records)})
+    latest = records.latest(limit)
+    told, content = (record.as_dict() for record in latest), {"num_known": len(records)}
+    return await offload(are_many([latest]), reply_with, "requests", told, content)
 
 
 @router.get("/explain/{request_id}", tags=["state"])
@@ -160,14 +161,16 @@ async def explain(request_id: str, request: Request) -> Response:
 @router.get("/stats", tags=["state"])
 async def stats(request: Request, namespace: str | None = None) -> Response:
     """Return sums over all namespaces, or those of one: requests, tokens, index sizes."""
-    return reply(_service(request).stats(namespace))
+    service = _service(request)
+    return reply(await offload(service.has_many_namespaces(), service.stats, namespace))
 
 
 @router.get("/metrics", tags=["state"], response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Return the counters in Prometheus' text format."""
     service, counters = _service(request), request.app.state.metrics
-    text = counters.render(_with_ages(request, service.pool.health()), service.stats(None))
+    stats = await offload(service.has_many_namespaces(), service.stats, None)
+    text = counters.render(_with_ages(request, service.pool.health()), stats)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -159,9 +159,7 @@ class Engine:
         """Forget what the cache held: the engine is gone. What recurs stays known."""
         for _, space in list(self.namespaces.items()):
             with space.lock:
-                index = space.planner.index
-                for key in index.children(()):
-                    index.cut((key,), 0)
+                space.planner.index.empty()
         with self._lock:
             self._plain.clear()
         if self.slots is not None:

@@ -313,7 +313,8 @@ class EnginePool:
     def health(self) -> list[dict[str, Any]]:
         """Return the state of each engine: up, sync, load, requests, waiting times."""
         real = [engine for engine in self.engines if engine.is_real]
-        return [engine.state(self.receiver.sync_of(engine)) for engine in real]
+        known = self.receiver.engines()
+        return [engine.state(self.receiver.sync_of(engine, known)) for engine in real]
 
     def indexes(self) -> list[Namespaces]:
         """Return each engine's part of the index."""

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from contextpilot.block import Block, content_key
@@ -51,9 +51,9 @@ class Record:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it, flat, ready for JSON."""
-        content = asdict(self)
-        explanation: dict[str, Any] = content.pop("explanation")
-        return explanation | content
+        content = dict(vars(self))
+        explanation: Explanation = content.pop("explanation")
+        return vars(explanation) | content
 
 
 class Records:

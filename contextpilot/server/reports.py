@@ -51,9 +51,15 @@ class PoolReceiver(SyncReceiver):
         names = [name for name in engine.names if self.slots_of(name) is not None]
         return names[0] if len(names) == 1 else None
 
-    def sync_of(self, engine: Engine) -> dict[str, Any]:
-        """Return how far an engine's state is known: the worst of its reporters."""
-        known = self.engines()
+    def sync_of(
+        self, engine: Engine, known: dict[str, dict[str, Any]] | None = None
+    ) -> dict[str, Any]:
+        """Return how far an engine's state is known: the worst of its reporters.
+
+        Args:
+            known: what `engines` returned just now, for callers who ask of many engines.
+        """
+        known = self.engines() if known is None else known
         reports = [known[name] for name in engine.names if name in known]
         states = [str(report["sync"]) for report in reports] or ["off"]
         ages = [float(report["last_event_age_s"]) for report in reports]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from contextpilot.block import Block, BlockReader
@@ -23,6 +23,8 @@ from contextpilot.server.pool import EnginePool, Lease
 from contextpilot.server.records import Record, Records, without_text
 from contextpilot.server.settings import Settings
 
+_MANY_NAMESPACES = 200
+"""So many take a millisecond to sum up."""
 _SUMS = (*(item.name for item in fields(Counts)), *IndexStats._fields)
 
 
@@ -143,17 +145,20 @@ class Service:
 
     # -- what is known ---------------------------------------------------------------------------
 
+    def has_many_namespaces(self) -> bool:
+        """Return whether `stats` of all namespaces takes long."""
+        return sum(map(len, self.pool.indexes())) > _MANY_NAMESPACES
+
     def stats(self, namespace: str | None) -> dict[str, Any]:
         """Return sums over the engines and the namespaces, or over one namespace."""
-        spaces = [
-            space
-            for namespaces in self.pool.indexes()
-            for name, space in namespaces.items()
-            if namespace in (None, name)
-        ]
+        indexes = self.pool.indexes()
+        if namespace is None:
+            spaces = [space for namespaces in indexes for _, space in namespaces.items()]
+        else:
+            spaces = list(filter(None, (namespaces.find(namespace) for namespaces in indexes)))
         sums: Counter[str] = Counter(dict.fromkeys(_SUMS, 0))
         for space in spaces:
-            sums.update(asdict(space.counts) | space.planner.index.stats()._asdict())
+            sums.update(vars(space.counts) | space.planner.index.stats()._asdict())
         return {"namespaces": len(spaces)} | dict(sums)
 
     def health(self) -> dict[str, Any]:

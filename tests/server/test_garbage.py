@@ -84,7 +84,7 @@ def test_a_planned_request_leaves_no_cycle() -> None:
 
 
 def nodes() -> int:
-    return sum(type(thing).__name__ == "_Node" for thing in gc.get_objects())
+    return sum(type(thing).__name__ == "Node" for thing in gc.get_objects())
 
 
 def test_dropped_namespaces_are_free_at_once() -> None:

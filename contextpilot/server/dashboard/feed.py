@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
+from heapq import nlargest
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +22,7 @@ _MAX_NAMESPACES = 50
 
 
 class Feed:
-    """Reads a pool and its records. For use on their event loop."""
+    """Reads a pool and its records. Thread-safe: all that it reads may change meanwhile."""
 
     def __init__(self, pool: EnginePool, records: Records) -> None:
         self._pool = pool
@@ -31,7 +32,8 @@ class Feed:
     def read(self) -> dict[str, Any]:
         """Return everything but the tree."""
         engines = self._pool.engines
-        states = [e.state(self._pool.receiver.sync_of(e)) for e in engines]
+        known = self._pool.receiver.engines()
+        states = [e.state(self._pool.receiver.sync_of(e, known)) for e in engines]
         latest = self._records.latest(_SEARCHED)
         return {
             "version": __version__,
@@ -52,18 +54,14 @@ class Feed:
         engine = self._pool.engines[number]
         for name, space in engine.namespaces.items():
             if self._label(name) == namespace:
-                with space.lock:
-                    return branches(space.planner.index, engine.weights, path)
+                return branches(space.planner.index, engine.weights, path)
         return None
 
     def _indexes(self, engine: Engine) -> list[dict[str, Any]]:
         """Return the sizes of an engine's indexes, the largest first."""
-        indexes = []
-        for name, space in engine.namespaces.items():
-            sizes = space.planner.index.stats()
-            indexes.append({"namespace": self._label(name), **sizes._asdict()})
-        indexes.sort(key=lambda index: -int(index["num_blocks"]))
-        return indexes[:_MAX_NAMESPACES]
+        sizes = [(name, space.planner.index.stats()) for name, space in engine.namespaces.items()]
+        largest = nlargest(_MAX_NAMESPACES, sizes, key=lambda named: named[1].num_blocks)
+        return [{"namespace": self._label(name), **stats._asdict()} for name, stats in largest]
 
     def _label(self, namespace: str) -> str:
         """Return a name for a namespace that tells nothing of it, and lasts until a restart."""

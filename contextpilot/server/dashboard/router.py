@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 
 from contextpilot.server.dashboard.feed import Feed
 from contextpilot.server.dashboard.tree import MAX_DEPTH
+from contextpilot.server.offload import offload
 from contextpilot.server.pool import EnginePool
 from contextpilot.server.records import Records
 from contextpilot.server.schemas import ErrorReply
@@ -47,7 +48,7 @@ def make_router(pool: EnginePool, records: Records) -> APIRouter:
     @router.get("/dashboard/feed")
     async def read_feed() -> Response:
         """Return all that the page shows: sums, history, engines, requests."""
-        return JSONResponse(feed.read(), headers=_NO_STORE)
+        return JSONResponse(await offload(True, feed.read), headers=_NO_STORE)
 
     @router.get("/dashboard/tree", responses={404: {"model": ErrorReply}})
     async def read_tree(
@@ -56,7 +57,7 @@ def make_router(pool: EnginePool, records: Records) -> APIRouter:
         path: str = Query("", max_length=MAX_DEPTH * 20),
     ) -> Response:
         """Return what follows a path in the index of an engine: runs of blocks, and their sizes."""
-        found = feed.tree(engine, namespace, path)
+        found = await offload(True, feed.tree, engine, namespace, path)
         if found is None:
             raise HTTPException(404, "namespace or path is not known, or not any more")
         return JSONResponse(found, headers=_NO_STORE)

@@ -1,18 +1,22 @@
-"""A look into the context index: what follows a path, as hashes, kinds and weights."""
+"""A look into the context index: what follows a path, as hashes, kinds and weights.
+
+It reads the tree without the lock, on a thread: what changes meanwhile may be seen half done.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Mapping
 from typing import Any
 
 from contextpilot.block import BlockKey
 from contextpilot.index import ContextIndex
+from contextpilot.radix import Node
 
 MAX_DEPTH = 2_000
 _SHOWN_BRANCHES = 40
 _SHOWN_RUN = 200
-_MAX_STEPS = 4_000
 
 
 def branches(
@@ -27,45 +31,52 @@ def branches(
     Returns:
         None when the path is not in the tree.
     """
-    keys = _resolve(index, path)
-    if keys is None:
+    place = _find(index.root, path.split(".")[:MAX_DEPTH] if path else [])
+    if place is None:
         return None
-    children = index.children(keys)
-    steps = [_MAX_STEPS]
-    found = [_branch(index, [*keys, key], len(keys), weights, steps) for key in children]
+    node, covered = place
+    inside = covered < len(node.keys)
+    following = [node] if inside else list(node.children.values())
+    start = covered if inside else 0
+    largest = heapq.nlargest(_SHOWN_BRANCHES, following, key=_size)
+    found = [_branch(child, start, weights) for child in largest]
     found.sort(key=lambda branch: (-branch["branches"], -branch["tokens"]))
-    return {"branches": found[:_SHOWN_BRANCHES], "hidden": max(0, len(found) - _SHOWN_BRANCHES)}
+    return {"branches": found, "hidden": len(following) - len(found)}
 
 
-def _branch(
-    index: ContextIndex,
-    keys: list[BlockKey],
-    start: int,
-    weights: Mapping[BlockKey, int],
-    steps: list[int],
-) -> dict[str, Any]:
-    following = index.children(keys)
-    while len(following) == 1 and len(keys) - start < _SHOWN_RUN and steps[0] > 0:
-        steps[0] -= 1
-        keys.append(following[0])
-        following = index.children(keys)
-    run = keys[start:]
+def _size(node: Node) -> tuple[int, int]:
+    return len(node.children), len(node.keys)
+
+
+def _branch(node: Node, start: int, weights: Mapping[BlockKey, int]) -> dict[str, Any]:
+    run = node.keys[start : start + _SHOWN_RUN]
+    following = len(node.children) if len(node.keys) <= start + _SHOWN_RUN else 1
+    while following == 1 and len(run) < _SHOWN_RUN:
+        (node,) = list(node.children.values())[:1] or [node]
+        room = _SHOWN_RUN - len(run)
+        run += node.keys[:room]
+        following = len(node.children) if len(node.keys) <= room else 1
     return {
         "blocks": [{"name": name_of(k), "kind": _kind(k), "tokens": weights.get(k)} for k in run],
         "tokens": sum(weights.get(key, 0) for key in run),
-        "branches": len(following),
+        "branches": following,
     }
 
 
-def _resolve(index: ContextIndex, path: str) -> list[BlockKey] | None:
-    """Return the keys that the names of a path stand for."""
-    keys: list[BlockKey] = []
-    for name in path.split(".")[:MAX_DEPTH] if path else ():
-        key = next((key for key in index.children(keys) if name_of(key) == name), None)
-        if key is None:
+def _find(node: Node, names: list[str]) -> tuple[Node, int] | None:
+    """Return the node in which a path of names ends, and how many of its blocks it covers."""
+    covered = 0
+    for name in names:
+        if covered == len(node.keys):
+            children = list(node.children.values())
+            child = next((c for c in children if name_of(c.keys[0]) == name), None)
+            if child is None:
+                return None
+            node, covered = child, 0
+        elif name_of(node.keys[covered]) != name:
             return None
-        keys.append(key)
-    return keys
+        covered += 1
+    return node, covered
 
 
 def name_of(key: BlockKey) -> str:
