@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from contextpilot.block import BlockKey
 from contextpilot.planning import Job, Planned
-from contextpilot.server.engine import Engine, path_of
+from contextpilot.server.engine import Engine, ends_of, path_of
 from contextpilot.server.kinds import CLOUD, Kind
 from contextpilot.server.ttl import TtlSync
 
 
 @dataclass(frozen=True)
 class Belief:
-    """What was believed of one request: tokens in the cache, and since when."""
+    """What was believed of one request before it went to its upstream.
+
+    Attributes:
+        expected_tokens: of its prompt in the cache; None when that cannot be counted.
+        age_s: seconds since these were last used.
+    """
 
     sync: TtlSync
-    expected_tokens: int
+    namespace: str
+    keys: Sequence[BlockKey]
+    expected_tokens: int | None
     age_s: float
+
+    def confirm(self) -> None:
+        """Note that the upstream read the prompt: its prefixes live on from now."""
+        self.sync.note(self.namespace, self.keys)
 
     def compare(self, cached_tokens: int) -> None:
         """Learn from what the upstream says."""
-        self.sync.learn(self.expected_tokens, cached_tokens, self.age_s)
+        if self.expected_tokens is not None:
+            self.sync.learn(self.expected_tokens, cached_tokens, self.age_s)
 
 
 @dataclass(frozen=True)
@@ -29,14 +43,14 @@ class Aged:
 
     sync: TtlSync
 
-    def note(self, job: Job, planned: Planned) -> Belief:
-        """Note a planned request, and return what was believed of it."""
-        keys, live = path_of(job, planned), planned.plan.num_live
-        explained = planned.explanation
-        tokens = explained.matched_tokens + (job.head.tokens if live else 0)
-        age = self.sync.age(job.namespace, keys, len(job.head.keys) + live)
-        self.sync.note(job.namespace, keys)
-        return Belief(self.sync, tokens, age)
+    def belief(self, job: Job, planned: Planned) -> Belief:
+        """Return what is believed of a planned request that was not sent yet."""
+        keys = path_of(job, planned)
+        number, age = self.sync.known(job.namespace, keys)
+        expected = ends_of(job, planned)[number - 1] if number else 0
+        if 0 < number < len(job.head.keys):  # a head has one count: its parts are not known
+            return Belief(self.sync, job.namespace, keys, None, age)
+        return Belief(self.sync, job.namespace, keys, expected, age)
 
 
 class AgedEngines:

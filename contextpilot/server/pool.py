@@ -85,11 +85,32 @@ class Lease:
     async def run(self, job: Job) -> list[Planned]:
         """Plan as `plan` does: on a thread what is large, or what had to wait for a thread."""
         on_thread = are_many(job.contexts) or self._engine.is_busy(job.namespace)
-        planned = await offload(on_thread, self._engine.plan, job, self._ready_for(job))
+        work = offload(on_thread, self._engine.plan, job, self._ready_for(job))
+        planning = asyncio.ensure_future(work) if on_thread else None
+        try:
+            planned = await (asyncio.shield(planning) if planning else work)
+        except asyncio.CancelledError:
+            if planning is not None and self.runs:  # the thread goes on, and will learn the plan
+                planning.add_done_callback(partial(self._take_back, job))
+            raise
         return self._note(job, *planned)
 
+    def _take_back(self, job: Job, planning: asyncio.Future[tuple[list[Planned], int]]) -> None:
+        """Retract what a thread planned for a client that had gone."""
+        if not planning.cancelled() and planning.exception() is None:
+            self._undo = self._undoing(job, *planning.result())
+            self.retract()
+
+    def _undoing(self, job: Job, planned: list[Planned], matched: int) -> Callable[[], None]:
+        def undo() -> None:
+            if not self._receiver.has_told(one.request_id for one in planned):
+                self._engine.retract(job, planned, matched)
+
+        return undo
+
     def _note(self, job: Job, planned: list[Planned], matched: int) -> list[Planned]:
-        self._undo = partial(self._engine.retract, job, planned, matched)
+        if self.runs:
+            self._undo = self._undoing(job, planned, matched)
         if self.runs and self._engine.slots and len(planned) == 1 and self._following is None:
             following = Following(self._engine, self._receiver, job, planned[0], self.wish)
             self._following = following
@@ -110,16 +131,25 @@ class Lease:
         self._engine.pending_tokens -= self._pending
         self._pending = 0
 
+    def confirm(self) -> None:
+        """Note that the engine read the prompt: what was planned is in its cache."""
+        self._undo = None
+
     def failed(self) -> None:
-        """Note that the engine could not be reached: what was planned never ran there."""
+        """Note that the engine could not be reached."""
         self.has_failed = True
-        if self._undo is not None:
-            self._undo()
-            self._undo = None
+        self.retract()
+
+    def retract(self) -> None:
+        """Take back what is planned and not confirmed: it never reached the cache."""
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo()
 
     def end(self) -> None:
         """Give the place back."""
         self.first_byte()
+        self.retract()
         if self._following is not None:
             self._following.end()
 

@@ -143,13 +143,16 @@ class Proxy:
     async def _attempt(self, exchange: Exchange, lease: Lease, base: str) -> None:
         kind = await self._kinds.kind(base)
         lease.wish = slot_wish(exchange.api, exchange.parsed)
+        salt = self._salt(exchange, kind)
+        exchange.belief = None
         body = exchange.body
         if exchange.draft is not None:
             body = await self._plan(exchange, exchange.draft, lease, kind)
         elif exchange.head.keys:
             job = Job(exchange.namespace, [()], Bounds(enabled=False), exchange.head, [0])
+            aged = self._aged.before(lease.engine, kind)
             (exchange.routed,) = lease.plan(job)
-        salt = self._salt(exchange, kind)
+            exchange.belief = aged.belief(job, exchange.routed) if aged is not None else None
         if exchange.parsed:
             body = with_members(body, engine_members(exchange, kind, lease.id_slot, salt))
         headers, renamed = engine_headers(exchange, kind)
@@ -171,7 +174,8 @@ class Proxy:
     ) -> None:
         delivery = exchange.delivery
         headers = answer_headers(answer, exchange.result_header(), renamed)
-        await delivery.pass_on(answer, headers, lease.first_byte)
+        read = partial(_was_read, exchange, lease)
+        await delivery.pass_on(answer, headers, lease.first_byte, read)
         if delivery.has_broken:
             self._metrics.add("broken_answers_total")
             lease.has_failed = True
@@ -185,14 +189,16 @@ class Proxy:
             job = draft.job(exchange.namespace)
             aged = self._aged.before(lease.engine, kind)
             (planned,) = await lease.run(job)
-            if aged is not None:
-                exchange.belief = aged.note(job, planned)
+            exchange.belief = aged.belief(job, planned) if aged is not None else None
             is_large = len(exchange.body) >= LARGE_BYTES
             body = await offload(is_large, _written, exchange, draft, planned, kind)
             explanation = without_text(planned, draft.blocks)
         except Exception as error:
+            lease.retract()  # what is sent instead is not what was planned
             give_up_planning(exchange, self._metrics, error)
-            return _unplanned(exchange, draft)
+            exchange.belief = None
+            exchange.body = _unplanned(exchange, draft)
+            return exchange.body
         number = lease.engine.number if lease.engine else None
         exchange.planned = planned
         exchange.record = Record(exchange.api, explanation, number, exchange.volatile)
@@ -244,6 +250,13 @@ class Proxy:
             body = json.dumps(shape.error(status, message, field)).encode()
             length = (b"content-length", str(len(body)).encode())
             await delivery.reply(status, [_JSON, length], body)
+
+
+def _was_read(exchange: Exchange, lease: Lease) -> None:
+    """Note that the engine has read a prompt: only now its plan is believed."""
+    lease.confirm()
+    if exchange.belief is not None:
+        exchange.belief.confirm()
 
 
 def _written(exchange: Exchange, draft: Draft, planned: Planned, kind: Kind) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.types import Receive, Send
 
 from contextpilot.server.answer import Answer, BrokenAnswerError, Headers
+from contextpilot.server.reached import shows_reading
 from contextpilot.server.upstream import UpstreamError, forwarded_headers
 from contextpilot.server.usage import Usage, UsageReader
 
@@ -24,6 +25,7 @@ class Delivery:
         status: the engine's status; None before it answered.
         first_byte_s, total_s: seconds from the request's arrival; None before.
         has_broken: the engine's answer ended before its end.
+        shows_reading: whether the answer shows that the prompt was read; None while that is open.
     """
 
     def __init__(self, send: Send, cut: Callable[[], None]) -> None:
@@ -35,6 +37,7 @@ class Delivery:
         self.first_byte_s: float | None = None
         self.total_s: float | None = None
         self.has_broken = False
+        self.shows_reading: bool | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -59,11 +62,18 @@ class Delivery:
         self.total_s = time.perf_counter() - self._arrived
 
     async def pass_on(
-        self, response: Answer, headers: Headers, on_first_byte: Callable[[], None]
+        self,
+        response: Answer,
+        headers: Headers,
+        on_first_byte: Callable[[], None],
+        on_reading: Callable[[], None],
     ) -> None:
         """Send the engine's answer, each piece when it comes. A broken answer ends broken.
 
         The head waits for the first piece: until then, another engine may stand in.
+
+        Args:
+            on_reading: called once the answer shows that the engine read the prompt.
 
         Raises:
             UpstreamError: the answer broke off before its first piece.
@@ -77,20 +87,31 @@ class Delivery:
         self.status = response.status
         self.first_byte_s = time.perf_counter() - self._arrived
         on_first_byte()
+        self._look(chunk, on_reading)
         start = {"type": "http.response.start", "status": response.status, "headers": headers}
         await self._send(start)
         try:
             while chunk is not None:
                 await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-                self._usage.feed(chunk)
                 chunk = await anext(chunks, None)
+                self._look(chunk, on_reading)
         except (BrokenAnswerError, TimeoutError) as error:
             logger.warning("an engine's answer broke off: %s", type(error).__name__)
             self.has_broken = True
+            self._look(None, on_reading)
             self._cut()
         else:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         self.total_s = time.perf_counter() - self._arrived
+
+    def _look(self, chunk: bytes | None, on_reading: Callable[[], None]) -> None:
+        """Look at a piece of the body before it goes on; None is the end."""
+        if chunk is not None:
+            self._usage.feed(chunk)
+        if self.shows_reading is None and self.status is not None and 200 <= self.status < 300:
+            self.shows_reading = shows_reading(self._usage.head, chunk is None)
+            if self.shows_reading:
+                on_reading()
 
 
 async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, None]) -> bool:

@@ -2,6 +2,10 @@
 
 How long a while is, the answers tell: tokens from the cache although we took them for gone mean
 longer, none although we took them for live mean shorter.
+
+Each place in a prompt, a block behind all those before it, has its own last use, so what prompts
+share lives as long as any of them. Places stand in order of last use, and one always after those
+behind it: whatever goes from the front is the end of a path, and what others share stays.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from itertools import takewhile
 
 from contextpilot.block import BlockKey
 from contextpilot.namespace import Namespaces
@@ -19,13 +23,21 @@ DEFAULT_TTL_S = 300.0
 MIN_TTL_S, MAX_TTL_S = 30.0, 86_400.0
 MIN_CACHED_TOKENS = 1024
 """Providers cache no shorter prefixes, so less says nothing."""
-_MAX_PATHS = 100_000
+MAX_PLACES = 1_000_000
+"""Some 200 bytes each."""
 
 
-class _Path(NamedTuple):
-    namespace: str
-    keys: tuple[BlockKey, ...]
-    marks: tuple[int, ...]
+class _Place:
+    """A block behind all those before it: `used` in seconds, `note` counts prompts."""
+
+    __slots__ = ("before", "key", "mark", "note", "used")
+
+    def __init__(self, before: _Place | None, key: BlockKey, mark: int) -> None:
+        self.before = before
+        self.key = key
+        self.mark = mark
+        self.used = 0.0
+        self.note = 0
 
 
 class TtlSync:
@@ -34,40 +46,48 @@ class TtlSync:
     Args:
         namespaces: the part of the index.
         clock: seconds, monotonic.
+        max_places: beyond so many the ends of the paths that were not used longest go.
     """
 
-    def __init__(self, namespaces: Namespaces, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        namespaces: Namespaces,
+        clock: Callable[[], float] = time.monotonic,
+        max_places: int = MAX_PLACES,
+    ) -> None:
         self._namespaces = namespaces
         self._clock = clock
-        self._used: OrderedDict[int, float] = OrderedDict()
-        self._paths: OrderedDict[tuple[str, tuple[BlockKey, ...]], tuple[float, _Path]]
-        self._paths = OrderedDict()
+        self._max = max_places
+        self._places: OrderedDict[int, _Place] = OrderedDict()
+        self._notes = 0
         self.ttl_s = DEFAULT_TTL_S
 
+    def __len__(self) -> int:
+        return len(self._places)
+
     def note(self, namespace: str, keys: Sequence[BlockKey]) -> None:
-        """Note that a prompt with this path goes to the upstream now."""
-        now, mark = self._clock(), hash(namespace)
-        marks = []
+        """Note that the upstream read a prompt with this path now."""
+        now, path = self._clock(), [_Place(None, namespace, hash(namespace))]
+        self._notes += 1
         for key in keys:
-            mark = hash((mark, key))
-            marks.append(mark)
-            self._used[mark] = now
-            self._used.move_to_end(mark)
-        path = _Path(namespace, tuple(keys), tuple(marks))
-        self._paths[namespace, path.keys] = now, path
-        self._paths.move_to_end((namespace, path.keys))
-        if len(self._paths) > _MAX_PATHS:
-            self._drop(self._paths.popitem(last=False)[1][1], now)
+            before = path[-1]
+            mark = hash((before.mark, key))
+            place = self._places.get(mark)
+            if place is None:
+                place = self._places[mark] = _Place(before, key, mark)
+            place.used, place.note = now, self._notes
+            path.append(place)
+        for place in reversed(path[1:]):
+            self._places.move_to_end(place.mark)
+        self._insert(namespace, keys)
+        while len(self._places) > self._max:
+            self._drop_oldest()
 
     def expire(self) -> int:
         """Cut from the index what was not used for the time to live; return the blocks dropped."""
-        now, dropped = self._clock(), 0
-        while self._paths:
-            name, (since, path) = next(iter(self._paths.items()))
-            if now - since <= self.ttl_s:
-                break
-            del self._paths[name]
-            dropped += self._drop(path, now - self.ttl_s)
+        oldest, dropped = self._clock() - self.ttl_s, 0
+        while self._places and next(iter(self._places.values())).used < oldest:
+            dropped += self._drop_first(lambda place: place.used < oldest)
         return dropped
 
     def learn(self, expected_tokens: int, cached_tokens: int, age_s: float) -> None:
@@ -83,21 +103,44 @@ class TtlSync:
         elif expected_tokens >= 2 * MIN_CACHED_TOKENS and cached_tokens < MIN_CACHED_TOKENS:
             self.ttl_s = max(MIN_TTL_S, (self.ttl_s + min(age_s, self.ttl_s)) / 2)
 
-    def age(self, namespace: str, keys: Sequence[BlockKey], num_live: int) -> float:
-        """Return the seconds since the first `num_live` keys of a path were last used."""
-        mark = hash(namespace)
-        for key in keys[:num_live]:
-            mark = hash((mark, key))
-        return self._clock() - self._used.get(mark, self._clock())
+    def known(self, namespace: str, keys: Sequence[BlockKey]) -> tuple[int, float]:
+        """Return how many leading keys are believed to be cached, and the age of that in seconds.
 
-    def _drop(self, path: _Path, oldest: float) -> int:
-        """Cut a path behind the last block that is younger than `oldest`."""
-        keep = len(path.keys)
-        while keep and self._used.get(path.marks[keep - 1], 0.0) <= oldest:
-            self._used.pop(path.marks[keep - 1], None)
-            keep -= 1
-        space = self._namespaces.find(path.namespace)
-        if space is None or keep == len(path.keys):
+        The age counts from the last use of all of them together.
+        """
+        number, age, mark = 0, 0.0, hash(namespace)
+        for key in keys:
+            mark = hash((mark, key))
+            place = self._places.get(mark)
+            if place is None:
+                break
+            number, age = number + 1, self._clock() - place.used
+        return number, age
+
+    def _drop_oldest(self) -> None:
+        """Drop what only the prompt holds that was noted longest ago: no other path shares it."""
+        note = next(iter(self._places.values())).note
+        self._drop_first(lambda place: place.note == note)
+
+    def _insert(self, namespace: str, keys: Sequence[BlockKey]) -> None:
+        """Put a path back of which a part was cut while its prompt was on the way."""
+        space = self._namespaces.find(namespace)
+        if space is not None:
+            with space.lock:
+                if space.planner.index.match(keys) < len(keys):
+                    space.planner.index.insert(keys)
+
+    def _drop_first(self, goes: Callable[[_Place], bool]) -> int:
+        """Drop the first place, and those before it on its path while they go, too."""
+        path, place = [], next(iter(self._places.values()))
+        while place.before is not None:
+            path.append(place)
+            place = place.before
+        gone = list(takewhile(goes, path))
+        for one in gone:
+            self._places.pop(one.mark, None)
+        space = self._namespaces.find(str(place.key))
+        if space is None:
             return 0
         with space.lock:
-            return space.planner.index.cut(path.keys, keep)
+            return space.planner.index.cut([p.key for p in path[::-1]], len(path) - len(gone))

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from servers import Client, Scripted, Seen, send_json, wait_until
 
-from contextpilot.namespace import Namespaces
-from contextpilot.server.ttl import DEFAULT_TTL_S, TtlSync
+from contextpilot.server.ttl import DEFAULT_TTL_S
 
 BLOCKS = [f"Document {name}: " + f"facts about {name}. " * 12 for name in "abcdef"]
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
@@ -98,51 +96,3 @@ def test_usage_of_both_shapes_is_counted(upstream: Scripted, start: Callable[...
     text = client.get("/metrics").body.decode()
     assert "\ncontextpilot_prefix_cache_queries_total 200\n" in text
     assert "\ncontextpilot_prefix_cache_hits_total 140\n" in text
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def aged() -> tuple[TtlSync, Namespaces, Clock]:
-    clock, namespaces = Clock(), Namespaces(1000, 10, 10)
-    return TtlSync(namespaces, clock), namespaces, clock
-
-
-def insert(sync: TtlSync, namespaces: Namespaces, keys: str) -> None:
-    namespaces.get("n").planner.index.insert(list(keys))
-    sync.note("n", list(keys))
-
-
-def test_paths_go_when_they_were_not_used(aged: tuple[TtlSync, Namespaces, Clock]) -> None:
-    sync, namespaces, clock = aged
-    index = namespaces.get("n").planner.index
-    insert(sync, namespaces, "abcd")
-    clock.now = 200
-    insert(sync, namespaces, "abx")
-    clock.now = DEFAULT_TTL_S + 1
-    assert sync.expire() == 2
-    assert index.match(list("abcd")) == 2
-    assert index.match(list("abx")) == 3
-    clock.now = 200 + DEFAULT_TTL_S + 1
-    sync.expire()
-    assert index.match(list("abx")) == 0
-
-
-def test_time_to_live_is_learnt_from_cached_tokens(
-    aged: tuple[TtlSync, Namespaces, Clock],
-) -> None:
-    sync, _, _ = aged
-    sync.learn(5000, 5000, 100)
-    assert sync.ttl_s == DEFAULT_TTL_S
-    sync.learn(0, 5000, 0)
-    assert sync.ttl_s > DEFAULT_TTL_S
-    for _ in range(20):
-        sync.learn(5000, 0, 60)
-    assert 60 <= sync.ttl_s < 70
-    sync.learn(500, 0, 1)
-    assert sync.ttl_s >= 60

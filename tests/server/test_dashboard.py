@@ -75,6 +75,7 @@ class Traffic:
             async with self.pool.lease(TENANT, blocks, head, exclude=other) as lease:
                 (planned,) = lease.plan(job)
                 told = without_text(planned, blocks)
+                lease.confirm()
             number = lease.engine.number if lease.engine else 0
             self._report(number, planned.request_id, told.total_tokens)
             record = Record("chat", told, number, started=self._now)

@@ -68,6 +68,7 @@ def test_a_planned_request_leaves_no_cycle() -> None:
         blocks = [Block(key, "text", 100, None) for key in range(number, number + 4)]
         async with pool.lease("n", blocks) as lease:
             lease.plan(Job("n", [blocks], Bounds(), NO_HEAD, [0]))
+            lease.confirm()
 
     async def main() -> int:
         await plan(0)

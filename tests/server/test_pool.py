@@ -47,6 +47,7 @@ async def serve(pool: EnginePool, wanted: Job, conversation: str | None = None) 
     """Run one request through the pool; the plan tells nothing of the engine, `where` does."""
     async with pool.lease(wanted.namespace, wanted.contexts[0], wanted.head, conversation) as lease:
         (planned,) = lease.plan(wanted)
+        lease.confirm()
         return planned
 
 
@@ -295,6 +296,7 @@ def test_a_dead_engine_loses_its_index_and_who_waits_there_goes_elsewhere() -> N
 async def where_served(pool: EnginePool, wanted: Job) -> int:
     async with pool.lease("n", wanted.contexts[0], wanted.head) as lease:
         lease.plan(wanted)
+        lease.confirm()
         assert lease.engine is not None
         return lease.engine.number
 
