@@ -20,6 +20,12 @@ _DEFAULT_ASK = "What do we know about it? Use the tools."
 
 def body_of(case: Case, items: Sequence[Item]) -> dict[str, Any]:
     """Return the body of a request that holds these items."""
+    if case.kind == "explicit":
+        return {**_body(case, items), "contextpilot": {"contexts": [item.text for item in items]}}
+    return _body(case, items)
+
+
+def _body(case: Case, items: Sequence[Item]) -> dict[str, Any]:
     if case.api == "completions":
         return {"model": "m", "prompt": case.text(items), "max_tokens": 16}
     turns = [
@@ -41,16 +47,23 @@ def body_of(case: Case, items: Sequence[Item]) -> dict[str, Any]:
 
 
 def _told(case: Case, name: str, items: Sequence[Item]) -> list[dict[str, Any]]:
-    """Return the turns before or after, as the case gives them."""
-    return [
-        {"role": role, "content": case.told(text, items)} for role, text in case.spec.get(name, [])
-    ]
+    """Return the turns before or after, as the case gives them; role "act" calls a tool."""
+    turns: list[dict[str, Any]] = []
+    for number, (role, template) in enumerate(case.spec.get(name, [])):
+        text = case.told(template, items)
+        if role == "act":
+            turns += _called(case.api, "act", "done", text, f"a{number}")
+        else:
+            turns.append({"role": role, "content": text})
+    return turns
 
 
 def _placed(case: Case, items: Sequence[Item]) -> list[dict[str, Any]]:
     """Return the messages that hold the text, and the question that led to it."""
     place = str(case.spec.get("as", "user"))
     ask = case.filled("ask", items) or case.question or _DEFAULT_ASK
+    if case.kind == "explicit":
+        return [{"role": "user", "content": ask}]
     if place == "user":
         return [{"role": "user", "content": case.text(items)}]
     if place == "system":
@@ -71,18 +84,20 @@ def _asked(case: Case, items: Sequence[Item]) -> list[Any]:
     return [{"type": "text", "text": text}]
 
 
-def _called(api: str, name: str, content: Any) -> list[dict[str, Any]]:
+def _called(
+    api: str, name: str, content: Any, arguments: str = "{}", at: str = "c1"
+) -> list[dict[str, Any]]:
     """Return a tool's call and its result."""
     if api == "messages":
-        use = {"type": "tool_use", "id": "tu_1", "name": name, "input": {}}
-        result = {"type": "tool_result", "tool_use_id": "tu_1", "content": content}
+        use = {"type": "tool_use", "id": at, "name": name, "input": json.loads(arguments)}
+        result = {"type": "tool_result", "tool_use_id": at, "content": content}
         return [{"role": "assistant", "content": [use]}, {"role": "user", "content": [result]}]
     if api == "responses":
-        call = {"type": "function_call", "call_id": "c1", "name": name, "arguments": "{}"}
-        return [call, {"type": "function_call_output", "call_id": "c1", "output": content}]
-    function = {"name": name, "arguments": "{}"}
-    call = {"id": "c1", "type": "function", "function": function}
+        call = {"type": "function_call", "call_id": at, "name": name, "arguments": arguments}
+        return [call, {"type": "function_call_output", "call_id": at, "output": content}]
+    function = {"name": name, "arguments": arguments}
+    call = {"id": at, "type": "function", "function": function}
     return [
         {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "c1", "content": content},
+        {"role": "tool", "tool_call_id": at, "content": content},
     ]
