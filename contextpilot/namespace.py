@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from contextpilot.dedup.conversation import Conversations
 from contextpilot.explain import Explanations
-from contextpilot.index import ContextIndex
+from contextpilot.index import ContextIndex, Watch
 from contextpilot.plan.online import OnlinePlanner
 from contextpilot.plan.support import SupportWindow
 
@@ -45,7 +45,11 @@ class Namespace:
 
 
 class Namespaces:
-    """Namespaces by name; the least recently used one goes when there are too many."""
+    """Namespaces by name; the least recently used one goes when there are too many.
+
+    Attributes:
+        watcher: makes what is told of the changes of a namespace's index.
+    """
 
     def __init__(self, max_blocks: int, window_size: int, max_namespaces: int) -> None:
         for name, value in (
@@ -63,6 +67,7 @@ class Namespaces:
         self._spaces: OrderedDict[str, Namespace] = OrderedDict()
         self._owners: OrderedDict[str, weakref.ref[Namespace]] = OrderedDict()
         self._lock = threading.Lock()
+        self.watcher: Callable[[str], Watch] | None = None
 
     def __len__(self) -> int:
         return len(self._spaces)
@@ -93,6 +98,7 @@ class Namespaces:
             space = self._spaces.get(name)
             if space is None:
                 index, window = ContextIndex(self._max_blocks), SupportWindow(self._window_size)
+                index.watch = self.watcher(name) if self.watcher is not None else None
                 space = self._spaces[name] = Namespace(OnlinePlanner(index, window))
                 while len(self._spaces) > self._max_namespaces:
                     dropped.append(self._spaces.popitem(last=False)[1])
@@ -120,3 +126,4 @@ def _clear(spaces: Iterable[Namespace]) -> None:
     for space in spaces:
         with space.lock:
             space.planner.index.clear()
+            space.planner.index.watch = None  # whoever still plans there tells nobody any more

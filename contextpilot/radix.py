@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from contextpilot.block import BlockKey
@@ -172,5 +173,6 @@ def _take_apart(stack: list[Any], piles: Sequence[Any], most: int | None) -> boo
         if taken == most:
             return False
         taken += 1
-        stack.append(children.popitem()[1])
+        with suppress(KeyError):  # another thread took the last
+            stack.append(children.popitem()[1])
     return True

@@ -8,9 +8,9 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from contextpilot.block import Block, BlockKey
+from contextpilot.block import BlockKey
 from contextpilot.namespace import Namespaces
-from contextpilot.plan.online import Head, Plan
+from contextpilot.plan.online import Plan
 from contextpilot.planning import Courtesy, Job, LocalPlanning, Planned
 from contextpilot.server.limit import Limit
 from contextpilot.server.plain import PlainOrder
@@ -106,17 +106,6 @@ class Engine:
         """Tokens that stand before a new request: prefill that waits or runs, and generation."""
         return self.pending_tokens + RUNNING_TOKENS * self.line.in_flight
 
-    def live_tokens(self, namespace: str, blocks: Sequence[Block], head: Head) -> int:
-        """Return how many tokens of a request are believed to be cached, in its best order."""
-        space = self.namespaces.get(namespace)
-        with space.lock:
-            index = space.planner.index
-            matched = index.match(head.keys)
-            if matched < len(head.keys):
-                return head.tokens * matched // len(head.keys)
-            weights = {block.key: block.weight for block in blocks}
-            return head.tokens + sum(weights[k] for k in index.longest_prefix(weights, head.keys))
-
     def is_busy(self, namespace: str) -> bool:
         """Return whether a thread is planning in a namespace now."""
         space = self.namespaces.find(namespace)
@@ -148,7 +137,9 @@ class Engine:
 
     def retract(self, job: Job, planned: Sequence[Planned], matched: int) -> None:
         """Forget what planned requests would have brought into the cache: they never ran."""
-        space = self.namespaces.get(job.namespace)
+        space = self.namespaces.find(job.namespace)
+        if space is None:
+            return
         with space.lock:
             for one in planned:
                 keys = path_of(job, one)

@@ -19,17 +19,17 @@ from contextpilot.plan.online import NO_HEAD, Head, Plan
 from contextpilot.planning import Job, Planned
 from contextpilot.server.engine import Engine
 from contextpilot.server.following import Following, SlotWish
+from contextpilot.server.holders import Holders
 from contextpilot.server.offload import are_many, offload
 from contextpilot.server.pulse import Get, Pulse, Rhythm
 from contextpilot.server.reports import PoolReceiver
+from contextpilot.server.routing import cheapest, with_home
 from contextpilot.server.upstream import Upstream, UpstreamError
 from contextpilot.server.usage import Usage
 from contextpilot.server.waiting import Ageing, Errand
 
 logger = logging.getLogger(__name__)
 
-STICKY_TOKENS = 2048
-"""Tokens of a conversation that its engine is taken to hold at least."""
 _BATCH = "contextpilot.plan.batch"
 _MAX_CONVERSATIONS = 100_000
 _PROBE_TIMEOUT_S = 5.0
@@ -193,6 +193,10 @@ class EnginePool:
             Engine(number, url, namespaces(), max_in_flight, ageing)
             for number, url in enumerate(places)
         ]
+        self._holders = Holders() if len(self.engines) > 1 else None
+        if self._holders is not None:
+            for engine in self.engines:
+                engine.namespaces.watcher = self._holders.watcher(engine.number)
         self._unchecked = {url.rstrip("/") for url in unchecked}
         self.receiver = PoolReceiver(self.engines)
         self._rhythm = rhythm or Rhythm()
@@ -312,25 +316,22 @@ class EnginePool:
         The cost is what has to be computed before its first token: what stands before it, and
         what of its own prompt is not cached. When all seem dead, the attempt tells.
         """
-        left = [engine for engine in self.engines if engine.number not in exclude]
+        left = [e for e in self.engines if e.number not in exclude] if exclude else self.engines
         if not left:
             raise EngineDownError("no engine is left for this request")
         candidates = [engine for engine in left if engine.up is not False] or left
+        total = errand.head.tokens + sum([block.weight for block in errand.blocks])
+        if self._holders is None:  # no choice: what is live need not be searched for twice
+            return left[0], total
         name = (errand.namespace, conversation or "")
         home = self._conversations.get(name) if conversation else None
-        total = errand.head.tokens + sum(block.weight for block in errand.blocks)
-        if len(self.engines) == 1:  # no choice: what is live need not be searched for twice
-            return left[0], total
-        costs = []
-        for engine in candidates:
-            live = engine.live_tokens(errand.namespace, errand.blocks, errand.head)
-            if engine.number == home:
-                live = max(live, errand.head.tokens) + STICKY_TOKENS
-            costs.append((engine.load - live, engine.traffic.served, engine.number, live))
-        _, _, number, live = min(costs)
+        weights = {block.key: block.weight for block in errand.blocks}
+        live = self._holders.live_tokens(errand.namespace, errand.head, weights)
+        standings = [(e.number, e.load, e.traffic.served) for e in candidates]
+        number, saved = cheapest(standings, with_home(live, home, errand.head.tokens))
         if conversation:
             self._settle(name, number)
-        return self.engines[number], max(0, total - live)
+        return self.engines[number], max(0, total - saved)
 
     def _settle(self, name: tuple[str, str], number: int) -> None:
         self._conversations[name] = number
