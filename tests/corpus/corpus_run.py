@@ -17,7 +17,10 @@ from typing import Any, NamedTuple
 from corpus_cases import Case, Item
 from corpus_checks import label_problem
 from corpus_shapes import PATHS
+from corpus_talks import Talk
+from references import reference_problem
 from servers import Scripted, serving
+from system_prompts import SystemPrompt
 
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
@@ -145,3 +148,65 @@ def _difference(sent: Any, got: Any) -> str:
         if before != after:
             return f"{before.strip()[:70]!r} -> {after.strip()[:90]!r}"
     return "its end differs"
+
+
+class TalkVerdict(NamedTuple):
+    """How one conversation went.
+
+    Attributes:
+        saved: share of the characters of all its requests that did not go to the engine.
+        problem: why it fails, "" if it does not.
+    """
+
+    talk: Talk
+    saved: float
+    problem: str
+
+
+def judge_talk(talk: Talk, client: Proxy) -> TalkVerdict:
+    """Send the requests of a conversation in order; each must extend the one before."""
+    before: list[Any] = []
+    chars = [0, 0]
+    problem = ""
+    for number, sent in enumerate(talk.requests(), start=1):
+        got, _ = client.send(talk.api, sent, f"talk {talk.name}")
+        turns = got.get("messages", got.get("input"))
+        own = reference_problem(sent, got)
+        if turns[: len(before)] != before:
+            own = own or "what was written before is written in another way"
+        if talk.stays and got != sent:
+            own = own or f"arrives changed: {_difference(sent, got)}"
+        problem = problem or (own and f"request {number}: {own}")
+        before = turns
+        for at, body in enumerate((sent, got)):
+            chars[at] += len(json.dumps(body))
+    saved = 1 - chars[1] / chars[0]
+    if talk.saves and saved < 0.1:
+        problem = problem or f"only {100 * saved:.1f} % saved"
+    return TalkVerdict(talk, saved, problem)
+
+
+_ASK = {"role": "user", "content": "Good morning. What can you do for me?"}
+_TALK = [
+    _ASK,
+    {"role": "assistant", "content": "Several things. What is it about?"},
+    {"role": "user", "content": "Tell me your rules."},
+]
+
+
+def prompt_problem(prompt: SystemPrompt, client: Proxy) -> str:
+    """Send a system prompt alone and in conversations, also after one with its lists turned."""
+    for number, text in enumerate((prompt.text, prompt.turned, prompt.text), start=1):
+        for api, body in _around(text):
+            got, _ = client.send(api, body, f"system {prompt.name}")
+            if got != body:
+                return f"{api}, session {number}: {_difference(body, got)}"
+    return ""
+
+
+def _around(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    blocks = [{"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}]
+    yield "chat", {"model": "m", "messages": [{"role": "system", "content": text}, _ASK]}
+    yield "chat", {"model": "m", "messages": [{"role": "developer", "content": text}, *_TALK]}
+    yield "messages", {"model": "m", "max_tokens": 9, "system": blocks, "messages": _TALK}
+    yield "responses", {"model": "m", "instructions": text, "input": [_ASK]}

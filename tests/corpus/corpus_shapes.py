@@ -52,7 +52,7 @@ def _told(case: Case, name: str, items: Sequence[Item]) -> list[dict[str, Any]]:
     for number, (role, template) in enumerate(case.spec.get(name, [])):
         text = case.told(template, items)
         if role == "act":
-            turns += _called(case.api, "act", "done", text, f"a{number}")
+            turns += called(case.api, "act", "done", text, f"a{number}")
         else:
             turns.append({"role": role, "content": text})
     return turns
@@ -72,7 +72,7 @@ def _placed(case: Case, items: Sequence[Item]) -> list[dict[str, Any]]:
         return [{"role": "user", "content": [*_parts(case, items), *_asked(case, items)]}]
     content: Any = _parts(case, items) if place == "tool_parts" else case.text(items)
     name = str(case.spec.get("tool", "search"))
-    return [{"role": "user", "content": ask}, *_called(case.api, name, content)]
+    return [{"role": "user", "content": ask}, *called(case.api, name, content)]
 
 
 def _parts(case: Case, items: Sequence[Item]) -> list[Any]:
@@ -84,7 +84,7 @@ def _asked(case: Case, items: Sequence[Item]) -> list[Any]:
     return [{"type": "text", "text": text}]
 
 
-def _called(
+def called(
     api: str, name: str, content: Any, arguments: str = "{}", at: str = "c1"
 ) -> list[dict[str, Any]]:
     """Return a tool's call and its result."""

@@ -1,72 +1,114 @@
 """Checks every reference of a rewritten prompt against the prompt that was sent.
 
-It knows nothing of how references are made, only how they read:
-
-    [7 lines omitted, same as tool result #1: "The Supplier shall deliver the"]
-    [4 lines #1 "12.3 Payment is d"]
-    [1 line above "total 0 errors in mo"]
-    Given earlier in this conversation, beginning "The Supplier shall ...".
-
-What was taken out must stand, word for word and in full view, at the one place before it that the
-reference names.
+It knows nothing of how references are made, only how they read (`_FORMS`). Each must quote what
+begins exactly one line of an earlier message; where it names a message, that line must stand there; and put in
+its place, the lines that stand there must give back, line by line, what was sent. So what was
+taken out is always in full view, and nothing else is new.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-_LINES = re.compile(
-    r'\s*\[(\d+) lines? (?:x(\d+) )?(?:above|#\d+|omitted, same as [^"]*?:) "(?P<quote>.*)"\]\s*'
+_PLACE = r"(?P<place>[a-z ]+ #\d+)"
+_QUOTE = r"(?P<mark>[\"'`«“]?)(?P<quote>.*?)[\"'`»”]?"
+_NUMBERED = r"(?:numbered from (?P<number>\d+),? )?"
+_FORMS = (
+    re.compile(
+        rf"\[(?P<count>\d+) lines? (?:x(?P<times>\d+) )?"
+        rf"(?:omitted, )?{_NUMBERED}(?:same as )?(?:above|#\d+|{_PLACE}):? {_QUOTE}\]"
+    ),
+    re.compile(rf"\[Unchanged: the same (?P<count>\d+) lines? as {_PLACE}(?:, {_QUOTE})?\]"),
 )
-_HINT = re.compile(r'\s*Given earlier in this conversation, beginning "(?P<quote>.*)"\.\s*')
-_LISTED = re.compile(r"\s*\d+(?:[:|\t→-]|\s{2})\s?")
+_HINTS = (
+    re.compile(r'Given earlier in this conversation, beginning "(?P<quote>.*)"\.'),
+    re.compile(rf'Given earlier in this conversation, in {_PLACE}, beginning "(?P<quote>.*)"\.'),
+)
+_LISTED = re.compile(r"\s*(\d+)(?:[:|\t→-]|\s{2})\s?")
+_LONGEST_BLOCK = 400
+_KINDS = {"tool": "tool result", "user": "user message", "assistant": "assistant message"}
 
 
 class Text(NamedTuple):
-    """A text of a request: where it stands, and what it says."""
+    """A text of a request: the message it belongs to, as "tool result #1", and what it says."""
 
-    path: str
+    source: str
+    text: str
+
+
+class Line(NamedTuple):
+    """A line that stands before a reference."""
+
+    source: str
     text: str
 
 
 def reference_problem(sent: Any, got: Any) -> str:
-    """Return why a reference of a rewritten request cannot be followed; "" if all can.
-
-    Texts that were only reordered are no concern of this check.
-    """
-    originals = list(texts_of(sent))
-    written = list(texts_of(got))
+    """Return why a reference of a rewritten request cannot be followed; "" if all can."""
+    originals, written = list(texts_of(sent)), list(texts_of(got))
     if len(originals) != len(written):
-        return ""
-    before: list[str] = []
+        return f"{len(originals)} texts were sent, {len(written)} arrive"
+    before: list[Line] = []
     for original, text in zip(originals, written, strict=True):
-        lines = text.text.split("\n")
-        if original.text != text.text and sorted(original.text) != sorted(text.text):
-            problem = _text_problem(original.text.split("\n"), lines, before)
+        if original.text != text.text:
+            problem = _Walk(original.text.split("\n"), text, before).problem()
             if problem:
-                return f"{text.path}: {problem}"
-        before += lines
+                return f"{text.source}: {problem}"
+        before += [Line(text.source, line) for line in text.text.split("\n")]
     return ""
 
 
-def texts_of(node: Any, path: str = "") -> Iterator[Text]:
+def texts_of(body: Mapping[str, Any]) -> Iterator[Text]:
     """Yield the texts of a body in the order in which a reader meets them."""
+    for name in ("system", "instructions", "prompt"):
+        for text in _strings(body.get(name)):
+            yield Text("system message #1", text)
+    counts: Counter[str] = Counter()
+    turns = body.get("messages", body.get("input", []))
+    for turn in turns if isinstance(turns, list) else [turns]:
+        yield from _turn_texts(turn, counts)
+
+
+def _turn_texts(turn: Any, counts: Counter[str]) -> Iterator[Text]:
+    """Yield the texts of a message, or of an item of the Responses API."""
+    if not isinstance(turn, Mapping):
+        turn = {"role": "user", "content": turn}
+    content = turn.get("content", turn.get("output"))
+    kind = _KINDS.get(str(turn.get("role", "tool")), "system message")
+    parts = content if isinstance(content, list) else [content]
+    results = [part for part in parts if _type(part) == "tool_result"]
+    if kind == "tool result" and "output" not in turn and "content" not in turn:
+        return  # a call
+    for part in results or [content]:
+        own = "tool result" if _type(part) == "tool_result" else kind
+        counts[own] += 1
+        inner = part.get("content") if isinstance(part, Mapping) else part
+        for text in _strings(inner):
+            yield Text(f"{own} #{counts[own]}", text)
+
+
+def _type(part: Any) -> str:
+    return str(part.get("type")) if isinstance(part, Mapping) else ""
+
+
+def _strings(node: Any) -> Iterator[str]:
+    """Yield the texts within; of a JSON text, its string values."""
     if isinstance(node, str):
         inner = _parsed(node)
         if inner is None:
-            yield Text(path, node)
+            yield node
         else:
-            yield from texts_of(inner, path + "!")
-    elif isinstance(node, dict):
-        for name, value in node.items():
-            yield from texts_of(value, f"{path}.{name}")
+            yield from _strings(inner)
+    elif isinstance(node, Mapping):
+        for value in node.values():
+            yield from _strings(value)
     elif isinstance(node, list):
-        for number, value in enumerate(node):
-            yield from texts_of(value, f"{path}[{number}]")
+        for value in node:
+            yield from _strings(value)
 
 
 def _parsed(text: str) -> Any:
@@ -79,53 +121,99 @@ def _parsed(text: str) -> Any:
     return inner if isinstance(inner, dict | list) else None
 
 
-def _text_problem(original: list[str], lines: list[str], before: list[str]) -> str:
-    matcher = difflib.SequenceMatcher(None, original, lines, autojunk=False)
-    for kind, low, high, start, end in matcher.get_opcodes():
-        if kind == "equal":
-            continue
-        gone, new = original[low:high], lines[start:end]
-        if kind == "delete":
-            return f"{len(gone)} lines are gone without a word: {gone[0][:60]!r}"
-        problem = _change_problem(gone, new, [*before, *lines[:start]])
-        if problem:
-            return problem
-    return ""
+class _Walk:
+    """Reads a rewritten text beside the one that was sent, and follows its references."""
+
+    def __init__(self, sent: Sequence[str], got: Text, before: Sequence[Line]) -> None:
+        self._sent = sent
+        self._got = got
+        self._before = list(before)
+        self._at = 0
+
+    def problem(self) -> str:
+        """Return the first thing that is wrong."""
+        lines = self._got.text.split("\n")
+        for number, line in enumerate(lines):
+            if self._at < len(self._sent) and line == self._sent[self._at]:
+                self._at += 1
+            elif problem := self._changed(line, lines[number + 1 : number + 2]):
+                return problem
+            self._before.append(Line(self._got.source, line))
+        left = len(self._sent) - self._at
+        return f"{left} lines are gone without a word" if left else ""
+
+    def _changed(self, line: str, following: Sequence[str]) -> str:
+        for form in _FORMS:
+            if match := form.fullmatch(line.strip()):
+                return self._lines_problem(match)
+        for form in _HINTS:
+            if match := form.search(line):
+                return self._hint_problem(match, line, following)
+        return f"a line is new, and no reference: {line[:100]!r}"
+
+    def _lines_problem(self, match: re.Match[str]) -> str:
+        said = match.groupdict()
+        start = self._place(said.get("quote"), said.get("place"))
+        if isinstance(start, str):
+            return f"{start}: {match[0][:110]!r}"
+        count, times = int(said["count"]), int(said.get("times") or 1)
+        there = [line.text for line in self._before[start : start + count]] * times
+        named = self._sent[self._at : self._at + count * times]
+        if not _same(named, there):
+            return f"what it names is not what was there: {match[0][:110]!r}"
+        number = said.get("number")
+        if number is not None and _number(named[0]) != int(number):
+            return f"its first line has another number: {match[0][:110]!r}"
+        self._at += count * times
+        return ""
+
+    def _hint_problem(self, match: re.Match[str], line: str, following: Sequence[str]) -> str:
+        """The block that was here, whatever its length, must stand where the hint says."""
+        said = match.groupdict()
+        start = self._place(said["quote"].removesuffix("…"), said.get("place"))
+        if isinstance(start, str):
+            return f"{start}: {match[0][:110]!r}"
+        there = "\n".join(line.text for line in self._before[start : start + _LONGEST_BLOCK])
+        there = there[there.find(said["quote"].removesuffix("…")) :]
+        prefix, suffix = line[: match.start()], line[match.end() :]
+        for length in range(1, _LONGEST_BLOCK):
+            gone = "\n".join(self._sent[self._at : self._at + length])
+            after = self._sent[self._at + length : self._at + length + 1]
+            fits = gone.startswith(prefix) and gone.endswith(suffix)
+            content = gone[len(prefix) : len(gone) - len(suffix)].strip()
+            if fits and there.startswith(content) and list(after) in (list(following), []):
+                self._at += length
+                return ""
+        return f"what it names is not what was there: {match[0][:110]!r}"
+
+    def _place(self, quote: str | None, place: str | None) -> int | str:
+        """Return which line before it a reference names, or why that is not one line."""
+        if not quote:
+            found = [at for at, line in enumerate(self._before) if line.source == place]
+            return found[0] if found else f"there is no {place}"
+        found = [at for at, line in enumerate(self._before) if line.text.lstrip().startswith(quote)]
+        if len(found) != 1:
+            return f"{len(found)} lines before it begin so"
+        source = self._before[found[0]].source
+        if source == self._got.source:
+            return "it names its own text, which is a first reading"
+        if place is not None and source != place:
+            return f"that line stands in {source}"
+        return found[0]
 
 
-def _change_problem(gone: list[str], new: list[str], before: list[str]) -> str:
-    """The new lines must be references to what is gone, and in its order."""
-    left = list(gone)
-    for line in new:
-        match = _LINES.fullmatch(line) or _HINT.fullmatch(line)
-        if match is None:
-            return f"a line is new, and no reference: {line[:90]!r}"
-        places = _places(match["quote"], before)
-        if len(places) != 1:
-            return f"{len(places)} lines before it begin as it says: {line.strip()[:110]!r}"
-        there = before[places[0] :]
-        count = int(match[1]) if match.re is _LINES else len(left)
-        times = int(match[2] or 1) if match.re is _LINES else 1
-        named, left = left[: count * times], left[count * times :]
-        if not _same(named, there[:count] * times):
-            return f"what it names is not what was there: {line.strip()[:110]!r}"
-    return f"{len(left)} lines are gone, and no reference names them" if left else ""
-
-
-def _places(quote: str, before: list[str]) -> list[int]:
-    quote = quote.removesuffix("…")
-    return [at for at, line in enumerate(before) if line.lstrip().startswith(quote)]
-
-
-def _same(named: list[str], there: list[str]) -> bool:
-    """Equal lines; numbers of a listing and what stands around a block aside."""
+def _same(named: Sequence[str], there: Sequence[str]) -> bool:
+    """Equal lines; the numbers of a listing aside."""
     if len(named) != len(there):
         return False
-    for one, two in zip(named, there, strict=True):
-        if one.strip() != two.strip() and _unlisted(one) != _unlisted(two):
-            return False
-    return True
+    pairs = zip(named, there, strict=True)
+    return all(a == b or _bare(a) == _bare(b) or a.strip() == b.strip() for a, b in pairs)
 
 
-def _unlisted(line: str) -> str:
+def _bare(line: str) -> str:
     return _LISTED.sub("", line, count=1).strip()
+
+
+def _number(line: str) -> int | None:
+    match = _LISTED.match(line)
+    return int(match[1]) if match else None

@@ -1,0 +1,9 @@
+"""The cases and conversations that are known to fail; scripts/check_corpus.py --write notes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+FILE = Path(__file__).parent / "known_failures.json"
+KNOWN = frozenset(json.loads(FILE.read_text(encoding="utf-8")))
