@@ -62,7 +62,9 @@ NEWS, MANUAL, CODE = items("news"), items("manual"), items("code")
 MODULE = "\n\n".join(item.text for item in CODE)
 EDITED = MODULE.replace("limit=3", "limit=5").replace("timeout=1)", "timeout=2)")
 LONG = "\n".join(
-    f"def step_{n}(state):\n    state.add({n}, 'the value of step {n}')\n    return state.check({n})\n"
+    f"def step_{n}(state):\n"
+    f"    state.add({n}, 'the value of step {n}')\n"
+    f"    return state.check({n})\n"
     for n in range(30)
 )
 
@@ -86,10 +88,9 @@ def _numbered(text: str, mark: str = "\t") -> str:
 
 
 def _grep(rows: Sequence[Item]) -> str:
-    return "\n".join(
-        f"src/billing/{i.title.split()[0].lower()}.py:{40 + i.number}:    session.close()  # {i.text}"
-        for i in rows
-    )
+    places = [f"src/billing/{i.title.split()[0].lower()}.py:{40 + i.number}" for i in rows]
+    calls = [f"    session.close()  # {i.text}" for i in rows]
+    return "\n".join(f"{place}:{call}" for place, call in zip(places, calls, strict=True))
 
 
 def _listing(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The cases and conversations that are known to fail; scripts/check_corpus.py --write notes them."""
+"""What is known to fail; scripts/check_corpus.py --write notes it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Checks every reference of a rewritten prompt against the prompt that was sent.
 
 It knows nothing of how references are made, only how they read (`_FORMS`). Each must quote what
-begins exactly one line of an earlier message; where it names a message, that line must stand there; and put in
-its place, the lines that stand there must give back, line by line, what was sent. So what was
-taken out is always in full view, and nothing else is new.
+begins exactly one line of all before it; that line must stand in an earlier message, and in the one
+that the reference names; and the lines that stand there must give back, line by line, what was
+sent. So what was taken out is always in full view, and nothing else is new.
 """
 
 from __future__ import annotations

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
-from corpus_cases import KINDS, Case, load
+from corpus_cases import KINDS, load
 from corpus_run import Proxy, Verdict, judge, proxy
 from corpus_talks import talks
 from known import KNOWN
@@ -40,9 +39,6 @@ def test_names_are_unique_and_kinds_known() -> None:
     assert {*names, *(each.name for each in others)} >= KNOWN
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_case_is_what_it_says(case: Case) -> None:
-    body = json.dumps(case.render(case.given)).replace("\\\\", "\\").replace("\\\\", "\\")
-    for item in case.given:
-        assert json.dumps(item.text)[1:20] in body
-    assert len({item.text for item in case.given}) == len(case.given) == case.count
+def test_the_items_of_a_case_differ() -> None:
+    for case in CASES:
+        assert len(set(case.wholes(case.given))) == case.count, case.name

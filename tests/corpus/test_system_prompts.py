@@ -1,4 +1,4 @@
-"""System prompts reach the engine as they were written: alone, in conversations, and seen before."""
+"""System prompts arrive as they were written: alone, in conversations, and seen before."""
 
 from __future__ import annotations
 
