@@ -14,6 +14,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from contextpilot.server.errors import error_reply
 
 PROXIED = "/v1/"
+_NO_TOKEN = (
+    "Authorization must be 'Bearer' and the index token: set CONTEXTPILOT_INDEX_TOKEN to what "
+    "the server was started with (--index-token)"
+)
 
 
 @dataclass
@@ -73,7 +77,7 @@ class Entry:
         if path.startswith(PROXIED):
             return self._proxy
         if self._expected and path not in self._unguarded and not self._is_allowed(scope):
-            return error_reply(401, "Authorization must be 'Bearer' and the index token")
+            return error_reply(401, _NO_TOKEN)
         direct = self._posts.get(path) if scope["method"] == "POST" else None
         return direct or self._app
 

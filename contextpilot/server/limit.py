@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
 
 _RUNNING = ("vllm:num_requests_running", "sglang:num_running_reqs", "llamacpp:requests_processing")
 _QUEUED = ("vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requests_deferred")
@@ -11,13 +12,16 @@ _SAMPLE = re.compile(
     rf"^({'|'.join(_RUNNING + _QUEUED)})(?:\{{[^\n]*\}})?[ \t]+(\d[\d.]*(?:[eE][+-]?\d+)?)(?=\s|$)",
     re.MULTILINE,
 )
+_LEAST_SAMPLES, _MOST_SAMPLES = 3, 6
 
 
 class Limit:
     """A bound on the requests in flight at an engine: given, or learnt from its own queue.
 
-    While nothing is known there is no bound. An engine that queues shows how many it runs; while
-    it queues none and the bound holds requests back, the bound rises by a tenth.
+    While nothing is known there is no bound. An engine that queues in several samples in a row is
+    full, and the most that it ran in any of them is the bound: a single one can catch it while it
+    admits a batch one by one, or prefills a long prompt. While it queues none and the bound holds
+    requests back, the bound rises, first by a tenth, then twice as much each time.
 
     Args:
         given: the bound; None to learn it.
@@ -27,6 +31,8 @@ class Limit:
         if given is not None and given < 1:
             raise ValueError(f"max_in_flight must be at least 1, not {given}")
         self._is_given = given is not None
+        self._full: deque[int] = deque(maxlen=_MOST_SAMPLES)
+        self._step = 0
         self.value: float = math.inf if given is None else given
 
     @property
@@ -49,6 +55,12 @@ class Limit:
         if not queued:
             return
         if sum(queued) > 0 and running:
-            self.value = max(1, int(running))
-        elif self.is_known and in_flight >= self.value:
-            self.value += max(1, int(self.value) // 10)
+            self._step = 0
+            self._full.append(int(running))
+            if len(self._full) >= _LEAST_SAMPLES:
+                self.value = max(1, *self._full)
+            return
+        self._full.clear()
+        if self.is_known and in_flight >= self.value:
+            self._step = 2 * self._step or max(1, int(self.value) // 10)
+            self.value += self._step

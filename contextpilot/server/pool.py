@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 _BATCH = "contextpilot.plan.batch"
 _MAX_CONVERSATIONS = 100_000
 _PROBE_TIMEOUT_S = 5.0
+_CANCEL_AGAIN_S = 0.1
 _MAX_PROBE_BYTES = 4 << 20
 
 
@@ -224,8 +225,11 @@ class EnginePool:
 
     async def close(self) -> None:
         """End the health checks."""
-        for task in self._tasks:
-            task.cancel()
+        left = {task for task in self._tasks if not task.done()}
+        while left:  # Python's `wait_for` may swallow a cancellation in the moment that it ends
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         if self._upstream is not None:
@@ -239,7 +243,8 @@ class EnginePool:
             raise TimeoutError(str(error)) from error
         except UpstreamError as error:
             kind = TimeoutError if error.status == 504 else ConnectionError
-            raise kind(str(error)) from error
+            fault = error.cause or kind(str(error))
+        raise fault  # not within `except`: a cause cannot be caused by what it caused
 
     def _bury(self, engine: Engine) -> None:
         """Forget a dead engine's part of the index; who waited there goes elsewhere."""

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeAlias
 
 from contextpilot.server.engine import Engine
+from contextpilot.server.faults import is_ours, is_refused
 from contextpilot.server.slots import Slots
 
 logger = logging.getLogger(__name__)
@@ -19,18 +20,22 @@ Get: TypeAlias = Callable[[str], Awaitable[tuple[int, bytes]]]
 
 
 class Rhythm(NamedTuple):
-    """Seconds between probes, and how many silences make an engine count as dead.
+    """Seconds between probes, and how many failures in a row make an engine count as dead.
+
+    An engine that never answered has nothing to lose, and counts as dead from the first.
 
     Attributes:
         interval_s: while the engine answers.
         first_retry_s, max_retry_s: while it does not, doubled each time.
-        silences: probes without an answer in time; a refused connection counts at once.
+        silences: probes that fail in any way: no answer in time, a broken one, a status of 5xx.
+        refusals: connections refused; one can be a full backlog.
     """
 
     interval_s: float = 2.0
     first_retry_s: float = 0.25
     max_retry_s: float = 10.0
     silences: int = 3
+    refusals: int = 2
 
 
 class Pulse:
@@ -49,6 +54,7 @@ class Pulse:
         self._rhythm = rhythm
         self._now = asyncio.Event()
         self._failures = 0
+        self._refusals = 0
 
     def hurry(self) -> None:
         """Probe now: a request failed."""
@@ -71,12 +77,15 @@ class Pulse:
         try:
             status, _ = await self._get(engine.url + "/health")
         except OSError as error:
-            self._silent(may_be_slow=isinstance(error, TimeoutError))
+            if is_ours(error):
+                logger.warning("engine %d: no health check (%s)", engine.number, error)
+            else:
+                self._failed(is_refused(error))
             return
-        if status >= 500:  # it starts, or its core has died
-            self._silent(may_be_slow=False)
+        if status >= 500:  # it starts, is overloaded, or its core has died
+            self._failed(is_refusal=False)
             return
-        self._failures = 0
+        self._failures = self._refusals = 0
         if engine.up is not True:
             await self._greet()
         await self._observe()
@@ -89,11 +98,13 @@ class Pulse:
         doubled: float = rhythm.first_retry_s * 2 ** min(self._failures - 1, 16)
         return min(doubled, rhythm.max_retry_s)
 
-    def _silent(self, *, may_be_slow: bool) -> None:
+    def _failed(self, is_refusal: bool) -> None:
         self._failures += 1
-        if may_be_slow and self._failures < self._rhythm.silences:
+        self._refusals += is_refusal
+        engine, rhythm = self._engine, self._rhythm
+        is_sure = self._failures >= rhythm.silences or self._refusals >= rhythm.refusals
+        if engine.up is not None and not is_sure:
             return
-        engine = self._engine
         if engine.up is not False:
             engine.up = False
             logger.warning("engine %d does not answer: it counts as dead", engine.number)

@@ -79,7 +79,6 @@ class TtlSync:
             path.append(place)
         for place in reversed(path[1:]):
             self._places.move_to_end(place.mark)
-        self._insert(namespace, keys)
         while len(self._places) > self._max:
             self._drop_oldest()
 
@@ -121,14 +120,6 @@ class TtlSync:
         """Drop what only the prompt holds that was noted longest ago: no other path shares it."""
         note = next(iter(self._places.values())).note
         self._drop_first(lambda place: place.note == note)
-
-    def _insert(self, namespace: str, keys: Sequence[BlockKey]) -> None:
-        """Put a path back of which a part was cut while its prompt was on the way."""
-        space = self._namespaces.find(namespace)
-        if space is not None:
-            with space.lock:
-                if space.planner.index.match(keys) < len(keys):
-                    space.planner.index.insert(keys)
 
     def _drop_first(self, goes: Callable[[_Place], bool]) -> int:
         """Drop the first place, and those before it on its path while they go, too."""

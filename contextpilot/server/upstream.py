@@ -32,11 +32,17 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class UpstreamError(Exception):
-    """An engine did not answer; `status` is what a gateway replies then."""
+    """An engine did not answer.
 
-    def __init__(self, status: int, message: str) -> None:
+    Attributes:
+        status: what a gateway replies then.
+        cause: why no connection came about, where the system said so.
+    """
+
+    def __init__(self, status: int, message: str, cause: OSError | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.cause = cause
 
 
 class _Place(NamedTuple):
@@ -123,7 +129,9 @@ class Upstream:
             return (await asyncio.wait_for(connecting, self._connect_timeout))[1]
         except asyncio.TimeoutError:
             raise UpstreamError(504, "the engine cannot be reached in time") from None
-        except (OSError, ValueError):
+        except OSError as error:
+            raise UpstreamError(502, "the engine cannot be reached", error) from None
+        except ValueError:
             raise UpstreamError(502, "the engine cannot be reached") from None
 
     def _take(self, place: _Place) -> Connection | None:

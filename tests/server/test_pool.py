@@ -15,7 +15,6 @@ from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head
 from contextpilot.planning import Job, Planned
-from contextpilot.server.limit import Limit
 from contextpilot.server.plain import PlainOrder
 from contextpilot.server.pool import EngineDownError, EnginePool, Lease
 from contextpilot.server.pulse import Rhythm
@@ -301,24 +300,6 @@ async def where_served(pool: EnginePool, wanted: Job) -> int:
         return lease.engine.number
 
 
-def test_one_slow_answer_is_no_death() -> None:
-    async def main() -> None:
-        fetch = Fetch()
-        pool = make_pool(URLS[:1], rhythm=FAST, get=fetch)
-        await pool.start()
-        await until(lambda: pool.engines[0].up)
-        fetch.slow.add(URLS[0])
-        seen = len(fetch.asked)
-        await until(lambda: len(fetch.asked) >= seen + 2)
-        assert pool.engines[0].up is True
-        await until(lambda: pool.engines[0].up is False)
-        async with pool.lease("n", blocks(1)) as lease:  # the last resort is to try all the same
-            assert lease.engine is not None
-        await pool.close()
-
-    run(main())
-
-
 def test_clouds_are_not_probed() -> None:
     async def main() -> None:
         fetch = Fetch()
@@ -534,43 +515,6 @@ def test_a_slot_that_the_client_chose_counts_from_zero_again_beyond_the_last() -
     slots = Slots(2)
     assert slots.put(3, prompt("1", ["a"], 100)) == 1
     assert slots.take(prompt("2", ["b"], 100)) == 0
-
-
-METRICS = """# HELP vllm:num_requests_running x
-vllm:num_requests_running{engine="0",model_name="m"} %d.0
-vllm:num_requests_waiting{engine="0",model_name="m"} %d.0
-vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 700.0
-vllm:kv_cache_usage_perc{engine="0",model_name="m"} 1.5e-05
-"""
-
-
-def test_the_limit_is_learnt_from_the_engines_own_queue() -> None:
-    limit = Limit()
-    limit.observe("nothing_of_use 3\n", 9)
-    limit.observe(METRICS % (5, 0), 5)
-    assert not limit.is_known
-    limit.observe(METRICS % (20, 3), 23)
-    assert limit.value == 20
-    limit.observe(METRICS % (20, 0), 20)
-    assert limit.value == 22
-    limit.observe(METRICS % (3, 0), 3)
-    assert limit.value == 22
-    fixed = Limit(4)
-    fixed.observe(METRICS % (20, 3), 23)
-    fixed.learn_slots(9)
-    assert fixed.value == 4
-
-
-def test_metrics_are_read_while_the_engine_is_up() -> None:
-    async def main() -> None:
-        fetch = Fetch()
-        fetch.pages[URLS[0] + "/metrics"] = (200, (METRICS % (2, 1)).encode())
-        pool = make_pool(URLS[:1], rhythm=FAST, get=fetch)
-        await pool.start()
-        await until(lambda: pool.engines[0].limit.value == 2)
-        await pool.close()
-
-    run(main())
 
 
 def test_hits_are_compared_with_those_of_the_original_order() -> None:
