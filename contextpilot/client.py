@@ -4,21 +4,21 @@
         prompt = client.optimize(["first block", "second block"], "the question")
         messages, request_id = prompt["messages"], prompt["request_id"]
 
-Replies are the decoded JSON that the server's `/docs` describes.
+Replies are the decoded JSON that the server's `/docs` describes. A `ContextPilot(listen=...)`
+answers `plan`, `sync`, `evict` and `health`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import os
-import threading
 import urllib.parse
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from contextpilot.errors import ContextPilotError
+from contextpilot.errors import NoIndexError, ServerError, TokenError, UnreachableError
+from contextpilot.http.blocking import BlockingHttp
 
 Json = dict[str, Any]
 _Reply = TypeVar("_Reply")
@@ -26,20 +26,9 @@ _Text = TypeVar("_Text")
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 _TIMEOUT_S = 60.0
-
-
-class ServerError(ContextPilotError, RuntimeError):
-    """The server refused a call, or did not answer.
-
-    Attributes:
-        status: HTTP status; None when there was no answer.
-        field: the part of the request at fault, where the server named one.
-    """
-
-    def __init__(self, message: str, status: int | None = None, field: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.field = field
+_CONNECT_TIMEOUT_S = 10.0
+_TOKEN = "CONTEXTPILOT_INDEX_TOKEN"
+_SHOWN_CHARS = 300
 
 
 class _Calls(Generic[_Reply, _Text]):
@@ -150,7 +139,7 @@ class _Calls(Generic[_Reply, _Text]):
         return self._json("GET", "/stats" + query)
 
     def health(self) -> _Reply:
-        """Return whether requests can be served, and the state of each engine."""
+        """Return whether requests can be served, and the state of each engine; no error if not."""
         return self._json("GET", "/health")
 
     def metrics(self) -> _Text:
@@ -164,27 +153,23 @@ class Client(_Calls[Json, str]):
     Args:
         url: base URL of the server.
         token: the server's index token; default: CONTEXTPILOT_INDEX_TOKEN.
-        timeout_s: longest time without a sign of the server.
+        timeout_s: longest time that a call may take.
 
     Raises:
-        ServerError: from every call, when the server refuses it or does not answer.
+        ServerError: from every call, when the server refuses it (TokenError: for its token) or
+            does not answer (UnreachableError, NoIndexError).
     """
 
     def __init__(
         self, url: str = DEFAULT_URL, token: str | None = None, timeout_s: float = _TIMEOUT_S
     ) -> None:
-        self._parts = _parse_url(url)
-        self._headers = _headers(token)
+        connecting = min(timeout_s, _CONNECT_TIMEOUT_S)
+        self._http = BlockingHttp(_checked_url(url), _headers(token), connecting)
         self._timeout = timeout_s
-        self._idle: list[http.client.HTTPConnection] = []
-        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close the connections; the next call opens one again."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        self._http.close()
 
     def __enter__(self) -> Client:
         return self
@@ -193,35 +178,18 @@ class Client(_Calls[Json, str]):
         self.close()
 
     def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Json:
-        return _decode(*self._request(method, path, body))
+        return _decode(self._ask(method, path, body))
 
     def _text(self, path: str) -> str:
-        return _decode_text(*self._request("GET", path, None))
+        return _decode_text(self._ask("GET", path, None))
 
-    def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
-        data = _encode(body)
-        while True:
-            connection, is_kept = self._take()
-            try:
-                connection.request(method, self._parts.path + path, data, self._headers)
-                reply = connection.getresponse()
-                content = reply.read()
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                if is_kept and isinstance(error, ConnectionError):
-                    continue  # the server closed it while it was idle
-                raise ServerError(f"the server does not answer: {error!r}") from error
-            with self._lock:
-                self._idle.append(connection)
-            return reply.status, content
-
-    def _take(self) -> tuple[http.client.HTTPConnection, bool]:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop(), True
-        https = self._parts.scheme == "https"
-        kind = http.client.HTTPSConnection if https else http.client.HTTPConnection
-        return kind(self._parts.hostname or "", self._parts.port, timeout=self._timeout), False
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> _Told:
+        url = f"{self._http.shown_url}{path.partition('?')[0]}"
+        try:
+            reply = self._http.call(method, path, _encode(body), self._timeout)
+        except OSError as error:
+            raise _unreachable(method, url, error) from error
+        return _Told(method, url, *reply)
 
 
 class AsyncClient(_Calls[Awaitable[Json], Awaitable[str]]):
@@ -232,8 +200,8 @@ class AsyncClient(_Calls[Awaitable[Json], Awaitable[str]]):
     ) -> None:
         from contextpilot.server.upstream import Upstream
 
-        self._url = url.rstrip("/")
-        _parse_url(url)
+        self._url = _checked_url(url).rstrip("/")
+        self._shown_url = BlockingHttp(url, {}, timeout_s).shown_url
         self._headers = [
             (name.lower().encode(), value.encode()) for name, value in _headers(token).items()
         ]
@@ -251,34 +219,44 @@ class AsyncClient(_Calls[Awaitable[Json], Awaitable[str]]):
         await self.close()
 
     async def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Json:
-        return _decode(*await self._request(method, path, body))
+        return _decode(await self._ask(method, path, body))
 
     async def _text(self, path: str) -> str:
-        return _decode_text(*await self._request("GET", path, None))
+        return _decode_text(await self._ask("GET", path, None))
 
-    async def _request(
-        self, method: str, path: str, body: Mapping[str, Any] | None
-    ) -> tuple[int, bytes]:
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> _Told:
         from contextpilot.server.upstream import UpstreamError
 
-        data = _encode(body) or b""
+        url = f"{self._shown_url}{path.partition('?')[0]}"
         try:
-            opened = self._upstream.open(method, self._url + path, self._headers, data)
+            opened = self._upstream.open(
+                method, self._url + path, self._headers, _encode(body) or b""
+            )
             async with opened as answer:
-                return answer.status, await answer.read()
-        except (UpstreamError, OSError) as error:
-            raise ServerError(f"the server does not answer: {error}") from error
+                return _Told(method, url, answer.status, await answer.read())
+        except (UpstreamError, OSError, asyncio.TimeoutError) as error:
+            raise _unreachable(method, url, error) from error
 
 
-def _parse_url(url: str) -> urllib.parse.SplitResult:
-    parts = urllib.parse.urlsplit(url) if isinstance(url, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f'url must be like "{DEFAULT_URL}", not {url!r}')
-    return parts._replace(path=parts.path.rstrip("/"))
+class _Told(NamedTuple):
+    """What a server answered to what."""
+
+    method: str
+    url: str
+    status: int
+    body: bytes
+
+
+def _checked_url(url: str) -> str:
+    try:
+        BlockingHttp(url, {}, _TIMEOUT_S)
+    except ValueError:
+        raise ValueError(f'url must be like "{DEFAULT_URL}", not {url!r}') from None
+    return url
 
 
 def _headers(token: str | None) -> dict[str, str]:
-    token = os.environ.get("CONTEXTPILOT_INDEX_TOKEN") if token is None else token
+    token = os.environ.get(_TOKEN) if token is None else token
     headers = {"Content-Type": "application/json"}
     return headers | ({"Authorization": f"Bearer {token}"} if token else {})
 
@@ -290,18 +268,65 @@ def _encode(body: Mapping[str, Any] | None) -> bytes | None:
     return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
 
 
-def _decode(status: int, content: bytes) -> Json:
+def _decode(told: _Told) -> Json:
+    """Return the JSON of an answer, or raise the error that it is."""
+    content = _json_of(told.body)
+    # an index server without an engine that is up says so with a 503, and all the rest
+    is_health = told.url.endswith("/health") and isinstance(content, dict) and "engines" in content
+    if told.status >= 300 and not (is_health and told.status == 503):
+        raise _refusal(told, content)
+    if not isinstance(content, dict):
+        words = _shown(told.body)
+        message = (
+            f"{told.method} {told.url} answered {told.status}, but no JSON object "
+            f"(is this contextpilot serve?): {words or 'nothing'}"
+        )
+        raise NoIndexError(message, told.status, url=told.url, words=words)
+    return content
+
+
+def _decode_text(told: _Told) -> str:
+    if told.status >= 300:
+        raise _refusal(told, _json_of(told.body))
+    return told.body.decode("utf-8", "replace")
+
+
+def _refusal(told: _Told, content: Any) -> ServerError:
+    """Return the error that an answer is, in the server's own words."""
+    words_of_ours, field = _words(content)
+    words = words_of_ours or _shown(told.body)
+    message = f"{told.method} {told.url} answered {told.status}: {words or 'nothing'}"
+    named: dict[str, str] = {"url": told.url, "words": words}
+    if told.status in (401, 403):
+        return TokenError(f"{message} (set {_TOKEN}, or token=)", told.status, field, **named)
+    if not words_of_ours or (told.status in (404, 405) and field is None):
+        message += " (is this contextpilot serve, of this version?)"
+        return NoIndexError(message, told.status, field, **named)
+    return ServerError(message, told.status, field, **named)
+
+
+def _words(content: Any) -> tuple[str, str | None]:
+    """Return what an error's JSON says, and the field that it names: of ours, of other servers."""
+    error = content.get("error", content.get("detail")) if isinstance(content, dict) else None
+    if isinstance(error, str):
+        return error[:_SHOWN_CHARS], None
+    if not isinstance(error, dict) or "message" not in error:
+        return "", None
+    field = error.get("field")
+    return str(error["message"])[:_SHOWN_CHARS], field if isinstance(field, str) else None
+
+
+def _unreachable(method: str, url: str, error: Exception) -> UnreachableError:
+    told = str(error) or type(error).__name__
+    return UnreachableError(f"{method} {url}: no answer: {told}", url=url)
+
+
+def _json_of(body: bytes) -> Any:
     try:
-        decoded: Json = json.loads(content)
-    except ValueError:
-        raise ServerError(f"the server answered {status}, and no JSON", status) from None
-    if status >= 400 and "error" in decoded:
-        error = decoded["error"]
-        raise ServerError(error["message"], status, error["field"])
-    return decoded
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
-def _decode_text(status: int, content: bytes) -> str:
-    if status >= 400:
-        _decode(status, content)
-    return content.decode()
+def _shown(body: bytes) -> str:
+    return body[:_SHOWN_CHARS].decode("utf-8", "replace").strip()

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 from contextpilot.pilot import ContextPilot
 from contextpilot.prompt.messages import Messages
 
+_LOCK = Lock()
+
 
 @lru_cache(maxsize=1)
+def _made() -> ContextPilot:
+    return ContextPilot()
+
+
 def default_pilot() -> ContextPilot:
     """Return the one instance that the module-level functions share."""
-    return ContextPilot()
+    with _LOCK:  # threads that come first together would each make one
+        return _made()
+
+
+def drop_default_pilot() -> None:
+    """Let the next call make a new instance."""
+    with _LOCK:
+        _made.cache_clear()
 
 
 def optimize(contexts: Sequence[Any], query: str, **options: Any) -> Messages:

@@ -17,8 +17,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from contextpilot.jobs import AnsweredJobs, decode_job, encode_plans, job_id_of
 from contextpilot.planning import Planning
-from contextpilot.remote import decode_job, encode_plans
 from contextpilot.sync.events import parse_evict, parse_message
 from contextpilot.sync.receiver import SyncReceiver
 
@@ -60,6 +60,7 @@ class SyncEndpoint:
         self._server.receiver = receiver
         self._server.planning = planning
         self._server.token = token
+        self._server.jobs = AnsweredJobs()
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="contextpilot-sync", daemon=True
         )
@@ -85,6 +86,7 @@ class _Server(ThreadingHTTPServer):
     receiver: SyncReceiver
     planning: Planning
     token: str | None
+    jobs: AnsweredJobs
 
     def __init__(self, *arguments: Any) -> None:
         self._open: set[socket.socket] = set()
@@ -142,7 +144,13 @@ class _Handler(BaseHTTPRequestHandler):
         return {"status": "ok", "known": self.server.receiver.evict(parse_evict(content))}
 
     def _plan(self, content: Any) -> dict[str, Any]:
-        return encode_plans(self.server.planning.run(decode_job(content)))
+        job, job_id, jobs = decode_job(content), job_id_of(content), self.server.jobs
+        if job_id is None:
+            return encode_plans(self.server.planning.run(job))
+        answer, is_first = jobs.claim(job_id, job)
+        if not is_first:
+            return answer.result(_TIMEOUT_S)
+        return jobs.give(job_id, answer, lambda: encode_plans(self.server.planning.run(job)))
 
     def _body(self) -> bytes | None:
         """Return the request's body, or None when an error was replied."""

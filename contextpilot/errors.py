@@ -2,7 +2,10 @@
 
 ContextPilotError
 ├── CommandError (also ValueError)
-├── ServerError (also RuntimeError; in client.py)
+├── ServerError (also RuntimeError)
+│   ├── UnreachableError (also ConnectionError)
+│   ├── TokenError (also PermissionError)
+│   └── NoIndexError
 └── UnknownConversationError (also ValueError)
 """
 
@@ -19,3 +22,41 @@ class UnknownConversationError(ContextPilotError, ValueError):
 
 class CommandError(ContextPilotError, ValueError):
     """A command cannot go on: a file, or what its options ask for, needs mending."""
+
+
+class ServerError(ContextPilotError, RuntimeError):
+    """The server refused a call, or did not answer as an index server does.
+
+    Attributes:
+        status: HTTP status; None when there was no answer.
+        url: what was asked, without user, password and query.
+        words: what the server said.
+        field: the part of the request at fault, where the server named one.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        field: str | None = None,
+        *,
+        url: str = "",
+        words: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.field = field
+        self.url = url
+        self.words = words
+
+
+class UnreachableError(ServerError, ConnectionError):
+    """The server did not answer, or not in time."""
+
+
+class TokenError(ServerError, PermissionError):
+    """The server asks for another index token (401 or 403)."""
+
+
+class NoIndexError(ServerError):
+    """Something answers at this URL, but not as an index server does."""

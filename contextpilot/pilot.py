@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from contextpilot.namespace import Namespaces
 from contextpilot.options import Options
 from contextpilot.plan.online import NO_HEAD
 from contextpilot.planning import Job, LocalPlanning, Planning
+from contextpilot.progress import is_asked_for
 from contextpilot.prompt.annotate import check_template
 from contextpilot.prompt.messages import Message, Messages, check_history
 from contextpilot.prompt.turn import Turn, head_of, opening
@@ -31,11 +32,17 @@ DEFAULT_NAMESPACE = "default"
 
 
 class Reordered(list[Any]):
-    """One context in its new order; `order[p]` is the original rank of the block at position p."""
+    """One context in its new order.
 
-    def __init__(self, blocks: Sequence[Any], order: Sequence[int]) -> None:
+    Attributes:
+        order: for each position the original rank of its block.
+        request_id: the id to send to the engine with the prompt that is written of it.
+    """
+
+    def __init__(self, blocks: Sequence[Any], order: Sequence[int], request_id: str = "") -> None:
         super().__init__(blocks)
         self.order = tuple(order)
+        self.request_id = request_id
 
 
 class ContextPilot:
@@ -53,6 +60,10 @@ class ContextPilot:
             engines. Default: CONTEXTPILOT_INDEX_URL, if set; "" plans here all the same.
         listen: "host:port" at which this instance receives the engines' events itself, and plans
             for other processes; `index_url` is then what to launch the engine with.
+        index_timeout_s: longest wait for the index server's plan of one request; while it does
+            not answer, requests are planned here and nobody waits.
+        progress: show a bar in a terminal while a large batch is planned. Default:
+            CONTEXTPILOT_PROGRESS, else not.
         options: defaults for every call, as in `Options`, and by name `reorder`, `pin_first`,
             `max_shift`, `min_gain_tokens`.
 
@@ -71,6 +82,8 @@ class ContextPilot:
         max_namespaces: int = 1000,
         index_url: str | None = None,
         listen: str | None = None,
+        index_timeout_s: float = 2.0,
+        progress: bool | None = None,
         **options: Any,
     ) -> None:
         self._options = Options().override(**options)
@@ -79,22 +92,28 @@ class ContextPilot:
         self._namespace = namespace
         self._namespaces.get(namespace)
         self._receiver = SyncReceiver(self._owner)
-        self._planning: Planning = LocalPlanning(self._namespaces)
+        shows_progress = is_asked_for(progress)
+        self._planning: Planning = LocalPlanning(self._namespaces, shows_progress)
         self._endpoint: SyncEndpoint | None = None
         self._remote: RemotePlanning | None = None
         token = os.environ.get("CONTEXTPILOT_INDEX_TOKEN")
         if listen is not None:
             from contextpilot.endpoint import SyncEndpoint  # http.server takes a while to import
 
-            self._endpoint = SyncEndpoint(self._receiver, self._planning, listen, token)
+            others = LocalPlanning(self._namespaces)
+            self._endpoint = SyncEndpoint(self._receiver, others, listen, token)
         else:
             url = os.environ.get("CONTEXTPILOT_INDEX_URL", "") if index_url is None else index_url
             if url:
                 from contextpilot.remote import RemotePlanning  # as does http.client
 
-                self._planning = self._remote = RemotePlanning(url, self._namespaces, token)
+                self._planning = self._remote = RemotePlanning(
+                    url, self._namespaces, token, index_timeout_s, shows_progress
+                )
+        self._place = object()  # ids of one instance are unknown to another
+        self._followed: Callable[..., None] | None = None
         if self._endpoint is not None or self._remote is not None:
-            _send_request_ids()
+            self._followed = _send_request_ids()
         if use_gpu:
             logger.warning("use_gpu=True: this version plans on the CPU")
 
@@ -143,7 +162,7 @@ class ContextPilot:
         )
         (planned,) = self._planning.run(job)
         self._record(job.namespace, turn, planned.explanation, conversation_id)
-        return turn.write(planned.plan, planned.request_id, query)
+        return self._follow(job, turn.write(planned.plan, planned.request_id, query))
 
     def optimize_batch(
         self,
@@ -182,7 +201,8 @@ class ContextPilot:
         for planned in self._planning.run(job):
             turn, query = turns[planned.position], queries[planned.position]
             self._record(job.namespace, turn, planned.explanation)
-            messages.append(turn.write(planned.plan, planned.request_id, query))
+            written = turn.write(planned.plan, planned.request_id, query)
+            messages.append(self._follow(job, written))
             order.append(planned.position)
         return messages, order
 
@@ -201,7 +221,9 @@ class ContextPilot:
         reordered, order = [], []
         for planned in self._planning.run(job):
             context, ranks = batch[planned.position], planned.plan.order
-            reordered.append(Reordered([context[rank].value for rank in ranks], ranks))
+            self._remember(job.namespace, planned.explanation)
+            values = [context[rank].value for rank in ranks]
+            reordered.append(Reordered(values, ranks, planned.request_id))
             order.append(planned.position)
         return reordered, order
 
@@ -240,7 +262,7 @@ class ContextPilot:
         Args:
             request: what `optimize` returned, or its `request_id`.
         """
-        request_id: Any = getattr(request, "request_id", request)
+        request_id: Any = getattr(request, "plan_id", request)
         _check_text("request", request_id)
         space = self._namespaces.find(self._name(namespace))
         if space is None:
@@ -307,6 +329,18 @@ class ContextPilot:
         space = self._namespaces.owner(request_id)
         return Owner(space.planner.index, space.lock) if space is not None else None
 
+    def _follow(self, job: Job, messages: Messages) -> Messages:
+        """Let the OpenAI client find the id of messages that a caller rebuilds."""
+        if self._followed is not None:
+            place = (self._place, job.namespace, job.head.keys)
+            self._followed(messages[-1]["content"], messages.plan_id, place)
+        return messages
+
+    def _remember(self, namespace: str, explanation: Explanation) -> None:
+        space = self._namespaces.get(namespace)
+        with space.lock:
+            space.explanations.add(explanation)
+
     def _record(
         self,
         namespace: str,
@@ -314,23 +348,29 @@ class ContextPilot:
         explanation: Explanation,
         conversation_id: str | None = None,
     ) -> None:
+        self._remember(namespace, explanation)
         space = self._namespaces.get(namespace)
         with space.lock:
-            space.explanations.add(explanation)
             space.counts.hinted_blocks += len(turn.hints)
             if conversation_id is not None:
                 space.conversations.add(conversation_id, (block.key for block in turn.blocks))
 
 
-def _send_request_ids() -> None:
+def _send_request_ids() -> Callable[..., None] | None:
     """Let the OpenAI client send the ids that messages carry, now or once it is imported.
 
     The hooks do that and share no code with this package, so they are only asked to.
+
+    Returns:
+        What to tell of each prompt: its text, its id, and the place that it was planned for.
     """
     try:
         import_module("contextpilot_hooks.openai").install()
+        register: Callable[..., None] = import_module("contextpilot_hooks.prompts").PROMPTS.register
     except ImportError:
         logger.info("contextpilot_hooks is absent: send messages.request_id as X-Request-Id")
+        return None
+    return register
 
 
 def _check_text(name: str, value: Any) -> None:

@@ -62,15 +62,22 @@ class Planning(Protocol):
 
 
 class LocalPlanning:
-    """Plans against the namespaces of this process. Thread-safe."""
+    """Plans against the namespaces of this process. Thread-safe.
 
-    def __init__(self, namespaces: Namespaces) -> None:
+    Args:
+        progress: show a bar in a terminal while a large batch is planned.
+    """
+
+    def __init__(self, namespaces: Namespaces, progress: bool = False) -> None:
         self._namespaces = namespaces
+        self._progress = progress
 
     def run(self, job: Job) -> Iterator[Planned]:
         """Yield the planned requests; between those of a batch, others may use the namespace."""
-        space = self._namespaces.get(job.namespace)
         contexts, bounds, head = job.contexts, job.bounds, job.head
+        if not contexts:
+            return
+        space = self._namespaces.get(job.namespace)
         if len(contexts) == 1:
             with space.lock:
                 plan = space.planner.plan(contexts[0], bounds, head)
@@ -80,7 +87,7 @@ class LocalPlanning:
         from contextpilot.plan.batch import BatchPlanner  # SciPy takes a while to import
 
         planner = BatchPlanner(space.planner, space.lock)
-        with ProgressBar("planning") as progress:
+        with ProgressBar("planning", enabled=self._progress) as progress:
             groups = planner.prepare(contexts, bounds, head, progress)
         walk, courtesy = planner.walk(contexts, groups, bounds, head), Courtesy()
         while True:

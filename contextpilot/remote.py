@@ -1,179 +1,157 @@
-"""Planning on a shared index server, and the wire form of what is planned."""
+"""Planning on a shared index server, which sees keys and weights, never texts."""
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
-import urllib.parse
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+import secrets
+import threading
+from collections.abc import Iterator
 from typing import Any
 
-from contextpilot.block import Block, BlockKey
-from contextpilot.explain import Explanation, first_miss
+from contextpilot.http.blocking import BlockingHttp, Reply
+from contextpilot.http.circuit import Circuit
+from contextpilot.jobs import decode_plans, encode_job
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
-from contextpilot.plan.online import Head, Plan
+from contextpilot.plan.online import NO_HEAD
 from contextpilot.planning import Job, LocalPlanning, Planned
 
 logger = logging.getLogger(__name__)
 
-_TIMEOUT_S = 10.0
+DEFAULT_TIMEOUT_S = 2.0
+_CONNECT_TIMEOUT_S = 1.0
+_TIMEOUT_PER_BLOCK_S = 0.0005
+"""So much longer an answer may take for each block of the job: a batch of thousands is work."""
+_PROBE = Job("default", (), Bounds(), NO_HEAD, ())
+"""A job without contexts: the server's whole way of planning, and nothing to learn."""
+_NOT_OF_THE_JOB = frozenset((401, 403, 404, 405, 408, 429))
+"""Refusals that the next job would meet, too."""
+
+
+class _RefusalError(Exception):
+    """The server refused this job; another one may suit it."""
 
 
 class RemotePlanning:
-    """Plans on the index server at `url`, which sees keys and weights, never texts.
+    """Plans on the index server at `url`. Thread-safe.
 
-    While the server cannot be reached, requests are planned in this process, which is logged
-    once. What this process asked for is counted in `namespaces`.
+    While the server cannot be reached, or answers what is no plan, requests are planned in this
+    process, which is logged once; then no call waits for it until a probe in the background was
+    answered. What this process asked for is counted in `namespaces`.
+
+    Args:
+        timeout_s: longest wait for the plan of one request; batches may take longer.
+        progress: show a bar in a terminal while a large batch is planned here.
+
+    Raises:
+        TypeError, ValueError: `url` is no address, or `timeout_s` no positive number of seconds.
     """
 
-    def __init__(self, url: str, namespaces: Namespaces, token: str | None = None) -> None:
-        parts = urllib.parse.urlsplit(url) if isinstance(url, str) else None
-        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f'index_url must be like "http://127.0.0.1:8765", not {url!r}')
-        self._parts = parts
-        self._namespaces = namespaces
-        self._fallback = LocalPlanning(namespaces)
-        self._headers = {"Content-Type": "application/json"}
+    def __init__(
+        self,
+        url: str,
+        namespaces: Namespaces,
+        token: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        progress: bool = False,
+    ) -> None:
+        headers = {"Content-Type": "application/json"}
         if token:
-            self._headers["Authorization"] = f"Bearer {token}"
-        self._idle: list[http.client.HTTPConnection] = []
-        self._is_down = False
+            headers["Authorization"] = f"Bearer {token}"
+        self._timeout = _checked(timeout_s)
+        try:
+            self._http = BlockingHttp(url, headers, min(_CONNECT_TIMEOUT_S, timeout_s))
+        except ValueError:
+            raise ValueError(
+                f'index_url must be like "http://127.0.0.1:8765", not {url!r}'
+            ) from None
+        self._namespaces = namespaces
+        self._fallback = LocalPlanning(namespaces, progress)
+        self._circuit = Circuit(self._answers)
+        self._has_warned = False
+        self._lock = threading.Lock()
 
     def run(self, job: Job) -> Iterator[Planned]:
         """Yield the requests as the server planned them, or as the fallback does."""
-        try:
-            planned = _decode_plans(self._post("/plan", encode_job(job)), job)
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
-            if not self._is_down:
-                self._is_down = True
-                logger.warning("index server does not plan (%r): planning here", error)
+        planned = self._ask(job) if self._circuit.allows() else None
+        if planned is None:
             yield from self._fallback.run(job)
             return
-        if self._is_down:
-            self._is_down = False
-            logger.warning("index server plans again")
-        counts = self._namespaces.get(job.namespace).counts
+        space = self._namespaces.get(job.namespace)
         for item in planned:
-            counts.add(item.explanation.total_tokens, item.explanation.matched_tokens)
+            with space.lock:
+                space.counts.add(item.explanation.total_tokens, item.explanation.matched_tokens)
             yield item
 
     def close(self) -> None:
-        """Close the connections that are kept open between calls."""
-        while self._idle:
-            self._idle.pop().close()
+        """Close the connections that are kept open between calls, and end a running probe."""
+        self._circuit.close()
+        self._http.close()
 
-    def _post(self, path: str, content: Any) -> Any:
-        body = json.dumps(content).encode()
-        kept = bool(self._idle)
+    def _ask(self, job: Job) -> list[Planned] | None:
+        """Return the server's plans; None when it gives none."""
         try:
-            return self._exchange(path, body)
-        except (OSError, http.client.HTTPException):
-            if not kept:
-                raise
-        self.close()  # the server may have closed the connections that were kept
-        return self._exchange(path, body)
+            planned = self._plans(job, secrets.token_hex(16))
+        except _RefusalError as error:
+            self._warn(error)
+            return None
+        except (OSError, ValueError) as error:
+            self._circuit.failed()
+            self._warn(error)
+            return None
+        self._circuit.succeeded()
+        with self._lock:
+            recovered, self._has_warned = self._has_warned, False
+        if recovered:
+            logger.warning("the index server at %s plans again", self._http.shown_url)
+        return planned
 
-    def _exchange(self, path: str, body: bytes) -> Any:
+    def _answers(self) -> bool:
         try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._connect()
-        try:
-            connection.request("POST", self._parts.path + path, body, self._headers)
-            reply = connection.getresponse()
-            text = reply.read()
-        except BaseException:
-            connection.close()
-            raise
-        self._idle.append(connection)
+            self._plans(_PROBE, None)
+        except (OSError, ValueError, _RefusalError):
+            return False
+        return True
+
+    def _plans(self, job: Job, job_id: str | None) -> list[Planned]:
+        timeout = self._timeout + _TIMEOUT_PER_BLOCK_S * sum(map(len, job.contexts))
+        body = json.dumps(encode_job(job, job_id)).encode()
+        reply = self._http.call("POST", "/plan", body, timeout)
         if reply.status != 200:
-            raise ValueError(f"{path} answered {reply.status}")
-        return json.loads(text)
+            raise _refusal(reply)
+        return decode_plans(_decoded(reply.body), job)
 
-    def _connect(self) -> http.client.HTTPConnection:
-        https = self._parts.scheme == "https"
-        kind = http.client.HTTPSConnection if https else http.client.HTTPConnection
-        return kind(self._parts.hostname or "", self._parts.port, timeout=_TIMEOUT_S)
-
-
-# -- the wire form of a job: keys as text, no block's text -----------------------------------------
-
-
-def encode_job(job: Job) -> dict[str, Any]:
-    """Return a job as JSON content."""
-    return {
-        "namespace": job.namespace,
-        "contexts": [
-            [[_encode_key(block.key), block.weight] for block in context]
-            for context in job.contexts
-        ],
-        "bounds": asdict(job.bounds),
-        "head": [[_encode_key(key) for key in job.head.keys], job.head.tokens],
-        "tails": list(job.tails),
-    }
+    def _warn(self, error: Exception) -> None:
+        with self._lock:
+            if self._has_warned:
+                return
+            self._has_warned = True
+        told = str(error) or type(error).__name__
+        url = self._http.shown_url
+        logger.warning("the index server at %s does not plan: %s; planning here", url, told)
 
 
-def decode_job(content: Any) -> Job:
-    """Return the job in decoded JSON; raise ValueError or TypeError when it is none."""
-    if not isinstance(content, Mapping):
-        raise ValueError("body must be a JSON object")
+def _refusal(reply: Reply) -> Exception:
+    status = reply.status
+    if status in (401, 403):
+        return OSError(f"{status}: set CONTEXTPILOT_INDEX_TOKEN to the index server's token")
+    told = reply.body[:200].decode("utf-8", "replace")
+    if 400 <= status < 500 and status not in _NOT_OF_THE_JOB:
+        return _RefusalError(f"{status}: {told}")
+    return OSError(f"/plan answered {status}: {told}")
+
+
+def _decoded(body: bytes) -> Any:
     try:
-        contexts = [
-            [Block(_decode_key(key), "", int(weight), None) for key, weight in context]
-            for context in content["contexts"]
-        ]
-        keys, tokens = content["head"]
-        head = Head(tuple(_decode_key(key) for key in keys), int(tokens))
-        tails = [int(tail) for tail in content["tails"]]
-        job = Job(str(content["namespace"]), contexts, Bounds(**content["bounds"]), head, tails)
-    except KeyError as error:
-        raise ValueError(f"field {error} is missing") from None
-    if len(tails) != len(contexts):
-        raise ValueError("tails must give one number for each of contexts")
-    return job
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise ValueError("the answer is no JSON") from None
 
 
-def encode_plans(planned: Iterator[Planned]) -> dict[str, Any]:
-    """Return planned requests as JSON content."""
-    return {
-        "plans": [
-            [position, plan.order, plan.num_live, explanation.as_dict()]
-            for position, plan, explanation in planned
-        ]
-    }
-
-
-def _decode_plans(content: Any, job: Job) -> list[Planned]:
-    planned = []
-    for position, order, num_live, explanation in content["plans"]:
-        context = job.contexts[position]
-        if sorted(order) != list(range(len(context))):
-            raise ValueError("the index server's order is no permutation")
-        plan = Plan(tuple(order), num_live)
-        explained = replace(Explanation(**explanation), first_miss=first_miss(context, plan))
-        planned.append(Planned(position, plan, explained))
-    if sorted(item.position for item in planned) != list(range(len(job.contexts))):
-        raise ValueError("the index server did not plan every context")
-    return planned
-
-
-def _encode_key(key: BlockKey) -> Any:
-    if isinstance(key, bytes):
-        return key.hex()
-    if isinstance(key, tuple):
-        return [_encode_key(part) for part in key]
-    return {"id": key}
-
-
-def _decode_key(key: Any) -> BlockKey:
-    if isinstance(key, str):
-        return bytes.fromhex(key)
-    if isinstance(key, list):
-        return tuple(_decode_key(part) for part in key)
-    if isinstance(key, dict) and isinstance(key.get("id"), (str, int)):
-        identity: str | int = key["id"]
-        return identity
-    raise ValueError(f"{key!r} is no block key")
+def _checked(timeout_s: float) -> float:
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)):
+        raise TypeError(f"index_timeout_s must be a number of seconds, not {timeout_s!r}")
+    if not 0 < timeout_s <= 3600:
+        raise ValueError(f"index_timeout_s must be above 0 and at most 3600, but is {timeout_s}")
+    return float(timeout_s)

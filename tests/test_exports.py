@@ -16,12 +16,12 @@ import contextpilot as cp
 ROOT = Path(cp.__file__).parent
 
 ROOMS = [
-    {"errors", "progress", "fields"},
+    {"errors", "http", "progress", "fields"},
     {"block"},
     {"radix"},
     {"index"},
     {"plan"},
-    {"prompt", "dedup", "namespace", "options", "explain", "planning", "remote", "sync"},
+    {"prompt", "dedup", "namespace", "options", "explain", "jobs", "planning", "remote", "sync"},
     {"pilot", "default", "endpoint"},
     {"server", "client", "install_hook", "llama_server"},
     {"commands", "bench"},

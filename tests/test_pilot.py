@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reading import check_prompt
 
 import contextpilot as cp
-from contextpilot.default import default_pilot
+from contextpilot.default import default_pilot, drop_default_pilot
 
 LONG = [f"Document {c}: " + c * 150 for c in "abcdef"]
 WORDS = ["", "a", "b", "ü\ud800😀", "[1] a", "line\n\nline", *LONG]
@@ -330,7 +330,7 @@ def test_a_namespace_that_was_reset_is_let_go_with_its_requests() -> None:
 
 
 def test_module_level_functions_share_one_instance() -> None:
-    default_pilot.cache_clear()
+    drop_default_pilot()
     try:
         assert cp.optimize([LONG[0], LONG[1]], "q").order == (0, 1)
         assert cp.optimize([LONG[1], LONG[0]], "q").order == (1, 0)
@@ -339,7 +339,7 @@ def test_module_level_functions_share_one_instance() -> None:
         assert sorted(order) == [0, 1]
         assert default_pilot().stats()["default"]["requests"] == 4
     finally:
-        default_pilot.cache_clear()
+        drop_default_pilot()
 
 
 def test_gpu_falls_back_to_the_cpu_in_one_log_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import sys
+from typing import Any
 
 import pytest
 
-from contextpilot.progress import ProgressBar
+import contextpilot as cp
+from contextpilot import progress
+from contextpilot.progress import ProgressBar, is_asked_for
 
 
 class Terminal(io.StringIO):
@@ -38,3 +41,34 @@ def test_nothing_is_drawn_outside_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
     with ProgressBar("planning", show_after=0) as bar:
         bar(1, 4)
     assert sys.stderr.getvalue() == ""
+
+
+def test_the_library_shows_a_bar_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(progress, "_SHOW_AFTER_S", 0.0)
+    monkeypatch.setattr(ProgressBar.__init__, "__defaults__", (0.0,))
+    monkeypatch.setattr(progress, "_REDRAW_S", 0.0)
+    batch = [[f"words {n} " * 20, f"words {n + 1} " * 20] for n in range(60)]
+
+    def drawn(**named: Any) -> str:
+        sys.stderr.truncate(0)  # type: ignore[attr-defined]
+        with cp.ContextPilot(**named) as pilot:
+            pilot.optimize_batch(batch, ["q"] * len(batch))
+        return sys.stderr.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+    assert drawn() == ""
+    assert "planning" in drawn(progress=True)
+    monkeypatch.setenv("CONTEXTPILOT_PROGRESS", "1")
+    assert "planning" in drawn()
+    assert drawn(progress=False) == ""
+    with cp.ContextPilot(listen="127.0.0.1:0") as server:
+        assert drawn(index_url=server.index_url) == ""  # what plans for others is a server
+
+
+def test_what_is_neither_yes_nor_no_is_named() -> None:
+    assert is_asked_for(None, {"CONTEXTPILOT_PROGRESS": " ON "})
+    assert not is_asked_for(None, {"CONTEXTPILOT_PROGRESS": ""})
+    with pytest.raises(ValueError, match="CONTEXTPILOT_PROGRESS"):
+        is_asked_for(None, {"CONTEXTPILOT_PROGRESS": "maybe"})
+    with pytest.raises(TypeError, match="progress"):
+        cp.ContextPilot(progress=1)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from oracles import check_index
 from reading import check_prompt
 
 import contextpilot as cp
+from contextpilot.default import default_pilot, drop_default_pilot
 
 TEXTS = [f"Document {n}: " + f"words {n} " * 40 for n in range(40)]
 NUM_THREADS = 6
@@ -105,3 +106,13 @@ def test_batches_resets_and_evictions_in_between() -> None:
 
     in_threads(work)
     check_pilot(pilot)
+
+
+def test_threads_that_come_first_together_share_one_instance() -> None:
+    seen: list[Any] = []
+    for _ in range(20):
+        drop_default_pilot()
+        seen.clear()
+        in_threads(lambda _: seen.append(default_pilot()))
+        assert len({id(pilot) for pilot in seen}) == 1
+    drop_default_pilot()

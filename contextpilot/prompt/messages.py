@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, SupportsIndex, overload
 
 from contextpilot.block import content_key
 
@@ -15,24 +15,82 @@ Message = dict[str, Any]
 class Messages(list[Message]):
     """OpenAI chat messages that also know how they came about.
 
+    What is made of them by list operations (`[system] + messages`, slices, copies) knows it too.
+
     Attributes:
-        request_id: names the request towards engine and index (`cp-` and 24 hex digits).
         order: for each position in the prompt the original rank of its block.
         hinted: original ranks of the blocks that stand as reference hints.
     """
 
     def __init__(
         self,
-        messages: Sequence[Message] = (),
+        messages: Iterable[Message] = (),
         *,
         request_id: str = "",
         order: Sequence[int] = (),
         hinted: Sequence[int] = (),
     ) -> None:
         super().__init__(messages)
-        self.request_id = request_id
+        self.plan_id = request_id
         self.order = tuple(order)
         self.hinted = tuple(hinted)
+        self._planned = next(iter(_user_texts(self, last=True)), None)
+
+    @property
+    def request_id(self) -> str:
+        """Names the request towards engine and index (`cp-` and 24 hex digits).
+
+        Empty while these messages are another prompt than the planned one: the planned message is
+        gone, stands twice, or is not the last user message any more. `plan_id` stays.
+        """
+        planned = self._planned
+        if planned is None or not self.plan_id:
+            return self.plan_id
+        last = _user_texts(self, last=True)
+        is_last = any(text is planned or text.startswith(planned) for text in last)
+        is_once = sum(text == planned for text in _user_texts(self)) <= 1
+        return self.plan_id if is_last and is_once else ""
+
+    def _derive(self, messages: Iterable[Message]) -> Messages:
+        made = Messages(messages, request_id=self.plan_id, order=self.order, hinted=self.hinted)
+        made._planned = self._planned
+        return made
+
+    def copy(self) -> Messages:
+        return self._derive(self)
+
+    def __add__(self, other: list[Any]) -> Messages:  # type: ignore[override]
+        return self._derive(super().__add__(other)) if isinstance(other, list) else NotImplemented
+
+    def __radd__(self, other: list[Any]) -> Messages:
+        return self._derive([*other, *self]) if isinstance(other, list) else NotImplemented
+
+    def __mul__(self, count: SupportsIndex) -> Messages:
+        return self._derive(super().__mul__(count))
+
+    def __rmul__(self, count: SupportsIndex) -> Messages:
+        return self._derive(super().__rmul__(count))
+
+    @overload
+    def __getitem__(self, at: SupportsIndex) -> Message: ...
+    @overload
+    def __getitem__(self, at: slice) -> Messages: ...
+    def __getitem__(self, at: SupportsIndex | slice) -> Message | Messages:
+        if isinstance(at, slice):
+            return self._derive(super().__getitem__(at))
+        return super().__getitem__(at)
+
+
+def _user_texts(messages: Iterable[Any], *, last: bool = False) -> list[str]:
+    """Return the texts of all user messages, or of the last one."""
+    texts: list[str] = []
+    for message in messages:
+        is_mapping = isinstance(message, Mapping)
+        role = message.get("role") if is_mapping else getattr(message, "role", None)
+        if role == "user":
+            own = message_texts([message]) if is_mapping else ()
+            texts = [*own] if last else [*texts, *own]
+    return texts
 
 
 def new_request_id() -> str:

@@ -10,9 +10,9 @@ from fastapi.responses import PlainTextResponse, Response
 from pydantic_core import to_json
 
 from contextpilot.dedup.conversation import HINT_TEMPLATE
+from contextpilot.jobs import decode_job
 from contextpilot.prompt.messages import check_history
 from contextpilot.prompt.turn import opening
-from contextpilot.remote import decode_job, encode_plans
 from contextpilot.server import schemas
 from contextpilot.server.errors import ApiError, input_errors
 from contextpilot.server.offload import are_many, offload
@@ -111,11 +111,8 @@ async def plan(body: schemas.PlanBody, request: Request) -> Response:
         job = await offload(many, lambda: decode_job(body.model_dump()))
     if not job.contexts:
         return reply({"plans": []})
-    service = _service(request)
-    async with service.pool.lease(job.namespace, job.contexts[0], job.head, wait=False) as lease:
-        planned = await lease.run(job)
-    await offload(many, service.remember, "plan", job.contexts, planned, lease)
-    return await offload(many, lambda: reply(encode_plans(iter(planned))))
+    content = await _service(request).plan_once(job, body.id)
+    return await offload(many, reply, content)
 
 
 @router.post("/sync", tags=["engines"])

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, WithJsonSchema
 
+from contextpilot.jobs import MAX_JOB_ID_CHARS
+
 BlockObject = Annotated[
     dict[str, Any],
     WithJsonSchema(
@@ -125,8 +127,9 @@ class SyncBody(BaseModel):
 
 
 class PlanBody(BaseModel):
-    """A job of another process: keys and weights, never texts."""
+    """A job of another process: keys and weights, never texts. `id` is new for each job."""
 
+    id: Annotated[StrictStr, Field(max_length=MAX_JOB_ID_CHARS)] | None = None
     namespace: str
     contexts: list[list[tuple[Any, int]]]
     bounds: dict[str, Any]

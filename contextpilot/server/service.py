@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import fields
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 from contextpilot.block import Block, BlockReader
 from contextpilot.dedup.conversation import Conversations, Deduplication
 from contextpilot.index import IndexStats
+from contextpilot.jobs import AnsweredJobs, encode_plans
 from contextpilot.namespace import Counts, Namespaces
 from contextpilot.options import Options
 from contextpilot.plan.online import NO_HEAD, Head
@@ -44,6 +46,7 @@ class Service:
         self.pool = pool
         self.reader = BlockReader()
         self.records = Records()
+        self.jobs = AnsweredJobs()
         self.defaults = default_options(settings)
         self._conversations: OrderedDict[str, Conversations] = OrderedDict()
 
@@ -78,6 +81,32 @@ class Service:
         if not batch:
             return batch, [], None
         return batch, await offload(many, lambda: list(planning.run(job))), None
+
+    async def plan_once(self, job: Job, job_id: str | None) -> dict[str, Any]:
+        """Plan a job of another process, and return its plans as JSON content.
+
+        A job that arrives again, because its answer was lost, gets the same plans.
+        """
+        if job_id is None:
+            return await self._plan_encoded(job)
+        answer, is_first = self.jobs.claim(job_id, job)
+        if not is_first:
+            return await asyncio.wrap_future(answer)
+        try:
+            content = await self._plan_encoded(job)
+        except BaseException as error:
+            self.jobs.fail(job_id, answer, error)
+            raise
+        answer.set_result(content)
+        return content
+
+    async def _plan_encoded(self, job: Job) -> dict[str, Any]:
+        many = are_many(job.contexts)
+        leased = self.pool.lease(job.namespace, job.contexts[0], job.head, wait=False)
+        async with leased as lease:
+            planned = await lease.run(job)
+        await offload(many, self.remember, "plan", job.contexts, planned, lease)
+        return await offload(many, encode_plans, planned)
 
     async def write(
         self,

@@ -1,14 +1,19 @@
 """The OpenAI client sends the id that its messages carry; the caller changes no line.
 
-A request whose `messages`, `input` or `prompt` has an attribute `request_id` of our form gets
+A request whose `messages`, `input` or `prompt` has an attribute `request_id` of our form, or holds
+as its last user message what a planned prompt was written as (see `prompts`), gets
 
 * the header `X-Request-Id` (vLLM takes its request id from it), and
 * the body field `rid` (SGLang takes its request id from it), except to hosts that refuse unknown
   fields: api.openai.com with its regions, and Azure's *.openai.azure.com.
 
+The same prompt may be sent any number of times, also at once: from the second time on the id has a
+number behind it. A retry by the client is the same call, with the same id. What an answer's `usage`
+says of the prompt's tokens goes to whoever planned it.
+
 What the caller set under these names, in the call or on the client, is left as it is. Sync, async,
 streaming, raw-response and parsed calls are covered: in openai 1.x to 3.x all lead to `create` or
-`parse`.
+`parse`, those of `beta` too.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from .guard import Guard
 from .ids import is_request_id
 from .importhook import attached, when_imported
 from .patching import Function, NotSupported, PatchSet
+from .prompts import PROMPTS
 from .start import OPENAI
 
 logger = logging.getLogger("contextpilot.hooks")
@@ -57,11 +63,15 @@ def attach(module: ModuleType) -> None:
     attached(patches)
 
 
-def with_request_id(client: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of one call, with the id of its messages where they carry one."""
-    name = next((found for key in _PROMPTS if (found := _carried(kwargs.get(key)))), None)
-    if name is None:
-        return kwargs
+def request_id_of(kwargs: Mapping[str, Any]) -> str | None:
+    """The id of the prompt in the keyword arguments of one call; None when it has none."""
+    prompts = [kwargs[key] for key in _PROMPTS if kwargs.get(key) is not None]
+    return next((found for one in prompts if (found := _carried(one) or PROMPTS.find(one))), None)
+
+
+def with_request_id(client: Any, kwargs: dict[str, Any], planned: str) -> dict[str, Any]:
+    """The keyword arguments of one call, with the id of a planned request."""
+    name = PROMPTS.sending(planned)
     changed = dict(kwargs)
     headers = kwargs.get("extra_headers") or {}
     if not _has_header(headers) and not _has_header(getattr(client, "_custom_headers", {})):
@@ -80,27 +90,59 @@ def _owners(module: ModuleType) -> list[type]:
 
 
 def _sender(guard: Guard) -> Any:
-    def prepare(resource: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def prepare(resource: Any, kwargs: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
         if guard.active:
             try:
-                return with_request_id(resource._client, kwargs)
+                planned = request_id_of(kwargs)
+                if planned is not None:
+                    return planned, with_request_id(resource._client, kwargs, planned)
             except Exception as error:
                 guard.failed(error)
-        return kwargs
+        return None, kwargs
+
+    def note(planned: str, result: Any) -> None:
+        try:
+            tokens = _prompt_tokens(result)
+            if tokens:
+                PROMPTS.counted(planned, tokens)
+        except Exception as error:
+            guard.failed(error)
+
+    async def noting(planned: str, result: Any) -> Any:
+        answer = await result
+        note(planned, answer)
+        return answer
 
     def make(original: Function) -> Function:
         @functools.wraps(original)
         def contextpilot_send(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return original(self, *args, **prepare(self, kwargs))
+            planned, changed = prepare(self, kwargs)
+            result = original(self, *args, **changed)
+            if planned is None:
+                return result
+            if inspect.iscoroutine(result):  # an async method behind a plain decorator
+                return noting(planned, result)
+            note(planned, result)
+            return result
 
         @functools.wraps(original)
         async def contextpilot_send_async(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return await original(self, *args, **prepare(self, kwargs))
+            return await contextpilot_send(self, *args, **kwargs)
 
         is_async = inspect.iscoroutinefunction(original)
         return contextpilot_send_async if is_async else contextpilot_send
 
     return make
+
+
+def _prompt_tokens(result: Any) -> int:
+    """The prompt tokens that an answer tells; 0 for streams and raw answers."""
+    usage = getattr(result, "usage", None)
+    for name in ("prompt_tokens", "input_tokens"):
+        tokens = getattr(usage, name, None)
+        if isinstance(tokens, int):
+            return tokens
+    return 0
 
 
 def _carried(prompt: object) -> str | None:

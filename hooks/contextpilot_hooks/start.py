@@ -13,6 +13,7 @@ OPENAI = (
     "openai.resources.chat.completions",
     "openai.resources.chat.completions.completions",
     "openai.resources.completions",
+    "openai.resources.beta.chat.completions",  # parse, in 1.40 to 1.98
     "openai.resources.responses",
     "openai.resources.responses.responses",
 )

@@ -211,7 +211,7 @@ _EXPLAINED = [name for name in Explanation.__dataclass_fields__ if name != "firs
         ({}, "POST /evict answered 404"),
         ({"/evict": (500, b"oops")}, "POST /evict answered 500"),
         (EVICTS, "the index does not plan"),
-        (EVICTS | {"/plan": (200, {"plans": []})}, "did not plan every context"),
+        (EVICTS | {"/plan": (200, {"plans": []})}, "does not give one plan for each context"),
         (EVICTS | {"/plan": (200, b"garbage")}, "the index does not plan"),
         (EVICTS | PLANS, "the index planned cp-1, but does not know it any more"),
     ],

@@ -164,7 +164,7 @@ def main() -> None:
     strict = {}
     for host in ("api.openai.com", "eu.api.openai.com", "x.openai.azure.com", "api.example.com"):
         client = openai.OpenAI(api_key="k", base_url=f"https://{host}/v1")
-        strict[host] = sorted(with_request_id(client, {"messages": messages}))
+        strict[host] = sorted(with_request_id(client, {"messages": messages}, ID))
     importhook.reset()
     undone = one(
         lambda: openai.OpenAI(**base).chat.completions.create(model=MODEL, messages=messages)

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 from servers import Client as Http
+from socket_server import Connection, socket_server
 
+import contextpilot as cp
 from contextpilot.block import BlockReader
 from contextpilot.client import AsyncClient, Client, ServerError
+from contextpilot.errors import ContextPilotError, NoIndexError, TokenError, UnreachableError
+from contextpilot.jobs import encode_job
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD
 from contextpilot.planning import Job
-from contextpilot.remote import encode_job
 
 BLOCKS = [f"block {name} " * 9 for name in "abcd"]
 
@@ -98,6 +101,9 @@ def test_the_token_is_needed(start: Callable[..., Http]) -> None:
     with Client(http.url, "wrong") as client, pytest.raises(ServerError) as caught:
         client.stats()
     assert caught.value.status == 401
+    assert isinstance(caught.value, TokenError)
+    assert isinstance(caught.value, PermissionError)
+    assert "CONTEXTPILOT_INDEX_TOKEN" in str(caught.value)
     assert http.get("/health").status == 200
     assert http.get("/metrics").status == 200
     for path in ("/requests", "/stats", "/explain/x", "/dashboard/feed", "/nothing"):
@@ -106,8 +112,139 @@ def test_the_token_is_needed(start: Callable[..., Http]) -> None:
 
 
 def test_an_absent_server_is_an_error() -> None:
-    with Client("http://127.0.0.1:9") as client, pytest.raises(ServerError) as caught:
+    with Client("http://127.0.0.1:9") as client, pytest.raises(UnreachableError) as caught:
         client.health()
     assert caught.value.status is None
-    with pytest.raises(ValueError, match="url must be"):
-        Client("localhost:8765")
+    assert isinstance(caught.value, ConnectionError)
+    assert "http://127.0.0.1:9/health" in str(caught.value)
+    for url in ("localhost:8765", "http://", "http://x:y", 5):
+        with pytest.raises(ValueError, match="url must be"):
+            Client(url)  # type: ignore[arg-type]
+
+
+def failure(url: str, kind: str, name: str, *args: Any, timeout_s: float = 10) -> ServerError:
+    """Return the error of one call of a client."""
+
+    def call() -> None:
+        with Client(url, "t", timeout_s) as client:
+            getattr(client, name)(*args)
+
+    async def call_async() -> None:
+        async with AsyncClient(url, "t", timeout_s) as client:
+            await getattr(client, name)(*args)
+
+    with pytest.raises(ContextPilotError) as caught:
+        call() if kind == "sync" else asyncio.run(call_async())
+    assert isinstance(caught.value, ServerError)
+    return caught.value
+
+
+KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
+
+
+@KINDS
+def test_errors_of_a_listening_instance_are_its_words(kind: str) -> None:
+    with cp.ContextPilot(listen="127.0.0.1:0") as pilot:
+        url = pilot.index_url or ""
+        error = failure(url, kind, "plan", {})
+        assert (error.status, error.words) == (400, "field 'contexts' is missing")
+        assert error.url == f"{url}/plan"
+        assert all(part in str(error) for part in ("400", error.words, error.url))
+        assert "request_ids" in failure(url, kind, "evict", [3]).words
+        error = failure(url, kind, "stats")
+        assert isinstance(error, NoIndexError)
+        assert (error.status, error.words) == (404, "no such path: /stats")
+        with Client(url) as client:
+            assert client.health()["status"] == "ok"
+
+
+def test_a_wrong_token_of_a_listening_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTEXTPILOT_INDEX_TOKEN", "secret")
+    with cp.ContextPilot(listen="127.0.0.1:0") as pilot:
+        error = failure(pilot.index_url or "", "sync", "evict", [])
+    assert isinstance(error, TokenError)
+    assert "CONTEXTPILOT_INDEX_TOKEN" in str(error)
+    assert "secret" not in str(error)
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (404, b'{"detail": "Not Found"}', "Not Found"),
+        (404, b"<html>nothing here</html>", "nothing here"),
+        (200, b"<html>welcome</html>", "welcome"),
+        (200, b"[1, 2]", "[1, 2]"),
+        (301, b"", "nothing"),
+        (500, b'{"error": {"message": 5}}', "5"),
+        (500, b'{"error": null}', "null"),
+        (502, b"[" * 100_000, "[["),
+        (503, b'{"status": "ok"}', "ok"),
+    ],
+)
+def test_another_server_is_never_a_success(kind: str, status: int, body: bytes, words: str) -> None:
+    def answer(connection: Connection) -> bool:
+        return connection.send(status, body)
+
+    with socket_server(answer) as server:
+        error = failure(server.url, kind, "stats")
+    assert error.status == status
+    assert words in str(error)
+    assert len(str(error)) < 1000
+    assert server.url in str(error)
+
+
+@KINDS
+def test_health_of_a_server_without_engines_is_no_error(kind: str) -> None:
+    def answer(connection: Connection) -> bool:
+        return connection.send(503, {"status": "unavailable", "engines": []})
+
+    with socket_server(answer) as server:
+        if kind == "sync":
+            with Client(server.url) as client:
+                assert client.health()["status"] == "unavailable"
+        assert failure(server.url, kind, "stats").status == 503
+
+
+@KINDS
+def test_a_silent_server_is_unreachable(kind: str) -> None:
+    with socket_server(lambda _: True) as server:
+        assert isinstance(failure(server.url, kind, "stats", timeout_s=0.2), UnreachableError)
+
+
+def test_errors_show_no_password() -> None:
+    error = failure("http://user:word@127.0.0.1:9/a", "sync", "stats")
+    assert "word" not in str(error)
+    assert error.url == "http://127.0.0.1:9/a/stats"
+
+
+def test_a_call_on_a_kept_connection_is_repeated_only_if_it_was_closed_unread() -> None:
+    def answer(connection: Connection) -> bool:
+        return len(connection.bodies) == 1 and connection.send(200, {})
+
+    with socket_server(answer) as server, Client(server.url) as client:
+        client.reorder(["a"])
+        client.reorder(["b"])
+        assert len(server.bodies) == 3
+
+
+def test_a_call_that_times_out_is_not_repeated() -> None:
+    def answer(connection: Connection) -> bool:
+        return len(connection.bodies) > 1 or connection.send(200, {})
+
+    with socket_server(answer) as server, Client(server.url, None, 0.3) as client:
+        client.reorder(["a"])
+        with pytest.raises(UnreachableError, match="in time"):
+            client.reorder(["b"])
+        assert len(server.bodies) == 2
+
+
+def test_a_forked_child_opens_connections_of_its_own() -> None:
+    def answer(connection: Connection) -> bool:
+        return connection.send(200, {"number": connection.number})
+
+    with socket_server(answer) as server, Client(server.url) as client:
+        own = client.stats()["number"]
+        assert client.stats()["number"] == own
+        client._http._pid = -1  # as a child sees what its parent left
+        assert client.stats()["number"] != own
