@@ -90,11 +90,18 @@ class Upstream(BaseHTTPRequestHandler):
 
 
 def one(call: Any) -> dict[str, Any]:
-    """What the server got from one call."""
-    Upstream.seen.clear()
+    """What the server got from one call, as if it were the first with this prompt."""
+    forget()
     call()
     (seen,) = Upstream.seen
     return seen
+
+
+def forget() -> None:
+    from contextpilot_hooks.prompts import PROMPTS
+
+    PROMPTS.clear()
+    Upstream.seen.clear()
 
 
 def sync_calls(client: Any, messages: Any) -> dict[str, Any]:
@@ -131,12 +138,14 @@ def sync_calls(client: Any, messages: Any) -> dict[str, Any]:
 async def async_calls(client: Any, messages: Any) -> dict[str, Any]:
     ours = {"model": MODEL, "messages": messages}
     results = {}
-    Upstream.seen.clear()
+    forget()
     await client.chat.completions.create(**ours)
     results["async create"] = Upstream.seen.pop()
+    forget()
     async for _ in await client.chat.completions.create(**ours, stream=True):
         pass
     results["async stream"] = Upstream.seen.pop()
+    forget()
     await client.responses.create(model=MODEL, input=messages)
     results["async responses"] = Upstream.seen.pop()
     await client.close()
