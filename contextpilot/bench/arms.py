@@ -56,12 +56,14 @@ class Arm:
         write: yields the prompts of a run in execution order, each planned when it is asked for.
         through_server: whether they go through the server instead of straight to the engine.
         plans_whole: whether all is planned before the first prompt.
+        needs_events: whether it means nothing unless the engine tells what it evicts.
     """
 
     name: str
     write: Write
     through_server: bool = False
     plans_whole: bool = False
+    needs_events: bool = False
 
 
 COMPARISONS = ("plain", "random", "sorted", "dedup", "deduplicated")
@@ -86,7 +88,9 @@ def make_arm(name: str, setting: Setting) -> Arm:
         "online": lambda: Arm(name, _online(options)),
         "batch": lambda: Arm(name, _batch(options), plans_whole=True),
         "proxy": lambda: Arm(name, _proxied(options), through_server=True),
-        "synced": lambda: Arm(name, _online(options, setting.server_url, setting.names_in_body)),
+        "synced": lambda: Arm(
+            name, _online(options, setting.server_url, setting.names_in_body), needs_events=True
+        ),
     }
     if name not in makers:
         raise ValueError(f"{name!r} is no mode: the modes are {', '.join(ARMS)}")

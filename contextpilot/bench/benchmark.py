@@ -13,6 +13,7 @@ from contextpilot.bench.arms import ANSWER_ARMS, DEFAULT_ARMS, Arm, Setting, mak
 from contextpilot.bench.drive import Sender
 from contextpilot.bench.engine import KEY_VARIABLE as ENGINE_KEY
 from contextpilot.bench.engine import EngineUnderTest, Facts, base_url, key_header
+from contextpilot.bench.events import prove_events
 from contextpilot.bench.predict import Weights, estimated, fitted, predict, texts_to_weigh
 from contextpilot.bench.prompts import Requests
 from contextpilot.bench.report import Report
@@ -79,7 +80,8 @@ async def benchmark(name: str, requests: Requests, config: Config, progress: Pro
     """Measure a workload called `name` on an engine.
 
     Raises:
-        CommandError: a mode is unknown, the engine does not answer or does not report its cache.
+        CommandError: a mode is unknown, the engine does not answer, does not report its cache, or
+            tells nothing of it although a mode needs its events.
     """
     upstream = Upstream(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S)
     try:
@@ -88,7 +90,11 @@ async def benchmark(name: str, requests: Requests, config: Config, progress: Pro
         sender = Sender(upstream, facts.model, config.answer_tokens, key_header(ENGINE_KEY))
         if not config.times_only:
             await engine.prove_cache_report(facts, sender, secrets.token_hex(6))
-        with _arms(config, facts) as (arms, urls):
+        with _arms(config, facts) as (arms, urls, server):
+            for arm in arms:
+                if arm.needs_events:
+                    salt = secrets.token_hex(6)
+                    await prove_events(upstream, sender, facts, arm, server, salt)
             run = Run(engine, facts, sender, requests, config.schedule, urls)
             passes, isolation = await run.measure(arms, progress)
         failed = failures(passes)
@@ -114,8 +120,8 @@ async def benchmark(name: str, requests: Requests, config: Config, progress: Pro
 
 
 @contextlib.contextmanager
-def _arms(config: Config, facts: Facts) -> Iterator[tuple[list[Arm], dict[str, str]]]:
-    """Yield the arms and where their requests go, with a server before the engine if need be."""
+def _arms(config: Config, facts: Facts) -> Iterator[tuple[list[Arm], dict[str, str], str]]:
+    """Yield the arms, where their requests go, and the server before the engine if one must be."""
     with contextlib.ExitStack() as stack:
         server = ""
         if {"proxy", "synced"} & {*config.arms}:
@@ -125,7 +131,8 @@ def _arms(config: Config, facts: Facts) -> Iterator[tuple[list[Arm], dict[str, s
             arms = [make_arm(name, setting) for name in config.arms]
         except ValueError as error:
             raise CommandError(f"--modes: {error}") from None
-        yield arms, {arm.name: server if arm.through_server else facts.url for arm in arms}
+        urls = {arm.name: server if arm.through_server else facts.url for arm in arms}
+        yield arms, urls, server
 
 
 def _asked(passes: Sequence[Pass], arms: Sequence[Arm]) -> list[Pass]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import urllib.request
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ class PrefixEngine:
         caches: whether anything is cached at all.
         answering: returns the answer to messages.
         refuses: returns an error for messages, or None.
+        index_url: where it tells of what it caches; empty for nowhere.
+        knows_ids: whether it tells by the ids that requests are sent with.
         seen: the messages of every request.
     """
 
@@ -42,8 +45,11 @@ class PrefixEngine:
     caches: bool = True
     answering: Answering = lambda messages: "yes"
     refuses: Callable[[list[dict[str, Any]]], str | None] = lambda messages: None
+    index_url: str = ""
+    knows_ids: bool = True
     seen: list[dict[str, Any]] = field(default_factory=list)
     resets: int = 0
+    num_told: int = 0
     url: str = ""
     _held: OrderedDict[tuple[str, ...], None] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -64,6 +70,20 @@ class PrefixEngine:
             while len(self._held) > self.capacity or (self._held and not self.caches):
                 self._held.popitem(last=False)
         return len(words), hits
+
+    def tell(self, request_id: str, tokens: int) -> None:
+        """Tell the index server of a prompt, as a hook would."""
+        if not self.index_url:
+            return
+        name = request_id if self.knows_ids else "chatcmpl-1"
+        event = {"event": "cached", "request": name, "tokens": tokens, "prompt_tokens": tokens}
+        message = {"version": 1, "engine": "e", "epoch": "1", "seq": self.num_told, "kind": "vllm"}
+        data = json.dumps({**message, "events": [event]}).encode()
+        headers = {"Content-Type": "application/json"}
+        with contextlib.suppress(OSError):  # no server yet
+            request = urllib.request.Request(self.index_url + "/sync", data, headers)
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).close()
+            self.num_told += 1
 
     def reset(self) -> None:
         """Forget everything."""
@@ -118,6 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(400, {"error": {"message": error}})
             return
         total, cached = engine.run(body["messages"])
+        engine.tell(self.headers.get("X-Request-Id", ""), total)
         details = {"cached_tokens": cached} if engine.reports and cached else None
         usage = {"prompt_tokens": total, "completion_tokens": 1, "prompt_tokens_details": details}
         text = engine.answering(body["messages"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from prefix_engine import PrefixEngine, running
 from runner import Runner
 
+from contextpilot.bench import events
 from contextpilot.commands.checks.cached_tokens import FLAGS
 
 ALL = "plain,random,sorted,dedup,deduplicated,reordered,online,batch"
@@ -79,13 +81,35 @@ def test_planning_raises_hits_and_the_simulation_is_close(run: Runner, workload:
 def test_the_proxy_is_put_before_the_engine_and_hits_as_planned(
     run: Runner, workload: Path
 ) -> None:
-    with running(PrefixEngine()) as engine:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        place = f"127.0.0.1:{probe.getsockname()[1]}"
+    with running(PrefixEngine(index_url=f"http://{place}")) as engine:
         names = "plain,online,proxy,synced"
-        report = bench(run, engine, workload, "--modes", names, "--repetitions", 1)
+        report = bench(run, engine, workload, "--modes", names, "--repetitions", 1,
+                       "--listen", place)  # fmt: skip
     modes = by_mode(report)
     assert modes["proxy"]["cached_tokens"] == modes["online"]["cached_tokens"]
     assert modes["synced"]["cached_tokens"] == modes["online"]["cached_tokens"]
     assert modes["proxy"]["cached_tokens"] > modes["plain"]["cached_tokens"]
+
+
+@pytest.mark.parametrize("reports", ["nowhere", "other ids"])
+def test_synced_is_refused_before_measuring_when_nothing_is_told_of_its_requests(
+    run: Runner, workload: Path, monkeypatch: pytest.MonkeyPatch, reports: str
+) -> None:
+    monkeypatch.setattr(events, "_WAIT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        place = f"127.0.0.1:{probe.getsockname()[1]}"
+    url = "" if reports == "nowhere" else f"http://{place}"
+    with running(PrefixEngine(index_url=url, knows_ids=False)) as engine:
+        told = run.refused("bench", "--engine", engine.url, "--workload", workload,
+                           "--modes", "plain,synced", "--listen", place)  # fmt: skip
+        assert len(engine.seen) == 3
+    if reports == "nowhere":
+        assert f"CONTEXTPILOT_INDEX_URL=http://{place}" in told
+        assert f"--listen {place}" in told
+    else:
+        assert "not under the ids that requests are sent with" in told
 
 
 def test_a_cache_that_cannot_hold_all_arms_is_given_to_one_after_another(
@@ -196,10 +220,14 @@ def test_what_cannot_be_run_is_refused_with_the_fix(run: Runner, workload: Path)
                                        "--requests", "0", status=2)  # fmt: skip
 
 
-@pytest.mark.parametrize("block", ['{"id": "a"}', "7"])
-def test_blocks_without_a_text_are_refused(run: Runner, tmp_path: Path, block: str) -> None:
+@pytest.mark.parametrize(
+    ("block", "place"),
+    [('{"id": "a"}', "line 1: contexts[0] has no text"), ("7", "request 1: block 7 is an id")],
+)
+def test_blocks_without_a_text_are_refused(
+    run: Runner, tmp_path: Path, block: str, place: str
+) -> None:
     path = tmp_path / "ids.jsonl"
     path.write_text(f'{{"query": "q", "contexts": [{block}]}}\n')
     told = run.refused("bench", "--engine", "http://127.0.0.1:9", "--workload", path)
-    assert "request 1: block" in told
-    assert "is an id without a text" in told
+    assert place in told
