@@ -55,6 +55,10 @@ class Explanations:
         while len(self._known) > self._max:
             self._known.popitem(last=False)
 
+    def forget(self, request_id: str) -> None:
+        """Forget a request."""
+        self._known.pop(request_id, None)
+
     def get(self, request_id: str) -> Explanation:
         """Return what is known of a request: `reason` "unknown" when nothing is."""
         return self._known.get(request_id) or Explanation(request_id)

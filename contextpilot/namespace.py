@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-import weakref
-from collections import OrderedDict
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from math import inf, log2
 
+from contextpilot.budget import Budget
 from contextpilot.dedup.conversation import Conversations
 from contextpilot.explain import Explanations
 from contextpilot.index import ContextIndex, Watch
 from contextpilot.plan.online import OnlinePlanner
 from contextpilot.plan.support import SupportWindow
 
-_MAX_OWNERS = 500_000
+_HALF_LIFE_S = 3600.0
+"""Age at which a use of a namespace counts half."""
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Counts:
         self.live_tokens += live_tokens
 
 
-@dataclass
+@dataclass(eq=False)
 class Namespace:
     """Index, history, conversations and counts of one tenant. Hold `lock` to use any of them."""
 
@@ -42,16 +44,49 @@ class Namespace:
     explanations: Explanations = field(default_factory=Explanations)
     counts: Counts = field(default_factory=Counts)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    home: object = None
+    """Tells apart whose namespace this is, where several `Namespaces` share a budget."""
+    use: float = -inf
+    """How much it is used: see `_used`."""
+    is_gone: bool = False
+
+    @property
+    def index(self) -> ContextIndex:
+        """What the engine is believed to hold."""
+        return self.planner.index
+
+    @property
+    def window(self) -> SupportWindow:
+        """The recent contexts."""
+        return self.planner.window
+
+    def forget_request(self, request_id: str) -> None:
+        """Forget a request's name, and why it hit or missed."""
+        self.index.unname(request_id)
+        self.explanations.forget(request_id)
 
 
 class Namespaces:
-    """Namespaces by name; the least recently used one goes when there are too many.
+    """Namespaces by name; the least used one goes when there are too many.
+
+    Args:
+        max_blocks: bound on the blocks of all namespaces, where no budget is given.
+        window_size: recent contexts of a namespace that conditional support counts.
+        max_namespaces: bound on their number.
+        budget: bounds what they hold, together with others that share it.
 
     Attributes:
         watcher: makes what is told of the changes of a namespace's index.
     """
 
-    def __init__(self, max_blocks: int, window_size: int, max_namespaces: int) -> None:
+    def __init__(
+        self,
+        max_blocks: int,
+        window_size: int,
+        max_namespaces: int,
+        budget: Budget | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         for name, value in (
             ("max_blocks", max_blocks),
             ("window_size", window_size),
@@ -61,28 +96,30 @@ class Namespaces:
                 raise TypeError(f"{name} must be an integer, not {value!r}")
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, but is {value}")
-        self._max_blocks = max_blocks
+        self.watcher: Callable[[str], Watch] | None = None
+        self._budget = budget or Budget(max_blocks)
         self._window_size = window_size
         self._max_namespaces = max_namespaces
-        self._spaces: OrderedDict[str, Namespace] = OrderedDict()
-        self._owners: OrderedDict[str, weakref.ref[Namespace]] = OrderedDict()
+        self._clock = clock
+        self._home = object()
+        self._spaces: dict[str, Namespace] = {}
         self._lock = threading.Lock()
-        self.watcher: Callable[[str], Watch] | None = None
 
     def __len__(self) -> int:
         return len(self._spaces)
 
     def own(self, request_id: str, space: Namespace) -> None:
         """Record which namespace a request belongs to; the oldest requests are let go."""
-        with self._lock:
-            self._owners[request_id] = weakref.ref(space)
-            if len(self._owners) > _MAX_OWNERS:
-                self._owners.popitem(last=False)
+        self._budget.own(request_id, space)
 
     def owner(self, request_id: str) -> Namespace | None:
         """Return the namespace that a request belongs to; None when it is not remembered."""
-        reference = self._owners.get(request_id)
-        return reference() if reference is not None else None
+        space = self._budget.owner(request_id)
+        return space if isinstance(space, Namespace) and space.home is self._home else None
+
+    def settle(self, space: Namespace) -> None:
+        """Let go what is too much, now that a namespace was used; call it without its lock."""
+        self._budget.settle(space)
 
     def find(self, name: str) -> Namespace | None:
         """Return the namespace if there is one; unlike `get`, make none and let none go."""
@@ -97,13 +134,12 @@ class Namespaces:
         with self._lock:
             space = self._spaces.get(name)
             if space is None:
-                index, window = ContextIndex(self._max_blocks), SupportWindow(self._window_size)
-                index.watch = self.watcher(name) if self.watcher is not None else None
-                space = self._spaces[name] = Namespace(OnlinePlanner(index, window))
-                while len(self._spaces) > self._max_namespaces:
-                    dropped.append(self._spaces.popitem(last=False)[1])
-            self._spaces.move_to_end(name)
-        _clear(dropped)
+                space = self._make(name)
+                if len(self._spaces) >= self._max_namespaces:
+                    dropped.append(self._spaces.pop(min(self._spaces, key=self._use)))
+                self._spaces[name] = space
+            space.use = _used(space.use, self._clock())
+        self._clear(dropped)
         return space
 
     def items(self) -> list[tuple[str, Namespace]]:
@@ -116,14 +152,34 @@ class Namespaces:
         with self._lock:
             names = list(self._spaces) if name is None else [name]
             dropped = [self._spaces.pop(name) for name in names if name in self._spaces]
-            if name is None:
-                self._owners.clear()
-        _clear(dropped)
+        self._clear(dropped)
+
+    def _make(self, name: str) -> Namespace:
+        index = ContextIndex(self._budget.max_blocks, tick=self._budget.tick)
+        index.watch = self.watcher(name) if self.watcher is not None else None
+        window = SupportWindow(self._window_size)
+        return Namespace(OnlinePlanner(index, window), home=self._home)
+
+    def _use(self, name: str) -> float:
+        return self._spaces[name].use
+
+    def _clear(self, spaces: Iterable[Namespace]) -> None:
+        """Free the indexes of namespaces that were dropped; takes their locks, so hold no other."""
+        for space in spaces:
+            with space.lock:
+                space.index.clear()
+                space.index.watch = None  # whoever still plans there tells nobody any more
+                space.is_gone = True
+            self._budget.leave(space)
 
 
-def _clear(spaces: Iterable[Namespace]) -> None:
-    """Free the indexes of namespaces that were dropped; takes their locks, so hold no other."""
-    for space in spaces:
-        with space.lock:
-            space.planner.index.clear()
-            space.planner.index.watch = None  # whoever still plans there tells nobody any more
+def _used(use: float, now: float) -> float:
+    """Return how much a namespace is used, once more now; comparable at any time.
+
+    It is the logarithm of the sum of 2^(t/T) over the times of all uses, T being `_HALF_LIFE_S`: a
+    use counts half of one that is T seconds younger. So who invents a thousand names drives out
+    others that were used as seldom, and not those in use.
+    """
+    newest = now / _HALF_LIFE_S
+    high, low = max(use, newest), min(use, newest)
+    return high + log2(1 + 2 ** (low - high))

@@ -53,9 +53,9 @@ class ContextPilot:
         namespace: isolates everything learnt (tenant, cache salt, LoRA, model); calls may name
             another.
         tokenizer: returns the number of tokens of a text; without it weights are estimates.
-        max_blocks: bound on the blocks that the index of one namespace holds.
+        max_blocks: bound on the blocks that all namespaces hold together, some 300 bytes each.
         window_size: recent contexts of a namespace that conditional support counts.
-        max_namespaces: the least recently used namespaces beyond this are forgotten.
+        max_namespaces: the least used namespaces beyond this are forgotten.
         index_url: plan on this index server, shared with other processes and kept in sync by the
             engines. Default: CONTEXTPILOT_INDEX_URL, if set; "" plans here all the same.
         listen: "host:port" at which this instance receives the engines' events itself, and plans

@@ -82,6 +82,7 @@ class LocalPlanning:
             with space.lock:
                 plan = space.planner.plan(contexts[0], bounds, head)
                 planned = self._learn(space, job, 0, plan)
+            self._namespaces.settle(space)
             yield planned
             return
         from contextpilot.plan.batch import BatchPlanner  # SciPy takes a while to import
@@ -97,6 +98,7 @@ class LocalPlanning:
                 if step is None:
                     return
                 planned = self._learn(space, job, *step)
+            self._namespaces.settle(space)
             yield planned
 
     def _learn(self, space: Namespace, job: Job, position: int, plan: Plan) -> Planned:

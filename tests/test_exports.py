@@ -21,7 +21,8 @@ ROOMS = [
     {"radix"},
     {"index"},
     {"plan"},
-    {"prompt", "dedup", "namespace", "options", "explain", "jobs", "planning", "remote", "sync"},
+    {"prompt", "dedup", "namespace", "budget", "options", "explain", "jobs", "planning", "remote"}
+    | {"sync"},
     {"pilot", "default", "endpoint"},
     {"server", "client", "install_hook", "llama_server"},
     {"commands", "bench"},

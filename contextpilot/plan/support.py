@@ -26,6 +26,8 @@ class SupportWindow:
         self._contexts: list[tuple[BlockKey, ...]] = []
         self._next = 0
         self._masks: dict[BlockKey, int] = {}
+        self.num_keys = 0
+        """Blocks of all contexts; what stands in several counts several times."""
 
     def __len__(self) -> int:
         return len(self._contexts)
@@ -47,8 +49,22 @@ class SupportWindow:
         for key in context:
             masks[key] = masks.get(key, 0) | bit
         self._next = (slot + 1) % self._size
+        self.num_keys += len(context)
+
+    def shed(self, num_keys: int) -> None:
+        """Forget the oldest contexts, as many as hold so many blocks; all if they hold less."""
+        goal, count = max(0, self.num_keys - num_keys), len(self._contexts)
+        for step in range(count):
+            if self.num_keys <= goal:
+                break
+            slot = (self._next + step) % count
+            self._drop(self._contexts[slot], 1 << slot)
+            self._contexts[slot] = ()
+        if not self.num_keys:
+            self.clear()
 
     def _drop(self, context: tuple[BlockKey, ...], bit: int) -> None:
+        self.num_keys -= len(context)
         for key in context:
             rest = self._masks[key] ^ bit
             if rest:

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from contextpilot import __version__
+from contextpilot.budget import Budget
 from contextpilot.namespace import Namespaces
 from contextpilot.server import api
 from contextpilot.server.dashboard import ASSET_PATHS, make_router
@@ -65,10 +66,11 @@ def create_app(settings: Settings, pool: EnginePool | None = None) -> FastAPI:
 
 def make_pool(settings: Settings) -> EnginePool:
     """Return the engines of the settings."""
+    budget = Budget(settings.max_blocks)
     sizes = (settings.max_blocks, settings.window_size, settings.max_namespaces)
     return EnginePool(
         settings.engine,
-        lambda: Namespaces(*sizes),
+        lambda: Namespaces(*sizes, budget),
         max_in_flight=settings.max_in_flight or None,
         ageing=Ageing(settings.window, settings.max_overtaken, settings.max_wait_s),
     )

@@ -33,7 +33,9 @@ class EnginePlanning(LocalPlanning):
         space = self._namespaces.get(job.namespace)
         with space.lock:
             fresh = space.planner.finish(job.contexts[0], plan.order, job.head)
-            return self._learn(space, job, 0, fresh)
+            planned = self._learn(space, job, 0, fresh)
+        self._namespaces.settle(space)
+        return planned
 
 
 class Traffic(NamedTuple):
@@ -73,6 +75,7 @@ class Engine:
         number: its place in the pool.
         url: its base URL; None for an index without an engine.
         max_in_flight: how many requests it takes at once; None to learn it.
+        weights: tokens of the newest blocks; shared by the engines of a pool.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Engine:
         namespaces: Namespaces,
         max_in_flight: int | None = None,
         ageing: Ageing | None = None,
+        weights: OrderedDict[BlockKey, int] | None = None,
     ) -> None:
         self.number = number
         self.url = url or ""
@@ -96,7 +100,7 @@ class Engine:
         self.traffic = Traffic()
         self.pending_tokens = 0
         self.clock = time.time
-        self.weights: OrderedDict[BlockKey, int] = OrderedDict()
+        self.weights: OrderedDict[BlockKey, int] = OrderedDict() if weights is None else weights
         self.history: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
         self._plain = PlainOrder()
         self._lock = threading.Lock()

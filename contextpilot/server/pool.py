@@ -12,7 +12,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from contextpilot.block import Block
+from contextpilot.block import Block, BlockKey
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head, Plan
@@ -190,8 +190,9 @@ class EnginePool:
         places: list[str | None] = [url.rstrip("/") for url in urls] or [None]
         if len(set(places)) < len(places):
             raise ValueError("engine URLs must differ from each other")
+        weights: OrderedDict[BlockKey, int] = OrderedDict()
         self.engines = [
-            Engine(number, url, namespaces(), max_in_flight, ageing)
+            Engine(number, url, namespaces(), max_in_flight, ageing, weights)
             for number, url in enumerate(places)
         ]
         self._holders = Holders() if len(self.engines) > 1 else None

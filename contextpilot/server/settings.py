@@ -59,9 +59,11 @@ class Settings:
     pin_first: int = _setting(0, "so many leading blocks stay in place")
     max_shift: int = _setting(-1, "no block moves by more ranks than this; -1: no limit", low=-1)
     min_gain_tokens: int = _setting(16, "keep the order when less than this is known to recur")
-    max_blocks: int = _setting(2_000_000, "bound on the blocks of one namespace's index", low=1)
+    max_blocks: int = _setting(
+        2_000_000, "blocks in all indexes together, some 300 bytes each", low=1
+    )
     window_size: int = _setting(4096, "recent contexts that planning looks at", low=1)
-    max_namespaces: int = _setting(1000, "the least recently used ones beyond this go", low=1)
+    max_namespaces: int = _setting(1000, "the least used ones beyond this go", low=1)
     max_body_bytes: int = _setting(64 << 20, "largest request body", low=1)
     connect_timeout_s: float = _setting(5.0, "time to connect to an engine")
     read_timeout_s: float = _setting(600.0, "longest silence of an engine; 0: no limit")
