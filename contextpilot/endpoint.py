@@ -1,6 +1,6 @@
 """A small HTTP server in the caller's process: the engines' events, and planning for others.
 
-POST /sync    the event schema of `events`; replies {"status": "ok" | "resync"}
+POST /sync    the event schema of `events`; replies {"status": "ok" | "resync", "version": n}
 POST /evict   {"request_ids": [...]}; replies {"status": "ok", "known": n}
 POST /plan    a job of `planning`; replies its plans
 GET  /health  per engine: sync state and age of the last event
@@ -19,7 +19,7 @@ from typing import Any
 
 from contextpilot.jobs import AnsweredJobs, decode_job, encode_plans, job_id_of
 from contextpilot.planning import Planning
-from contextpilot.sync.events import parse_evict, parse_message
+from contextpilot.sync.events import answer_message, parse_evict, parse_message
 from contextpilot.sync.receiver import SyncReceiver
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(200, reply)
 
     def _sync(self, content: Any) -> dict[str, Any]:
-        return {"status": self.server.receiver.receive(parse_message(content))}
+        return answer_message(self.server.receiver.receive(parse_message(content)))
 
     def _evict(self, content: Any) -> dict[str, Any]:
         return {"status": "ok", "known": self.server.receiver.evict(parse_evict(content))}

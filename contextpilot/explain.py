@@ -78,12 +78,19 @@ def explain_plan(
     return Explanation(
         request_id=request_id,
         matched_blocks=len(matched),
-        matched_tokens=sum(block.weight for block in matched),
+        matched_tokens=_held_tokens(matched, head, index),
         total_tokens=sum(block.weight for block in ordered),
         first_miss=first_miss(blocks, plan),
         reason=_reason(matched, missed, head, index, window),
         reachable_tokens=sum(block.weight for block in ordered if block.key in window),
     )
+
+
+def _held_tokens(matched: Sequence[Block], head: Head, index: ContextIndex) -> int:
+    """Return the tokens of live blocks, and no more than the engine said to hold of them."""
+    tokens = sum(block.weight for block in matched)
+    told = index.told_tokens([*head.keys, *(block.key for block in matched)])
+    return tokens if told is None else max(0, min(tokens, told - head.tokens))
 
 
 def first_miss(blocks: Sequence[Block], plan: Plan) -> str | None:

@@ -1,26 +1,35 @@
-"""The context index: a prefix tree of blocks that holds what an engine's cache is believed to hold.
+"""The context index: what an engine's cache is believed to hold, and on whose word.
 
-Edges carry runs of blocks (a radix tree), so a context that shares nothing costs one node. Memory
-is bounded in blocks; the least recently used leaves go first, as in the engines.
+Paths of blocks (`paths`) are held by named requests. A request that was planned holds its whole
+path, on credit: it is on its way to the engine. What the engine tells of it takes the place of
+that, and when a name goes, so does what no other name holds. Where no engine ever tells anything,
+names come and go without effect, and paths leave in the order of their last use alone.
 
-    root ── (a, b) ──┬── (c)        requests: r1 -> (a, b, c), r2 -> (a, b, d, e)
-                     └── (d, e)
+| said of a request                 | it holds                    | what others hold of it |
+|-----------------------------------|-----------------------------|------------------------|
+| `insert`: planned                 | all, on credit              | stays                  |
+| `add_cached`: so much is cached   | that, and its credit        | stays                  |
+| `limit_cached`: so much is left   | that                        | stays                  |
+| `set_cached`: so much, for all    | that                        | goes, beyond that      |
+| `release`: unknown                | nothing                     | stays                  |
+| `expire`: credit, never confirmed | what was told of it, if any | stays                  |
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import count, islice
-from typing import NamedTuple, Protocol
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from contextpilot.block import BlockKey
-from contextpilot.radix import Leaves, Node, common_head, heaviest_path, release
+from contextpilot.paths import PathTree
+from contextpilot.radix import Node
 
-_MAX_DROPPED = 65_536
-_MAX_NOTED = 4_096
-"""Blocks of an emptied tree that are noted as dropped: all of a small one, in a millisecond."""
+_MIN_YOUNG = 64
+"""Entries of requests that are gone which the queue of the young may always hold."""
+_EXPIRED_AT_ONCE = 512
+_MARKS_PER_AGE = 8
 
 
 class IndexStats(NamedTuple):
@@ -32,28 +41,38 @@ class IndexStats(NamedTuple):
     num_evicted_blocks: int
 
 
-class _Request(NamedTuple):
-    """A named path; `ends` and `total` are estimates until the engine counts the prompt."""
+class _Request:
+    """A named path; `ends` and `total` are estimates until the engine counts the prompt.
 
-    keys: tuple[BlockKey, ...]
-    ends: tuple[int, ...]
-    total: int
+    `told` are the tokens that the engine said to hold, and `kept` the leading blocks within them;
+    None before it said anything. `has_credit`: more than that is believed.
+    """
+
+    __slots__ = ("ends", "has_credit", "kept", "keys", "ticket", "told", "total")
+
+    def __init__(
+        self, keys: tuple[BlockKey, ...], ends: tuple[int, ...], total: int, ticket: int
+    ) -> None:
+        self.keys = keys
+        self.ends = ends
+        self.total = total
+        self.ticket = ticket
+        self.kept: int | None = None
+        self.told: int | None = None
+        self.has_credit = True
+
+    def count(self, prompt_tokens: int | None) -> None:
+        """Learn the engine's count of the whole prompt, which corrects the estimates."""
+        if prompt_tokens and self.total and prompt_tokens != self.total:
+            scale = prompt_tokens / self.total
+            self.ends = tuple(round(end * scale) for end in self.ends)
+            self.total = prompt_tokens
+
+    def blocks_within(self, tokens: int) -> int:
+        return bisect_right(self.ends, tokens) if tokens > 0 else 0
 
 
-class Watch(Protocol):
-    """Is told of every change of a tree, by whoever holds its lock."""
-
-    def grown(self, keys: Sequence[BlockKey]) -> None:
-        """Note that the tree holds a path."""
-
-    def cut(self, keys: Sequence[BlockKey]) -> None:
-        """Note that a path's last block is gone, with all that followed it."""
-
-    def emptied(self) -> None:
-        """Note that the tree holds nothing."""
-
-
-class ContextIndex:
+class ContextIndex(PathTree):
     """Prefix tree of blocks with request names. Not thread-safe: its owner holds the lock.
 
     Args:
@@ -68,49 +87,31 @@ class ContextIndex:
         max_visits: int = 1_000,
         tick: Callable[[], int] | None = None,
     ) -> None:
-        if max_blocks < 1 or max_visits < 1:
-            raise ValueError("max_blocks and max_visits must be at least 1")
-        self._max_blocks = max_blocks
-        self._max_visits = max_visits
-        self._tick = tick or count(1).__next__
-        self.watch: Watch | None = None
-        self._num_evicted = 0
-        self._clock = 0
+        super().__init__(max_blocks, max_visits, tick)
         self._start()
 
     def _start(self) -> None:
-        self._root = Node(None, (), 0)
-        self._num_blocks = 0
-        self._num_nodes = 0
-        self._num_request_blocks = 0
         self._requests: OrderedDict[str, _Request] = OrderedDict()
-        self._leaves = Leaves()
-        self._dropped: OrderedDict[BlockKey, None] = OrderedDict()
+        self._num_request_blocks = 0
+        self._anchors: dict[str, Node] = {}
+        self._young: deque[str] = deque()
+        self._marks: deque[tuple[float, int]] = deque()
+        self._old = 0
+        self._last_told = 0
 
     def clear(self) -> None:
-        """Forget everything, at once however much it is; the memory is freed on a thread."""
-        root, piles = self._root, (self._leaves.entries, self._requests, self._dropped)
+        """Forget everything, names too, at once however much it is."""
+        piles = self._requests, self._anchors, self._dropped
         self._start()
-        release(root, *piles)
-        if self.watch is not None:
-            self.watch.emptied()
+        self._dropped = OrderedDict()
+        self._uproot(*piles)
 
     def empty(self) -> None:
-        """Forget what the cache held, as fast as `clear`; the names of requests stay."""
-        noted = 0
-        stack = list(islice(self._root.children.values(), _MAX_NOTED))
-        while stack and noted < _MAX_NOTED:
-            node = stack.pop()
-            self._note_dropped(node.keys)
-            noted += len(node.keys)
-            stack.extend(islice(node.children.values(), _MAX_NOTED))
-        root, leaves = self._root, self._leaves
-        requests, named, dropped = self._requests, self._num_request_blocks, self._dropped
-        self._start()
-        self._requests, self._num_request_blocks, self._dropped = requests, named, dropped
-        release(root, leaves.entries)
-        if self.watch is not None:
-            self.watch.emptied()
+        """Forget what the cache held, as fast as `clear`; names stay, for the engine to tell of."""
+        self._note_all_dropped()
+        anchors, self._anchors = self._anchors, {}
+        self._young.clear()
+        self._uproot(anchors)
 
     def stats(self) -> IndexStats:
         """Return the current sizes."""
@@ -124,79 +125,26 @@ class ContextIndex:
         return list(self._requests)
 
     @property
-    def root(self) -> Node:
-        """The tree itself, to be read; without the lock, changes may be seen half done."""
-        return self._root
-
-    @property
     def num_named_blocks(self) -> int:
         """Blocks in the paths that requests name, and one for each request."""
         return self._num_request_blocks
 
-    def was_dropped(self, key: BlockKey) -> bool:
-        """Return whether this block was dropped lately and not inserted since."""
-        return key in self._dropped
-
-    # -- reading ---------------------------------------------------------------------------------
-
-    def match(self, keys: Sequence[BlockKey]) -> int:
-        """Return how many leading blocks of `keys`, in this order, are in the tree."""
-        matched = 0
-        for _, common, before in self._along(keys):
-            matched = before + common
-        return matched
-
-    def children(self, keys: Sequence[BlockKey]) -> list[BlockKey]:
-        """Return the blocks that follow `keys` in the tree (empty when `keys` is not in it)."""
-        node, covered = self._descend(keys)
-        if node is None:
-            return []
-        return [node.keys[covered]] if covered < len(node.keys) else list(node.children)
-
-    def longest_prefix(
-        self, weights: Mapping[BlockKey, int], start: Sequence[BlockKey] = ()
-    ) -> list[BlockKey]:
-        """Return the heaviest path of the tree whose blocks are all keys of `weights`.
-
-        The path begins after `start`, itself a path of the tree (else nothing is found). Of paths
-        of equal weight the most recently used wins.
-        """
-        node, skip = self._descend(start)
-        if node is None or not weights:
-            return []
-        return heaviest_path(node, skip, weights, self._max_visits)
-
-    def _along(self, keys: Sequence[BlockKey]) -> Iterator[tuple[Node, int, int]]:
-        """Yield the nodes along a path: node, how many of its blocks match, blocks before it."""
-        node, before = self._root, 0
-        while before < len(keys):
-            child = node.children.get(keys[before])
-            if child is None:
-                return
-            shared = common_head(child.keys, keys, before)
-            whole = shared == len(child.keys)  # the caller may split the node meanwhile
-            yield child, shared, before
-            if not whole:
-                return
-            before += shared
-            node = child
-
-    def _descend(self, keys: Sequence[BlockKey]) -> tuple[Node | None, int]:
-        """Return the node in which the path `keys` ends, and how many of its blocks it covers."""
-        node, covered, matched = self._root, 0, 0
-        for child, common, before in self._along(keys):
-            node, covered, matched = child, common, before + common
-        return (node, covered) if matched == len(keys) else (None, 0)
-
     def live_tokens(self, request_id: str) -> int | None:
-        """Return the prompt tokens of a request that are believed cached; None when unknown."""
+        """Return the prompt tokens of a request that are believed cached; None when unknown.
+
+        What the engine has yet to read of it does not count once it told of the first part.
+        """
         request = self._requests.get(request_id)
         if request is None:
             return None
         matched = self.match(request.keys)
-        return request.ends[matched - 1] if matched else 0
+        told = self.told_tokens(request.keys[:matched])
+        if request.has_credit and request.kept is not None and request.kept <= matched:
+            matched, told = request.kept, request.told
+        tokens = request.ends[matched - 1] if matched else 0
+        return tokens if told is None else min(told, tokens)
 
-    # -- writing ---------------------------------------------------------------------------------
+    # -- planned ---------------------------------------------------------------------------------
 
     def insert(
         self,
@@ -209,186 +157,247 @@ class ContextIndex:
 
         Args:
             keys: the blocks in prompt order.
-            request_id: a name under which `truncate` and `forget` find the path.
+            request_id: a name that holds the path, and under which the engine tells of it.
             ends: for each block the prompt tokens up to its end, non-decreasing; needed to
                 translate the engine's token counts. Default: one token a block.
             total: tokens of the whole prompt in the measure of `ends`. Default: the last end.
         """
         if ends is not None and len(ends) != len(keys):
             raise ValueError(f"ends must give one token count per block: {len(ends)}, {len(keys)}")
-        self._clock = self._tick()
-        node, found = self._root, 0
-        for child, common, before in self._along(keys):
-            node = self._split(child, common) if common < len(child.keys) else child
-            node.used = self._clock
-            found = before + common
-        if found < len(keys):
-            node = self._append(node, tuple(keys[found:]))
-            if self.watch is not None:
-                self.watch.grown(keys)
-        if not node.children:
-            self._leaves.add(node, self._num_nodes)
+        path = tuple(keys)
+        node, found = self._extend(path)
         if request_id is not None:
             given = tuple(range(1, len(keys) + 1) if ends is None else ends)
             whole = total or (given[-1] if given else 0)
-            self._name(request_id, _Request(tuple(keys), given, whole))
+            self._name(request_id, _Request(path, given, whole, self._clock), node)
         self._evict()
         return found
 
-    def truncate(self, request_id: str, tokens: int) -> int:
-        """Keep only the first `tokens` prompt tokens of a request; return the blocks dropped.
+    # -- told by an engine -----------------------------------------------------------------------
 
-        What other requests hold beyond that point of the same path goes too: equal prefixes are
-        one entry in the engine's cache.
-        """
-        request = self._requests.get(request_id)
-        if request is None:
-            return 0
-        return self.cut(request.keys, bisect_right(request.ends, tokens))
-
-    def set_cached(self, request_id: str, tokens: int, prompt_tokens: int | None = None) -> bool:
-        """Make the tree hold exactly the first `tokens` prompt tokens of a request.
+    def add_cached(
+        self, request_id: str, tokens: int, prompt_tokens: int | None = None, slack: int = 0
+    ) -> bool:
+        """Learn that the first `tokens` prompt tokens of a request are in the cache.
 
         Args:
-            tokens: as the engine counts them; a block is held when all of its tokens are.
+            tokens: as the engine counts them.
             prompt_tokens: the engine's count of the whole prompt, which corrects the estimate.
+            slack: tokens that a block may lack and still count as held.
 
         Returns:
             False when the request is unknown.
         """
-        request = self._requests.get(request_id)
+        request = self._learn(request_id, tokens, prompt_tokens, slack)
         if request is None:
             return False
-        if prompt_tokens and request.total and prompt_tokens != request.total:
-            scale = prompt_tokens / request.total
-            ends = tuple(round(end * scale) for end in request.ends)
-            request = self._requests[request_id] = _Request(request.keys, ends, prompt_tokens)
-        keep = bisect_right(request.ends, tokens)
-        if keep:
-            self.insert(request.keys[:keep])
-        self.cut(request.keys, keep)
+        whole = request.kept == len(request.keys) or tokens + 2 * slack + 1 >= request.total
+        node, _ = self._extend(request.keys[: request.kept])
+        if whole or not request.has_credit or not self._is_held(request_id, node):
+            self._hold(request_id, node, tokens)
+        request.has_credit = request.has_credit and not whole
+        self._evict()
         return True
 
-    def forget(self, request_id: str) -> int:
-        """Drop a request's path from the tree and its name; return the blocks dropped."""
-        dropped = self.truncate(request_id, 0)
-        self.unname(request_id)
+    def limit_cached(
+        self, request_id: str, tokens: int, prompt_tokens: int | None = None, slack: int = 0
+    ) -> bool:
+        """Learn that only the first `tokens` prompt tokens of a request are left.
+
+        What others hold of the same path stays. Arguments as of `add_cached`.
+        """
+        request = self._learn(request_id, tokens, prompt_tokens, slack)
+        if request is None:
+            return False
+        self._limit(request_id, request, tokens)
+        return True
+
+    def set_cached(
+        self, request_id: str, tokens: int, prompt_tokens: int | None = None, slack: int = 0
+    ) -> bool:
+        """Learn that only the first `tokens` prompt tokens of a request are left, for everybody.
+
+        What others hold beyond that point of the same path goes too: equal prefixes are one entry
+        in the engine's cache. Arguments as of `add_cached`.
+        """
+        request = self._learn(request_id, tokens, prompt_tokens, slack)
+        if request is None:
+            return False
+        node = self._limit(request_id, request, tokens)
+        self.cut(request.keys, request.kept or 0)
+        node.told = tokens
+        return True
+
+    def truncate(self, request_id: str, tokens: int) -> int:
+        """Drop what follows the first `tokens` prompt tokens of a request; return the blocks.
+
+        As `set_cached`, but nothing is added that was not believed before.
+        """
+        request = self._requests.get(request_id)
+        if request is None:
+            return 0
+        return self.cut(request.keys, request.blocks_within(tokens))
+
+    # -- no longer known -------------------------------------------------------------------------
+
+    def release(self, request_id: str, keep: int = 0) -> int:
+        """Let a request hold nothing; return the blocks dropped, which nobody else held.
+
+        Its name stays, and so do the first `keep` blocks of its path.
+        """
+        request = self._requests.get(request_id)
+        if request is None:
+            return 0
+        guard = self._node_at(request.keys[:keep]) if keep > 0 else None
+        if guard is not None:
+            guard.anchors += 1
+        request.has_credit = False
+        dropped = self._hold(request_id, self._root)
+        if guard is not None:
+            guard.anchors -= 1
         return dropped
 
-    def cut(self, keys: Sequence[BlockKey], keep: int) -> int:
-        """Drop what follows the first `keep` blocks along the path `keys`; return how many."""
-        for node, common, before in self._along(keys):
-            if before + common > keep:
-                return self._cut_node(node, keep - before)
-        return 0
-
-    def _cut_node(self, node: Node, keep: int) -> int:
-        parent = node.parent
-        assert parent is not None
-        if self.watch is not None:
-            self.watch.cut((*self._path(parent), *node.keys[: max(0, keep) + 1]))
-        if keep <= 0:
-            del parent.children[node.keys[0]]
-            node.parent = None
-            dropped = self._discard([node])
-            if parent is not self._root and not parent.children:
-                self._leaves.add(parent, self._num_nodes)
-            return dropped
-        dropped = self._discard(node.children.values()) + len(node.keys) - keep
-        self._note_dropped(node.keys[keep:])
-        self._num_blocks -= len(node.keys) - keep
-        node.keys = node.keys[:keep]
-        node.children = {}
-        self._leaves.add(node, self._num_nodes)
+    def forget(self, request_id: str, keep: int = 0) -> int:
+        """Drop a request's name, and what nobody else holds of its path, as `release` does."""
+        dropped = self.release(request_id, keep)
+        self._drop_name(request_id)
         return dropped
 
-    def _discard(self, nodes: Iterable[Node]) -> int:
-        stack, dropped = list(nodes), 0
-        while stack:
-            node = stack.pop()
-            stack.extend(node.children.values())
-            dropped += len(node.keys)
-            self._note_dropped(node.keys)
-            node.children = {}
-            node.parent = None
-            self._num_nodes -= 1
-            self._num_blocks -= len(node.keys)
-        return dropped
+    def forget_credit(self) -> None:
+        """Drop what was planned and never told by an engine: it told all that it holds."""
+        if not self._last_told:
+            self.empty()
+        while self._young:
+            self._end_credit(self._young.popleft())
 
-    def _note_dropped(self, keys: Iterable[BlockKey]) -> None:
-        for key in keys:
-            self._dropped[key] = None
-        while len(self._dropped) > _MAX_DROPPED:
-            self._dropped.popitem(last=False)
+    def expire(self, now: float, max_age: float) -> None:
+        """Drop credit older than `max_age` where the engine told of requests planned later.
 
-    def _append(self, parent: Node, keys: tuple[BlockKey, ...]) -> Node:
-        node = Node(parent, keys, self._clock)
-        parent.children[keys[0]] = node
-        self._num_nodes += 1
-        self._num_blocks += len(keys)
-        if self._dropped:
-            for key in keys:
-                self._dropped.pop(key, None)
+        Call it now and then; `now` is in seconds, monotonic.
+        """
+        marks, young = self._marks, self._young
+        if not marks or now - marks[-1][0] >= max_age / _MARKS_PER_AGE:
+            marks.append((now, self._clock))
+        while marks and now - marks[0][0] >= max_age:
+            self._old = marks.popleft()[1]
+        limit = min(self._old, self._last_told - 1)
+        for _ in range(_EXPIRED_AT_ONCE):
+            request = self._requests.get(young[0]) if young else None
+            if not young or (request is not None and request.ticket > limit):
+                break
+            self._end_credit(young.popleft())
+
+    # -- who holds what --------------------------------------------------------------------------
+
+    def _learn(
+        self, request_id: str, tokens: int, prompt_tokens: int | None, slack: int
+    ) -> _Request | None:
+        request = self._requests.get(request_id)
+        if request is not None:
+            request.count(prompt_tokens)
+            request.told = tokens
+            request.kept = request.blocks_within(tokens + slack) if tokens else 0
+            self._last_told = max(self._last_told, request.ticket)
+        return request
+
+    def _limit(self, request_id: str, request: _Request, tokens: int) -> Node:
+        node, _ = self._extend(request.keys[: request.kept])
+        self._hold(request_id, node, tokens)
+        request.has_credit = False
+        self._evict()
         return node
 
-    def _split(self, node: Node, at: int) -> Node:
-        """Split a node's run after `at` blocks; return the new upper node."""
-        parent = node.parent
-        assert parent is not None
-        upper = Node(parent, node.keys[:at], node.used)
-        parent.children[upper.keys[0]] = upper
-        node.keys = node.keys[at:]
-        node.parent = upper
-        upper.children[node.keys[0]] = node
-        self._num_nodes += 1
-        return upper
+    def _hold(self, request_id: str, node: Node, tokens: int | None = None) -> int:
+        """Let a request hold the path to `node`, and nothing else; return the blocks dropped."""
+        before = self._anchor(request_id)
+        if node.parent is None:
+            self._anchors.pop(request_id, None)
+        else:
+            self._anchors[request_id] = node
+            node.anchors += 1
+            if tokens is not None:
+                node.told = tokens if node.told is None else max(node.told, tokens)
+        if before is None:
+            return 0
+        before.anchors -= 1
+        return self._prune(before)
 
-    @staticmethod
-    def _path(node: Node) -> list[BlockKey]:
-        """Return the keys from the root to a node's end."""
-        runs = []
-        above: Node | None = node
-        while above is not None:
-            runs.append(above.keys)
-            above = above.parent
-        return [key for run in reversed(runs) for key in run]
+    def _end_credit(self, request_id: str) -> None:
+        """Let a request hold no more than an engine told of it."""
+        request = self._requests.get(request_id)
+        if request is None or not request.has_credit:
+            return
+        request.has_credit = False
+        node, depth = self._anchor(request_id), 0
+        while node is not None:
+            depth += len(node.keys)
+            node = node.parent
+        kept = request.kept or 0
+        if depth > kept:
+            self._hold(request_id, self._extend(request.keys[:kept])[0])
 
-    # -- bounds ----------------------------------------------------------------------------------
+    def _anchor(self, request_id: str) -> Node | None:
+        """Return the node that a request holds, or what is left of it; None if it holds nothing."""
+        node = self._anchors.get(request_id)
+        if node is None or node.left is None:
+            return node
+        while node.left is not None:
+            node = node.left
+        if node.parent is None:
+            del self._anchors[request_id]
+            return None
+        self._anchors[request_id] = node
+        return node
 
-    def oldest(self) -> int | None:
-        """Return when the least recently used leaf was used; None when the tree holds nothing."""
-        return self._leaves.oldest()
+    def _is_held(self, request_id: str, node: Node) -> bool:
+        """Return whether a request holds the path to `node`, or more."""
+        held = self._anchor(request_id)
+        while held is not None and held is not node:
+            held = held.parent
+        return held is not None
 
-    def shed(self, num_blocks: int) -> int:
-        """Drop that many blocks or some more, the least recently used leaves first.
+    def _node_at(self, keys: tuple[BlockKey, ...]) -> Node | None:
+        """Return the node that a path of the tree ends with; None when it is no path."""
+        if self.match(keys) < len(keys):
+            return None
+        return self._extend(keys)[0]
 
-        Of the newest path only as much goes as must.
+    # -- names -----------------------------------------------------------------------------------
 
-        Returns:
-            The blocks dropped.
+    def unname(self, request_id: str) -> None:
+        """Drop a request's name.
+
+        What the tree holds of it stays, unless engines tell of this index: then nothing is
+        believed for which nobody's word is known.
         """
-        goal, before = max(0, self._num_blocks - num_blocks), self._num_blocks
-        while self._num_blocks > goal and (used := self.oldest()) is not None:
-            leaf = self._leaves.pop()
-            newest = used == self._clock
-            keep = len(leaf.keys) - (self._num_blocks - goal) if newest else 0
-            self._cut_node(leaf, keep)
-        self._num_evicted += before - self._num_blocks
-        return before - self._num_blocks
+        request = self._requests.get(request_id)
+        if request is None:
+            return
+        if self._last_told:
+            self._hold(request_id, self._root)
+        elif (node := self._anchor(request_id)) is not None:
+            node.anchors -= 1
+            del self._anchors[request_id]
+        self._drop_name(request_id)
 
-    def _evict(self) -> None:
-        if self._num_blocks > self._max_blocks:
-            self.shed(self._num_blocks - self._max_blocks)
-
-    def _name(self, request_id: str, request: _Request) -> None:
+    def _name(self, request_id: str, request: _Request, node: Node) -> None:
+        node.anchors += 1  # or else it might go with what the name held before
         self.unname(request_id)
+        node.anchors -= 1
+        self._hold(request_id, node)
         self._requests[request_id] = request
         self._num_request_blocks += len(request.keys) + 1
+        self._remember(request_id)
         while self._num_request_blocks > self._max_blocks and len(self._requests) > 1:
             self.unname(next(iter(self._requests)))
 
-    def unname(self, request_id: str) -> None:
-        """Forget a request's name; what the tree holds of it stays."""
+    def _remember(self, request_id: str) -> None:
+        young, known = self._young, self._requests
+        young.append(request_id)
+        if len(young) > 2 * len(known) + _MIN_YOUNG:
+            self._young = deque(n for n in young if n in known and known[n].has_credit)
+
+    def _drop_name(self, request_id: str) -> None:
         request = self._requests.pop(request_id, None)
         if request is not None:
             self._num_request_blocks -= len(request.keys) + 1

@@ -11,7 +11,8 @@ from math import inf, log2
 from contextpilot.budget import Budget
 from contextpilot.dedup.conversation import Conversations
 from contextpilot.explain import Explanations
-from contextpilot.index import ContextIndex, Watch
+from contextpilot.index import ContextIndex
+from contextpilot.paths import Watch
 from contextpilot.plan.online import OnlinePlanner
 from contextpilot.plan.support import SupportWindow
 

@@ -91,7 +91,7 @@ class ContextPilot:
         self._namespaces = Namespaces(max_blocks, window_size, max_namespaces)
         self._namespace = namespace
         self._namespaces.get(namespace)
-        self._receiver = SyncReceiver(self._owner)
+        self._receiver = SyncReceiver(self._owner, indexes=self._owners)
         shows_progress = is_asked_for(progress)
         self._planning: Planning = LocalPlanning(self._namespaces, shows_progress)
         self._endpoint: SyncEndpoint | None = None
@@ -328,6 +328,10 @@ class ContextPilot:
     def _owner(self, request_id: str) -> Owner | None:
         space = self._namespaces.owner(request_id)
         return Owner(space.planner.index, space.lock) if space is not None else None
+
+    def _owners(self) -> list[Owner]:
+        spaces = self._namespaces.items()
+        return [Owner(space.planner.index, space.lock) for _, space in spaces]
 
     def _follow(self, job: Job, messages: Messages) -> Messages:
         """Let the OpenAI client find the id of messages that a caller rebuilds."""

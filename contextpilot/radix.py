@@ -17,9 +17,16 @@ _AT_ONCE = 2_000
 
 
 class Node:
-    """A run of blocks. `used` is the logical time of its last insert or touch."""
+    """A run of blocks.
 
-    __slots__ = ("children", "keys", "parent", "queued", "used")
+    Attributes:
+        used: logical time of the last insert or touch.
+        anchors: how many hold the path that ends here, and not one beyond.
+        left: what is left of the path of a node that is gone.
+        told: prompt tokens that an engine said to hold of the path that ends here.
+    """
+
+    __slots__ = ("anchors", "children", "keys", "left", "parent", "queued", "told", "used")
 
     def __init__(self, parent: Node | None, keys: tuple[BlockKey, ...], used: int) -> None:
         self.parent = parent
@@ -27,6 +34,9 @@ class Node:
         self.children: dict[BlockKey, Node] = {}
         self.used = used
         self.queued = False
+        self.anchors = 0
+        self.left: Node | None = None
+        self.told: int | None = None
 
 
 class Leaves:

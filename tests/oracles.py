@@ -56,13 +56,14 @@ def check_index(index: ContextIndex) -> set[Path]:
     """Check every invariant of the radix tree; return the paths that it holds."""
     paths: set[Path] = set()
     queued = {id(leaf) for _, _, leaf in index._leaves.entries}
-    num_blocks = num_nodes = 0
+    num_blocks = num_nodes = num_anchors = 0
     stack: list[tuple[Node, Path]] = [(index._root, ())]
     while stack:
         node, path = stack.pop()
         if node is not index._root:
             assert node.keys, "an empty run"
             num_nodes += 1
+            num_anchors += node.anchors
             num_blocks += len(node.keys)
             paths.update((*path, *node.keys[:n]) for n in range(1, len(node.keys) + 1))
             assert node.queued == (id(node) in queued)
@@ -75,6 +76,9 @@ def check_index(index: ContextIndex) -> set[Path]:
     stats = index.stats()
     assert (stats.num_blocks, stats.num_nodes) == (num_blocks, num_nodes)
     assert stats.num_requests == len(index.requests())
+    held = [index._anchor(request) for request in index.requests()]
+    assert num_anchors == sum(node is not None for node in held)
+    assert index._anchors.keys() <= index._requests.keys()
     assert index._num_request_blocks == sum(len(r.keys) + 1 for r in index._requests.values())
     return paths
 

@@ -15,6 +15,7 @@ import pytest
 
 import contextpilot as cp
 from contextpilot.endpoint import parse_address
+from contextpilot.sync.events import answer_message
 
 TEXTS = [f"{word} " * 40 for word in ("alpha", "beta", "gamma", "delta", "epsilon")]
 
@@ -47,7 +48,7 @@ def test_evictions_reach_the_plan(server: cp.ContextPilot) -> None:
     first = server.optimize(TEXTS[:3], "q")
     assert server.optimize([TEXTS[3], TEXTS[1], TEXTS[0]], "q").order == (2, 1, 0)
     gone = {"event": "truncated", "request": first.request_id, "tokens": 0}
-    assert call(server, "POST", "/sync", sync(0, gone)) == (200, {"status": "ok"})
+    assert call(server, "POST", "/sync", sync(0, gone)) == (200, answer_message("ok"))
     explanation = server.explain(server.optimize([TEXTS[1], TEXTS[0]], "q"))
     assert explanation.matched_blocks == 0
     assert explanation.reason.startswith("evicted")
@@ -57,7 +58,7 @@ def test_evictions_reach_the_plan(server: cp.ContextPilot) -> None:
 
 
 def test_a_gap_is_answered_with_resync(server: cp.ContextPilot) -> None:
-    assert call(server, "POST", "/sync", sync(5)) == (200, {"status": "resync"})
+    assert call(server, "POST", "/sync", sync(5)) == (200, answer_message("resync"))
 
 
 def test_evict_is_the_simple_form(server: cp.ContextPilot) -> None:

@@ -19,6 +19,7 @@ ROOMS = [
     {"errors", "http", "progress", "fields"},
     {"block"},
     {"radix"},
+    {"paths"},
     {"index"},
     {"plan"},
     {"prompt", "dedup", "namespace", "budget", "options", "explain", "jobs", "planning", "remote"}

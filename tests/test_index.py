@@ -191,17 +191,50 @@ def test_the_tree_holds_exactly_what_the_engine_says(events: list[Any]) -> None:
         for counted in (prompt_tokens, None):  # the engine's count of the prompt is remembered
             assert index.set_cached(request, tokens, counted)
         scale = (prompt_tokens or total) / total
-        keep = sum(round(end * scale) <= tokens for end in ends)
+        keep = sum(round(end * scale) <= tokens for end in ends) if tokens else 0
         oracle.insert(keys[:keep])
         oracle.cut(keys, keep)
         assert check_index(index) == oracle.paths
     assert not index.set_cached("never seen", 5)
 
 
+class Holders(PathIndex):
+    """The slow truth of names: how many blocks of its path each one holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: dict[str, tuple[Any, int]] = {}
+
+    def name(self, request: str, keys: Any) -> None:
+        self.insert(keys)
+        self.held[request] = keys, len(keys)
+
+    def truncate(self, request: str, keep: int) -> int:
+        keys = self.held.get(request, ((), 0))[0]
+        for name, (others, extent) in self.held.items():
+            if extent > keep and others[: keep + 1] == keys[: keep + 1]:
+                self.held[name] = others, keep
+        return self.cut(keys, keep)
+
+    def forget(self, request: str) -> int:
+        keys, extent = self.held.pop(request, ((), 0))
+        dropped = 0
+        while extent and not self.is_needed(keys[:extent]):
+            self.paths.remove(keys[:extent])
+            extent, dropped = extent - 1, dropped + 1
+        return dropped
+
+    def is_needed(self, path: Any) -> bool:
+        """Whether somebody holds a path, or something follows it."""
+        held = [keys[:extent] for keys, extent in self.held.values()]
+        longer = [p for p in self.paths if len(p) > len(path)]
+        return any(p[: len(path)] == path for p in [*held, *longer])
+
+
 @given(requests)
-@settings(max_examples=200)
-def test_requests_are_truncated_by_tokens(todo: list[Any]) -> None:
-    index, oracle = ContextIndex(), PathIndex()
+@settings(max_examples=300)
+def test_requests_are_truncated_by_tokens_and_hold_what_they_share(todo: list[Any]) -> None:
+    index, oracle = ContextIndex(), Holders()
     known: dict[str, tuple[Any, list[int]]] = {}
     for name, number, *arguments in todo:
         request = f"r{number}"
@@ -209,16 +242,15 @@ def test_requests_are_truncated_by_tokens(todo: list[Any]) -> None:
             keys, size = arguments
             ends = [size * n for n in range(1, len(keys) + 1)]
             index.insert(keys, request, ends)
-            oracle.insert(keys)
+            oracle.name(request, keys)
             known[request] = keys, ends
+        elif name == "forget":
+            assert index.forget(request) == oracle.forget(request)
+            known.pop(request, None)
         else:
-            tokens = arguments[0] if arguments else 0
-            dropped = index.truncate(request, tokens) if arguments else index.forget(request)
             keys, ends = known.get(request, ((), []))
-            keep = sum(end <= tokens for end in ends)
-            assert dropped == oracle.cut(keys, keep)
-            if name == "forget":
-                known.pop(request, None)
+            keep = sum(end <= arguments[0] for end in ends)
+            assert index.truncate(request, arguments[0]) == oracle.truncate(request, keep)
         assert check_index(index) == oracle.paths
         assert set(index.requests()) == set(known)
         for request, (keys, ends) in known.items():
@@ -261,6 +293,107 @@ def test_a_path_longer_than_the_bound_keeps_its_head() -> None:
     index.insert("abcdef", "r")
     assert index.match("abcdef") == 3
     check_index(index)
+
+
+HEAD = ("system", "tools")
+
+
+def test_names_beyond_the_bound_take_what_nobody_else_holds() -> None:
+    index = ContextIndex(max_blocks=16)
+    for number in range(9):  # four blocks each: three keys and the name
+        index.insert((*HEAD, number), f"r{number}")
+        index.add_cached(f"r{number}", 3)
+        check_index(index)
+    assert [index.match((*HEAD, number)) for number in range(9)] == [2] * 5 + [3] * 4
+    assert index.requests() == ["r5", "r6", "r7", "r8"]
+
+
+def test_names_beyond_the_bound_take_nothing_where_no_engine_tells() -> None:
+    index = ContextIndex(max_blocks=16)
+    for number in range(9):
+        index.insert((*HEAD, number), f"r{number}")
+        check_index(index)
+    assert [index.match((*HEAD, number)) for number in range(9)] == [3] * 9
+
+
+def test_paths_beyond_the_bound_leave_the_head_to_those_who_share_it() -> None:
+    index = ContextIndex(max_blocks=8)
+    for number in range(20):
+        index.insert((*HEAD, number, -1), f"r{number}")
+        index.add_cached(f"r{number}", 4)
+        check_index(index)
+    assert index.match((*HEAD, 19, -1)) == 4
+    for number in range(20):
+        index.forget(f"r{number}")
+        check_index(index)
+    assert index.stats()[:3] == (0, 0, 0)
+
+
+def test_credit_expires_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contextpilot.index._EXPIRED_AT_ONCE", 3)
+    index = ContextIndex()
+    for number in range(8):
+        index.insert((*HEAD, number), f"r{number}")
+    index.expire(0.0, 8.0)
+    index.insert((*HEAD, "told"), "told")
+    index.add_cached("told", 3)
+    for now, left in ((7.9, 8), (8.0, 5), (8.1, 2), (8.2, 0), (8.3, 0)):
+        index.expire(now, 8.0)
+        assert sum(index.match((*HEAD, number)) == 3 for number in range(8)) == left
+        check_index(index)
+    assert index.match((*HEAD, "told")) == 3
+
+
+def test_the_queue_of_the_young_is_bounded() -> None:
+    index = ContextIndex()
+    index.insert("ab", "first")
+    for number in range(10_000):
+        index.insert("ab", f"r{number}")
+        index.forget(f"r{number}")
+    assert len(index._young) < 200
+
+
+told = st.lists(
+    st.one_of(
+        st.tuples(st.just("insert"), st.integers(0, 6), paths),
+        st.tuples(st.sampled_from(["add", "limit", "set"]), st.integers(0, 6), st.integers(0, 6)),
+        st.tuples(st.sampled_from(["release", "forget"]), st.integers(0, 6)),
+        st.tuples(st.sampled_from(["empty", "forget_credit"])),
+    ),
+    max_size=40,
+)
+
+
+@given(told)
+@settings(max_examples=400)
+def test_what_is_believed_is_what_the_names_hold(todo: list[Any]) -> None:
+    """Where engines tell, the tree consists of what names hold, and of nothing else."""
+    index = ContextIndex()
+    index.insert("z", "z")
+    index.add_cached("z", 1)
+    for name, *arguments in todo:
+        if not arguments:
+            getattr(index, name)()
+        elif name == "insert":
+            index.insert(arguments[1], f"r{arguments[0]}")
+        elif name in ("release", "forget"):
+            getattr(index, name)(f"r{arguments[0]}")
+        else:
+            getattr(index, f"{name}_cached")(f"r{arguments[0]}", arguments[1])
+        found = check_index(index)
+        ends = {request: path_to(index._anchor(request)) for request in index.requests()}
+        assert found == {path[:n] for path in ends.values() for n in range(1, len(path) + 1)}
+        if name in ("limit", "set", "add") and f"r{arguments[0]}" in ends:
+            keys = index._requests[f"r{arguments[0]}"].keys
+            end = ends[f"r{arguments[0]}"]
+            assert keys[: len(end)] == end
+            kept = min(arguments[1], len(keys))
+            assert len(end) == kept or (name == "add" and len(end) > kept)
+            assert name != "set" or index.match(keys) == kept
+
+
+def path_to(node: Node | None) -> tuple[Any, ...]:
+    return (*path_to(node.parent), *node.keys) if node is not None else ()
 
 
 def test_wrong_ends_leave_the_index_as_it_was() -> None:

@@ -18,7 +18,7 @@ from contextpilot.server.errors import ApiError, input_errors
 from contextpilot.server.offload import are_many, offload
 from contextpilot.server.routes import BodyRoute
 from contextpilot.server.service import Service, Written
-from contextpilot.sync.events import parse_message
+from contextpilot.sync.events import answer_message, parse_message
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.ErrorReply} for status in (400, 401, 404, 413, 415, 422)
@@ -120,7 +120,7 @@ async def sync(body: schemas.SyncBody, request: Request) -> Response:
     """Take a message of an engine; "resync" asks it for a snapshot."""
     with input_errors():
         message = parse_message(body.model_dump())
-    return reply({"status": _service(request).pool.receiver.receive(message)})
+    return reply(answer_message(_service(request).pool.receiver.receive(message)))
 
 
 @router.post("/evict", tags=["engines"])

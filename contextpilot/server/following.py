@@ -55,7 +55,6 @@ class Following:
         self._engine = engine
         self._receiver = receiver
         self._request = planned.request_id
-        self._group = job.namespace
         self._num_answers = wish.num_answers
         self._reporter = receiver.slot_reporter(engine)
         holdings = receiver.slots_of(self._reporter) if self._reporter else None
@@ -84,7 +83,6 @@ class Following:
             usage.prompt_tokens,
             generated if self._num_answers == 1 else None,
             self._since,
-            self._group,
         )
         self._receiver.answered(self._reporter, answer)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 
 from contextpilot.block import BlockKey
-from contextpilot.index import Watch
+from contextpilot.paths import Watch
 from contextpilot.plan.online import Head
 from contextpilot.radix import common_head, release
 

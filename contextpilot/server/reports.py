@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal
 
 from contextpilot.server.engine import Engine
 from contextpilot.sync.events import SLOT_ENGINE, SyncMessage
 from contextpilot.sync.receiver import Owner, SyncReceiver
 
-GONE_AFTER_S = 120.0
-"""Silence after which a reporter is gone if another one speaks for the same URL, a router's say."""
 _ORDER = ("exact", "approximate", "off")
 
 
@@ -28,8 +26,6 @@ class PoolReceiver(SyncReceiver):
     def receive(self, message: SyncMessage) -> Literal["ok", "resync"]:
         """Apply a message; after a restart or a reset the engine's cache is empty."""
         engine = self._bind(message)
-        if engine is not None:
-            self._drop_silent(engine, message.engine)
         if engine is not None and self._is_emptied(engine, message):
             engine.forget()
         before = self._num_cuts(message.engine)
@@ -79,16 +75,16 @@ class PoolReceiver(SyncReceiver):
             "kind": kinds[0] if kinds else "",
         }
 
-    def _drop_silent(self, engine: Engine, alive: str) -> None:
-        """Forget reporters of whom nothing was heard for long while another one reports."""
-        with self._lock:
-            oldest = self._clock() - GONE_AFTER_S
-            for name in engine.names - {alive}:
-                known = self._engines.get(name)
-                if known is not None and known.last_seen < oldest:
-                    self._forget_requests(known)
-                    del self._engines[name]
-                    engine.names.discard(name)
+    def _indexes(self, name: str) -> list[Owner]:
+        spaces = [e.namespaces.items() for e in self._pool if name in e.names]
+        return [Owner(space.planner.index, space.lock) for found in spaces for _, space in found]
+
+    def _peers(self, name: str) -> Collection[str]:
+        return next((e.names - {name} for e in self._pool if name in e.names), ())
+
+    def _parted(self, name: str) -> None:
+        for engine in self._pool:
+            engine.names.discard(name)
 
     def _is_emptied(self, engine: Engine, message: SyncMessage) -> bool:
         if len(engine.names) > 1:  # a router's engines: the others still hold their part

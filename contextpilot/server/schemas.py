@@ -111,14 +111,15 @@ class ResetBody(Body):
 
 
 class SyncBody(BaseModel):
-    """A numbered message of an engine (the event schema, version 1)."""
+    """A numbered message of an engine (the event schema, version 1 or 2)."""
 
-    version: Literal[1]
+    version: Literal[1, 2]
     engine: Annotated[str, Field(min_length=1)]
     epoch: Annotated[str, Field(min_length=1)]
     seq: Annotated[int, Field(ge=0)]
     events: list[dict[str, Any]]
     snapshot: bool = False
+    more: Annotated[int, Field(ge=0)] = 0
     kind: str = ""
     engine_version: str = ""
     block_size: Annotated[int, Field(ge=0)] = 1

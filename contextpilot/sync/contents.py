@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from contextpilot.sync.events import SlotEvent
 
@@ -48,7 +49,7 @@ class Run:
         reach: the most tokens that the slot held by it.
         places: where its content still is, and how many leading tokens of it.
         ends: token counts at which a request ended and the next one went on.
-        names: its requests and their prompt tokens; `groups` are theirs.
+        names: its requests and their prompt tokens.
     """
 
     slot: int
@@ -58,7 +59,6 @@ class Run:
     ends: set[int] = field(default_factory=set)
     places: dict[Held, int] = field(default_factory=dict)
     names: dict[str, int] = field(default_factory=dict)
-    groups: dict[str, str] = field(default_factory=dict)
 
     def fits(self, cached: int, prompt: int, since: int) -> bool:
         """Return whether a request that was sent at this position may have made the run."""
@@ -82,11 +82,13 @@ class Contents:
     Attributes:
         position: counts the events.
         touched_runs: runs of which something came or went; whoever reads them clears this.
+        grown_runs: runs that grew, or from which a request went on; likewise.
     """
 
     def __init__(self) -> None:
         self.position = 0
         self.touched_runs: dict[Run, None] = {}
+        self.grown_runs: dict[Run, None] = {}
         self._slots: dict[int, Held] = {}
         self._open: dict[int, Run] = {}
         self._recent: dict[int, deque[Run]] = {}
@@ -132,6 +134,7 @@ class Contents:
         if tokens == keep:
             if run is not None:
                 run.ends.add(keep)
+                self.grown_runs[run] = None
             return
         if run is None:
             run = self._open[slot] = Run(slot)
@@ -142,7 +145,7 @@ class Contents:
             run.starts.append(keep)
             run.born.append(self.position)
         run.reach = run.places[held] = tokens
-        self.touched_runs[run] = None
+        self.touched_runs[run] = self.grown_runs[run] = None
 
     def _save(self, event: SlotEvent) -> None:
         is_file = event.copy.startswith("file-")
@@ -215,18 +218,11 @@ class Contents:
         """Return whether llama-server's RAM cache holds anything."""
         return any(copy.num_bytes is not None for copy in self._copies.values())
 
-    def recent(self, slot: int | None) -> Iterator[Run]:
-        """Yield the recent runs of a slot; of all slots for None."""
-        if slot is not None:
-            yield from self._recent.get(slot, ())
-        else:
-            for runs in self._recent.values():
-                yield from runs
-
-    def holders(self) -> Iterator[Held]:
-        """Yield all slots and copies."""
-        yield from self._slots.values()
-        yield from self._copies.values()
+    def recent(self, slot: int | None, since: int) -> Iterator[Run]:
+        """Yield the runs of a slot that grew after a position; of all slots for None."""
+        slots = self._recent.values() if slot is None else [self._recent.get(slot, ())]
+        for runs in slots:
+            yield from takewhile(lambda run: run.born[-1] > since, reversed(runs))
 
     # -- slots and copies ------------------------------------------------------------------------
 

@@ -1,26 +1,38 @@
-"""The event schema, version 1: what an engine tells the index, as JSON over HTTP."""
+"""The event schema: what an engine tells the index, as JSON over HTTP.
+
+A message carries the lowest version that has all its events; the answer to it says the highest
+that the index understands, so that each side may be older than the other:
+
+| version | new                                                                   |
+|---------|-----------------------------------------------------------------------|
+| 1       | cached, truncated, cleared; a llama-server's slots                    |
+| 2       | unfollowed; an index of version 1 is told `truncated` to 0 instead    |
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-VERSION = 1
+VERSION = 2
 SLOT_ENGINE = "llamacpp"
 """The kind of engine that tells of its slots instead of requests."""
 
-Kind = Literal["cached", "truncated", "cleared"]
+Kind = Literal["cached", "truncated", "unfollowed", "cleared"]
 SlotKind = Literal["slot", "copied", "saved", "loaded", "cleared"]
 
 
-@dataclass(frozen=True)
-class Event:
+_MAX_COUNT = 1 << 53
+
+
+class Event(NamedTuple):
     """One change in an engine's cache.
 
     Attributes:
         kind: `cached`: the first `tokens` prompt tokens of the request are in the cache;
-            `truncated`: only the first `tokens` remain; `cleared`: the whole cache was reset.
+            `truncated`: only the first `tokens` remain; `unfollowed`: what the request holds is
+            unknown from now on, not gone; `cleared`: the whole cache was reset.
         request: the request id; empty for `cleared`.
         tokens: leading prompt tokens, as the engine counts them.
         prompt_tokens: all prompt tokens of the request, where the engine said so.
@@ -63,6 +75,7 @@ class SyncMessage:
         epoch: new at each start of the engine.
         seq: number of this message within the epoch.
         snapshot: the events are all that the engine holds, and `seq` begins a new count.
+        more: events of a snapshot that are yet to come with the next messages.
         block_size: tokens in one block or page of the engine's cache.
         slot_events: in the place of `events` where the engine is a llama-server.
         ram_limit_bytes: size of llama-server's RAM prompt cache; None when not told.
@@ -80,6 +93,12 @@ class SyncMessage:
     slot_events: tuple[SlotEvent, ...] = ()
     ram_limit_bytes: int | None = None
     pid: int | None = None
+    more: int = 0
+
+
+def answer_message(status: str) -> dict[str, Any]:
+    """Return the answer to a message, ready for JSON; `status` is "ok" or "resync"."""
+    return {"status": status, "version": VERSION}
 
 
 def parse_message(body: Any) -> SyncMessage:
@@ -87,8 +106,8 @@ def parse_message(body: Any) -> SyncMessage:
     if not isinstance(body, Mapping):
         raise ValueError("body must be a JSON object")
     version = body.get("version")
-    if version != VERSION:
-        raise ValueError(f"version must be {VERSION}, not {version!r}")
+    if isinstance(version, bool) or version not in range(1, VERSION + 1):
+        raise ValueError(f"version must be 1 to {VERSION}, not {version!r}")
     events = body.get("events")
     if not isinstance(events, list):
         raise ValueError("events must be a list")
@@ -107,6 +126,7 @@ def parse_message(body: Any) -> SyncMessage:
         block_size=max(1, _count(body, "block_size", 1)),
         ram_limit_bytes=_optional_count(body, "ram_limit_bytes"),
         pid=_optional_count(body, "pid"),
+        more=_count(body, "more", 0),
     )
 
 
@@ -124,8 +144,11 @@ def _parse_event(event: Any, name: str) -> Event:
     kind = event.get("event")
     if kind == "cleared":
         return Event("cleared")
+    if kind == "unfollowed":
+        return Event(kind, _text(event, "request", None, f"{name}."))
     if kind not in ("cached", "truncated"):
-        raise ValueError(f"{name}.event must be cached, truncated or cleared, not {kind!r}")
+        known = "cached, truncated, unfollowed or cleared"
+        raise ValueError(f"{name}.event must be {known}, not {kind!r}")
     prompt = _count(event, "prompt_tokens", 0, f"{name}.") or None
     tokens = _count(event, "tokens", None, f"{name}.")
     return Event(kind, _text(event, "request", None, f"{name}."), tokens, prompt)
@@ -164,8 +187,8 @@ def _text(body: Mapping[str, Any], field: str, default: str | None = None, at: s
 
 def _count(body: Mapping[str, Any], field: str, default: int | None = None, at: str = "") -> int:
     value = body.get(field, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{at}{field} must be an integer of at least 0")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MAX_COUNT:
+        raise ValueError(f"{at}{field} must be an integer of at least 0 and below 2^53")
     return value
 
 

@@ -1,4 +1,10 @@
-"""Applies the engines' events to the index, and knows how far each engine can be believed."""
+"""Applies the engines' events to the index, and knows how far each engine can be believed.
+
+What an engine tells of a request takes the place of the credit that its plan had; a snapshot, a
+gap, a new epoch and `cleared` take that of everything known before. One reporter alone behind an
+index is taken at its word for all: what it does not confirm is gone, and of a path that was cut
+nobody holds more. Of several, each speaks for what it told itself.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -21,7 +27,13 @@ SyncState = Literal["exact", "approximate", "off"]
 
 STALE_AFTER_S = 20.0
 """Silence after which an engine's state counts as approximate: four missed heartbeats."""
+GONE_AFTER_S = 120.0
+"""Silence after which a reporter is gone if another one speaks for the same index."""
+CREDIT_S = 120.0
+"""Age after which a planned request is not believed if its engine told of later ones only."""
+_EXPIRE_EVERY_S = 5.0
 _MAX_REQUESTS = 1_000_000
+_MAX_ENGINES = 1024
 
 
 class Owner(NamedTuple):
@@ -36,19 +48,23 @@ Resolve = Callable[[str], Owner | None]
 
 @dataclass
 class _Engine:
-    epoch: str
-    kind: str
-    version: str
-    block_size: int
+    name: str
+    epoch: str = ""
+    kind: str = ""
+    version: str = ""
+    block_size: int = 1
     next_seq: int = 0
     synced: bool = True
+    more: int = 0
     last_seen: float = 0.0
+    expired: float = float("-inf")
     num_events: int = 0
     num_gaps: int = 0
     num_unknown: int = 0
     pid: int | None = None
     slots: SlotTranslator | None = None
     requests: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
 
 class SyncReceiver:
@@ -57,11 +73,18 @@ class SyncReceiver:
     Args:
         resolve: finds the index that learnt a request; None for requests of nobody here.
         clock: seconds, monotonic.
+        indexes: returns all indexes that the engines fill; all engines share them.
     """
 
-    def __init__(self, resolve: Resolve, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        resolve: Resolve,
+        clock: Callable[[], float] = time.monotonic,
+        indexes: Callable[[], Iterable[Owner]] | None = None,
+    ) -> None:
         self._resolve = resolve
         self._clock = clock
+        self._shared = indexes
         self._engines: dict[str, _Engine] = {}
         self._lock = threading.Lock()
 
@@ -69,43 +92,25 @@ class SyncReceiver:
         """Apply a message; "resync" asks the engine for a snapshot.
 
         A message that was applied before is acknowledged and ignored. After a gap, or from an
-        unknown epoch in mid-count, what was known of the engine counts as unknown.
+        unknown epoch in mid-count, what was known of the engine counts as unknown. The work is
+        linear in the events; no lock that other engines or readers need is held meanwhile.
         """
-        with self._lock:
-            engine = self._engine(message)
-            engine.last_seen = self._clock()
-            if message.snapshot:
-                self._forget_requests(engine)
-                engine.next_seq, engine.synced = message.seq, True
-            if not engine.synced:
-                return "resync"
-            if message.seq < engine.next_seq:
-                return "ok"
-            if message.seq > engine.next_seq:
-                engine.num_gaps += 1
+        engine = self._engine(message.engine)
+        self._drop_silent(engine)
+        with engine.lock:
+            try:
+                return self._take(engine, message)
+            except BaseException:  # what was left of the message is lost
                 engine.synced = False
-                self._forget_requests(engine)
-                logger.warning("messages of engine %s are missing: resync", message.engine)
-                return "resync"
-            engine.next_seq += 1
-            for event in message.events:
-                self._apply(engine, event)
-            self._apply_slots(engine, message)
-            return "ok"
+                raise
 
     def answered(self, name: str, answer: Answer) -> None:
         """Note what the answer to a request of an engine with slots told of its prompt."""
-        with self._lock:
-            engine = self._engines.get(name)
-            if engine is not None and engine.slots is not None:
-                self._follow(engine, engine.slots.answer(answer))
+        self._note(name, lambda slots: slots.answer(answer))
 
     def broken_off(self, name: str, request_id: str) -> None:
         """Note that a request of an engine with slots was broken off: none of it is believed."""
-        with self._lock:
-            engine = self._engines.get(name)
-            if engine is not None and engine.slots is not None:
-                self._follow(engine, engine.slots.abandon(request_id))
+        self._note(name, lambda slots: slots.abandon(request_id))
 
     def slots_of(self, name: str) -> SlotTranslator | None:
         """Return what the slots of an engine hold; None while that is not known.
@@ -116,97 +121,219 @@ class SyncReceiver:
         return engine.slots if engine is not None and engine.synced else None
 
     def evict(self, request_ids: Iterable[str]) -> int:
-        """Forget requests wholly (the simple form); return how many were known."""
-        known = 0
-        for request_id in request_ids:
-            owner = self._resolve(request_id)
-            if owner is not None:
-                with owner.lock:
-                    owner.tree.truncate(request_id, 0)
-                known += 1
-        return known
+        """Believe nothing of these requests (the simple form); return how many were known.
+
+        What other requests hold of the same paths stays.
+        """
+        return sum(self._release(request_id) for request_id in request_ids)
 
     def engines(self) -> dict[str, dict[str, Any]]:
         """Return for each engine its sync state, the age of its last event, and counts."""
         with self._lock:
-            now = self._clock()
-            return {
-                name: {
-                    "sync": _state(engine, now),
-                    "kind": engine.kind,
-                    "engine_version": engine.version,
-                    "block_size": engine.block_size,
-                    "last_event_age_s": round(now - engine.last_seen, 3),
-                    "num_events": engine.num_events,
-                    "num_gaps": engine.num_gaps,
-                    "num_unknown_requests": engine.num_unknown,
-                    "num_requests": len(engine.requests),
-                    **_slot_state(engine),
-                }
-                for name, engine in self._engines.items()
+            engines = list(self._engines.items())
+        now = self._clock()
+        return {
+            name: {
+                "sync": _state(engine, now),
+                "kind": engine.kind,
+                "engine_version": engine.version,
+                "block_size": engine.block_size,
+                "last_event_age_s": round(now - engine.last_seen, 3),
+                "num_events": engine.num_events,
+                "num_gaps": engine.num_gaps,
+                "num_unknown_requests": engine.num_unknown,
+                "num_requests": len(engine.requests),
+                **_slot_state(engine),
             }
+            for name, engine in engines
+        }
 
-    def _engine(self, message: SyncMessage) -> _Engine:
-        engine = self._engines.get(message.engine)
-        if engine is not None and engine.epoch == message.epoch:
+    # -- whose index ------------------------------------------------------------------------------
+
+    def _indexes(self, name: str) -> list[Owner]:  # noqa: ARG002
+        """Return the indexes that an engine fills."""
+        return list(self._shared()) if self._shared is not None else []
+
+    def _peers(self, name: str) -> Collection[str]:
+        """Return the other reporters that speak for the same indexes."""
+        return self._engines.keys() - {name}
+
+    def _parted(self, name: str) -> None:
+        """Note that a reporter is known no longer."""
+
+    # -- messages --------------------------------------------------------------------------------
+
+    def _engine(self, name: str) -> _Engine:
+        engine = self._engines.get(name)
+        if engine is not None:
             return engine
-        if engine is not None:  # the engine restarted: its cache is empty
-            self._forget_requests(engine)
-        engine = _Engine(message.epoch, message.kind, message.engine_version, message.block_size)
-        engine.synced = message.snapshot or message.seq == 0
-        engine.pid = message.pid
-        if message.kind == SLOT_ENGINE:
-            engine.slots = SlotTranslator(self._clock)
-        self._engines[message.engine] = engine
+        with self._lock:
+            engine = self._engines.setdefault(name, _Engine(name, last_seen=self._clock()))
+            over = len(self._engines) > _MAX_ENGINES
+        if over:
+            others = (other for other in list(self._engines.values()) if other is not engine)
+            self._part(min(others, key=lambda other: other.last_seen))
         return engine
 
-    def _apply_slots(self, engine: _Engine, message: SyncMessage) -> None:
-        if engine.slots is None:
-            return
+    def _take(self, engine: _Engine, message: SyncMessage) -> Literal["ok", "resync"]:
+        known = engine.epoch == message.epoch
+        if not known:
+            self._restart(engine, message)
+        engine.last_seen = self._clock()
+        if message.snapshot and not (known and message.seq < engine.next_seq):
+            self._forget(engine)
+            engine.next_seq, engine.synced = message.seq, True
+        elif message.snapshot:
+            return "ok"
+        if not engine.synced:
+            return "resync"
+        if message.seq < engine.next_seq:
+            return "ok"
+        if message.seq > engine.next_seq:
+            engine.num_gaps += 1
+            engine.synced = False
+            self._forget(engine)
+            logger.warning("messages of engine %r are missing: resync", message.engine)
+            return "resync"
+        engine.next_seq += 1
+        self._apply(engine, message)
+        return "ok"
+
+    def _restart(self, engine: _Engine, message: SyncMessage) -> None:
+        """Begin a new epoch: the cache of an engine that restarted is empty."""
+        if engine.epoch:
+            self._forget(engine)
+        engine.epoch, engine.kind = message.epoch, message.kind
+        engine.version, engine.block_size = message.engine_version, message.block_size
+        engine.next_seq = engine.num_events = engine.num_gaps = engine.num_unknown = 0
+        engine.synced = message.snapshot or message.seq == 0
+        engine.pid = message.pid
+        is_slots = message.kind == SLOT_ENGINE
+        engine.slots = SlotTranslator(self._clock) if is_slots else None
+
+    def _apply(self, engine: _Engine, message: SyncMessage) -> None:
+        engine.more = message.more
+        engine.num_events += len(message.events)
+        is_alone = self._is_alone(engine)
+        for event in message.events:
+            if event.kind == "cleared":
+                self._forget(engine)
+            else:
+                self._learn(engine, event, is_alone)
+        if engine.slots is not None:
+            self._apply_slots(engine, engine.slots, message)
+        now = self._clock()
+        if now - engine.expired >= _EXPIRE_EVERY_S:
+            engine.expired = now
+            for owner in self._indexes(engine.name):
+                with owner.lock:
+                    owner.tree.expire(now, CREDIT_S)
+
+    def _apply_slots(self, engine: _Engine, slots: SlotTranslator, message: SyncMessage) -> None:
         engine.num_events += len(message.slot_events)
         if message.ram_limit_bytes is not None:
-            engine.slots.limit_ram(message.ram_limit_bytes)
-        self._follow(engine, engine.slots.apply(message.slot_events, snapshot=message.snapshot))
+            slots.limit_ram(message.ram_limit_bytes)
+        for event in slots.apply(message.slot_events, snapshot=message.snapshot):
+            self._learn(engine, event, is_final=True)
 
-    def _follow(self, engine: _Engine, events: Iterable[Event]) -> None:
-        for event in events:
-            self._apply(engine, event, told=0)
-
-    def _apply(self, engine: _Engine, event: Event, told: int = 1) -> None:
-        engine.num_events += told
-        if event.kind == "cleared":
-            self._forget_requests(engine)
+    def _note(self, name: str, tell: Callable[[SlotTranslator], Iterable[Event]]) -> None:
+        engine = self._engines.get(name)
+        if engine is None:
             return
-        owner = self._resolve(event.request)
+        with engine.lock:
+            if engine.slots is not None:
+                for event in tell(engine.slots):
+                    self._learn(engine, event, is_final=True)
+
+    # -- what is believed ------------------------------------------------------------------------
+
+    def _learn(
+        self, engine: _Engine, event: Event, is_alone: bool = False, is_final: bool = False
+    ) -> None:
+        """Take what an engine says of a request; `is_final`: no more of it is on its way."""
+        request_id = event.request
+        owner = self._resolve(request_id)
         if owner is None:
             engine.num_unknown += 1
+            engine.requests.pop(request_id, None)
             return
+        tree = owner.tree
         # a block that lacks less than one engine block still hits all but that
-        tokens = event.tokens + engine.block_size - 1 if event.tokens else 0
+        told = request_id, event.tokens, event.prompt_tokens, engine.block_size - 1
         with owner.lock:
-            owner.tree.set_cached(event.request, tokens, event.prompt_tokens)
-        engine.requests[event.request] = None
-        engine.requests.move_to_end(event.request)
-        if len(engine.requests) > _MAX_REQUESTS:
-            engine.requests.popitem(last=False)
+            if event.kind == "unfollowed":
+                tree.release(request_id)
+            elif event.kind == "truncated" and is_alone:
+                tree.set_cached(*told)
+            elif event.kind == "truncated" or is_final:
+                tree.limit_cached(*told)
+            else:
+                tree.add_cached(*told)
+        engine.requests.pop(request_id, None)
+        if event.kind != "unfollowed" and event.tokens:
+            engine.requests[request_id] = None
+            if len(engine.requests) > _MAX_REQUESTS:
+                self._release(engine.requests.popitem(last=False)[0])
 
-    def _forget_requests(self, engine: _Engine) -> None:
-        for request_id in engine.requests:
-            owner = self._resolve(request_id)
-            if owner is not None:
-                with owner.lock:
-                    owner.tree.truncate(request_id, 0)
-        engine.requests.clear()
+    def _forget(self, engine: _Engine) -> None:
+        """Drop all that an engine told, and what was planned and told by none."""
+        told, engine.requests = engine.requests, OrderedDict()
+        indexes = self._indexes(engine.name)
+        is_alone = self._is_alone(engine)
+        if not (is_alone and indexes):
+            for request_id in told:
+                self._release(request_id)
+        for owner in indexes:
+            with owner.lock:
+                if is_alone:
+                    owner.tree.empty()
+                else:
+                    owner.tree.forget_credit()
+
+    def _release(self, request_id: str) -> bool:
+        owner = self._resolve(request_id)
+        if owner is None:
+            return False
+        with owner.lock:
+            owner.tree.release(request_id)
+        return True
+
+    # -- engines that come and go ----------------------------------------------------------------
+
+    def _is_alone(self, engine: _Engine) -> bool:
+        """Return whether no other reporter holds anything of the same indexes."""
+        peers = (self._engines.get(name) for name in list(self._peers(engine.name)))
+        return not any(peer is not None and peer.requests for peer in peers)
+
+    def _drop_silent(self, engine: _Engine) -> None:
+        oldest = self._clock() - GONE_AFTER_S
+        for name in list(self._peers(engine.name)):
+            peer = self._engines.get(name)
+            if peer is not None and peer.last_seen < oldest:
+                self._part(peer)
+
+    def _part(self, engine: _Engine) -> None:
+        """Forget an engine, and what it alone told."""
+        with self._lock:
+            if self._engines.get(engine.name) is engine:
+                del self._engines[engine.name]
+        self._parted(engine.name)
+        with engine.lock:
+            for request_id in engine.requests:
+                self._release(request_id)
+            engine.requests.clear()
+            engine.slots = None
 
 
 def _slot_state(engine: _Engine) -> dict[str, Any]:
-    if engine.slots is None:
+    slots = engine.slots
+    if slots is None:
         return {}
-    matched, unmatched = engine.slots.counts
+    matched, unmatched = slots.counts
     return {"pid": engine.pid, "num_matched": matched, "num_unmatched": unmatched}
 
 
 def _state(engine: _Engine, now: float) -> SyncState:
-    if not engine.synced or now - engine.last_seen > STALE_AFTER_S:
+    if not engine.synced or engine.more or now - engine.last_seen > STALE_AFTER_S:
         return "approximate"
     return "exact"

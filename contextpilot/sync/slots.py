@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from operator import attrgetter, itemgetter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from contextpilot.sync.contents import Contents, Run
@@ -35,7 +34,6 @@ class Answer(NamedTuple):
         cached, prompt: prompt tokens found in the cache, and all of them.
         generated: tokens of the answer; None when not known.
         since: `SlotTranslator.position` when the request was sent.
-        group: requests of different groups share no path in the index.
     """
 
     request: str
@@ -44,7 +42,6 @@ class Answer(NamedTuple):
     prompt: int
     generated: int | None = None
     since: int = 0
-    group: str = ""
 
 
 class Counts(NamedTuple):
@@ -56,8 +53,31 @@ class Counts(NamedTuple):
 
 @dataclass
 class _Pending:
+    """An answer whose run is not found yet.
+
+    Attributes:
+        came: when, in seconds.
+        found: runs that it may be of.
+        exact: those of them that ended where the answer did.
+    """
+
     answer: Answer
     came: float
+    found: set[Run] = field(default_factory=set)
+    exact: set[Run] = field(default_factory=set)
+
+    def look_at(self, run: Run) -> None:
+        """Learn whether a run may be this answer's."""
+        answer = self.answer
+        if answer.slot not in (None, run.slot):
+            return
+        if run not in self.found and not run.fits(answer.cached, answer.prompt, answer.since):
+            return
+        self.found.add(run)
+        if answer.generated is None or run.ends_with(answer.prompt, answer.generated):
+            self.exact.add(run)
+        else:
+            self.exact.discard(run)
 
 
 class SlotTranslator(Contents):
@@ -89,6 +109,8 @@ class SlotTranslator(Contents):
             self.take_snapshot(list(events))
             while self._pending:
                 self._give_up(self._pending.popleft().answer)
+            self._believed = dict.fromkeys(self._believed, -1)  # to be told again
+            self._touched.update(dict.fromkeys(self._believed))
         else:
             for event in events:
                 self.take(event)
@@ -97,8 +119,11 @@ class SlotTranslator(Contents):
 
     def answer(self, answer: Answer) -> list[Event]:
         """Note that a request was answered; its events may be in or not."""
-        if not self._match(answer, 0.0):
-            self._pending.append(_Pending(answer, self._clock()))
+        pending = _Pending(answer, self._clock())
+        for run in self.recent(answer.slot, answer.since):
+            pending.look_at(run)
+        if not self._match(pending, 0.0):
+            self._pending.append(pending)
             if len(self._pending) > _MAX_PENDING:
                 self._give_up(self._pending.popleft().answer)
         return self._tell()
@@ -127,28 +152,29 @@ class SlotTranslator(Contents):
     # -- answers ---------------------------------------------------------------------------------
 
     def _match_pending(self) -> None:
-        now = self._clock()
+        now, grown = self._clock(), list(self.grown_runs)
+        self.grown_runs.clear()
         waiting: deque[_Pending] = deque()
         while self._pending:
             pending = self._pending.popleft()
-            if not self._match(pending.answer, now - pending.came):
+            for run in grown:
+                pending.look_at(run)
+            if not self._match(pending, now - pending.came):
                 waiting.append(pending)
         self._pending = waiting
 
-    def _match(self, answer: Answer, age: float) -> bool:
+    def _match(self, pending: _Pending, age: float) -> bool:
         """Find the run of an answer; return whether the answer is done with.
 
         Of two runs that fit alike, neither is taken. One that fits may be another's while the
         right one's events are on their way, unless it also ends where the answer did.
         """
-        sent, end = (answer.cached, answer.prompt, answer.since), answer.generated
-        found = [run for run in self.recent(answer.slot) if run.fits(*sent)]
-        exact = [run for run in found if end is None or run.ends_with(answer.prompt, end)]
+        answer, found, exact = pending.answer, pending.found, pending.exact
         settled, pinned = age >= SETTLE_S, answer.slot is not None
         if len(exact) == 1 and (settled or pinned):
-            self._name(exact[0], answer)
+            self._name(next(iter(exact)), answer)
         elif len(found) == 1 and settled and pinned:
-            self._name(found[0], answer)
+            self._name(next(iter(found)), answer)
         elif age >= EXPIRE_S or (settled and found):
             self._give_up(answer)
         else:
@@ -158,7 +184,6 @@ class SlotTranslator(Contents):
     def _name(self, run: Run, answer: Answer) -> None:
         self.counts = self.counts._replace(matched=self.counts.matched + 1)
         run.names[answer.request] = answer.prompt
-        run.groups[answer.request] = answer.group
         self._runs[answer.request] = run
         self._believed.setdefault(answer.request, -1)
         self._touched[answer.request] = None
@@ -171,51 +196,28 @@ class SlotTranslator(Contents):
     # -- what goes out ---------------------------------------------------------------------------
 
     def _tell(self) -> list[Event]:
-        """Return what changed, and what a cut of the same path in the index would drop with it.
-
-        The least comes first: the index cuts a path behind what it is told of a request, and what
-        others hold of that path beyond this point is more.
-        """
-        told: dict[str, Event] = {}
+        """Return what changed: of a request without a run, that it is not known."""
+        told = []
         moved = dict.fromkeys(name for run in self.touched_runs for name in run.names)
         touched = moved | self._touched
         self.touched_runs.clear()
         self._touched.clear()
         for request in touched:
             before, run = self._believed.get(request, 0), self._runs.get(request)
-            now = self._found(run, run.names[request]) if run is not None else 0
+            if run is None:
+                self._believed.pop(request, None)
+                told.append(Event("unfollowed", request))
+                continue
+            prompt = run.names[request]
+            now = self._found(run, prompt)
             self.num_cuts += now < before
             if now != before:
-                told[request] = self._event(request, now, now > before)
+                kind: Kind = "cached" if now > before and now else "truncated"
+                told.append(Event(kind, request, now, prompt))
             self._believed[request] = now
-            if run is None or not run.places:
-                self._forget(request, run)
-        least = min((e.tokens for e in told.values() if e.tokens != e.prompt_tokens), default=None)
-        if least is not None:
-            for request in self._topmost():
-                if request not in told and self._believed[request] > least:
-                    told[request] = self._event(request, self._believed[request], True)
-        return sorted(told.values(), key=attrgetter("tokens"))
-
-    def _event(self, request: str, tokens: int, has_grown: bool) -> Event:
-        run = self._runs.get(request)
-        kind: Kind = "cached" if has_grown and tokens else "truncated"
-        return Event(kind, request, tokens, run.names[request] if run is not None else None)
+            if not run.places:
+                del self._believed[request], self._runs[request], run.names[request]
+        return told
 
     def _found(self, run: Run, prompt: int) -> int:
         return max((min(prompt, held.leading(run)) for held in run.places), default=0)
-
-    def _forget(self, request: str, run: Run | None) -> None:
-        self._believed.pop(request, None)
-        if run is not None:
-            del self._runs[request], run.names[request], run.groups[request]
-
-    def _topmost(self) -> Iterator[str]:
-        """Yield for each slot and copy, and each group, the request of which it holds most."""
-        for held in self.holders():
-            groups: set[str] = set()
-            for run in reversed(held.runs):
-                for request, _ in sorted(run.names.items(), key=itemgetter(1), reverse=True):
-                    if self._believed.get(request, 0) > 0 and run.groups[request] not in groups:
-                        groups.add(run.groups[request])
-                        yield request

@@ -69,7 +69,7 @@ def test_state_calls(call: Call) -> None:
     assert call("health")["status"] == "ok"
     assert "contextpilot_prefix_cache_hits_total 0" in call("metrics")
     message = {"version": 1, "engine": "e", "epoch": "0", "seq": 0, "events": []}
-    assert call("sync", message) == {"status": "ok"}
+    assert call("sync", message) == {"status": "ok", "version": 2}
     assert call("evict", [request_id, "cp-unknown"]) == {"status": "ok", "known": 1}
     assert call("reset", "default") == {"status": "ok"}
     assert call("reset") == {"status": "ok"}

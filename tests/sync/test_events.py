@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextpilot.sync.events import Event, SlotEvent, parse_evict, parse_message
+from contextpilot.sync.events import Event, SlotEvent, answer_message, parse_evict, parse_message
 
 GOOD: dict[str, Any] = {
     "version": 1,
@@ -36,6 +36,13 @@ def test_a_message_is_read() -> None:
         Event("truncated", "cp-1", 0),
         Event("cleared"),
     )
+
+
+def test_a_message_of_version_2_is_read() -> None:
+    body = {**GOOD, "version": 2, "events": [{"event": "unfollowed", "request": "cp-1"}], "more": 7}
+    message = parse_message(body)
+    assert (message.events, message.more) == ((Event("unfollowed", "cp-1"),), 7)
+    assert answer_message("ok") == {"status": "ok", "version": 2}
 
 
 SLOTS: dict[str, Any] = {
@@ -91,7 +98,10 @@ def test_unknown_fields_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"version": 2}, "version"),
+        ({"version": 3}, "version"),
+        ({"version": True}, "version"),
+        ({"seq": 1 << 53}, "seq"),
+        ({"more": -1}, "more"),
         ({"engine": ""}, "engine"),
         ({"epoch": 5}, "epoch"),
         ({"seq": -1}, "seq"),
@@ -104,6 +114,7 @@ def test_unknown_fields_are_left_alone() -> None:
         ({"events": [{"event": "cached", "tokens": 1}]}, r"events\[0\].request"),
         ({"events": [{"event": "cached", "request": "r", "tokens": 1.5}]}, r"events\[0\].tokens"),
         ({"events": [{"event": "truncated", "request": "r"}]}, r"events\[0\].tokens"),
+        ({"events": [{"event": "unfollowed"}]}, r"events\[0\].request"),
     ],
 )
 def test_errors_name_the_field(change: dict[str, Any], field: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from contextpilot.index import ContextIndex
 from contextpilot.sync.events import Event, SyncMessage
-from contextpilot.sync.receiver import STALE_AFTER_S, Owner, SyncReceiver
+from contextpilot.sync.receiver import CREDIT_S, GONE_AFTER_S, STALE_AFTER_S, Owner, SyncReceiver
 
 BLOCK = 10
 
@@ -136,6 +136,200 @@ def test_events_of_strangers_are_counted() -> None:
     assert engine.receiver.engines()["e"]["num_unknown_requests"] == 1
 
 
+HEAD = ["system", "tools"]
+
+
+class Shared:
+    """Requests that begin with the same two blocks of ten tokens, at engines of one index."""
+
+    def __init__(self) -> None:
+        self.index = ContextIndex()
+        self.now = 0.0
+        lock = threading.Lock()
+        self.receiver = SyncReceiver(
+            lambda request: Owner(self.index, lock) if request in self.index else None,
+            clock=lambda: self.now,
+            indexes=lambda: [Owner(self.index, lock)],
+        )
+        self.seqs: dict[str, int] = {}
+
+    def plan(self, *requests: str) -> None:
+        for request in requests:
+            self.index.insert([*HEAD, request], request, [10, 20, 30])
+
+    def send(self, *events: Event, name: str = "e", epoch: str = "1", **more: Any) -> str:
+        seq = self.seqs.setdefault(name + epoch, 0)
+        self.seqs[name + epoch] += 1
+        return self.receiver.receive(SyncMessage(name, epoch, seq, events, **more))
+
+    def held(self, request: str) -> int:
+        return self.index.match([*HEAD, request])
+
+    def state(self, name: str = "e") -> str:
+        return str(self.receiver.engines()[name]["sync"])
+
+
+def test_what_others_hold_stays_when_a_request_is_no_longer_followed() -> None:
+    shared = Shared()
+    shared.plan("a", "b")
+    shared.send(cached("a", 30), cached("b", 30))
+    shared.send(Event("unfollowed", "a"))
+    assert (shared.held("a"), shared.held("b")) == (2, 3)
+    shared.send(Event("unfollowed", "b"))
+    assert shared.index.stats().num_blocks == 0
+    shared.send(cached("a", 20))  # followed again
+    assert shared.held("b") == 2
+
+
+def test_evict_takes_nothing_from_others() -> None:
+    shared = Shared()
+    shared.plan("a", "b")
+    assert shared.receiver.evict(["a", "nobody's"]) == 1
+    assert (shared.held("a"), shared.held("b")) == (2, 3)
+
+
+def test_gone_is_gone_for_all_who_share_it() -> None:
+    shared = Shared()
+    shared.plan("a", "b")
+    shared.send(cached("a", 30), cached("b", 30))
+    shared.send(truncated("a", 10))
+    assert (shared.held("a"), shared.held("b")) == (1, 1)
+
+
+def test_what_is_planned_is_believed_while_the_engine_reads_it() -> None:
+    shared = Shared()
+    shared.plan("a", "b")
+    shared.send(cached("a", 10, 30))
+    assert (shared.held("a"), shared.held("b")) == (3, 3)
+    assert (shared.index.live_tokens("a"), shared.index.live_tokens("b")) == (10, 30)
+
+
+@pytest.mark.parametrize("how", ["snapshot", "epoch", "gap", "cleared"])
+def test_what_is_not_confirmed_is_dropped(how: str) -> None:
+    shared = Shared()
+    shared.plan("told", "planned")
+    shared.send(cached("told", 30))
+    if how == "epoch":
+        shared.send(epoch="2")
+    elif how == "gap":
+        shared.seqs["e1"] += 1
+        assert shared.send() == "resync"
+    else:
+        events = [Event("cleared")] if how == "cleared" else []
+        shared.send(*events, snapshot=how == "snapshot")
+    assert shared.index.stats().num_blocks == 0
+    assert shared.state() == ("approximate" if how == "gap" else "exact")
+
+
+@pytest.mark.parametrize("how", ["snapshot", "epoch", "cleared"])
+def test_of_several_reporters_each_speaks_for_what_it_told(how: str) -> None:
+    shared = Shared()
+    shared.plan("a", "b", "planned")
+    shared.send(cached("a", 30), name="e")
+    shared.send(cached("b", 30), name="f")
+    events = [Event("cleared")] if how == "cleared" else []
+    shared.send(*events, name="f", epoch="2" if how == "epoch" else "1", snapshot=how == "snapshot")
+    assert [shared.held(request) for request in ("a", "b", "planned")] == [3, 2, 2]
+    shared.send(truncated("a", 10), name="e")
+    assert shared.held("a") == 1
+
+
+def test_of_several_reporters_a_cut_at_one_leaves_what_the_other_holds() -> None:
+    shared = Shared()
+    shared.plan("a", "b")
+    shared.send(cached("a", 30), name="e")
+    shared.send(cached("b", 30), name="f")
+    shared.send(truncated("a", 0), name="e")
+    assert (shared.held("a"), shared.held("b")) == (2, 3)
+
+
+def test_a_reporter_that_is_silent_beside_another_is_forgotten() -> None:
+    shared = Shared()
+    for number in range(50):
+        shared.plan(f"r{number}")
+        shared.send(cached(f"r{number}", 30), name=f"engine-{number}")
+        shared.now += GONE_AFTER_S / 10
+    assert len(shared.receiver.engines()) <= 11
+    assert shared.held("r0") == 2
+    assert shared.held("r49") == 3
+
+
+def test_the_number_of_reporters_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contextpilot.sync.receiver._MAX_ENGINES", 4)
+    shared = Shared()
+    for number in range(9):
+        shared.now += 1
+        shared.plan(f"r{number}")
+        shared.send(cached(f"r{number}", 30), name=f"engine-{number}")
+    assert sorted(shared.receiver.engines()) == [f"engine-{number}" for number in range(5, 9)]
+    assert (shared.held("r4"), shared.held("r5")) == (2, 3)
+
+
+def test_the_requests_of_a_reporter_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contextpilot.sync.receiver._MAX_REQUESTS", 2)
+    shared = Shared()
+    shared.plan("a", "b", "c")
+    shared.send(*(cached(request, 30) for request in "abc"))
+    assert [shared.held(request) for request in "abc"] == [2, 3, 3]
+
+
+def test_a_snapshot_in_parts_is_exact_with_its_last() -> None:
+    shared = Shared()
+    shared.plan("a", "b")
+    shared.send(cached("a", 30), snapshot=True, more=1)
+    assert shared.state() == "approximate"
+    shared.send(cached("b", 30))
+    assert shared.state() == "exact"
+    assert (shared.held("a"), shared.held("b")) == (3, 3)
+
+
+def test_a_snapshot_that_comes_twice_changes_nothing() -> None:
+    shared = Shared()
+    shared.plan("a")
+    first = SyncMessage("e", "1", 0, (), snapshot=True)
+    assert shared.receiver.receive(first) == "ok"
+    shared.seqs["e1"] = 1
+    shared.plan("b")
+    shared.send(cached("b", 30))
+    assert shared.receiver.receive(first) == "ok"
+    assert shared.held("b") == 3
+    assert shared.send() == "ok"
+
+
+def test_a_message_that_breaks_off_is_followed_by_a_resync(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = Shared()
+    shared.plan("a")
+    monkeypatch.setattr(shared.index, "add_cached", lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        shared.send(cached("a", 30))
+    assert shared.state() == "approximate"
+    assert shared.send() == "resync"
+
+
+def test_credit_that_is_never_confirmed_expires() -> None:
+    shared = Shared()
+    shared.plan("lost", "read in part")
+    shared.send(cached("read in part", 20, 30))
+    shared.now += CREDIT_S / 2
+    shared.plan("later")
+    shared.send(cached("later", 30))
+    for _ in range(30):
+        shared.now += CREDIT_S / 20
+        shared.plan("new")
+        shared.send()
+    assert [shared.held(r) for r in ("lost", "read in part", "later", "new")] == [2, 2, 3, 3]
+
+
+def test_credit_stays_where_nothing_is_ever_confirmed() -> None:
+    shared = Shared()
+    shared.plan("a", "b")
+    for _ in range(30):
+        shared.now += CREDIT_S / 20
+        shared.plan("new")
+        shared.send(cached("nobody's", 30))
+    assert [shared.held(request) for request in ("a", "b", "new")] == [3, 3, 3]
+
+
 steps = st.lists(
     st.tuples(st.sampled_from("xyz"), st.integers(0, 40), st.sampled_from(["ok", "lost", "twice"])),
     max_size=30,
@@ -170,4 +364,4 @@ def test_a_block_short_of_one_engine_block_still_counts(block_size: int) -> None
     engine = Engine()
     message = SyncMessage("e", "a", 0, (cached("x", 32),), block_size=block_size)
     engine.receiver.receive(message)
-    assert engine.live()[0] == (30 if block_size == 1 else 40)
+    assert engine.live()[0] == (30 if block_size == 1 else 32)  # never more than was told

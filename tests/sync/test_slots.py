@@ -135,9 +135,12 @@ class World:
 
     def note(self, events: list[Event]) -> None:
         for event in events:
-            assert event.kind == "truncated" or event.tokens > 0
+            assert event.kind != "cached" or event.tokens > 0
             self.told[event.request] = event.tokens
-            self.index.set_cached(event.request, event.tokens, event.prompt_tokens)
+            if event.kind == "unfollowed":
+                self.index.release(event.request)
+            else:
+                self.index.limit_cached(event.request, event.tokens, event.prompt_tokens)
 
     def request(self, name: str | None) -> None:
         rng = self.rng
@@ -317,7 +320,7 @@ def test_of_two_runs_that_fit_alike_neither_is_taken() -> None:
     made.apply([slot(0, 0, 103), slot(0, 0, 0), slot(0, 0, 103)])
     assert made.answer(Answer("a", 0, 0, 100, 4)) == []
     now = SETTLE_S
-    assert made.apply([]) == [Event("truncated", "a", 0)]
+    assert made.apply([]) == [Event("unfollowed", "a")]
     assert made.counts == (0, 1)
 
 
@@ -339,7 +342,7 @@ def test_without_a_slot_a_run_is_taken_only_once_all_are_in() -> None:
 
 def test_a_broken_off_request_is_not_believed() -> None:
     made = SlotTranslator(lambda: 0.0)
-    assert made.abandon("a") == [Event("truncated", "a", 0)]
+    assert made.abandon("a") == [Event("unfollowed", "a")]
 
 
 def test_after_a_snapshot_what_was_kept_is_known_and_the_rest_has_no_name() -> None:
@@ -351,8 +354,8 @@ def test_after_a_snapshot_what_was_kept_is_known_and_the_rest_has_no_name() -> N
     told = made.apply([slot(0, 60, 400)], snapshot=True)
     assert told == [
         Event("truncated", "b", 0, 200),
-        Event("truncated", "c", 0),
-        Event("truncated", "a", 60, 100),
+        Event("cached", "a", 60, 100),
+        Event("unfollowed", "c"),
     ]
     assert (made.tokens(0), made.tokens(1)) == (400, 0)
     assert made.requests(0) == [("a", 60)]
