@@ -357,7 +357,7 @@ class ContextPilot:
         with space.lock:
             space.counts.hinted_blocks += len(turn.hints)
             if conversation_id is not None:
-                space.conversations.add(conversation_id, (block.key for block in turn.blocks))
+                space.conversations.add(conversation_id, turn.blocks)
 
 
 def _send_request_ids() -> Callable[..., None] | None:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+import zlib
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from contextpilot.block import Block, BlockKey
 from contextpilot.errors import UnknownConversationError
 
-HINT_TEMPLATE = 'Given earlier in this conversation, beginning "{first_line}".'
-COPY_TEMPLATE = "Same text as [{position}]."
-_FIRST_LINE_CHARS = 60
+from .messages import DEFAULT_MIN_CHARS
+from .quotes import LENGTHS, quotable
+from .references import COPY_TEMPLATE as COPY_TEMPLATE
+from .references import HINT_TEMPLATE as HINT_TEMPLATE
+from .rewrite import Rewriter
+from .shapes import Path, Slot, find_slots
+from .trust import USER
+
+_HEAD_LENGTHS = (*range(1, LENGTHS[0]), *LENGTHS)
 
 
 class Deduplication(NamedTuple):
     """One context compared with what its conversation holds.
 
     Attributes:
-        new_blocks: what the caller passed and the conversation did not hold yet, in order.
+        new_blocks: what the caller passed and the conversation did not hold yet, or holds among
+            others that begin alike, so that no hint could tell it from them; in order.
         overlapping_blocks: what it holds already.
         reference_hints: for each overlapping block the text that may stand for it.
     """
@@ -36,14 +44,17 @@ class Conversations:
 
     def __init__(self, max_conversations: int = 10_000) -> None:
         self._max = max_conversations
-        self._held: OrderedDict[str, set[BlockKey]] = OrderedDict()
+        self._held: OrderedDict[str, dict[BlockKey, _Beginnings]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def add(self, conversation_id: str, keys: Iterable[BlockKey]) -> None:
+    def add(self, conversation_id: str, blocks: Iterable[Block]) -> None:
         """Record blocks of a conversation, which begins here if it is new."""
-        self._held.setdefault(conversation_id, set()).update(keys)
+        held = self._held.setdefault(conversation_id, {})
+        for block in blocks:
+            if block.key not in held:
+                held[block.key] = _beginnings(block.text)
         self._held.move_to_end(conversation_id)
         while len(self._held) > self._max:
             self._held.popitem(last=False)
@@ -56,19 +67,22 @@ class Conversations:
         Raises:
             UnknownConversationError: nothing was recorded under this id.
         """
-        held = self._held.get(conversation_id)
-        if held is None:
+        known = self._held.get(conversation_id)
+        if known is None:
             raise unknown_conversation(conversation_id)
-        result = Deduplication([], [], [])
-        seen = set(held)
+        before = set(known)
+        self.add(conversation_id, blocks)
+        held = self._held[conversation_id]
+        counts = Counter(beginning for found in held.values() for beginning in found)
+        result, seen = Deduplication([], [], []), before
         for block in blocks:
-            if block.key in seen:
-                result.overlapping_blocks.append(block.value)
-                result.reference_hints.append(reference_hint(block.text, template))
-            else:
+            quote = _unique_beginning(block.text, counts) if block.key in seen else None
+            seen.add(block.key)
+            if quote is None:
                 result.new_blocks.append(block.value)
-                seen.add(block.key)
-        self.add(conversation_id, seen)
+            else:
+                result.overlapping_blocks.append(block.value)
+                result.reference_hints.append(template.format(first_line=quote))
         return result
 
 
@@ -80,24 +94,53 @@ def unknown_conversation(conversation_id: str) -> UnknownConversationError:
     )
 
 
-def reference_hint(text: str, template: str = HINT_TEMPLATE) -> str:
-    """Return the hint that stands for a block, quoting the head of its first line."""
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    if len(line) > _FIRST_LINE_CHARS:
-        line = line[: _FIRST_LINE_CHARS - 1].rstrip() + "…"
-    return template.format(first_line=line)
-
-
 def hints_for_history(
-    blocks: Sequence[Block], texts: Sequence[str], template: str
+    blocks: Sequence[Block], messages: Sequence[Mapping[str, Any]], template: str
 ) -> dict[BlockKey, str]:
-    """Return hints for the blocks that stand word for word in one of the history's texts.
+    """Return hints for the blocks that stand as whole lines in what system or user said before.
 
-    A block no longer than its hint gets none.
+    A hint quotes the beginning of the line where the block begins, as far as no other line of the
+    messages begins so. A block that cannot be named so, or is no longer than its hint, gets none.
+    Linear in the characters of both.
     """
-    hints = {}
-    for block in blocks:
-        hint = reference_hint(block.text, template)
-        if len(hint) < len(block.text) and any(block.text in text for text in texts):
-            hints[block.key] = hint
-    return hints
+    try:
+        slots = [slot._replace(can_change=False) for slot in find_slots(messages)]
+    except TypeError:  # of no known shape
+        return {}
+    unit = slots[-1].unit + 1 if slots else 0
+    paths: dict[Path, Block] = {(len(messages), at): block for at, block in enumerate(blocks)}
+    slots += [
+        Slot(path, block.text, "user message", 0, unit, USER, can_change=False, is_alone=False)
+        for path, block in paths.items()
+    ]
+    spans = {path: [(0, len(block.text))] for path, block in paths.items()}
+    _, found = Rewriter(slots, DEFAULT_MIN_CHARS, spans, template).rewrite()
+    return {paths[item.path].key: item.reference for item in found}
+
+
+_Beginnings = tuple[int, ...]
+
+
+def _beginnings(text: str) -> _Beginnings:
+    """Checksums of the beginnings of a text's first line: no text is kept."""
+    line = quotable(_first_line(text))
+    lengths = [length for length in _HEAD_LENGTHS if length <= len(line)]
+    return tuple(_checksum(line[:length]) for length in lengths)
+
+
+def _unique_beginning(text: str, counts: Mapping[int, int]) -> str | None:
+    """The beginning of a text's first line that no other text has; all of it where it is short."""
+    line = quotable(_first_line(text))
+    lengths = (len(line),) if 0 < len(line) < LENGTHS[0] else LENGTHS
+    for length in lengths:
+        if length <= len(line) and counts[_checksum(line[:length])] == 1:
+            return line[:length]
+    return None
+
+
+def _checksum(text: str) -> int:
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+
+
+def _first_line(text: str) -> str:
+    return next((line for line in text.splitlines() if line.strip()), "")

@@ -1,30 +1,31 @@
-"""Maximal repeated runs of lines, found in linear time.
+"""Maximal runs of lines that stand earlier too, found in linear time.
 
 The lines of a prompt form one stream, cut into *zones* (a text, a string inside JSON, a numbered
-listing); runs never cross a zone's end. A run can only be replaced if it holds `min_chars`
-characters, so the shortest window of lines from a position that holds that many is the seed: a
-replaceable run and its earlier copy start with the same window. Windows are compared by a
-polynomial hash computed in NumPy; the Python loop visits only positions whose window occurs twice,
-and every match is verified line by line. A match is taken only from lines that are still kept, so
-what a reference points at is never replaced itself.
+listing); runs never cross a zone's end, and their earlier copy stands in a zone of another *unit*,
+of a class that it may name. A run can only be replaced if it holds `min_chars` characters, so the
+shortest window of lines from a position that holds that many is the seed: a replaceable run and
+its earlier copy start with the same window. Windows are compared by a polynomial hash computed in
+NumPy; the Python loop visits only positions whose window occurs in two units, and every match is
+verified line by line. A match is taken only from lines that are still kept, so what a reference
+points at is never replaced itself.
 
-Decisions about a line depend on earlier lines alone: appending to the stream changes nothing
-before it.
+Decisions about a line depend on earlier lines and those of its own unit alone: appending units to
+the stream changes nothing before them.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 MAX_CANDIDATES = 8
-"""Earlier copies tried per position; the bound that keeps the search linear."""
+"""Earlier copies of a class tried per position; the bound that keeps the search linear."""
 
 _DROPPED = -1
 _BASE = 0x9E3779B97F4A7C15
@@ -34,145 +35,125 @@ _Unsigned = npt.NDArray[np.uint64]
 _Integers = npt.NDArray[np.int64]
 
 
+class Extent(NamedTuple):
+    """Where a zone ends in the stream, and what may be done with it.
+
+    Units count up along the stream. `may_name` are the classes of zones that may be named here, of
+    which its own may be one; None where nothing is replaced.
+    """
+
+    end: int
+    unit: int
+    trust: str
+    may_name: tuple[str, ...] | None
+
+
 class Run(NamedTuple):
-    """Lines `start .. start + lines * times` equal `times` copies of `source .. source + lines`."""
+    """Lines `start .. start + lines` of zone `zone` equal those from `source` of `source_zone`."""
 
     start: int
+    zone: int
     source: int
+    source_zone: int
     lines: int
-    times: int
+
+
+Accept: TypeAlias = Callable[[Run], tuple[int, int] | None]
+"""Told a maximal run, returns which lines of the stream it drops; None: it drops none."""
+
+
+class RunFinder:
+    """Finds runs zone by zone; use once.
+
+    Args:
+        keys: the lines as compared (no line ends).
+        zones: their extents, in order.
+        min_chars: what a run holds at least.
+    """
+
+    def __init__(self, keys: Sequence[str], zones: Sequence[Extent], min_chars: int) -> None:
+        self._zones = zones
+        self._begins = [0, *(zone.end for zone in zones)]
+        self._kept = _intern(keys)
+        self._seeds = _NO_SEEDS
+        if keys:
+            self._seeds = _shared_windows(np.array(self._kept, np.int64), keys, zones, min_chars)
+        self._next_seed = 0
+        # By window and class: where it stands, and in which zone.
+        self._seen: defaultdict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
+
+    @property
+    def finds_any(self) -> bool:
+        """Whether any window occurs in two units."""
+        return len(self._seeds.positions) > 0
+
+    def drop(self, first: int, last: int) -> None:
+        """Drop the zones `first .. last`; call it in their turn."""
+        begin, end = self._begins[first], self._begins[last]
+        self._kept[begin:end] = [_DROPPED] * (end - begin)
+        self._next_seed = bisect_left(self._seeds.positions, end, self._next_seed)
+
+    def search(self, zone: int, accept: Accept) -> None:
+        """Offer the maximal runs of a zone, first to last; zones must come in order.
+
+        A refused run stays, as a whole. O(lines of the zone).
+        """
+        positions, hashes, window_ends = self._seeds
+        begin, extent = self._begins[zone], self._zones[zone]
+        index = bisect_left(positions, begin, self._next_seed)
+        search_from = begin
+        while index < len(positions) and (position := positions[index]) < extent.end:
+            if extent.may_name is not None and position >= search_from:
+                window_lines = window_ends[index] - position
+                run = self._longest(position, hashes[index], window_lines, zone)
+                if run is not None:
+                    search_from = position + run.lines
+                    dropped = accept(run)
+                    if dropped is not None:
+                        first, last = dropped
+                        self._kept[first:last] = [_DROPPED] * (last - first)
+            if self._kept[position] != _DROPPED:
+                self._note(hashes[index], extent.trust, position, zone)
+            index += 1
+        self._next_seed = index
+
+    def _note(self, window: int, trust: str, position: int, zone: int) -> None:
+        seen = self._seen[window, trust]
+        if len(seen) < MAX_CANDIDATES:
+            seen.append((position, zone))
+
+    def _longest(self, position: int, window: int, window_lines: int, zone: int) -> Run | None:
+        """The longest run from here, earliest copy first."""
+        kept, extent = self._kept, self._zones[zone]
+        best: Run | None = None
+        for trust in extent.may_name or ():
+            for candidate, source_zone in self._seen.get((window, trust), ()):
+                source = self._zones[source_zone]
+                if source.unit == extent.unit:
+                    continue
+                limit = min(source.end, candidate + extent.end - position)
+                wanted = max(best.lines + 1 if best else 1, window_lines)
+                if candidate + wanted > limit:
+                    continue
+                if kept[candidate : candidate + wanted] != kept[position : position + wanted]:
+                    continue
+                behind, ahead = candidate + wanted, position + wanted
+                while behind < limit and kept[behind] == kept[ahead]:
+                    behind += 1
+                    ahead += 1
+                best = Run(position, zone, candidate, source_zone, behind - candidate)
+        return best
 
 
 class _Seeds(NamedTuple):
-    """Positions whose window occurs more than once (a few false ones among them)."""
+    """Positions whose window occurs in two units (a few false ones among them)."""
 
     positions: Sequence[int]
     hashes: Sequence[int]
     window_ends: Sequence[int]
 
 
-def drop_repeats(
-    keys: Sequence[str],
-    zone_ends: Sequence[int],
-    min_chars: int,
-    accept: Callable[[Run], bool],
-    *,
-    read_only: Sequence[bool] | None = None,
-) -> None:
-    """Offer every maximal repeated run, first to last, and drop those which `accept` takes.
-
-    `keys` are the lines as compared (no line ends), `zone_ends` where each zone ends, ascending.
-    Zones marked `read_only` serve as sources and are never offered. `accept` decides whether a run
-    is dropped; a refused run stays. It must take every run of more than some constant number of
-    characters, otherwise time is no longer linear. O(len(keys)) time and memory.
-    """
-    if not keys:
-        return
-    ids = _intern(keys)
-    id_array, end_array = np.array(ids, np.int64), np.array(zone_ends, np.int64)
-    seeds = _repeated_windows(id_array, keys, end_array, min_chars)
-    read_only = read_only or [False] * len(zone_ends)
-    _Search(ids, zone_ends, read_only, keys, accept).run(seeds)
-
-
-class _Search:
-    """The greedy pass: at each seed the longest match among kept lines, earliest copy first."""
-
-    def __init__(
-        self,
-        ids: list[int],
-        zone_ends: Sequence[int],
-        read_only: Sequence[bool],
-        keys: Sequence[str],
-        accept: Callable[[Run], bool],
-    ) -> None:
-        self._kept = ids
-        self._zone_ends = zone_ends
-        self._read_only = read_only
-        self._keys = keys
-        self._accept = accept
-
-    def run(self, seeds: _Seeds) -> None:
-        positions, hashes, window_ends = seeds
-        earliest: dict[int, int] = {}
-        later: defaultdict[int, list[int]] = defaultdict(list)
-        search_from = index = 0
-        while index < len(positions):
-            position, window = positions[index], hashes[index]
-            index += 1
-            if earliest.setdefault(window, position) == position:
-                continue
-            if position >= search_from:
-                candidates = (earliest[window], *later.get(window, ()))
-                dropped_to, search_from = self._drop_at(
-                    position, candidates, window_ends[index - 1]
-                )
-                if dropped_to > position:
-                    index = bisect_left(positions, dropped_to, index)
-                    continue
-            if len(later[window]) < MAX_CANDIDATES - 1:
-                later[window].append(position)
-
-    def _drop_at(
-        self, position: int, candidates: Sequence[int], window_end: int
-    ) -> tuple[int, int]:
-        """The end of the run dropped here (`position` if none) and where to search on."""
-        zone = bisect_right(self._zone_ends, position)
-        if self._read_only[zone]:
-            return position, self._zone_ends[zone]
-        zone_end = self._zone_ends[zone]
-        source, lines = self._longest(position, candidates, window_end - position, zone_end)
-        if not lines:
-            return position, position
-        skip = self._unquotable(position, window_end)
-        if skip:
-            # The rest of the run has its own seed, if it is still long enough.
-            return position, position + skip
-        times = self._times(position, source, lines, zone_end)
-        if not self._accept(Run(position, source, lines, times)):
-            return position, position
-        end = position + lines * times
-        self._kept[position:end] = [_DROPPED] * (end - position)
-        return end, end
-
-    def _longest(
-        self, position: int, candidates: Sequence[int], window_lines: int, zone_end: int
-    ) -> tuple[int, int]:
-        kept = self._kept
-        best_source, best = 0, 0
-        for candidate in candidates:
-            candidate_end = self._zone_ends[bisect_right(self._zone_ends, candidate)]
-            limit = min(candidate_end, position, candidate + zone_end - position)
-            wanted = max(best + 1, window_lines)
-            if candidate + wanted > limit:
-                continue
-            if kept[candidate : candidate + wanted] != kept[position : position + wanted]:
-                continue
-            behind, ahead = candidate + wanted, position + wanted
-            while behind < limit and kept[behind] == kept[ahead]:
-                behind += 1
-                ahead += 1
-            best_source, best = candidate, behind - candidate
-        return best_source, best
-
-    def _unquotable(self, start: int, end: int) -> int:
-        """Lines before the first with a letter or digit, or else before the first not blank."""
-        blank = 0
-        for skip, key in enumerate(self._keys[start:end]):
-            if any(map(str.isalnum, key)):
-                return skip
-            if blank == skip and not key.strip():
-                blank += 1
-        return blank if start + blank < end else 0
-
-    def _times(self, position: int, source: int, lines: int, zone_end: int) -> int:
-        kept = self._kept
-        unit = kept[source : source + lines]
-        end, times = position + lines, 1
-        while end + lines <= zone_end and kept[end : end + lines] == unit:
-            end += lines
-            times += 1
-        return times
+_NO_SEEDS = _Seeds((), (), ())
 
 
 def _intern(keys: Sequence[str]) -> list[int]:
@@ -180,15 +161,17 @@ def _intern(keys: Sequence[str]) -> list[int]:
     return list(map(number.__getitem__, keys))
 
 
-def _repeated_windows(
-    ids: _Integers, keys: Sequence[str], zone_ends: _Integers, min_chars: int
+def _shared_windows(
+    ids: _Integers, keys: Sequence[str], zones: Sequence[Extent], min_chars: int
 ) -> _Seeds:
-    ends = _window_ends(keys, min_chars)
+    zone_ends = np.array([zone.end for zone in zones], np.int64)
     lines_per_zone = np.diff(zone_ends, prepend=0)
+    ends = _window_ends(keys, min_chars)
     positions = np.flatnonzero(ends <= np.repeat(zone_ends, lines_per_zone))
+    units = np.repeat(np.array([zone.unit for zone in zones], np.int64), lines_per_zone)
     hashes = _window_hashes(ids, positions, ends[positions])
-    repeated = _occurs_again(hashes)
-    positions, hashes = positions[repeated], hashes[repeated]
+    shared = _occurs_in_two(hashes, units[positions])
+    positions, hashes = positions[shared], hashes[shared]
     # Item by item, a memoryview is read faster than an array, and built faster than a list.
     return _Seeds(positions.data, hashes.data, ends[positions].data)
 
@@ -226,9 +209,15 @@ def _mix(values: _Unsigned) -> _Unsigned:
     return mixed
 
 
-def _occurs_again(hashes: _Unsigned) -> npt.NDArray[np.bool_]:
-    """True wherever a hash occurs twice; also for about one in eight of the others."""
+def _occurs_in_two(hashes: _Unsigned, units: _Integers) -> npt.NDArray[np.bool_]:
+    """True wherever a hash occurs in two units; also for some of the others.
+
+    Units count up, so a hash that occurs in several differs in its first and its last.
+    """
     bits = max(4, (8 * len(hashes)).bit_length())
     buckets = (_mix(hashes) >> np.uint64(64 - bits)).astype(np.int64)
-    again: npt.NDArray[np.bool_] = np.bincount(buckets, minlength=1)[buckets] > 1
-    return again
+    first, last = np.zeros(1 << bits, np.int64), np.zeros(1 << bits, np.int64)
+    first[buckets[::-1]] = units[::-1]
+    last[buckets] = units
+    shared: npt.NDArray[np.bool_] = first[buckets] != last[buckets]
+    return shared

@@ -1,13 +1,13 @@
-"""Repeated runs of lines inside one prompt become short references to their earliest copy."""
+"""Runs of lines that stand in an earlier message of one prompt become short references to them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .report import DedupReport
-from .rewrite import Rewriter
-from .shapes import find_slots, with_texts
+from .rewrite import Rewriter, Spans
+from .shapes import Path, find_slots, with_texts
 
 DEFAULT_MIN_CHARS = 48
 
@@ -15,18 +15,21 @@ DEFAULT_MIN_CHARS = 48
 def deduplicate_messages(
     messages: Sequence[Any], *, min_chars: int = DEFAULT_MIN_CHARS
 ) -> tuple[list[Any], DedupReport]:
-    """Replace lines of tool results and documents that stand earlier in the same prompt.
+    """Replace lines of tool results and documents that stand in earlier messages of this prompt.
 
     `messages` are chat messages of the OpenAI (Chat Completions, Responses) or Anthropic shape.
-    Each maximal run of lines that repeats earlier ones and holds at least `min_chars` characters
-    becomes one line, for example
+    Each maximal run of lines that stands earlier and holds at least `min_chars` characters becomes
+    one line, for example
 
         [7 lines omitted, same as tool result #1: "def main() -> None:"]
 
-    if that is shorter. The earliest copy always stays, and no reference points at text that was
-    itself replaced. Line numbers as file readers print them do not count for matching. JSON keeps
-    its structure: only its string values are shortened. System, user and assistant text is left
-    alone, and so is text with Anthropic citations enabled.
+    if that is shorter and the quotation begins exactly one line before it. A result that was given
+    before as a whole becomes one sentence. What a message repeats of itself stays, the earliest
+    copy always stays, and no reference points at text that was itself replaced, that reads like a
+    reference, or that another tool returned (tools that read files and run commands count as one).
+    Line numbers as file readers print them do not count for matching. JSON keeps its structure:
+    only its string values are shortened. What the system, the user and the assistant said is
+    named, but left alone, and so is text with Anthropic citations enabled.
 
     Returns new messages (untouched ones are the same objects; nothing is mutated) and a report
     whose `expand()` gives back the original. Appending messages never changes the outcome for
@@ -35,10 +38,21 @@ def deduplicate_messages(
     Raises TypeError or ValueError for messages of unknown shape and for `min_chars` below 1.
     """
     _check(messages, min_chars)
+    return rewrite_messages(messages, min_chars)
+
+
+def rewrite_messages(
+    messages: Sequence[Any],
+    min_chars: int = DEFAULT_MIN_CHARS,
+    blocks: Mapping[Path, Spans] | None = None,
+    hint_template: str = "",
+) -> tuple[list[Any], DedupReport]:
+    """Do the same; blocks at spans of what users and system said become hints, as a whole."""
     slots = find_slots(messages)
-    texts, replacements = Rewriter(slots, min_chars).rewrite()
+    texts, replacements = Rewriter(slots, min_chars, blocks, hint_template).rewrite()
     changed = with_texts(messages, texts)
-    before = sum(len(slot.text) for slot in slots)
+    chosen = blocks or {}
+    before = sum(len(slot.text) for slot in slots if slot.can_change or slot.path in chosen)
     saved = sum(item.saved for item in replacements)
     return changed, DedupReport(before, before - saved, tuple(replacements), tuple(changed))
 

@@ -1,56 +1,71 @@
-"""The short text that stands for a run of lines already present earlier in the prompt.
+"""The short text that stands for lines already present earlier in the prompt.
 
-The first reference of a text to an earlier one says in words what it means, later ones are terse:
+The first reference of a text to an earlier one names it, later ones quote alone; either way the
+quotation begins one line of the prompt only. Where there is none, lines are numbered. A text that
+was given before as a whole is one sentence.
 
-    [7 lines omitted, same as tool result #1: "The Supplier shall deliver the"]
-    [4 lines #1 "12.3 Payment is d"]
-    [1 line above "total 0 errors in mo"]
+    [7 lines omitted, same as tool result #1: "The Supplier shall deliver"]
+    [4 lines above: "12.3 Payment is"]
+    [90 lines omitted, same as lines 3-92 of assistant message #2]
+    [Unchanged: the same 90 lines as tool result #1, "def main() -> None:"]
 """
 
 from __future__ import annotations
 
 import re
 
-SHORTEST_QUOTE = 12
-LONGEST_QUOTE = 40
-_CHARS_PER_QUOTED_CHAR = 16
+HINT_TEMPLATE = 'Given earlier in this conversation, beginning "{first_line}".'
+COPY_TEMPLATE = "Same text as [{position}]."
 
-_SIGN = re.compile(r" lines? (?:x\d+ )?(?:above |#|omitted, )")
+_KINDS = "(?:tool result|document|(?:system|user|assistant) message) #\\d+"
 _REFERENCE = re.compile(
-    r"[ \t]*\[\d+ lines? (?:x\d+ )?"
-    r"(?:above|#\d+|omitted, same as (?:above|[a-z ]+ #\d+):)"
-    r' ".*"\]\r?'
+    r"\[(?:\d+ lines? (?:x\d+ )?(?:numbered from \d+ )?"
+    r"(?:above|#\d+|omitted, (?:numbered from \d+, )?same as (?:above|lines? \d|[a-z ]+ #\d+))"
+    rf"|Unchanged: the same \d+ lines? as {_KINDS})"
 )
+_HINT = HINT_TEMPLATE.split("{")[0]
 
 
 def write_reference(
-    *, lines: int, times: int, place: str, first_line: str, chars: int, terse: bool
+    *, lines: int, place: str | None, quote: str, number: int | None, mark: str = '"'
 ) -> str:
-    """One line that names a run of `lines` lines (`times` times over) and quotes its beginning.
+    """One line that stands for `lines` lines that begin where `quote` does.
 
-    `place` says where the earlier copy stands; `chars` is what the run holds and sets the length
-    of the quote.
+    Args:
+        place: the text in which they stand, as "tool result #1"; None where it was named before.
+        number: that of the first line, where lines are numbered otherwise than in that place.
+        mark: around the quotation.
     """
-    amount = f"{lines} line" if lines == 1 else f"{lines} lines"
-    if times > 1:
-        amount += f" x{times}"
-    quote = _quote(first_line, chars)
-    if terse:
-        return f'[{amount} {place} "{quote}"]'
-    return f'[{amount} omitted, same as {place}: "{quote}"]'
+    amount = _amount(lines)
+    shifted = "" if number is None else f"numbered from {number}"
+    quoted = f"{mark}{quote}{mark}"
+    if place is None:
+        return f"[{amount} {shifted + ' ' if shifted else ''}above: {quoted}]"
+    return f"[{amount} omitted, {shifted + ', ' if shifted else ''}same as {place}: {quoted}]"
 
 
-def may_hold_references(text: str) -> bool:
-    """False where no line of `text` can be a reference; cheaper than asking every line."""
-    return _SIGN.search(text) is not None
+def write_numbered(*, lines: int, place: str, first: int, number: int | None) -> str:
+    """One line that stands for `lines` lines of `place` from its line `first`."""
+    shifted = "" if number is None else f"numbered from {number}, "
+    span = f"line {first}" if lines == 1 else f"lines {first}-{first + lines - 1}"
+    return f"[{_amount(lines)} omitted, {shifted}same as {span} of {place}]"
+
+
+def write_unchanged(*, lines: int, place: str, quote: str | None) -> str:
+    """The sentence that stands for a whole text that was given before."""
+    beginning = "" if quote is None else f', "{quote}"'
+    return f"[Unchanged: the same {_amount(lines)} as {place}{beginning}]"
+
+
+def looks_like_ours(text: str) -> bool:
+    """Whether a text holds what reads like a reference or a hint of ours, whoever wrote it."""
+    return _HINT in text or _REFERENCE.search(text) is not None
 
 
 def is_reference(line: str) -> bool:
-    return _REFERENCE.fullmatch(line) is not None
+    """Whether a line holds what reads like a reference or a hint of ours."""
+    return looks_like_ours(line)
 
 
-def _quote(line: str, chars: int) -> str:
-    length = min(LONGEST_QUOTE, max(SHORTEST_QUOTE, chars // _CHARS_PER_QUOTED_CHAR))
-    # A lone carriage return or a Unicode line separator would break the reference in two.
-    parts = line.strip()[:length].splitlines()
-    return parts[0].rstrip() if parts else ""
+def _amount(lines: int) -> str:
+    return "1 line" if lines == 1 else f"{lines} lines"

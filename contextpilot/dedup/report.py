@@ -15,7 +15,7 @@ class Origin(NamedTuple):
     """Where the earlier copy stands, which is kept: `messages[path[0]][path[1]]...`.
 
     `line` counts from 1 in the original text (in JSON: in the string value). `kind` and `ordinal`
-    are the name that the reference uses: the n-th tool result or document of the prompt.
+    are the name that the reference uses: the n-th tool result, document or message of a role.
     """
 
     path: Path
@@ -27,15 +27,14 @@ class Origin(NamedTuple):
 class Replacement(NamedTuple):
     """One run of lines that became a reference.
 
-    The run is `lines` lines, `times` times over, from `line` (counted as in `Origin`) of the text
-    at `path`. `reference` stands at character `start` of the new text in place of `original`, both
-    exactly as in the text (in JSON: escaped).
+    The run is `lines` lines from `line` (counted as in `Origin`) of the text at `path`.
+    `reference` stands at character `start` of the new text in place of `original`, both exactly as
+    in the text (in JSON: escaped).
     """
 
     path: Path
     line: int
     lines: int
-    times: int
     origin: Origin
     start: int
     reference: str
@@ -55,7 +54,7 @@ class Replacement(NamedTuple):
 class DedupReport:
     """The outcome of one `deduplicate_messages` call.
 
-    Characters are counted over the texts of tool results and documents, in the written form.
+    Characters are counted over the texts that may be rewritten, in the written form.
     """
 
     chars_before: int

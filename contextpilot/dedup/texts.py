@@ -1,6 +1,6 @@
 """What of one text may be matched, as zones of lines; and how its lines are written back.
 
-A plain text is lines between "\\n" (a "\\r" belongs to its line). Of a JSON text only the string
+A plain text is lines between "\n" (a "\r" belongs to its line). Of a JSON text only the string
 values count, each on its own, so that the result parses to the same structure; JSON Lines too.
 """
 
@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 from .numbering import listings
-from .references import is_reference, may_hold_references
+from .references import is_reference, looks_like_ours
 
 _STRING = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?')
 _ESCAPE = re.compile(r"\\(.)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_LABEL = re.compile(r"\[\d+\] ")
 
 
 class Zone(NamedTuple):
@@ -25,7 +26,9 @@ class Zone(NamedTuple):
 
     `offset` is where the first line begins in the text, in characters; `lines` are the lines as
     they stand there, joined by `separator`; `keys` are the lines as compared: JSON escapes decoded,
-    line numbers gone. `first` counts the lines before the zone in its text or JSON string.
+    line numbers gone. `first` counts the lines before the zone in its text or JSON string, and
+    `lead` is what of the first line stands before the zone; the whole has `of` lines. Of a zone
+    that is `whole`, only all lines together may be replaced.
     """
 
     offset: int
@@ -33,6 +36,14 @@ class Zone(NamedTuple):
     lines: list[str]
     keys: list[str]
     separator: str
+    of: int
+    lead: str = ""
+    whole: bool = False
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it is a string inside JSON."""
+        return self.separator != "\n"
 
     def line_starts(self) -> list[int]:
         """Where each line would begin in the text, and one behind the last, without separators."""
@@ -40,36 +51,100 @@ class Zone(NamedTuple):
 
     def shown(self, line: int) -> str:
         """A line as a reader sees it: with its number, JSON escapes decoded."""
-        text = self.lines[line]
-        if self.separator == "\n" or "\\" not in text:
+        text = self.lines[line] if line else self.lead + self.lines[line]
+        if not self.is_json or "\\" not in text:
             return text
         decoded: str = json.loads(f'"{text}"')
         return decoded
 
+    def number(self, line: int) -> int | None:
+        """The number that a listing gives a line; None outside listings."""
+        width = len(self.shown(line)) - len(self.keys[line])
+        digits = re.search(r"\d+", self.shown(line)[:width]) if width and not self.lead else None
+        return int(digits[0]) if digits else None
+
     def encode(self, reference: str, replaced: str) -> str:
         """`reference` as it is written in place of the line `replaced`."""
-        if self.separator == "\n":
+        if not self.is_json:
             return reference
         as_ascii = replaced.isascii() or _SURROGATE.search(reference) is not None
         return json.dumps(reference, ensure_ascii=as_ascii)[1:-1]
 
 
 def zones_of(text: str, min_chars: int) -> list[Zone]:
-    """The zones of `text` that could hold a run of `min_chars` characters, in order."""
-    if len(text) < min_chars:
+    """The zones of a result or document that could hold a run of `min_chars` characters, in order.
+
+    None where something reads like a reference of ours: whoever follows one that points there
+    might be led on.
+    """
+    if len(text) < min_chars or looks_like_ours(text):
         return []
     documents = _json_documents(text)
     if documents is None:
         lines = text.split("\n")
-        return list(_split_zone(Zone(0, 0, lines, lines, "\n"), may_hold_references(text)))
+        return list(_listing_pieces(Zone(0, 0, lines, lines, "\n", len(lines))))
     if not documents:
         return []
     return [zone for zone in _string_zones(text, min_chars) if zone.lines]
 
 
+def spoken_zones(text: str, min_chars: int) -> list[Zone]:
+    """The zones of what somebody said, without the labels `[1] ` and what reads like ours."""
+    if len(text) < min_chars:
+        return []
+    lines = text.split("\n")
+    keys = [_LABEL.sub("", line, count=1) if _LABEL.match(line) else line for line in lines]
+    zone = Zone(0, 0, lines, keys, "\n", len(lines))
+    return list(_without_references(zone)) if looks_like_ours(text) else [zone]
+
+
+def block_zones(text: str, spans: Sequence[tuple[int, int]], min_chars: int) -> list[Zone]:
+    """The zones of blocks at `spans` of a text, each to be replaced as a whole or not at all."""
+    zones: list[Zone] = []
+    first = counted = 0
+    for start, end in sorted(spans):
+        body = text[start:end]
+        start += len(body) - len(body.lstrip("\n"))
+        body = body.strip("\n")
+        if len(body) < min_chars or looks_like_ours(body):
+            continue
+        lines = body.split("\n")
+        lead = text[text.rfind("\n", 0, start) + 1 : start]
+        first, counted = first + text.count("\n", counted, start), start
+        zones.append(Zone(start, first, lines, lines, "\n", len(lines), lead, True))
+    return zones
+
+
+def shown_lines(text: str, without: Container[int] = ()) -> Iterator[str]:
+    """The lines of a text as a reader may see them: of JSON also those within its strings.
+
+    `without` are the offsets of strings to pass over.
+    """
+    yield from text.split("\n")
+    if may_be_json(text):
+        for match in _STRING.finditer(text):
+            if match.start(1) in without:
+                continue
+            yield from _decoded(match[1]).split("\n")
+
+
+def may_be_json(text: str) -> bool:
+    """Whether a text begins as JSON with strings does."""
+    return text.lstrip()[:1] in ("{", "[", '"')
+
+
+def _decoded(raw: str) -> str:
+    if "\\" not in raw:
+        return raw
+    try:
+        return str(json.loads(f'"{raw}"', strict=False))
+    except ValueError:
+        return raw
+
+
 def _json_documents(text: str) -> bool | None:
     """True if `text` is JSON or JSON Lines, None if it is not, False if it is too deep to read."""
-    if text.lstrip()[:1] not in ("{", "[", '"'):
+    if not may_be_json(text):
         return None
     try:
         _parse(text)
@@ -110,7 +185,7 @@ def _value_zones(offset: int, raw: str) -> Iterator[Zone]:
     lines = _raw_lines(raw)
     # A newline written as \u000a is in the value, but not among the separators.
     if len(lines) == len(keys):
-        yield from _split_zone(Zone(offset, 0, lines, keys, "\\n"), may_hold_references(value))
+        yield from _listing_pieces(Zone(offset, 0, lines, keys, "\\n", len(lines)))
 
 
 def _raw_lines(raw: str) -> list[str]:
@@ -124,18 +199,11 @@ def _raw_lines(raw: str) -> list[str]:
     return [*lines, raw[begin:]]
 
 
-def _split_zone(zone: Zone, has_references: bool) -> Iterator[Zone]:
-    """Parted where a numbered listing begins or ends, and around references of an earlier pass.
-
-    Within a listing the quoted first line tells all the numbers; across its border it would not.
-    """
-    pieces = _listing_pieces(zone)
-    if has_references:
-        pieces = (part for piece in pieces for part in _without_references(piece))
-    return pieces
-
-
 def _listing_pieces(zone: Zone) -> Iterator[Zone]:
+    """Parted where a numbered listing begins or ends.
+
+    Within a listing the first number tells all the others; across its border it would not.
+    """
     cursor = _Cursor(zone)
     for listing in listings(zone.keys):
         if listing.start > cursor.line:
@@ -170,7 +238,12 @@ class _Cursor:
         """The zone from the current line up to `end`."""
         zone, start = self._zone, self.line
         lines = zone.lines[start:end]
-        piece = Zone(self._offset, zone.first + start, lines, zone.keys[start:end], zone.separator)
+        piece = zone._replace(
+            offset=self._offset,
+            first=zone.first + start,
+            lines=lines,
+            keys=zone.keys[start:end],
+        )
         self._offset += sum(map(len, lines)) + len(lines) * len(zone.separator)
         self.line = end
         return piece

@@ -53,10 +53,9 @@ class Turn:
         everything = range(len(blocks))
         if not options.deduplicate:
             return cls(blocks, blocks, everything, {}, before, options)
-        history = list(message_texts(before))
-        if not history and len({block.key for block in blocks}) == len(blocks):
+        if not before and len({block.key for block in blocks}) == len(blocks):
             return cls(blocks, blocks, everything, {}, before, options)
-        known = hints_for_history(unique(blocks), history, options.hint_template)
+        known = hints_for_history(unique(blocks), before, options.hint_template)
         copy = options.copy_template.format(position=_POSITION)
         first: dict[BlockKey, int] = {}
         hints: dict[int, str] = {}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from contextpilot.block import CHARS_PER_TOKEN, Block, BlockReader, content_key, estimate_tokens
-from contextpilot.dedup.conversation import hints_for_history, reference_hint
-from contextpilot.dedup.messages import deduplicate_messages
+from contextpilot.dedup.messages import rewrite_messages
+from contextpilot.dedup.report import DedupReport
+from contextpilot.dedup.rewrite import Spans
+from contextpilot.dedup.shapes import Path
 from contextpilot.options import Options
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head
@@ -19,42 +18,23 @@ from contextpilot.prompt.annotate import annotate
 from contextpilot.prompt.extract import Arrangement, Extraction, extract_blocks
 from contextpilot.prompt.extract.parts import PartsGroup
 from contextpilot.prompt.messages import Message, message_texts, messages_key
+from contextpilot.server.choices import Choices, Order, group_keys
 from contextpilot.server.controls import Controls
+from contextpilot.server.spans import arranged_spans
 from contextpilot.server.wire.shape import Shape
 
-_MAX_REMEMBERED = 100_000
 
+class _Written(NamedTuple):
+    """Messages as they may go to the engine.
 
-class Choice(NamedTuple):
-    """How a group was written: order, ranks that stand as hints. No text is kept."""
-
-    order: tuple[int, ...]
-    hinted: frozenset[int]
-
-
-class Choices:
-    """How the groups of recent conversations were written, by the hash of all up to them.
-
-    The next turn sends them again as the client knows them; written as before, the prompt keeps
-    its cached prefix. Thread-safe.
+    `arrangements` say how each group is written, `hints` by rank what stands for the blocks of
+    the last.
     """
 
-    def __init__(self, max_choices: int = _MAX_REMEMBERED) -> None:
-        self._max = max_choices
-        self._known: OrderedDict[bytes, Choice] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: bytes) -> Choice | None:
-        """Return how a group was written before."""
-        return self._known.get(key)
-
-    def add(self, key: bytes, choice: Choice) -> None:
-        """Remember how a group is written; the oldest goes when there are too many."""
-        with self._lock:
-            self._known[key] = choice
-            self._known.move_to_end(key)
-            if len(self._known) > self._max:
-                self._known.popitem(last=False)
+    messages: list[Any]
+    arrangements: list[Arrangement]
+    hints: Mapping[int, str]
+    saved_chars: int
 
 
 class GroupDraft:
@@ -81,11 +61,11 @@ class GroupDraft:
         self._options = options
         self._choices = choices
         before = shape.unsearched(body)
-        self._keys = _group_keys(namespace, before, extraction)
-        self._hints = self._find_hints(reader)
-        self._done = [self._as_before(number) for number in range(len(self._keys) - 1)]
-        self._settled = choices.get(self._keys[-1])
-        self.head = extraction.head(self._done, before or None)
+        self._keys = group_keys(namespace, before, extraction)
+        self._settled = self._order_before(len(self._keys) - 1)
+        done = [self._as_before(number) for number in range(len(self._keys) - 1)]
+        self._written = self._write([*done, self._arranged(len(done), self._settled)])
+        self.head = extraction.head(self._written.arrangements[:-1], before or None)
         self.blocks = self._read(reader)
         self.bounds = options.bounds if self._settled is None else Bounds(enabled=False)
         self.saved_chars = 0
@@ -93,7 +73,7 @@ class GroupDraft:
     @property
     def num_hinted(self) -> int:
         """Blocks that stand as reference hints."""
-        return len(self._hints)
+        return len(self._written.hints)
 
     def cuts(self, _: Planned) -> Sequence[int]:
         """Return none: the messages stay whole."""
@@ -108,49 +88,57 @@ class GroupDraft:
         """Return the body with the blocks in the planned order."""
         order = planned.plan.order
         if self._settled is not None:
-            order = tuple(self._settled.order[position] for position in order)
-        self._choices.add(self._keys[-1], Choice(order, frozenset(self._hints)))
-        last = Arrangement(order, self._hints, self._note(len(self._keys) - 1, order))
-        messages = self._extraction.arrange([*self._done, last])
-        if self._options.deduplicate:
-            messages, self.saved_chars = deduplicated(messages)
-        self.saved_chars += self._hint_savings()
-        return self._shape.with_searched(self._body, messages)
+            order = tuple(self._settled[position] for position in order)
+        self._choices.add(self._keys[-1], order)
+        *done, last = self._written.arrangements
+        if tuple(last.order) != order:
+            self._written = self._write([*done, self._arranged(len(done), order)])
+        self.saved_chars = self._written.saved_chars
+        return self._shape.with_searched(self._body, self._written.messages)
 
-    # -- reading ---------------------------------------------------------------------------------
-
-    def _find_hints(self, reader: BlockReader) -> dict[int, str]:
-        """Return by rank what stands for the blocks of the last group that the history holds."""
-        group = self._extraction.last
-        history = list(message_texts(self._extraction.messages[: int(group.path[0])]))
-        if not self._options.deduplicate or not history:
-            return {}
-        contents = reader.read(group.contents)
-        known = hints_for_history(contents, history, self._options.hint_template)
-        return {rank: known[block.key] for rank, block in enumerate(contents) if block.key in known}
+    # -- arranging -------------------------------------------------------------------------------
 
     def _read(self, reader: BlockReader) -> list[Block]:
         """Return the blocks to plan: in their settled order if they have one."""
-        texts = self._extraction.last.texts
-        blocks = reader.read(texts)
-        for rank, hint in self._hints.items():
+        blocks = reader.read(self._extraction.last.texts)
+        for rank, hint in self._written.hints.items():
             key = content_key(f"{rank}\0{hint}")  # as Extraction.head names it in later turns
             blocks[rank] = Block(key, hint, estimate_tokens(hint), hint)
-        settled = self._settled
-        if settled is None or sorted(settled.order) != list(range(len(blocks))):
-            self._settled = None
-            return blocks
-        return [blocks[rank] for rank in settled.order]
+        return blocks if self._settled is None else [blocks[rank] for rank in self._settled]
 
     def _as_before(self, number: int) -> Arrangement:
         """Return how a group of an earlier turn was written; as it stands when never planned."""
-        group = self._extraction.groups[number]
-        choice = self._choices.get(self._keys[number])
-        if choice is None or len(choice.order) != len(group.texts):
-            return Arrangement(range(len(group.texts)))
+        return self._arranged(number, self._order_before(number))
+
+    def _order_before(self, number: int) -> Order | None:
+        order = self._choices.get(self._keys[number])
+        size = len(self._extraction.groups[number].texts)
+        return order if order is not None and sorted(order) == list(range(size)) else None
+
+    def _arranged(self, number: int, order: Order | None) -> Arrangement:
+        size = len(self._extraction.groups[number].texts)
+        if order is None:
+            return Arrangement(range(size))
+        return Arrangement(order, note=self._note(number, order))
+
+    def _write(self, arrangements: list[Arrangement]) -> _Written:
+        """Return the messages with groups arranged so, and repeats replaced.
+
+        What is replaced depends on what stands before it alone, so that earlier turns come out as
+        they did.
+        """
+        if not self._options.deduplicate:
+            return _Written(self._extraction.arrange(arrangements), arrangements, {}, 0)
+        placed = arranged_spans(self._extraction, arrangements)
         template = self._options.hint_template
-        hints = {rank: reference_hint(group.contents[rank], template) for rank in choice.hinted}
-        return Arrangement(choice.order, hints, self._note(number, choice.order))
+        messages, report = deduplicated(placed.messages, placed.spans, template)
+        hints = placed.hints(report) if report is not None else {}
+        hinted = [
+            given._replace(replacements=hints.get(number, given.replacements))
+            for number, given in enumerate(arrangements)
+        ]
+        saved = report.chars_saved if report is not None else 0
+        return _Written(messages, hinted, hints.get(len(arrangements) - 1, {}), saved)
 
     def _note(self, number: int, order: Sequence[int]) -> str:
         group = self._extraction.groups[number]
@@ -158,10 +146,6 @@ class GroupDraft:
         if template is None or isinstance(group, PartsGroup) or group.kind == "json":
             return ""
         return group.legend(order) or annotate(order, template)
-
-    def _hint_savings(self) -> int:
-        contents = self._extraction.last.contents
-        return sum(len(contents[rank]) - len(hint) for rank, hint in self._hints.items())
 
 
 class RepeatsDraft:
@@ -213,19 +197,22 @@ def found_draft(
     if extraction is not None:
         return GroupDraft(shape, body, extraction, options, reader, choices, namespace)
     if options.deduplicate:
-        changed, saved_chars = deduplicated(messages)
-        if saved_chars:
-            return RepeatsDraft(shape, body, changed, saved_chars)
+        changed, report = deduplicated(messages)
+        if report is not None and report.replacements:
+            return RepeatsDraft(shape, body, changed, report.chars_saved)
     return None
 
 
-def deduplicated(messages: Sequence[Any]) -> tuple[list[Any], int]:
-    """Return messages with repeated lines replaced, and the characters saved."""
+def deduplicated(
+    messages: Sequence[Any],
+    blocks: Mapping[Path, Spans] | None = None,
+    hint_template: str = "",
+) -> tuple[list[Any], DedupReport | None]:
+    """Return messages with repeats replaced, and what was; None where the engine is to judge."""
     try:
-        changed, report = deduplicate_messages(messages)
-    except (TypeError, ValueError):  # of no known shape: the engine is to judge
-        return list(messages), 0
-    return changed, report.chars_saved
+        return rewrite_messages(messages, blocks=blocks, hint_template=hint_template)
+    except (TypeError, ValueError):  # of no known shape
+        return list(messages), None
 
 
 def messages_head(messages: Sequence[Message]) -> Head:
@@ -237,17 +224,3 @@ def messages_head(messages: Sequence[Message]) -> Head:
 def saved_tokens(characters: int) -> int:
     """Estimate the tokens of characters that were saved."""
     return characters // CHARS_PER_TOKEN
-
-
-def _group_keys(namespace: str, opening: list[Message], extraction: Extraction) -> list[bytes]:
-    """Return for each group the hash of namespace and everything up to its message's end."""
-    digest = hashlib.sha256(namespace.encode("utf-8", "replace"))
-    digest.update(messages_key(opening))
-    keys, at = [], 0
-    for number, group in enumerate(extraction.groups):
-        end = int(group.path[0]) + 1
-        for message in extraction.messages[at:end]:
-            digest.update(messages_key([message]))
-        at = max(at, end)
-        keys.append(digest.digest() + bytes([number % 256]))
-    return keys

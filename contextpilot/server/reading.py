@@ -10,10 +10,11 @@ from typing import Any
 from starlette.types import Scope
 
 from contextpilot.prompt.messages import Message
+from contextpilot.server.choices import Choices
 from contextpilot.server.controls import read_controls
 from contextpilot.server.drafts import Draft, explicit_draft
 from contextpilot.server.exchange import Exchange
-from contextpilot.server.found import Choices, found_draft, messages_head
+from contextpilot.server.found import found_draft, messages_head
 from contextpilot.server.metrics import Metrics
 from contextpilot.server.offload import LARGE_BYTES
 from contextpilot.server.relay import Delivery

@@ -160,7 +160,7 @@ class Service:
         self._conversations.move_to_end(namespace)
         while len(self._conversations) > self.settings.max_namespaces:
             self._conversations.popitem(last=False)
-        held.add(conversation, (block.key for block in turn.blocks))
+        held.add(conversation, turn.blocks)
 
     def deduplicate(
         self, contexts: Sequence[Any], conversation: str, template: str, namespace: str

@@ -1,4 +1,4 @@
-"""The run finder: exact runs, kept sources, and work that grows no faster than the input."""
+"""The run finder: exact runs of other units, kept sources, and work no faster than the input."""
 
 from __future__ import annotations
 
@@ -14,20 +14,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contextpilot.dedup import lines as lines_module
-from contextpilot.dedup.lines import Run, drop_repeats
+from contextpilot.dedup.lines import MAX_CANDIDATES, Extent, Run, RunFinder
+
+Zones = Sequence[Sequence[str]]
 
 
-def runs_of(
-    zones: Sequence[Sequence[str]], min_chars: int, read_only: Sequence[bool] | None = None
-) -> list[Run]:
+def extents(zones: Zones, trusts: str = "", units: Sequence[int] = ()) -> list[Extent]:
+    """Every zone of a class named by one letter, which may name itself; "-" names nothing."""
+    return [
+        Extent(end, unit, trust, None if trust == "-" else ("-", trust))
+        for end, unit, trust in zip(
+            accumulate(map(len, zones)),
+            units or range(len(zones)),
+            trusts or "t" * len(zones),
+            strict=True,
+        )
+    ]
+
+
+def runs_of(zones: Zones, min_chars: int, trusts: str = "", units: Sequence[int] = ()) -> list[Run]:
     found: list[Run] = []
 
-    def accept(run: Run) -> bool:
+    def accept(run: Run) -> tuple[int, int]:
         found.append(run)
-        return True
+        return run.start, run.start + run.lines
 
-    keys = [key for zone in zones for key in zone]
-    drop_repeats(keys, list(accumulate(map(len, zones))), min_chars, accept, read_only=read_only)
+    finder = RunFinder(
+        [key for zone in zones for key in zone], extents(zones, trusts, units), min_chars
+    )
+    for zone in range(len(zones)):
+        finder.search(zone, accept)
     return found
 
 
@@ -39,53 +55,73 @@ def test_takes_the_longest_earlier_copy_not_the_first() -> None:
     first = ["alpha alpha", "beta beta", "x"]
     second = ["alpha alpha", "beta beta", "gamma gamma"]
     runs = runs_of([first, second, second], 20)
-    assert runs == [Run(3, 0, 2, 1), Run(6, 0, 2, 1)]
-    assert runs_of([["q", *second], first, second], 20)[-1] == Run(7, 1, 3, 1)
+    assert runs == [Run(3, 1, 0, 0, 2), Run(6, 2, 0, 0, 2)]
+    assert runs_of([["q", *second], first, second], 20)[-1] == Run(7, 2, 1, 0, 3)
 
 
 def test_runs_stay_within_their_zones() -> None:
     zone = ["one line here", "another line"]
     assert runs_of([zone, zone, [*zone, *zone]], 10) == [
-        Run(2, 0, 2, 1),
-        Run(4, 0, 2, 2),
+        Run(2, 1, 0, 0, 2),
+        Run(4, 2, 0, 0, 2),
+        Run(6, 2, 0, 0, 2),
     ]
 
 
-def test_a_run_is_not_longer_than_its_kept_copy() -> None:
-    equal = ["the same line"] * 10_000
-    (run,) = runs_of([equal], 48)
-    assert run == Run(4, 0, 4, 2499)
+def test_what_repeats_within_a_unit_stays() -> None:
+    zone = ["one line here", "another line"]
+    assert runs_of([["the same line"] * 10_000], 48) == []
+    assert runs_of([zone * 3, zone], 10, units=[0, 0]) == []
+    assert runs_of([zone, zone * 3], 10, units=[0, 1])
+
+
+def test_only_classes_that_may_be_named_are() -> None:
+    zone = ["one line here", "another line"]
+    assert runs_of([zone, zone], 10, "ab") == []
+    assert runs_of([zone, zone], 10, "-b") == [Run(2, 1, 0, 0, 2)]
+    assert runs_of([zone, zone, zone, zone], 10, "abab") == [Run(4, 2, 0, 0, 2), Run(6, 3, 2, 1, 2)]
+
+
+def test_other_classes_do_not_take_the_places_of_candidates() -> None:
+    zone = ["one line here", "another line"]
+    crowd = [zone] * (2 * MAX_CANDIDATES)
+    assert runs_of([*crowd, zone, zone], 10, "-" * 0 + "a" * len(crowd) + "bb")[-1].zone == 17
 
 
 def test_short_runs_are_left() -> None:
     assert runs_of([["}", "", "}"], ["}", "", "}"]], 5) == []
-    assert runs_of([["}", "", "}"], ["}", "", "}"]], 4) == [Run(3, 0, 3, 1)]
+    assert runs_of([["}", "", "}"], ["}", "", "}"]], 4) == [Run(3, 1, 0, 0, 3)]
 
 
-def test_a_run_begins_with_a_line_that_can_be_quoted() -> None:
-    zone = ["}", "", "def main() -> None:", "    run_the_server()"]
-    assert runs_of([["a", *zone], ["b", *zone]], 20) == [Run(8, 3, 2, 1)]
-    rules = ["-" * 30, "=" * 30]
-    assert runs_of([rules, rules], 20) == [Run(2, 0, 2, 1)]
-    assert runs_of([["", *rules], ["", *rules]], 20) == [Run(4, 1, 2, 1)]
-    assert runs_of([[""] * 42], 20) == [Run(21, 0, 21, 1)]
-
-
-def test_read_only_zones_are_sources_only() -> None:
+def test_zones_that_name_nothing_are_sources_only() -> None:
     zone = ["one line here", "another line"]
-    assert runs_of([zone, zone, zone], 10, [False, True, False]) == [Run(4, 0, 2, 1)]
+    assert runs_of([zone, zone, zone], 10, "t-t") == [Run(4, 2, 2, 1, 2)]
 
 
 def test_refused_runs_stay_and_can_be_sources() -> None:
     zone = ["one line here", "another line"]
     offered: list[Run] = []
 
-    def refuse_first(run: Run) -> bool:
+    def refuse_first(run: Run) -> tuple[int, int] | None:
         offered.append(run)
-        return len(offered) > 1
+        return (run.start, run.start + run.lines) if len(offered) > 1 else None
 
-    drop_repeats(zone * 3, [2, 4, 6], 20, refuse_first)
-    assert offered == [Run(2, 0, 2, 1), Run(4, 0, 2, 1)]
+    finder = RunFinder(zone * 3, extents([zone] * 3), 20)
+    for at in range(3):
+        finder.search(at, refuse_first)
+    assert offered == [Run(2, 1, 0, 0, 2), Run(4, 2, 0, 0, 2)]
+
+
+def test_dropped_zones_are_no_sources() -> None:
+    zone, other = ["one line here", "another line"], ["a third line", "and a fourth"]
+    finder = RunFinder(
+        [*zone, *zone, *other, *other], extents([zone, zone, other, other], "abaa"), 20
+    )
+    found: list[Run] = []
+    finder.search(0, lambda run: found.append(run))
+    finder.drop(1, 3)
+    finder.search(3, lambda run: found.append(run))
+    assert found == []
 
 
 CHUNKS = [
@@ -108,13 +144,13 @@ def test_every_run_equals_lines_that_stay(zones: list[list[str]], min_chars: int
     keys = [key for zone in zones for key in zone]
     zone_of = [number for number, zone in enumerate(zones) for _ in zone]
     dropped: set[int] = set()
-    for start, source, lines, times in runs_of(zones, min_chars):
-        span = range(start, start + lines * times)
-        assert len({zone_of[at] for at in span}) == 1
-        assert len({zone_of[at] for at in range(source, source + lines)}) == 1
-        assert source + lines <= start
+    for start, zone, source, source_zone, lines in runs_of(zones, min_chars):
+        span = range(start, start + lines)
+        assert {zone_of[at] for at in span} == {zone}
+        assert {zone_of[at] for at in range(source, source + lines)} == {source_zone}
+        assert source_zone < zone
         assert chars(keys[source : source + lines]) >= min_chars
-        assert [keys[at] for at in span] == keys[source : source + lines] * times
+        assert [keys[at] for at in span] == keys[source : source + lines]
         assert not dropped & set(span)
         dropped |= set(span)
         assert not dropped & set(range(source, source + lines))
@@ -125,7 +161,7 @@ def test_what_follows_changes_nothing_before(zones: list[list[str]], min_chars: 
     whole = runs_of(zones, min_chars)
     for size in range(len(zones)):
         begin = runs_of(zones[:size], min_chars)
-        assert begin == whole[: len(begin)]
+        assert begin == [run for run in whole if run.zone < size]
 
 
 def longest_first(zones: list[list[str]], min_chars: int) -> set[int]:
@@ -138,7 +174,7 @@ def longest_first(zones: list[list[str]], min_chars: int) -> set[int]:
         lines = 0
         while (
             start + lines < len(keys)
-            and source + lines < start
+            and zone_of[source] < zone_of[start]
             and source + lines not in dropped
             and zone_of[source + lines] == zone_of[source]
             and zone_of[start + lines] == zone_of[start]
@@ -162,9 +198,7 @@ def longest_first(zones: list[list[str]], min_chars: int) -> set[int]:
 )
 def test_drops_what_brute_force_drops(zones: list[list[str]], min_chars: int) -> None:
     dropped = {
-        at
-        for start, _, lines, times in runs_of(zones, min_chars)
-        for at in range(start, start + lines * times)
+        at for run in runs_of(zones, min_chars) for at in range(run.start, run.start + run.lines)
     }
     assert dropped == longest_first(zones, min_chars)
 
@@ -221,13 +255,13 @@ def random_lines(size: int) -> list[str]:
 
 
 HOSTILE: dict[str, Callable[[int], list[list[str]]]] = {
-    "all equal": lambda size: [["the same line"] * size],
-    "blank": lambda size: [[""] * size],
+    "all equal": lambda size: [["the same line"] * (size // 2)] * 2,
+    "blank": lambda size: [[""] * (size // 4)] * 4,
     "rules, then a word": lambda size: [["-"] * (size // 2 - 1) + ["w"]] * 2,
-    "period of seven": lambda size: [["a", "bb", "", "}", "e e e", ")", "last"] * (size // 7)],
-    "long period": lambda size: [[f"line {at}" for at in range(size // 10)] * 10],
-    "fibonacci": lambda size: [fibonacci_word(size)],
-    "random of two": lambda size: [random_lines(size)],
+    "period of seven": lambda size: [["a", "bb", "", "}", "e e e", ")", "last"] * (size // 14)] * 2,
+    "long period": lambda size: [[f"line {at}" for at in range(size // 10)] * 5] * 2,
+    "fibonacci": lambda size: [fibonacci_word(size // 2), fibonacci_word(size // 2)[1:]],
+    "random of two": lambda size: [random_lines(size // 2), random_lines(size // 2)[1:]],
     "one common start": lambda size: [
         ["the head of it all, which every zone has in common", *["body"] * 20, f"{at}"]
         for at in range(size // 22)

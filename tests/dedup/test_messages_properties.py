@@ -76,8 +76,27 @@ def spoken(role: str) -> Any:
     return lambda value: {"role": role, "content": value}
 
 
+def observed(value: str) -> dict[str, Any]:
+    return {"role": "user", "content": [{"type": "text", "text": f"Observation:\n{value}"}]}
+
+
+def named(name: str) -> Any:
+    return lambda value: {"role": "tool", "name": name, "content": value}
+
+
 messages_of = st.sampled_from(
-    [tool, tool, in_blocks, in_parts, spoken("user"), spoken("system"), spoken("assistant")]
+    [
+        tool,
+        tool,
+        in_blocks,
+        in_parts,
+        observed,
+        named("fetch"),
+        named("read_file"),
+        spoken("user"),
+        spoken("system"),
+        spoken("assistant"),
+    ]
 )
 prompts = st.lists(st.builds(lambda make, value: make(value), messages_of, texts), max_size=7)
 thresholds = st.sampled_from([1, 8, 48, 200])
@@ -113,9 +132,9 @@ def test_only_eligible_texts_change(messages: list[Any], min_chars: int) -> None
     paths = {item.path for item in report.replacements}
     assert blanked(changed, paths) == blanked(messages, paths)
     for index, *rest in paths:
-        assert messages[index]["role"] == "tool" or "tool_result" in str(
-            at(messages, (index, *rest[:-1]))
-        )
+        holder = str(at(messages, (index, *rest[:-1])))
+        is_result = "tool_result" in holder or "Observation:" in holder
+        assert messages[index]["role"] == "tool" or is_result
     for index, message in enumerate(messages):
         if index not in {path[0] for path in paths}:
             assert changed[index] is message
@@ -146,12 +165,59 @@ def test_referents_stand_in_the_final_prompt(messages: list[Any], min_chars: int
     changed, report = deduplicate_messages(messages, min_chars=min_chars)
     for item in report.replacements:
         holder = at(messages, item.path)
-        is_json = values(holder) != [holder]
+        is_json = values(holder) != [holder] and not item.reference.startswith("[Unchanged")
         original = json.loads(f'"{item.original}"') if is_json else item.original
         run = bare("\n".join(original.split("\n")[: item.lines]))
-        kept = [f"\n{bare(value)}\n" for value in values(at(changed, item.origin.path))]
+        source = at(changed, item.origin.path)
+        kept = [f"\n{bare(value)}\n" for value in [source, *values(source)]]
         assert any(f"\n{run}\n" in value for value in kept)
-        assert item.origin.path[0] <= item.path[0]
+        assert item.origin.path < item.path
+
+
+QUOTED = re.compile(r'lines?\b[^"\]]*"([^"]+)"')
+
+
+def spoken_texts(message: dict[str, Any]) -> list[str]:
+    content = message["content"]
+    if isinstance(content, str):
+        return [content]
+    found = []
+    for part in content or []:
+        held = part.get("text", part.get("content"))
+        found += [held] if isinstance(held, str) else []
+    return found
+
+
+@given(prompts, thresholds)
+def test_every_quotation_begins_one_line_before_it(messages: list[Any], min_chars: int) -> None:
+    changed, report = deduplicate_messages(messages, min_chars=min_chars)
+    ours = {item.reference for item in report.replacements}
+    before: list[str] = []
+    for line in (line for m in changed for text in spoken_texts(m) for line in text.split("\n")):
+        for quoted in QUOTED.findall(line) if line in ours else ():
+            assert sum(other.lstrip().startswith(quoted) for other in before) == 1
+        before.append(line)
+
+
+NUMBERED = re.compile(r"same as lines? (\d+)(?:-(\d+))? of ([a-z ]+) #(\d+)\]")
+
+
+@given(prompts, thresholds)
+def test_numbered_lines_are_those_that_were_there(messages: list[Any], min_chars: int) -> None:
+    changed, report = deduplicate_messages(messages, min_chars=min_chars)
+    for item in report.replacements:
+        match = NUMBERED.search(item.reference)
+        if match is not None:
+            first, last = int(match[1]), int(match[2] or match[1])
+            source = at(changed, item.origin.path).split("\n")[first - 1 : last]
+            assert bare("\n".join(source)) == bare(item.original)
+            assert (match[3], int(match[4])) == (item.origin.kind, item.origin.ordinal)
+
+
+@given(texts)
+def test_a_first_reading_arrives_as_it_was(value: str) -> None:
+    for message in (tool(value), observed(value), tool(f"{value}\n{value}")):
+        assert deduplicate_messages([message], min_chars=1)[0] == [message]
 
 
 def skeleton(node: Any) -> Any:
@@ -167,6 +233,9 @@ def test_json_parses_to_the_same_structure(contents: list[str], min_chars: int) 
     contents = [content for content in contents if content[0] in '{["']
     changed, _ = deduplicate_messages([tool(content) for content in contents], min_chars=min_chars)
     for old, new in zip(contents, changed, strict=True):
+        if new["content"].startswith("[Unchanged: "):
+            assert old in contents[: contents.index(old) + 1]
+            continue
         assert skeleton(json.loads(new["content"])) == skeleton(json.loads(old))
 
 

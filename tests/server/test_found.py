@@ -108,7 +108,7 @@ def test_repeated_tool_results_become_references(proxy: Client, upstream: Script
     reply = proxy.request("POST", CHAT, body, Content_Type="application/json")
     messages = sent(upstream)
     assert messages[2]["content"] == listing
-    assert "same as tool result #1" in messages[4]["content"]
+    assert messages[4]["content"].startswith("[Unchanged: the same 40 lines as tool result #1")
     assert reply.result["saved_chars"] > 1000
     assert messages[3] == result(2)[0]
 
