@@ -193,7 +193,7 @@ def test_a_block_of_the_history_becomes_a_hint_and_the_rest_stays() -> None:
     assert second.hinted == (1,)
     assert LONG[0] not in second[-1]["content"]
     assert LONG[2] in second[-1]["content"]
-    assert 'beginning "Document a:' in second[-1]["content"]
+    assert 'beginning "[1] Document a: "' in second[-1]["content"]
 
 
 def test_no_hint_without_the_history_in_this_very_prompt() -> None:
@@ -205,7 +205,7 @@ def test_no_hint_without_the_history_in_this_very_prompt() -> None:
 
 
 def test_blocks_in_the_parts_of_a_message_count_as_given() -> None:
-    history = [{"role": "user", "content": [{"type": "text", "text": "see " + LONG[0]}]}]
+    history = [{"role": "user", "content": [{"type": "text", "text": "see:\n" + LONG[0]}]}]
     messages = cp.ContextPilot().optimize([LONG[0]], "q", history=history)
     assert messages.hinted == (0,)
     assert messages[0] == history[0]

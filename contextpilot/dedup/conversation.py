@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 from contextpilot.block import Block, BlockKey
 from contextpilot.errors import UnknownConversationError
 
-from .messages import DEFAULT_MIN_CHARS
 from .quotes import LENGTHS, quotable
 from .references import COPY_TEMPLATE as COPY_TEMPLATE
+from .references import DEFAULT_MIN_CHARS
 from .references import HINT_TEMPLATE as HINT_TEMPLATE
-from .rewrite import Rewriter
 from .shapes import Path, Slot, find_slots
 from .trust import USER
 
@@ -103,6 +102,8 @@ def hints_for_history(
     messages begins so. A block that cannot be named so, or is no longer than its hint, gets none.
     Linear in the characters of both.
     """
+    from .rewrite import Rewriter  # needs NumPy, which planning without a history does not
+
     try:
         slots = [slot._replace(can_change=False) for slot in find_slots(messages)]
     except TypeError:  # of no known shape

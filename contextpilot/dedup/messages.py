@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .references import DEFAULT_MIN_CHARS
 from .report import DedupReport
 from .rewrite import Rewriter, Spans
 from .shapes import Path, find_slots, with_texts
-
-DEFAULT_MIN_CHARS = 48
 
 
 def deduplicate_messages(

@@ -16,6 +16,8 @@ import re
 
 HINT_TEMPLATE = 'Given earlier in this conversation, beginning "{first_line}".'
 COPY_TEMPLATE = "Same text as [{position}]."
+DEFAULT_MIN_CHARS = 48
+"""Shorter runs are hardly worth a reference."""
 
 _KINDS = "(?:tool result|document|(?:system|user|assistant) message) #\\d+"
 _REFERENCE = re.compile(

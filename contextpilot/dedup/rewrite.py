@@ -150,17 +150,18 @@ class Rewriter:
         if source is None:
             return False
         self._count_uncounted()
-        lines = slot.text.split("\n")
+        original = slot.text.removesuffix("\n")
+        lines = original.split("\n")
         sentence = write_unchanged(
-            lines=len(lines) - (not lines[-1]),
+            lines=len(lines),
             place=f"{source.kind} #{source.ordinal}",
             quote=self._quotes.unique(lines[0]),
         )
-        if len(sentence) >= len(slot.text):
+        if len(sentence) >= len(original):
             return False
         origin = Origin(source.path, 1, source.kind, source.ordinal)
-        item = Replacement(slot.path, 1, len(lines), origin, 0, sentence, slot.text)
-        writing.replace(item, len(slot.text))
+        item = Replacement(slot.path, 1, len(lines), origin, 0, sentence, original)
+        writing.replace(item, len(original))
         self._quotes.add([sentence])
         writing.lines = []
         return True

@@ -22,6 +22,10 @@ _FORMS = (
         rf"\[(?P<count>\d+) lines? (?:x(?P<times>\d+) )?"
         rf"(?:omitted, )?{_NUMBERED}(?:same as )?(?:above|#\d+|{_PLACE}):? {_QUOTE}\]"
     ),
+    re.compile(
+        rf"\[(?P<count>\d+) lines? omitted, {_NUMBERED}"
+        rf"same as lines? (?P<first>\d+)(?:-\d+)? of {_PLACE}\]"
+    ),
     re.compile(rf"\[Unchanged: the same (?P<count>\d+) lines? as {_PLACE}(?:, {_QUOTE})?\]"),
 )
 _HINTS = (
@@ -156,6 +160,7 @@ class _Walk:
         start = self._place(said.get("quote"), said.get("place"))
         if isinstance(start, str):
             return f"{start}: {match[0][:110]!r}"
+        start += int(said.get("first") or 1) - 1
         count, times = int(said["count"]), int(said.get("times") or 1)
         there = [line.text for line in self._before[start : start + count]] * times
         named = self._sent[self._at : self._at + count * times]

@@ -22,7 +22,7 @@ REFERENCES = (
     '[5 lines omitted, same as {} #{}: "value_0 = co"]',
     '[6 lines above: "value_6 = co"]',
 )
-UNCHANGED = '[Unchanged: the same 12 lines as tool result #1, "value_0 = co"]'
+UNCHANGED = '[Unchanged: the same 12 lines as tool result #1, "value_0 = co"]\n'
 
 
 def shortened(ordinal: int = 1, kind: str = "tool result") -> str:
