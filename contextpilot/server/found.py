@@ -44,6 +44,7 @@ class GroupDraft:
     """
 
     conversation: str | None = None
+    has_question_before = False
 
     def __init__(
         self,
@@ -155,6 +156,7 @@ class RepeatsDraft:
     blocks: Sequence[Block] = ()
     bounds = Bounds(enabled=False)
     num_hinted = 0
+    has_question_before = False
 
     def __init__(
         self, shape: Shape, body: Mapping[str, Any], messages: list[Any], saved_chars: int
