@@ -55,6 +55,7 @@ class GroupDraft:
         reader: BlockReader,
         choices: Choices,
         namespace: str,
+        session: str | None,
     ) -> None:
         self._shape = shape
         self._body = body
@@ -62,13 +63,14 @@ class GroupDraft:
         self._options = options
         self._choices = choices
         before = shape.unsearched(body)
-        self._keys = group_keys(namespace, before, extraction)
+        self._keys = group_keys(namespace, session, before, extraction)
         self._settled = self._order_before(len(self._keys) - 1)
         done = [self._as_before(number) for number in range(len(self._keys) - 1)]
         self._written = self._write([*done, self._arranged(len(done), self._settled)])
         self.head = extraction.head(self._written.arrangements[:-1], before or None)
         self.blocks = self._read(reader)
-        self.bounds = options.bounds if self._settled is None else Bounds(enabled=False)
+        is_new = self._settled is None and not _is_answered(extraction)
+        self.bounds = options.bounds if is_new else Bounds(enabled=False)
         self.saved_chars = 0
 
     @property
@@ -149,6 +151,15 @@ class GroupDraft:
         return group.legend(order) or annotate(order, template)
 
 
+def _is_answered(extraction: Extraction) -> bool:
+    """Return whether the last group was sent before: an answer follows it.
+
+    How it was written then is not known, and to change it now would cost the prefix.
+    """
+    later = extraction.messages[int(extraction.last.path[0]) + 1 :]
+    return any(message.get("role") == "assistant" for message in later)
+
+
 class RepeatsDraft:
     """A request without blocks to move, whose tool results repeat each other."""
 
@@ -188,6 +199,7 @@ def found_draft(
     options: Options,
     choices: Choices,
     namespace: str,
+    session: str | None = None,
 ) -> GroupDraft | RepeatsDraft | None:
     """Look for blocks in the messages of a request; None when there is nothing to do."""
     messages = shape.searched(body)
@@ -197,7 +209,7 @@ def found_draft(
     labels = "stay" if options.ranking_template else "move"
     extraction = extract_blocks(messages, controls.mode, controls.scope, labels=labels)
     if extraction is not None:
-        return GroupDraft(shape, body, extraction, options, reader, choices, namespace)
+        return GroupDraft(shape, body, extraction, options, reader, choices, namespace, session)
     if options.deduplicate:
         changed, report = deduplicated(messages)
         if report is not None and report.replacements:

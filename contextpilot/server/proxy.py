@@ -21,6 +21,7 @@ from contextpilot.planning import Job, Planned
 from contextpilot.server.aged import AgedEngines
 from contextpilot.server.answer import Answer
 from contextpilot.server.body import BodyTooLargeError, ClientGoneError, read_body
+from contextpilot.server.choices import Choices
 from contextpilot.server.cloud import with_cloud_members
 from contextpilot.server.controls import ControlError
 from contextpilot.server.drafts import Draft
@@ -59,14 +60,19 @@ class Proxy:
     """An ASGI application for all paths under /v1."""
 
     def __init__(
-        self, service: Service, upstream: Upstream, kinds: EngineKinds, metrics: Metrics
+        self,
+        service: Service,
+        upstream: Upstream,
+        kinds: EngineKinds,
+        metrics: Metrics,
+        choices: Choices,
     ) -> None:
         self._service = service
         self._settings = service.settings
         self._upstream = upstream
         self._kinds = kinds
         self._metrics = metrics
-        self._reader = RequestReader(service, metrics)
+        self._reader = RequestReader(service, metrics, choices)
         self._aged = AgedEngines()
         self._heads = Heads()
 
