@@ -92,6 +92,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         await pool.close()
+        app.state.service.lane.close()
         upstream.close()
         await asyncio.to_thread(state.close)
 

@@ -159,7 +159,7 @@ class Proxy:
         elif exchange.head.keys:
             job = Job(exchange.namespace, [()], Bounds(enabled=False), exchange.head, [0])
             aged = self._aged.before(lease.engine, kind)
-            (exchange.routed,) = lease.plan(job)
+            (exchange.routed,) = await lease.run(job)
             exchange.belief = aged.belief(job, exchange.routed) if aged is not None else None
         if exchange.parsed:
             body = with_members(body, engine_members(exchange, kind, lease.id_slot, salt))

@@ -16,7 +16,7 @@ from contextpilot.server.drafts import Draft, explicit_draft
 from contextpilot.server.exchange import Exchange
 from contextpilot.server.found import found_draft, messages_head
 from contextpilot.server.metrics import Metrics
-from contextpilot.server.offload import LARGE_BYTES
+from contextpilot.server.offload import LARGE_BYTES, parse_slowly
 from contextpilot.server.relay import Delivery
 from contextpilot.server.service import Service
 from contextpilot.server.tenants import namespace_of, session_of, tenant_of
@@ -114,17 +114,11 @@ def _parse(exchange: Exchange) -> None:
     """Decode a body; one that is no JSON object is the engine's to judge."""
     try:
         text = exchange.body.decode()
-        large = len(text) >= LARGE_BYTES
-        parsed = json.loads(text, object_hook=_given if large else None)
+        parsed = parse_slowly(text) if len(text) >= LARGE_BYTES else json.loads(text)
     except (ValueError, RecursionError):
         return
     if isinstance(parsed, dict):
         exchange.text, exchange.parsed = text, parsed
-
-
-def _given(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the object: calling Python for each gives way to other threads."""
-    return content
 
 
 def _head_messages(shape: Shape, parsed: dict[str, Any]) -> list[Message]:
