@@ -14,8 +14,7 @@ from contextpilot.options import Options
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head
 from contextpilot.planning import Job, Planned
-from contextpilot.prompt.annotate import annotate
-from contextpilot.prompt.extract import Arrangement, Extraction, extract_blocks
+from contextpilot.prompt.extract import Arrangement, Extraction, look
 from contextpilot.prompt.extract.parts import PartsGroup
 from contextpilot.prompt.messages import Message, message_texts, messages_key
 from contextpilot.server.choices import Choices, Order, group_keys
@@ -146,9 +145,9 @@ class GroupDraft:
     def _note(self, number: int, order: Sequence[int]) -> str:
         group = self._extraction.groups[number]
         template = self._options.ranking_template
-        if template is None or isinstance(group, PartsGroup) or group.kind == "json":
+        if template is None or isinstance(group, PartsGroup):
             return ""
-        return group.legend(order) or annotate(order, template)
+        return group.legend(order) or group.ranking(order, template)
 
 
 def _is_answered(extraction: Extraction) -> bool:
@@ -207,7 +206,9 @@ def found_draft(
         return None
     # without a note on the numbers, citations are right only if the numbers move along
     labels = "stay" if options.ranking_template else "move"
-    extraction = extract_blocks(messages, controls.mode, controls.scope, labels=labels)
+    opening = shape.unsearched(body)
+    looked = look(messages, controls.mode, controls.scope, labels=labels, opening=opening)
+    extraction = looked.extraction
     if extraction is not None:
         return GroupDraft(shape, body, extraction, options, reader, choices, namespace, session)
     if options.deduplicate:
