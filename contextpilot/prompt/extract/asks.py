@@ -29,7 +29,8 @@ _MENTION = re.compile(
     rf"\[(\d{{1,4}})\](?!\()|\b{NUMBERED_NOUNS}[ \t]*(?:#|n[o°º]\.?[ \t]*|nr\.?[ \t]*|"
     rf"number[ \t]+)?"
     rf"\[?(\d{{1,4}})\b(?![.,:]\d|[%°]| ?(?:%|years?|pages?|percent|million|words))|{NUMBERED_HAN}|"
-    rf"(?:#|\bn[o°º]\.?[ \t]?)(\d{{1,3}})\b",
+    rf"(?:#|\b(?:n[o°º]\.?|number|nummer|num[ée]ro|número|номер|option|link|"
+    rf"item)[ \t]?)(\d{{1,3}})\b",
     _FLAGS,
 )
 _SPELLED = re.compile(

@@ -192,6 +192,8 @@ def _why(page: Page, marks: Sequence[_Mark], region: Span, wrapper: str | None) 
     style = marks[0].style
     intro = page.intro(marks[0].start, region.start)
     against = "introduced-as-sequence" if intro.sequence else ""
+    if page.role == "tool" and style == "bracket" and marks[0].number == 0:
+        return "", "elements"  # a browsing tool opens them by index
     if page.is_found:
         return "search-tool", against
     if wrapper in RETRIEVAL_WRAPPERS or (wrapper in WRAPPERS and page.role != "tool"):

@@ -118,7 +118,8 @@ ORDER_ASKED = (
     r"decide|say|"
     r"assign|respond|reply|yes)",
     r"\b(?:i|n)-?th (?:element|item|entry|line|document|passage)\b|\brespectively\b|"
-    r"\bline by line\b",
+    r"\bline by line\b|\bone per \w+|\barray of (?:\w+ ){0,3}(?:scores|labels|grades|verdicts|"
+    r"booleans)\b",
     r"\b(?:numbers?|ind(?:ex|ices|exes)|identifiers?|ids?|positions?) (?:of (?:the|all|each|"
     r"every|those) "
     r"|next to|only\b)",
