@@ -49,13 +49,10 @@ class Extraction:
     Attributes:
         messages: as given; never changed.
         groups: at least one.
-        later: the rule by which a later turn speaks of the last group as it was given: where it is
-            written for the first time, it stays; "" if there is none.
     """
 
     messages: Sequence[Any]
     groups: tuple[Group | PartsGroup, ...] = field(default_factory=tuple)
-    later: str = ""
 
     @property
     def last(self) -> Group | PartsGroup:

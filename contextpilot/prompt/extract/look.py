@@ -111,8 +111,7 @@ def look(
     kept = tuple(group for group in settled if group is not None)
     if not kept:
         return Looked(None, tuple(left))
-    later = around.later_reason(kept[-1], groups) if mode == "auto" else ""
-    return Looked(Extraction(messages, kept, later), tuple(left))
+    return Looked(Extraction(messages, kept), tuple(left))
 
 
 def _look_at_text(

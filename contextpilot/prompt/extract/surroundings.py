@@ -1,8 +1,7 @@
 """What stands around the blocks of a request: instructions before, questions after.
 
-Only texts that later turns cannot change count for whether a group is found: its own message, the
-system's, the question that asked for it. What comes later counts for a group that is planned for
-the first time.
+Only texts that later turns cannot change count: a group's own message, the system's, the question
+that asked for it.
 """
 
 from __future__ import annotations
@@ -56,17 +55,6 @@ class Surroundings:
             reason = asks.reason(shown)
             if reason:
                 return reason
-        return ""
-
-    def later_reason(self, group: AnyGroup, others: Sequence[AnyGroup]) -> str:
-        """Return the rule by which later turns keep a group as it is; "" if there is none."""
-        shown = shown_numbers(group)
-        for i in range(int(group.path[0]) + 1, len(self._messages)):
-            if self._roles[i] in ("user", "assistant"):
-                for asks in self._of(i, others):
-                    reason = asks.reason(shown)
-                    if reason:
-                        return reason
         return ""
 
     def _around(self, index: int, others: Sequence[AnyGroup]) -> Iterator[Asks]:
