@@ -10,7 +10,7 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.prompt.annotate import RANKING_TEMPLATE, check_template
 
 _BOUNDS = {"reorder": "enabled"} | {
-    name: name for name in ("pin_first", "max_shift", "min_gain_tokens")
+    name: name for name in (each.name for each in fields(Bounds)) if name != "enabled"
 }
 
 
@@ -20,7 +20,7 @@ class Options:
 
     Attributes:
         bounds: how far blocks may move.
-        annotate: True writes the importance ranking after reordered blocks, False does not; a
+        annotate: True writes the importance ranking after blocks that moved far, False does not; a
             string with the field {ranking} is the template to write.
         deduplicate: replace blocks that the prompt already holds by reference hints.
         hint_template: hint for a block of the history, with the field {first_line}.

@@ -64,8 +64,8 @@ class ContextPilot:
             not answer, requests are planned here and nobody waits.
         progress: show a bar in a terminal while a large batch is planned. Default:
             CONTEXTPILOT_PROGRESS, else not.
-        options: defaults for every call, as in `Options`, and by name `reorder`, `pin_first`,
-            `max_shift`, `min_gain_tokens`.
+        options: defaults for every call, as in `Options`, and by name `reorder` and the members
+            of `Bounds`: `displacement_cost`, `anchor`, `pin_first` and so on.
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind or out of range; it is named.

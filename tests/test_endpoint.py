@@ -17,7 +17,7 @@ import contextpilot as cp
 from contextpilot.endpoint import parse_address
 from contextpilot.sync.events import answer_message
 
-TEXTS = [f"{word} " * 40 for word in ("alpha", "beta", "gamma", "delta", "epsilon")]
+TEXTS = [f"{word} " * 200 for word in ("alpha", "beta", "gamma", "delta", "epsilon")]
 
 
 @pytest.fixture

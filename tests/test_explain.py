@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import contextpilot as cp
 from contextpilot.explain import Explanation, Explanations
 
-A, B, C, D = (f"Document {c}\n" + c * 200 for c in "ABCD")
+A, B, C, D = (f"Document {c}\n" + c * 800 for c in "ABCD")
 
 
 def reason(pilot: cp.ContextPilot, context: list[str], **options: Any) -> str:

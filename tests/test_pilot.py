@@ -16,7 +16,7 @@ from reading import check_prompt
 import contextpilot as cp
 from contextpilot.default import default_pilot, drop_default_pilot
 
-LONG = [f"Document {c}: " + c * 150 for c in "abcdef"]
+LONG = [f"Document {c}: " + c * 600 for c in "abcdef"]
 WORDS = ["", "a", "b", "ü\ud800😀", "[1] a", "line\n\nline", *LONG]
 contexts = st.lists(st.sampled_from(WORDS), max_size=8)
 limits = st.fixed_dictionaries(
@@ -26,6 +26,9 @@ limits = st.fixed_dictionaries(
         "pin_first": st.integers(0, 4),
         "max_shift": st.none() | st.integers(0, 3),
         "min_gain_tokens": st.sampled_from([0, 16, 1000]),
+        "displacement_cost": st.sampled_from([0, 5, 1000]),
+        "anchor": st.sampled_from(["none", "moved", "end"]),
+        "anchor_blocks": st.integers(0, 3),
         "deduplicate": st.booleans(),
     },
 )
@@ -101,6 +104,30 @@ def test_a_shared_block_leads_the_second_prompt() -> None:
     messages = pilot.optimize([LONG[2], LONG[1], LONG[0]], "second")
     assert messages.order == (2, 1, 0)
     assert messages[-1]["content"].startswith(f"[1] {LONG[0]}\n\n[2] {LONG[1]}\n\n")
+
+
+@pytest.mark.parametrize(("cost", "order"), [(50, (0, 1, 2)), (0, (2, 1, 0))])
+def test_a_few_tokens_are_worth_a_move_where_moves_cost_nothing(
+    cost: int, order: tuple[int, ...]
+) -> None:
+    pilot = cp.ContextPilot(displacement_cost=cost, min_gain_tokens=0)
+    pilot.optimize(["Document A", "Document B"], "first")
+    messages = pilot.optimize(["Document C", "Document B", "Document A"], "second")
+    assert messages.order == order
+
+
+def test_the_most_relevant_block_stands_next_to_the_question() -> None:
+    pilot = cp.ContextPilot(anchor="end")
+    pilot.optimize([LONG[0], LONG[1], LONG[2]], "first")
+    messages = pilot.optimize([LONG[3], LONG[2], LONG[1]], "second")
+    assert messages.order == (2, 1, 0)
+    text = f"[3] {LONG[3]}\n\nBy number, from most to least important: 3,2,1.\n\nsecond"
+    assert messages[-1]["content"].endswith(text)
+    hinted = pilot.optimize(
+        [LONG[4], LONG[5]], "third", history=[{"role": "user", "content": LONG[4]}]
+    )
+    assert hinted.hinted == (0,)
+    assert hinted.order == (1, 0)
 
 
 @given(contexts, st.text(max_size=5), st.text(max_size=5))

@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from contextpilot.commands.bounds_flags import add_bounds, changed_bounds
 from contextpilot.commands.command import Command, Outcome
-from contextpilot.commands.simulate import natural, positive
+from contextpilot.commands.numbers import natural, positive
 from contextpilot.commands.workload import STDIN, Workload, read_workload
 from contextpilot.errors import CommandError
-from contextpilot.plan.bounds import Bounds
 from contextpilot.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -104,15 +104,14 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_planning(parser: argparse.ArgumentParser) -> None:
-    planning, bounds = parser.add_argument_group("planning"), Bounds()
+    planning = parser.add_argument_group("planning")
     planning.add_argument(
         "--annotate",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="write the importance ranking after reordered blocks (yes)",
     )
-    planning.add_argument("--pin-first", type=natural, default=bounds.pin_first, metavar="K")
-    planning.add_argument("--max-shift", type=natural, default=bounds.max_shift, metavar="R")
+    add_bounds(planning)
 
 
 def _run(args: argparse.Namespace) -> Outcome:
@@ -153,14 +152,12 @@ def _config(args: argparse.Namespace, workload: Workload) -> Config:
             f"--answers: no request of {workload.name} has a field answers: give each a list of "
             'gold answers, for example {"query": "who?", "contexts": [...], "answers": ["Ada"]}'
         )
-    bounds = {"pin_first": args.pin_first, "max_shift": args.max_shift}
-    given = {name: value for name, value in bounds.items() if value != getattr(Bounds(), name)}
     return Config(
         engine=args.engine,
         modes=[name.strip() for name in args.modes.split(",") if name.strip()],
         schedule=Schedule(args.repetitions, args.slice, args.concurrency, args.warmup, args.order),
         seed=args.seed,
-        options=given | ({} if args.annotate else {"annotate": False}),
+        options=changed_bounds(args) | ({} if args.annotate else {"annotate": False}),
         model=args.model,
         max_tokens=args.max_tokens,
         cache_tokens=args.cache_tokens,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
+from contextpilot.commands.bounds_flags import add_bounds, bounds_of
 from contextpilot.commands.capacity import FORMS, resolve
 from contextpilot.commands.command import Command, Outcome
 from contextpilot.commands.comparison import DEFAULT_CAPACITIES, Comparison, compare, render
+from contextpilot.commands.numbers import positive
 from contextpilot.commands.plot import SUFFIXES, check_plot, draw
 from contextpilot.commands.workload import STDIN, read_workload
 from contextpilot.plan.bounds import Bounds
@@ -41,21 +44,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="waiting requests that are planned together (default: %(default)s)",
     )
-    defaults = Bounds()
-    parser.add_argument(
-        "--pin-first",
-        type=natural,
-        default=defaults.pin_first,
-        metavar="K",
-        help="leave the first K blocks of each request in place (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-shift",
-        type=natural,
-        default=defaults.max_shift,
-        metavar="R",
-        help="move no block by more than R ranks (default: no limit)",
-    )
+    add_bounds(parser)
     parser.add_argument(
         "--plot",
         type=_image,
@@ -69,7 +58,7 @@ def _run(args: argparse.Namespace) -> Outcome:
     if args.plot is not None:
         check_plot(args.plot)
     workload = read_workload(args.file)
-    bounds = Bounds(pin_first=args.pin_first, max_shift=args.max_shift)
+    bounds = bounds_of(args)
     comparison = compare(workload.contexts, args.capacity, args.window, bounds)
     if args.plot is not None:
         draw(comparison, workload.name, args.plot)
@@ -80,8 +69,7 @@ def _run(args: argparse.Namespace) -> Outcome:
 
 
 def _as_json(name: str, comparison: Comparison, bounds: Bounds) -> str:
-    options = {"pin_first": bounds.pin_first, "max_shift": bounds.max_shift}
-    return json.dumps({"workload": name} | options | comparison.as_dict(), indent=2)
+    return json.dumps({"workload": name} | asdict(bounds) | comparison.as_dict(), indent=2)
 
 
 def _capacity(text: str) -> str:
@@ -98,21 +86,6 @@ def _image(text: str) -> Path:
     if path.suffix.lower() not in SUFFIXES:
         raise argparse.ArgumentTypeError(f"{text!r} does not end in {' or '.join(SUFFIXES)}")
     return path
-
-
-def positive(text: str) -> int:
-    """Return a whole number from 1 on, for argparse."""
-    number = natural(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
-
-
-def natural(text: str) -> int:
-    """Return a whole number from 0 on, for argparse."""
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
-    return int(text)
 
 
 COMMAND = Command(

@@ -17,8 +17,10 @@ import numpy as np
 
 from contextpilot.block import Block, BlockKey
 from contextpilot.plan.bounds import Bounds
-from contextpilot.plan.online import NO_HEAD, Head, OnlinePlanner, Plan, ranks_of
+from contextpilot.plan.online import NO_HEAD, Head, OnlinePlanner, Plan
 from contextpilot.plan.overlap import Ints, find_partners, set_matrix
+from contextpilot.plan.placeable import Placeable
+from contextpilot.plan.shared import by_mean_rank, worth_sharing
 from contextpilot.plan.tree import MergeTree, Progress, agglomerate
 from contextpilot.plan.window import MAX_WINDOW, Live, merge_window
 
@@ -122,6 +124,7 @@ class _Walk:
         self._bounds = bounds
         self._head = head
         self._has_history = len(online.window) > 0
+        self._placeables: dict[int, Placeable] = {}
 
     def waiting(self, group: _Group) -> Iterator[PlannedContext]:
         tree = group.tree
@@ -130,48 +133,49 @@ class _Walk:
             node, prefix = stack.pop()
             if node < tree.num_contexts:
                 position = group.waiting[node]
-                context = self._contexts[position]
                 if len(prefix) == len(group.pinned):  # shares nothing with those that wait
-                    plan = self._online.plan(context, self._bounds, self._head)
+                    plan = self._online.plan(self._contexts[position], self._bounds, self._head)
                 else:
-                    plan = self._plan_leaf(context, prefix)
+                    plan = self._plan_leaf(position, self._placeable(group, node), prefix)
+                self._placeables.pop(position, None)
                 yield PlannedContext(position, plan)
                 continue
             placed = set(prefix)
             shared = [group.keys[number] for number in tree.shared[node].tolist()]
             new = [key for key in shared if key not in placed]
-            if len(new) > 1:
-                new = self._order_shared(group, node, prefix, new)
-            prefix = (*prefix, *new)
+            if new:
+                prefix = (*prefix, *self._order_shared(group, node, prefix, new))
             stack.extend((child, prefix) for child in reversed(tree.children[node]))
 
-    def _plan_leaf(self, context: Sequence[Block], prefix: Sequence[BlockKey]) -> Plan:
-        placed = set(prefix)
-        weights = {block.key: block.weight for block in context}
-        rest = [key for key in weights if key not in placed]
+    def _plan_leaf(self, position: int, context: Placeable, prefix: Sequence[BlockKey]) -> Plan:
+        lead: list[BlockKey] = []
         if self._has_history:
-            rest, _ = self._online.extend(prefix, rest, weights, self._head)
-        order = self._bounds.limit_shift(
-            ranks_of(context, [*prefix, *rest], self._bounds.pin_first)
-        )
-        return self._online.finish(context, order, self._head)
+            lead = self._online.lead(context, prefix, self._bounds, self._head)
+        order = context.order([*prefix, *lead])
+        return self._online.finish(self._contexts[position], order, self._head)
 
     def _order_shared(
         self, group: _Group, node: int, prefix: Sequence[BlockKey], new: Sequence[BlockKey]
     ) -> list[BlockKey]:
-        """Order the blocks newly shared at a node by mean original rank, live ones first."""
-        ranks = dict.fromkeys(new, 0)
-        weights = dict.fromkeys(new, 0)
-        for leaf in _some_leaves(group.tree, node):
-            first: dict[BlockKey, int] = {}
-            for rank, block in enumerate(self._contexts[group.waiting[leaf]]):
-                if block.key in ranks and first.setdefault(block.key, rank) == rank:
-                    ranks[block.key] += rank
-                    weights[block.key] = block.weight
-        ordered = sorted(new, key=ranks.__getitem__)
+        """Return the newly shared blocks of a node that are worth their move, live ones first."""
+        leaves = [self._placeable(group, leaf) for leaf in _some_leaves(group.tree, node)]
+        ordered = by_mean_rank(new, leaves)
         if self._has_history:
-            return self._online.extend(prefix, ordered, weights, self._head)[0]
-        return ordered
+            start = [*self._head.keys, *prefix]
+            live = self._online.index.longest_prefix(
+                {key: leaves[0].weights[key] for key in ordered}, start
+            )
+            ordered = [*live, *(key for key in ordered if key not in {*live})]
+        return worth_sharing(
+            ordered, prefix, leaves, group.tree.size(node), self._bounds.displacement_cost
+        )
+
+    def _placeable(self, group: _Group, leaf: int) -> Placeable:
+        """Return a waiting context; each is read once."""
+        position = group.waiting[leaf]
+        if position not in self._placeables:
+            self._placeables[position] = Placeable(self._contexts[position], self._bounds)
+        return self._placeables[position]
 
 
 class _Group(NamedTuple):

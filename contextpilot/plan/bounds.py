@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+
+from contextpilot.block import BlockKey
+
+ANCHORS = ("none", "moved", "end")
+_NUMBERS = ("pin_first", "max_shift", "min_gain_tokens", "displacement_cost", "anchor_blocks")
 
 
 @dataclass(frozen=True)
@@ -15,6 +21,13 @@ class Bounds:
         enabled: False keeps every context in its original order.
         pin_first: the first so many blocks stay in place.
         max_shift: no block moves by more than so many ranks; None for no limit.
+        displacement_cost: tokens that must be gained to move the most relevant block from the
+            first place to the last; other moves cost in proportion to how far they go and to the
+            rank of what they displace. 0 moves for whatever may be gained.
+        anchor: where the most relevant blocks go: "end" puts them next to the question in every
+            prompt, "moved" only in prompts where blocks move anyway, "none" leaves them among the
+            others.
+        anchor_blocks: how many they are.
         min_gain_tokens: keep the original order when the blocks known to recur behind the same
             head weigh less than this, for example less than one block of the engine's cache.
     """
@@ -23,9 +36,14 @@ class Bounds:
     pin_first: int = 0
     max_shift: int | None = None
     min_gain_tokens: int = 16
+    displacement_cost: int = 50
+    anchor: str = "none"
+    anchor_blocks: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("pin_first", "max_shift", "min_gain_tokens"):
+        if self.anchor not in ANCHORS:
+            raise ValueError(f"anchor must be one of {', '.join(ANCHORS)}, not {self.anchor!r}")
+        for name in _NUMBERS:
             value = getattr(self, name)
             if value is None and name == "max_shift":
                 continue
@@ -36,8 +54,21 @@ class Bounds:
 
     @property
     def limited(self) -> bool:
-        """Whether some block may not move as far as it likes."""
-        return not self.enabled or self.pin_first > 0 or self.max_shift is not None
+        """Whether it matters where a block stands, so that hints keep their places too."""
+        return (
+            not self.enabled
+            or self.pin_first > 0
+            or self.max_shift is not None
+            or self.displacement_cost > 0
+            or self.anchor != "none"
+        )
+
+    def anchored(self, keys: Iterable[BlockKey], pinned: Collection[BlockKey]) -> list[BlockKey]:
+        """Return which of a context's distinct blocks go next to the question, best one last."""
+        if self.anchor == "none":
+            return []
+        free = (key for key in islice(keys, self.anchor_blocks) if key not in pinned)
+        return list(free)[::-1]
 
     def limit_shift(self, order: Sequence[int]) -> list[int]:
         """Return the order nearest to `order` in which no rank moves by more than `max_shift`.

@@ -1,18 +1,20 @@
 """Online planning: one context against the index.
 
 First the longest live prefix, exactly; then the other blocks by conditional support, so that
-requests which share blocks come to share prefixes.
+requests which share blocks come to share prefixes. Of both, as much as is worth its move.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from contextpilot.block import Block, BlockKey
 from contextpilot.index import ContextIndex
 from contextpilot.plan.bounds import Bounds
+from contextpilot.plan.placeable import Placeable
+from contextpilot.plan.price import Candidates, best_lead
 from contextpilot.plan.support import SupportWindow
 
 
@@ -49,18 +51,16 @@ class OnlinePlanner:
 
     def plan(self, blocks: Sequence[Block], bounds: Bounds, head: Head = NO_HEAD) -> Plan:
         """Return the plan of one context; nothing is learnt yet."""
+        if not bounds.enabled or len(blocks) < 2:
+            return self.finish(blocks, range(len(blocks)), head)
         is_vain = bounds.min_gain_tokens > 0 and not self.recurs(head)
-        if is_vain or not bounds.enabled or len(blocks) < 2:
+        if is_vain and bounds.anchor != "end":
             return self.finish(blocks, range(len(blocks)), head)
-        pinned = [block.key for block in blocks[: bounds.pin_first]]
-        weights = {block.key: block.weight for block in blocks}
-        fixed = set(pinned)
-        rest = [key for key in weights if key not in fixed]
-        tail, known = self.extend(pinned, rest, weights, head)
-        if known < bounds.min_gain_tokens:
-            return self.finish(blocks, range(len(blocks)), head)
-        order = bounds.limit_shift(ranks_of(blocks, tail, bounds.pin_first))
-        return self.finish(blocks, order, head)
+        context = Placeable(blocks, bounds)
+        lead = [] if is_vain else self.lead(context, context.pinned, bounds, head)
+        if sum(context.weights[key] for key in lead) < bounds.min_gain_tokens:
+            lead = []
+        return self.finish(blocks, context.order(lead), head)
 
     def recurs(self, head: Head) -> bool:
         """Return whether contexts came behind this head before, or prompts that go on after it.
@@ -72,21 +72,34 @@ class OnlinePlanner:
             return True
         return self.index.match(head.keys) == len(head.keys)
 
-    def extend(
+    def lead(
         self,
+        context: Placeable,
         placed: Sequence[BlockKey],
-        rest: Sequence[BlockKey],
-        weights: Mapping[BlockKey, int],
+        bounds: Bounds,
         head: Head = NO_HEAD,
-    ) -> tuple[list[BlockKey], int]:
-        """Order `rest` to follow `placed`; also return the tokens of those known to recur."""
-        live = self.index.longest_prefix({key: weights[key] for key in rest}, [*head.keys, *placed])
-        taken = set(live)
-        others = [key for key in rest if key not in taken]
-        ordered, supported = self.window.order([*placed, *live], others)
-        known = sum(weights[key] for key in live)
-        known += sum(weights[key] for key in ordered[:supported])
-        return live + ordered, known
+    ) -> list[BlockKey]:
+        """Return the blocks that are worth their move to the place after `placed`, in order.
+
+        They are live there, or known to recur: what is likely to be asked for again.
+        """
+        rest = context.rest(placed)
+        start = [*head.keys, *placed]
+        weights = context.weights
+        live = self.index.longest_prefix({key: weights[key] for key in rest}, start)
+        near = self.window.near(weights)
+        if not live and not near.masks:
+            return []
+        candidates = Candidates(rest, context, near, placed)
+        leads = [candidates.full(live)]
+        cost = bounds.displacement_cost
+        if cost:
+            leads.append(candidates.thrifty(leads[0][: len(live)]))
+        elif bounds.anchor != "moved":
+            return [step[0] for step in leads[0]]
+        given = context.given(placed)
+        least = self.index.match([*start, *given]) - len(start)
+        return best_lead(leads, cost, sum(weights[key] for key in given[: max(0, least)]))
 
     def finish(self, blocks: Sequence[Block], order: Sequence[int], head: Head = NO_HEAD) -> Plan:
         """Return the plan with this order, and what of it is live."""
@@ -121,15 +134,3 @@ class OnlinePlanner:
             self._heads.move_to_end(hash(head.keys))
             if len(self._heads) > _MAX_HEADS:
                 self._heads.popitem(last=False)
-
-
-def ranks_of(blocks: Sequence[Block], keys: Sequence[BlockKey], num_pinned: int = 0) -> list[int]:
-    """Return the pinned ranks, those of the first copy of each of `keys`, then of later copies."""
-    first: dict[BlockKey, int] = {}
-    copies = [
-        rank
-        for rank, block in enumerate(blocks)
-        if first.setdefault(block.key, rank) != rank and rank >= num_pinned
-    ]
-    moved = [first[key] for key in keys if first[key] >= num_pinned]
-    return [*range(min(num_pinned, len(blocks))), *moved, *copies]

@@ -1,15 +1,20 @@
 """Conditional support: which block will most likely follow those placed so far.
 
-One bit set per block over a sliding window of recent contexts; a conjunction counts the contexts
-that contain a whole set of blocks.
+One bit set per block over a sliding window of recent contexts; a conjunction holds the contexts
+that contain a whole set of blocks. They count by how much they share with the context at hand:
+what is asked next resembles them most.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from contextpilot.block import BlockKey
+
+_LEVELS = (1.0, 0.8, 0.6, 0.4)
+"""Contexts that share less than the last part of what the nearest one shares do not count."""
+_POWER = 4
+"""A context counts by its overlap (number of blocks, rounded down to a level) to this power."""
 
 
 class SupportWindow:
@@ -72,39 +77,78 @@ class SupportWindow:
             else:
                 del self._masks[key]
 
-    def order(
-        self, placed: Sequence[BlockKey], rest: Sequence[BlockKey]
-    ) -> tuple[list[BlockKey], int]:
-        """Return `rest` by conditional support given `placed`, and how many have support.
-
-        Next comes the block that occurs most often together with everything placed so far; blocks
-        without support follow in their given order. Counts only fall while blocks are placed, so
-        stale counts are upper bounds and a heap evaluates few of them.
-        """
+    def near(self, keys: Iterable[BlockKey]) -> Neighbours:
+        """Return the contexts that share most with one of these blocks; valid until the next."""
         masks = self._masks
-        together = (1 << len(self._contexts)) - 1
-        for key in placed:
-            together &= masks.get(key, 0)
-        if not together:
-            return list(rest), 0
-        heap = [
-            (-(together & masks[key]).bit_count(), rank, key)
-            for rank, key in enumerate(rest)
-            if key in masks
-        ]
-        heapq.heapify(heap)
-        ordered: list[BlockKey] = []
-        while heap:
-            stale, rank, key = heap[0]
-            joint = together & masks[key]
-            count = -joint.bit_count()
-            if count == stale and count:
-                ordered.append(key)
-                together = joint
-                heapq.heappop(heap)
-            elif count:
-                heapq.heapreplace(heap, (count, rank, key))
+        return Neighbours({key: masks[key] for key in keys if key in masks})
+
+
+class Neighbours:
+    """Recent contexts as bits, weighed by how much they share with the one at hand.
+
+    Attributes:
+        masks: for each of its blocks that occurred before, the contexts that hold it.
+    """
+
+    def __init__(self, masks: Mapping[BlockKey, int]) -> None:
+        self.masks = masks
+        self._planes = _add_bits(masks.values())
+        top, nearest = 0, -1
+        for place in reversed(range(len(self._planes))):
+            if nearest & self._planes[place]:
+                nearest &= self._planes[place]
+                top |= 1 << place
+        levels = sorted({max(1, int(top * part)) for part in _LEVELS}, reverse=True) if top else []
+        self._levels: list[tuple[int, float]] = []
+        for i, level in enumerate(levels):  # who reaches a level also reaches those below it
+            below = levels[i + 1] ** _POWER if i + 1 < len(levels) else 0
+            weight = (level**_POWER - below) / top**_POWER
+            self._levels.append((self._sharing(level), weight))
+        self._total = sum(level.bit_count() * weight for level, weight in self._levels)
+
+    def _sharing(self, count: int) -> int:
+        """Return the contexts that hold at least so many of the blocks."""
+        more, equal = 0, -1
+        for place in reversed(range(len(self._planes))):
+            if count >> place & 1:
+                equal &= self._planes[place]
             else:
-                heapq.heappop(heap)
-        taken = set(ordered)
-        return ordered + [key for key in rest if key not in taken], len(taken)
+                more |= equal & self._planes[place]
+                equal &= ~self._planes[place]
+        return more | equal
+
+    def share(self, contexts: int) -> float:
+        """Return the part of all neighbours, by weight, that is among these contexts: 0 to 1."""
+        mass = 0.0
+        for level, weight in self._levels:
+            mass += (contexts & level).bit_count() * weight
+        return mass / self._total if mass else 0.0
+
+    def holding(self, keys: Sequence[BlockKey]) -> int:
+        """Return the contexts that hold all of these blocks."""
+        if not self._levels:
+            return 0
+        contexts = self._levels[-1][0]
+        for key in keys:
+            contexts &= self.masks.get(key, 0)
+        return contexts
+
+
+def _add_bits(masks: Iterable[int]) -> list[int]:
+    """Return in how many masks each bit is set: its binary digits, the lowest first."""
+    planes: list[int] = []
+    column = list(masks)
+    while column:
+        carries = []
+        while len(column) > 2:  # a full adder: three digits become one and a carry
+            a, b, c = column.pop(), column.pop(), column.pop()
+            odd = a ^ b
+            column.append(odd ^ c)
+            carries.append(a & b | odd & c)
+        if len(column) == 2:
+            a, b = column
+            column = [a ^ b]
+            carries.append(a & b)
+        planes += column
+        column = [carry for carry in carries if carry]
+    return planes

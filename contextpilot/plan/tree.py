@@ -30,12 +30,18 @@ class MergeTree:
     roots: list[int] = field(default_factory=list)
     children: dict[int, list[int]] = field(default_factory=dict)
     shared: dict[int, Ints] = field(default_factory=dict)
+    _sizes: dict[int, int] = field(default_factory=dict)
+
+    def size(self, node: int) -> int:
+        """Return how many contexts are below a node, or 1 for a context."""
+        return self._sizes.get(node, 1)
 
     def add(self, children: list[int], shared: Ints) -> int:
         """Add an inner node and return its number."""
         node = self.num_contexts + len(self.children)
         self.children[node] = children
         self.shared[node] = shared
+        self._sizes[node] = sum(map(self.size, children))
         return node
 
 

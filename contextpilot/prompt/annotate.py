@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from string import Formatter
 
-RANKING_TEMPLATE = (
-    "The documents above are not sorted by importance. "
-    "By number, from most to least important: {ranking}."
-)
+from contextpilot.plan.price import displacement
+
+RANKING_TEMPLATE = "By number, from most to least important: {ranking}."
+_WORTH_TELLING = 0.25
+"""Displacement from which on a ranking is written; a block next to its place needs none."""
 LONGEST_ENTRY = "100,"
 """What one block adds to a ranking at most; mostly less, as blocks in a row are one entry."""
 
@@ -28,15 +29,15 @@ def check_template(name: str, template: str, *fields: str) -> str:
 
 
 def annotate(order: Sequence[int], template: str = RANKING_TEMPLATE) -> str:
-    """Return the annotation of a reordered prompt, or "" when the order is the original one.
+    """Return the annotation of a reordered prompt, or "" when blocks moved too little to matter.
 
     `order[p]` is the original rank of the block at position p; the text names positions from 1,
     three and more in a row as a range: "4,1-3,5". It stands after what the cache may hold, so
     every token of it is computed.
     """
-    by_rank = sorted(range(len(order)), key=order.__getitem__)
-    if by_rank == list(range(len(order))):
+    if displacement(order) < _WORTH_TELLING:
         return ""
+    by_rank = sorted(range(len(order)), key=order.__getitem__)
     ranges = [(by_rank[start] + 1, by_rank[last] + 1) for start, last in runs(by_rank)]
     return template.format(ranking=",".join(map(_entry, ranges)))
 

@@ -97,13 +97,11 @@ class Turn:
         for at, rank in enumerate(order, start=1):
             if rank not in self.hints:
                 position.setdefault(self.blocks[rank].key, at)
-        copy, texts = self.options.copy_template, []
-        marked = copy.format(position=_POSITION)
+        texts = []
         for rank in order:
             block, hint = self.blocks[rank], self.hints.get(rank)
-            if hint == marked:
-                hint = copy.format(position=position.get(block.key, 0))
-            texts.append(block.text if hint is None else hint)
+            at = position.get(block.key, 0)
+            texts.append(block.text if hint is None else hint.replace(_POSITION, str(at)))
         return texts
 
 

@@ -25,8 +25,6 @@ BlockObject = Annotated[
 FIRST_FIT = Field(union_mode="left_to_right")
 """By default pydantic checks a list against every member of a union, though one has fitted."""
 Context = Annotated[list[StrictStr] | list[StrictInt] | list[BlockObject], FIRST_FIT]
-Events = Annotated[list[Any], WithJsonSchema({"type": "array", "items": {"type": "object"}})]
-"""Checked one by one, beside the event loop, when the message is taken."""
 Name = Annotated[StrictStr, Field(max_length=512)]
 Count = Annotated[StrictInt, Field(ge=0, le=1 << 31)]
 
@@ -37,6 +35,19 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+_OPTIONS = (
+    "reorder",
+    "pin_first",
+    "max_shift",
+    "min_gain_tokens",
+    "displacement_cost",
+    "anchor",
+    "anchor_blocks",
+    "annotate",
+    "deduplicate",
+)
+
+
 class Planning(Body):
     """What every planning request may say."""
 
@@ -45,12 +56,14 @@ class Planning(Body):
     pin_first: Count | None = None
     max_shift: Count | None = None
     min_gain_tokens: Count | None = None
+    displacement_cost: Count | None = None
+    anchor: Literal["none", "moved", "end"] | None = None
+    anchor_blocks: Count | None = None
 
     def options(self) -> dict[str, Any]:
         """Return the options that were given, by name."""
-        names = ("reorder", "pin_first", "max_shift", "min_gain_tokens", "annotate", "deduplicate")
         given = self.__dict__  # its look-ups of what is absent take long
-        return {name: given[name] for name in names if given.get(name) is not None}
+        return {name: given[name] for name in _OPTIONS if given.get(name) is not None}
 
 
 class ReorderBody(Planning):
@@ -119,7 +132,7 @@ class SyncBody(BaseModel):
     engine: Annotated[str, Field(min_length=1)]
     epoch: Annotated[str, Field(min_length=1)]
     seq: Annotated[int, Field(ge=0)]
-    events: Events
+    events: list[dict[str, Any]]
     snapshot: bool = False
     more: Annotated[int, Field(ge=0)] = 0
     kind: str = ""

@@ -13,6 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from contextpilot.plan.bounds import ANCHORS, Bounds
+
 ENVIRONMENT_PREFIX = "CONTEXTPILOT_"
 KINDS = ("auto", "vllm", "sglang", "llamacpp", "openai", "anthropic", "other")
 TENANTS = ("key", "header", "none")
@@ -59,12 +61,16 @@ class Settings:
     pin_first: int = _setting(0, "so many leading blocks stay in place")
     max_shift: int = _setting(-1, "no block moves by more ranks than this; -1: no limit", low=-1)
     min_gain_tokens: int = _setting(16, "keep the order when less than this is known to recur")
+    displacement_cost: int = _setting(
+        Bounds.displacement_cost, "tokens to gain that are worth moving the best block to the end"
+    )
+    anchor: str = _setting(Bounds.anchor, "when the best blocks stand at the question", ANCHORS)
+    anchor_blocks: int = _setting(Bounds.anchor_blocks, "how many blocks anchor is about")
     max_blocks: int = _setting(
         2_000_000, "blocks in all indexes together, some 300 bytes each", low=1
     )
     window_size: int = _setting(4096, "recent contexts that planning looks at", low=1)
     max_namespaces: int = _setting(1000, "the least used ones beyond this go", low=1)
-    state: str = _setting("", "file that keeps how conversations were written, over restarts")
     max_body_bytes: int = _setting(64 << 20, "largest request body", low=1)
     connect_timeout_s: float = _setting(5.0, "time to connect to an engine")
     read_timeout_s: float = _setting(600.0, "longest silence of an engine; 0: no limit")

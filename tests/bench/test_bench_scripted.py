@@ -63,7 +63,10 @@ def test_each_arm_is_as_in_an_empty_cache_of_its_own(
 
 def test_planning_raises_hits_and_the_simulation_is_close(run: Runner, workload: Path) -> None:
     with running(PrefixEngine(block_size=1)) as engine:
-        modes = by_mode(bench(run, engine, workload, "--modes", ALL, "--repetitions", 1))
+        modes = by_mode(
+            bench(run, engine, workload, "--modes", ALL, "--repetitions", 1,
+                  "--displacement-cost", 0)
+        )  # fmt: skip
     assert modes["batch"]["hit_ratio"] > modes["online"]["hit_ratio"] > modes["plain"]["hit_ratio"]
     for mode in modes.values():
         # the label of a block that differs hits as well, and its first word, which all share
@@ -165,7 +168,8 @@ def test_requests_that_fail_somewhere_count_nowhere(run: Runner, workload: Path)
 
     with running(PrefixEngine(refuses=refuses)) as engine:
         shown = run("bench", "--engine", engine.url, "--workload", workload,
-                    "--modes", "plain,online", "--repetitions", 1)  # fmt: skip
+                    "--modes", "plain,online", "--repetitions", 1,
+                    "--displacement-cost", 0)  # fmt: skip
     assert shown.status == 0, shown.err
     assert "19 requests, prefix cache" in shown.out
     assert "1 request failed" in shown.out

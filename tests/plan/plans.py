@@ -22,7 +22,12 @@ bounds = st.builds(
     pin_first=st.integers(0, 3),
     max_shift=st.none() | st.integers(0, 4),
     min_gain_tokens=st.sampled_from([0, 16, 100]),
+    displacement_cost=st.sampled_from([0, 10, 50, 1000]),
+    anchor=st.sampled_from(["none", "moved", "end"]),
+    anchor_blocks=st.integers(0, 3),
 )
+FULL = Bounds(displacement_cost=0)
+"""Moves for whatever may be gained."""
 
 
 def blocks_of(keys: Sequence[int]) -> list[Block]:

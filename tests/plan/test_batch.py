@@ -29,7 +29,7 @@ from contextpilot.plan.online import NO_HEAD, Head, OnlinePlanner
 from contextpilot.plan.overlap import set_matrix, spanning_bound
 from contextpilot.plan.simulate import simulate
 
-FREE = Bounds(min_gain_tokens=0)
+FREE = Bounds(min_gain_tokens=0, displacement_cost=0)
 
 
 def run_batch(
@@ -101,7 +101,7 @@ def test_without_repeats_the_walk_saves_exactly_what_the_tree_shares(
 def test_only_contexts_with_the_same_pinned_blocks_share_a_tree(
     batch: list[list[int]], pinned: int
 ) -> None:
-    limit = Bounds(pin_first=pinned, min_gain_tokens=0)
+    limit = Bounds(pin_first=pinned, min_gain_tokens=0, displacement_cost=0)
     prompts, order = run_batch(new_planner(), [blocks_of(keys) for keys in batch], limit)
     for position, prompt in zip(order, prompts, strict=True):
         assert prompt[:pinned] == batch[position][:pinned]

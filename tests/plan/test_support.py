@@ -11,38 +11,40 @@ from contextpilot.plan.support import SupportWindow
 contexts = st.lists(st.integers(0, 4), max_size=5)
 
 
-def ordered_by_counting(
-    window: list[list[int]], placed: list[int], rest: list[int]
-) -> tuple[list[int], int]:
-    chosen: list[int] = []
-    while True:
-        left = [key for key in rest if key not in chosen]
-        counts = [sum({*placed, *chosen, key} <= {*c} for c in window) for key in left]
-        if not left or not max(counts):
-            return chosen + left, len(chosen)
-        chosen.append(left[counts.index(max(counts))])
+def share_by_counting(window: list[list[int]], keys: list[int], held: list[int]) -> float:
+    """Return the part of the window that holds `held`, by level of overlap with `keys`."""
+    overlaps = [len({*context} & {*keys}) for context in window]
+    top = max(overlaps, default=0)
+    levels = {max(1, int(top * part)) for part in (1, 0.8, 0.6, 0.4)}
+    weights = [max([0, *(own for own in levels if own <= each)]) ** 4 for each in overlaps]
+    if not top or not sum(weights):
+        return 0.0
+    together = zip(window, weights, strict=True)
+    return sum(weight for context, weight in together if {*held} <= {*context}) / sum(weights)
 
 
 @given(
     st.lists(contexts, min_size=2, max_size=12),
     st.integers(1, 10),
-    st.permutations(range(6)),
+    st.lists(st.integers(0, 5), unique=True),
     st.integers(0, 3),
 )
 @settings(max_examples=300)
-def test_order_equals_counting_in_the_last_contexts(
+def test_shares_equal_counting_in_the_last_contexts(
     history: list[list[int]], size: int, keys: list[int], split: int
 ) -> None:
     window = SupportWindow(size)
     for context in history:
         window.add(context)
     recent = history[-size:]
-    placed, rest = keys[:split], keys[split:]
-    assert window.order(placed, rest) == ordered_by_counting(recent, placed, rest)
+    near = window.near(keys)
+    held = keys[:split]
+    assert near.share(near.holding(held)) == pytest.approx(share_by_counting(recent, keys, held))
+    assert set(near.masks) == {key for key in keys if any(key in c for c in recent)}
     assert len(window) == len(recent)
     assert {key for key in range(6) if key in window} == {key for c in recent for key in c}
     window.clear()
-    assert window.order(placed, rest) == (rest, 0)
+    assert not window.near(keys).holding([])
     assert len(window) == 0
 
 

@@ -20,7 +20,7 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD
 from contextpilot.planning import Job
 
-BLOCKS = [f"block {name} " * 9 for name in "abcd"]
+BLOCKS = [f"block {name} " * 90 for name in "abcd"]
 
 Call = Callable[..., Any]
 

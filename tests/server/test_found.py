@@ -31,7 +31,7 @@ def test_documents_in_a_message_are_reordered_to_hit(proxy: Client, upstream: Sc
     assert reply.result["live_blocks"] == len(TEXTS)
     assert first[: len(documents(TEXTS))] == second[: len(documents(TEXTS))]
     assert second.rstrip().endswith("how?")
-    assert "not sorted by importance" in second
+    assert "from most to least important: 4,3,2,1" in second
 
 
 def test_without_a_note_numbers_move_with_their_blocks(upstream: Scripted, start: Any) -> None:

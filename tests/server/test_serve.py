@@ -19,7 +19,7 @@ from servers import Client, Scripted, serving, wait_until
 
 from contextpilot import ContextPilot
 
-BLOCKS = [f"block {name} " * 9 for name in "abcd"]
+BLOCKS = [f"block {name} " * 90 for name in "abcd"]
 
 
 def free_port() -> int:

@@ -1,0 +1,66 @@
+"""The flags that say how far blocks may move, for every command that plans."""
+
+from __future__ import annotations
+
+import argparse
+
+from contextpilot.commands.numbers import natural
+from contextpilot.plan.bounds import ANCHORS, Bounds
+
+
+def add_bounds(group: argparse._ActionsContainer) -> None:
+    """Add the flags to a parser or to a group of it."""
+    defaults = Bounds()
+    group.add_argument(
+        "--displacement-cost",
+        type=natural,
+        default=defaults.displacement_cost,
+        metavar="TOKENS",
+        help="tokens to gain that are worth moving the most relevant block from the first place "
+        "to the last; 0 moves for whatever may be gained (default: %(default)s)",
+    )
+    group.add_argument(
+        "--anchor",
+        choices=ANCHORS,
+        default=defaults.anchor,
+        help="put the most relevant blocks next to the question: in no prompt, in those whose "
+        "blocks move anyway, or at the end of all (default: %(default)s)",
+    )
+    group.add_argument(
+        "--anchor-blocks",
+        type=natural,
+        default=defaults.anchor_blocks,
+        metavar="K",
+        help="how many they are (default: %(default)s)",
+    )
+    group.add_argument(
+        "--pin-first",
+        type=natural,
+        default=defaults.pin_first,
+        metavar="K",
+        help="leave the first K blocks of each request in place (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-shift",
+        type=natural,
+        default=defaults.max_shift,
+        metavar="R",
+        help="move no block by more than R ranks (default: no limit)",
+    )
+
+
+def bounds_of(args: argparse.Namespace) -> Bounds:
+    """Return what the flags say."""
+    return Bounds(
+        displacement_cost=args.displacement_cost,
+        anchor=args.anchor,
+        anchor_blocks=args.anchor_blocks,
+        pin_first=args.pin_first,
+        max_shift=args.max_shift,
+    )
+
+
+def changed_bounds(args: argparse.Namespace) -> dict[str, object]:
+    """Return by name what the flags say otherwise than the defaults."""
+    given, defaults = vars(bounds_of(args)), vars(Bounds())
+    return {name: value for name, value in given.items() if value != defaults[name]}

@@ -1,0 +1,57 @@
+"""One context as planners see it: which of its blocks may move, and the order that results."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from contextpilot.block import Block, BlockKey
+from contextpilot.plan.bounds import Bounds
+
+
+class Placeable:
+    """The blocks of one context, each once: pinned in front, anchored at the end, or free to move.
+
+    Attributes:
+        weights: tokens of every block, in original order.
+        ranks: the original rank of every block among those.
+        pinned, anchored: which stay in front, and which go next to the question, in that order.
+    """
+
+    def __init__(self, blocks: Sequence[Block], bounds: Bounds) -> None:
+        self._blocks = blocks
+        self._bounds = bounds
+        self.weights = {block.key: block.weight for block in blocks}
+        self.ranks = {key: rank for rank, key in enumerate(self.weights)}
+        self.pinned = list(dict.fromkeys(block.key for block in blocks[: bounds.pin_first]))
+        self.anchored = bounds.anchored(self.weights, self.pinned)
+
+    def rest(self, placed: Collection[BlockKey]) -> list[BlockKey]:
+        """Return the blocks that are free to move and not placed yet, in original order."""
+        taken = {*placed, *self.anchored}
+        return [key for key in self.weights if key not in taken]
+
+    def given(self, placed: Collection[BlockKey]) -> list[BlockKey]:
+        """Return what follows `placed` where nothing is gained."""
+        if self._bounds.anchor == "end":
+            return self.rest(placed)
+        taken = set(placed)
+        return [key for key in self.weights if key not in taken]
+
+    def order(self, lead: Sequence[BlockKey]) -> list[int]:
+        """Return the original ranks: pinned blocks, these, the rest, anchored ones."""
+        bounds, blocks = self._bounds, self._blocks
+        if not lead and bounds.anchor != "end":
+            return list(range(len(blocks)))
+        first: dict[BlockKey, int] = {}
+        copies = [
+            rank
+            for rank, block in enumerate(blocks)
+            if first.setdefault(block.key, rank) != rank and rank >= bounds.pin_first
+        ]
+        placed = {*self.pinned, *lead}
+        moved = [first[key] for key in [*lead, *self.rest(placed)] if key not in self.pinned]
+        last = [first[key] for key in self.anchored if key not in placed]
+        if not last and moved == sorted(moved):
+            return list(range(len(blocks)))
+        num_pinned = min(bounds.pin_first, len(blocks))
+        return bounds.limit_shift([*range(num_pinned), *moved, *copies, *last])

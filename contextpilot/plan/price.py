@@ -1,0 +1,201 @@
+"""What a move costs, and which blocks may lead a prompt for what they gain.
+
+The order in which blocks were retrieved carries meaning, the more so among the most relevant. So
+a plan pays for every pair of blocks whose order it turns round: moving the most relevant block
+from the first to the last of n places costs `displacement_cost` tokens and a little for those
+that move up by one place.
+
+Leads are chosen from candidates that do not depend on the cost, by what they gain less what they
+cost; so a higher cost never displaces more.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import accumulate
+
+from contextpilot.block import BlockKey
+from contextpilot.plan.placeable import Placeable
+from contextpilot.plan.support import Neighbours
+
+_SURE = 0.3
+"""What a token that all neighbours hold is worth: it may be asked for again, or evicted before."""
+_THRIFTY = 1.0
+"""Blocks of mean weight that moving the best one costs, in the lead that spares displacement."""
+_DECAY = 0.25
+"""Relevance falls with the rank to this power."""
+
+
+Step = tuple[BlockKey, float, float]
+"""A block that comes next in a lead, the tokens it gains, and what it displaces."""
+
+
+@lru_cache(maxsize=256)
+def relevances(count: int) -> tuple[float, ...]:
+    """Return what it costs each rank of `count` blocks to change places with one other."""
+    return tuple((1 + rank) ** -_DECAY / max(1, count - 1) for rank in range(count))
+
+
+def displacement(order: Sequence[int]) -> float:
+    """Return what a permutation of ranks displaces: 1 for the most relevant block put last.
+
+    It is the sum, over all pairs whose order is turned round, of both ranks' relevances.
+    """
+    waiting = Waiting(relevances(len(order)))
+    return sum(waiting.take(rank) for rank in order)
+
+
+class Waiting:
+    """Blocks that are not placed yet.
+
+    Args:
+        relevance: by original rank.
+        taken: ranks that are placed already.
+    """
+
+    def __init__(self, relevance: Sequence[float], taken: Iterable[int] = ()) -> None:
+        self._relevance = relevance
+        self._before = list(accumulate(relevance, initial=0.0))
+        self._taken = sorted(taken)
+
+    def price(self, rank: int) -> float:
+        """Return what placing a block next would displace."""
+        gone = bisect_left(self._taken, rank)
+        passed = rank - gone
+        if not passed:
+            return 0.0
+        relevance = self._relevance
+        displaced = relevance[rank] * passed + self._before[rank]
+        return displaced - sum([relevance[other] for other in self._taken[:gone]])
+
+    def take(self, rank: int) -> float:
+        """Place a block next; return what that displaces."""
+        displaced = self.price(rank)
+        insort(self._taken, rank)
+        return displaced
+
+
+class Candidates:
+    """Ways to begin a prompt with some of the blocks `keys` of a context, in original order.
+
+    Args:
+        near: what tells which blocks occur together.
+        placed: blocks that stand before them in any case.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[BlockKey],
+        context: Placeable,
+        near: Neighbours,
+        placed: Sequence[BlockKey],
+    ) -> None:
+        relevance = relevances(len(context.weights))
+        self._keys = keys
+        self._relevance = [relevance[context.ranks[key]] for key in keys]
+        self._weights = [context.weights[key] for key in keys]
+        self._near = near
+        self._masks = [near.masks.get(key, 0) for key in keys]
+        self._place = {key: i for i, key in enumerate(keys)}
+        self._together = near.holding(placed)
+
+    def full(self, live: Sequence[BlockKey]) -> list[Step]:
+        """Return the lead that gains most: what is live, then what has most support."""
+        waiting = Waiting(self._relevance)
+        together, steps = self._together, list[Step]()
+        for key in live:
+            i = self._place[key]
+            steps.append((key, self._weights[i], waiting.take(i)))
+            together &= self._masks[i]
+        heap = []
+        taken = {*live} if together else {*self._keys}
+        for i, key in enumerate(self._keys):
+            gain = self._gain(together & self._masks[i], i) if key not in taken else 0.0
+            if gain:
+                heap.append((-gain, i))
+        heapq.heapify(heap)
+        while heap:  # gains only fall while blocks are placed: stale ones are upper bounds
+            stale, i = heap[0]
+            gain = self._gain(together & self._masks[i], i)
+            if not gain:
+                heapq.heappop(heap)
+            elif -gain > stale:
+                heapq.heapreplace(heap, (-gain, i))
+            else:
+                heapq.heappop(heap)
+                steps.append((self._keys[i], gain, waiting.take(i)))
+                together &= self._masks[i]
+        return steps
+
+    def thrifty(self, live: Sequence[Step]) -> list[Step]:
+        """Return a lead in which each block gains most for what it displaces."""
+        cost = _THRIFTY * sum(self._weights) / max(1, len(self._weights))
+        steps = list(live[: worthwhile(live, cost, 0.0)[0]])
+        taken = [self._place[key] for key, _, _ in steps]
+        together = self._together
+        for i in taken:
+            together &= self._masks[i]
+        waiting, left = (
+            Waiting(self._relevance, taken),
+            sorted({*range(len(self._keys))} - {*taken}),
+        )
+        while together:
+            i, gain = self._next(left, together, cost)
+            if not gain:
+                break
+            left.remove(i)
+            steps.append((self._keys[i], gain, waiting.take(i)))
+            together &= self._masks[i]
+        return steps
+
+    def _next(self, ranks: Sequence[int], together: int, cost: float) -> tuple[int, float]:
+        """Return the block to place next and its gain; 0 when none is worth its move."""
+        most = _SURE * self._near.share(together)
+        heaviest = most * max([self._weights[i] for i in ranks], default=0)
+        best, chosen, passed = 0.0, (-1, 0.0), 0.0
+        for before, i in enumerate(ranks):
+            if heaviest - passed <= best:
+                break
+            price = passed + cost * self._relevance[i] * before
+            passed += cost * self._relevance[i]
+            joint = together & self._masks[i]
+            if joint and most * self._weights[i] - price > best:
+                gain = self._gain(joint, i)
+                if gain - price > best:
+                    best, chosen = gain - price, (i, gain)
+        return chosen
+
+    def _gain(self, contexts: int, i: int) -> float:
+        """Return the tokens that a block is expected to gain, shared with these contexts."""
+        return _SURE * self._near.share(contexts) * self._weights[i] if contexts else 0.0
+
+
+def worthwhile(lead: Sequence[Step], cost: float, least: float) -> tuple[int, float]:
+    """Return how much of a lead is worth most at this cost, and that; none if not above `least`."""
+    worth, best, length = 0.0, least, 0
+    for number, (_, gain, displaced) in enumerate(lead, start=1):
+        worth += gain - cost * displaced
+        if worth > best:
+            best, length = worth, number
+    return length, best
+
+
+def best_lead(leads: Sequence[Sequence[Step]], cost: float, least: float) -> list[BlockKey]:
+    """Return the head of one of `leads` that is worth most at this cost; [] if none is worth more.
+
+    Args:
+        leads: the first gains most; of the others counts what displaces no more.
+        least: tokens that the original order is worth: what of it is live.
+    """
+    bound = sum([step[2] for step in leads[0]]) + 1e-9
+    best, chosen = least, list[BlockKey]()
+    for lead in leads:
+        while lead is not leads[0] and lead and sum([step[2] for step in lead]) > bound:
+            lead = lead[:-1]
+        length, worth = worthwhile(lead, cost, best)
+        if length:
+            best, chosen = worth, [step[0] for step in lead[:length]]
+    return chosen

@@ -1,0 +1,142 @@
+"""What moves cost, and what is worth it: the price in every plan, and where anchored blocks go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plans import FULL, WEIGHTS, blocks_of, contexts, new_planner, run
+
+from contextpilot.plan.bounds import Bounds
+from contextpilot.plan.online import OnlinePlanner
+from contextpilot.plan.price import displacement, relevances
+
+costs = st.sampled_from([0, 1, 5, 20, 50, 200, 1000, 10**6])
+distinct = st.lists(st.integers(0, 6), unique=True, max_size=7)
+
+
+def taught(history: list[list[int]], limit: Bounds = FULL) -> OnlinePlanner:
+    planner = new_planner()
+    for keys in history:
+        run(planner, keys, limit)
+    return planner
+
+
+def live_tokens(planner: OnlinePlanner, keys: Sequence[int]) -> int:
+    return sum(WEIGHTS[key] for key in keys[: planner.index.match(keys)])
+
+
+@given(st.permutations(range(7)))
+def test_displacement_is_the_relevance_of_both_ranks_of_every_pair_turned_round(
+    order: list[int],
+) -> None:
+    relevance = relevances(7)
+    turned = [pair for pair in combinations(order, 2) if pair[0] > pair[1]]
+    expected = sum(relevance[a] + relevance[b] for a, b in turned)
+    assert displacement(order) == pytest.approx(expected)
+
+
+def test_the_most_relevant_block_put_last_displaces_about_one() -> None:
+    assert displacement(range(20)) == 0
+    others = sum(relevances(20)[1:])
+    assert displacement([*range(1, 20), 0]) == pytest.approx(1 + others)
+    assert displacement([1, 0, 2, 3]) > displacement([0, 1, 3, 2])
+
+
+@given(contexts, distinct, costs, costs)
+@settings(max_examples=300)
+def test_a_higher_cost_never_displaces_more(
+    history: list[list[int]], keys: list[int], one: int, other: int
+) -> None:
+    planner = taught(history)
+    low, high = sorted((one, other))
+    moved = [
+        displacement(planner.plan(blocks_of(keys), Bounds(displacement_cost=cost)).order)
+        for cost in (low, high)
+    ]
+    assert moved[0] >= moved[1] - 1e-9
+
+
+@given(contexts, distinct, costs)
+@settings(max_examples=300)
+def test_nothing_moves_without_tokens_that_are_live_or_known_to_recur(
+    history: list[list[int]], keys: list[int], cost: int
+) -> None:
+    planner = taught(history)
+    plan = planner.plan(blocks_of(keys), Bounds(displacement_cost=cost))
+    if plan.order != tuple(range(len(keys))):
+        first = keys[plan.order[0]]
+        assert first in planner.window
+        placed = live_tokens(planner, [keys[rank] for rank in plan.order])
+        recurring = [key for key in keys if any(key in context for context in history)]
+        assert placed or len(recurring) > 0
+
+
+@given(contexts, distinct)
+@settings(max_examples=200)
+def test_at_a_cost_beyond_every_gain_the_order_stays(
+    history: list[list[int]], keys: list[int]
+) -> None:
+    plan = taught(history).plan(blocks_of(keys), Bounds(displacement_cost=10**9))
+    assert plan.order == tuple(range(len(keys)))
+
+
+def test_a_live_block_moves_for_its_tokens_only_while_they_are_worth_it() -> None:
+    planner = taught([[6, 1, 2]])
+    keys = [0, 3, 4, 6]
+    price = displacement([3, 0, 1, 2])
+    live = WEIGHTS[6] * 1.0
+    below, above = int(live / price), int(1.5 * live / price)
+    assert planner.plan(blocks_of(keys), Bounds(displacement_cost=below)).order == (3, 0, 1, 2)
+    assert planner.plan(blocks_of(keys), Bounds(displacement_cost=above)).order == (0, 1, 2, 3)
+
+
+def test_a_live_prefix_in_the_given_order_is_not_left_for_less() -> None:
+    """What hits as it stands costs nothing."""
+    planner = taught([[1, 2, 3], [6, 5]])
+    plan = planner.plan(blocks_of([1, 2, 0, 6]), Bounds(displacement_cost=50))
+    assert plan.order == (0, 1, 2, 3)
+    assert plan.num_live == 2
+
+
+# -- anchors -------------------------------------------------------------------------------------
+
+
+@given(contexts, distinct, st.integers(0, 3), costs)
+@settings(max_examples=200)
+def test_anchored_blocks_stand_last_the_most_relevant_next_to_the_question(
+    history: list[list[int]], keys: list[int], count: int, cost: int
+) -> None:
+    limit = Bounds(displacement_cost=cost, anchor="end", anchor_blocks=count)
+    planner = taught(history, limit)
+    order = planner.plan(blocks_of(keys), limit).order
+    assert sorted(order) == list(range(len(keys)))
+    if len(keys) > 1:
+        count = min(count, len(keys))
+        assert list(order[len(order) - count :]) == list(range(count))[::-1]
+
+
+@given(contexts, distinct, costs)
+@settings(max_examples=200)
+def test_anchors_of_moved_prompts_leave_the_others_as_they_are(
+    history: list[list[int]], keys: list[int], cost: int
+) -> None:
+    limit = Bounds(displacement_cost=cost, anchor="moved")
+    order = taught(history, limit).plan(blocks_of(keys), limit).order
+    assert order == tuple(range(len(keys))) or order[-1] == 0
+
+
+def test_pinned_blocks_are_never_anchored() -> None:
+    limit = Bounds(pin_first=1, anchor="end", anchor_blocks=2)
+    assert new_planner().plan(blocks_of([0, 1, 2, 3]), limit).order == (0, 2, 3, 1)
+    limit = Bounds(max_shift=1, anchor="end")
+    assert new_planner().plan(blocks_of([0, 1, 2, 3]), limit).order == (1, 0, 2, 3)
+
+
+@pytest.mark.parametrize("anchor", ["last", "", None, 1])
+def test_an_unknown_anchor_is_an_error_that_names_it(anchor: object) -> None:
+    with pytest.raises(ValueError, match="anchor must be one of none, moved, end"):
+        Bounds(anchor=anchor)  # type: ignore[arg-type]
