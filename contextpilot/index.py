@@ -12,6 +12,7 @@ names come and go without effect, and paths leave in the order of their last use
 | `limit_cached`: so much is left   | that                        | stays                  |
 | `set_cached`: so much, for all    | that                        | goes, beyond that      |
 | `release`: unknown                | nothing                     | stays                  |
+| `end_credit`: it never ran        | what was told of it, if any | stays                  |
 | `expire`: credit, never confirmed | what was told of it, if any | stays                  |
 """
 
@@ -263,12 +264,26 @@ class ContextIndex(PathTree):
         self._drop_name(request_id)
         return dropped
 
+    def end_credit(self, request_id: str) -> None:
+        """Let a request hold no more than an engine told of it: the rest never came there."""
+        request = self._requests.get(request_id)
+        if request is None or not request.has_credit:
+            return
+        request.has_credit = False
+        node, depth = self._anchor(request_id), 0
+        while node is not None:
+            depth += len(node.keys)
+            node = node.parent
+        kept = request.kept or 0
+        if depth > kept:
+            self._hold(request_id, self._extend(request.keys[:kept])[0])
+
     def forget_credit(self) -> None:
         """Drop what was planned and never told by an engine: it told all that it holds."""
         if not self._last_told:
             self.empty()
         while self._young:
-            self._end_credit(self._young.popleft())
+            self.end_credit(self._young.popleft())
 
     def expire(self, now: float, max_age: float) -> None:
         """Drop credit older than `max_age` where the engine told of requests planned later.
@@ -285,7 +300,7 @@ class ContextIndex(PathTree):
             request = self._requests.get(young[0]) if young else None
             if not young or (request is not None and request.ticket > limit):
                 break
-            self._end_credit(young.popleft())
+            self.end_credit(young.popleft())
 
     # -- who holds what --------------------------------------------------------------------------
 
@@ -321,20 +336,6 @@ class ContextIndex(PathTree):
             return 0
         before.anchors -= 1
         return self._prune(before)
-
-    def _end_credit(self, request_id: str) -> None:
-        """Let a request hold no more than an engine told of it."""
-        request = self._requests.get(request_id)
-        if request is None or not request.has_credit:
-            return
-        request.has_credit = False
-        node, depth = self._anchor(request_id), 0
-        while node is not None:
-            depth += len(node.keys)
-            node = node.parent
-        kept = request.kept or 0
-        if depth > kept:
-            self._hold(request_id, self._extend(request.keys[:kept])[0])
 
     def _anchor(self, request_id: str) -> Node | None:
         """Return the node that a request holds, or what is left of it; None if it holds nothing."""

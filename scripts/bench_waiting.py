@@ -137,7 +137,7 @@ class SimulatedEngine:
         came = loop.time()
         ready = await self._engine.line.enter(Errand("", context, NO_HEAD, self._bounds))
         self.waits.append(loop.time() - came)
-        (planned,), _ = self._engine.plan(Job("", [context], self._bounds, NO_HEAD, [0]), ready)
+        (planned,) = self._engine.plan(Job("", [context], self._bounds, NO_HEAD, [0]), ready)
         keys = [context[rank].key for rank in planned.plan.order]
         hits = self.cache.request(keys, self._bench.weights, planned.request_id)
         self._tell()

@@ -118,15 +118,9 @@ class Engine:
         space.lock.release()
         return False
 
-    def plan(self, job: Job, ready: Plan | None = None) -> tuple[list[Planned], int]:
-        """Plan a job, or adopt a plan that is ready; count it.
-
-        Returns:
-            The planned requests, and how many keys of the job's head were live before.
-        """
+    def plan(self, job: Job, ready: Plan | None = None) -> list[Planned]:
+        """Plan a job, or adopt a plan that is ready; count it."""
         space = self.namespaces.get(job.namespace)
-        with space.lock:
-            matched = space.planner.index.match(job.head.keys)
         planned = [self.planning.adopt(job, ready)] if ready else list(self.planning.run(job))
         held = space.planner.index.stats().num_blocks
         with self._lock:
@@ -137,18 +131,18 @@ class Engine:
             courtesy.pause()
             with self._lock:
                 self._count(job, one, held)
-        return planned, matched
+        return planned
 
-    def retract(self, job: Job, planned: Sequence[Planned], matched: int) -> None:
-        """Forget what planned requests would have brought into the cache: they never ran."""
-        space = self.namespaces.find(job.namespace)
-        if space is None:
-            return
-        with space.lock:
-            for one in planned:
-                keys = path_of(job, one)
-                keep = len(job.head.keys) + one.plan.num_live if one.plan.num_live else matched
-                space.planner.index.cut(keys, keep)
+    def retract(self, planned: Sequence[Planned]) -> None:
+        """Forget what planned requests would have brought into the cache: they never ran.
+
+        What other requests hold stays, and what the engine itself told of these.
+        """
+        for one in planned:
+            space = self.namespaces.owner(one.request_id)
+            if space is not None:
+                with space.lock:
+                    space.planner.index.end_credit(one.request_id)
 
     def forget(self) -> None:
         """Forget what the cache held: the engine is gone. What recurs stays known."""

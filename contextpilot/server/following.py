@@ -60,6 +60,7 @@ class Following:
         holdings = receiver.slots_of(self._reporter) if self._reporter else None
         self._since = holdings.position if holdings is not None else 0
         self._is_told = self._reporter is None
+        self._has_arrived = False
         prompt = Prompt(planned.request_id, path_of(job, planned), ends_of(job, planned))
         self.slot: int | None = None
         assert engine.slots is not None
@@ -67,6 +68,10 @@ class Following:
             self.slot = engine.slots.put(wish.given, prompt)
         elif wish.may_choose:
             self.slot = engine.slots.take(prompt, holdings)
+
+    def arrived(self) -> None:
+        """Note that the engine read the prompt."""
+        self._has_arrived = True
 
     def answered(self, usage: Usage, generated: int | None) -> None:
         """Tell what the whole answer said of the prompt."""
@@ -92,3 +97,5 @@ class Following:
             self._receiver.broken_off(self._reporter, self._request)
         if self.slot is not None and self._engine.slots is not None:
             self._engine.slots.free(self.slot)
+            if not self._has_arrived:
+                self._engine.slots.forget(self.slot, self._request)

@@ -8,7 +8,6 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -63,7 +62,7 @@ class Lease:
         self._errand = errand
         self._ready = ready
         self._pending = estimate
-        self._undo: Callable[[], None] | None = None
+        self._unconfirmed: Sequence[Planned] = ()
         self._following: Following | None = None
         self.wish = SlotWish()
         self.runs = True
@@ -81,7 +80,7 @@ class Lease:
 
         A plan made while the request waited is used if the job is what was leased.
         """
-        return self._note(job, *self._engine.plan(job, self._ready_for(job)))
+        return self._note(job, self._engine.plan(job, self._ready_for(job)))
 
     async def run(self, job: Job) -> list[Planned]:
         """Plan as `plan` does: on a thread what is large, or what had to wait for a thread."""
@@ -92,26 +91,18 @@ class Lease:
             planned = await (asyncio.shield(planning) if planning else work)
         except asyncio.CancelledError:
             if planning is not None and self.runs:  # the thread goes on, and will learn the plan
-                planning.add_done_callback(partial(self._take_back, job))
+                planning.add_done_callback(self._take_back)
             raise
-        return self._note(job, *planned)
+        return self._note(job, planned)
 
-    def _take_back(self, job: Job, planning: asyncio.Future[tuple[list[Planned], int]]) -> None:
+    def _take_back(self, planning: asyncio.Future[list[Planned]]) -> None:
         """Retract what a thread planned for a client that had gone."""
         if not planning.cancelled() and planning.exception() is None:
-            self._undo = self._undoing(job, *planning.result())
-            self.retract()
+            self._engine.retract(planning.result())
 
-    def _undoing(self, job: Job, planned: list[Planned], matched: int) -> Callable[[], None]:
-        def undo() -> None:
-            if not self._receiver.has_told(one.request_id for one in planned):
-                self._engine.retract(job, planned, matched)
-
-        return undo
-
-    def _note(self, job: Job, planned: list[Planned], matched: int) -> list[Planned]:
+    def _note(self, job: Job, planned: list[Planned]) -> list[Planned]:
         if self.runs:
-            self._undo = self._undoing(job, planned, matched)
+            self._unconfirmed = planned
         if self.runs and self._engine.slots and len(planned) == 1 and self._following is None:
             following = Following(self._engine, self._receiver, job, planned[0], self.wish)
             self._following = following
@@ -134,7 +125,9 @@ class Lease:
 
     def confirm(self) -> None:
         """Note that the engine read the prompt: what was planned is in its cache."""
-        self._undo = None
+        self._unconfirmed = ()
+        if self._following is not None:
+            self._following.arrived()
 
     def failed(self) -> None:
         """Note that the engine could not be reached."""
@@ -143,9 +136,8 @@ class Lease:
 
     def retract(self) -> None:
         """Take back what is planned and not confirmed: it never reached the cache."""
-        undo, self._undo = self._undo, None
-        if undo is not None:
-            undo()
+        planned, self._unconfirmed = self._unconfirmed, ()
+        self._engine.retract(planned)
 
     def end(self) -> None:
         """Give the place back."""

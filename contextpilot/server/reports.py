@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import urllib.parse
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal
 
 from contextpilot.server.engine import Engine
@@ -41,15 +41,6 @@ class PoolReceiver(SyncReceiver):
         with self._lock:
             for name in engine.names & self._engines.keys():
                 self._engines[name].synced = False
-
-    def has_told(self, request_ids: Iterable[str]) -> bool:
-        """Return whether an engine itself told of one of these requests."""
-        with self._lock:
-            return any(
-                request_id in known.requests
-                for request_id in request_ids
-                for known in self._engines.values()
-            )
 
     def slot_reporter(self, engine: Engine) -> str | None:
         """Return the reporter that tells of an engine's slots; None when there is not just one."""

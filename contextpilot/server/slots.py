@@ -143,6 +143,11 @@ class Slots:
         slot = self._slots[number]
         slot.num_running = max(0, slot.num_running - 1)
 
+    def forget(self, number: int, request: str) -> None:
+        """Note that nobody knows whether a request ever came to its slot."""
+        if self._slots[number].last.request == request:
+            self._slots[number].last = NO_PROMPT
+
     def clear(self) -> None:
         """Forget what the slots hold: the engine restarted."""
         for slot in self._slots:

@@ -217,6 +217,54 @@ def test_what_never_ran_is_taken_back() -> None:
     run(main())
 
 
+def test_of_two_that_never_ran_nothing_is_left() -> None:
+    """The second was planned behind what the first would have brought there."""
+
+    async def main() -> None:
+        pool = make_pool(URLS[:1])
+        index = pool.engines[0].namespaces.get("n").planner.index
+        one, two = job(1, 2, 3), job(3, 2, 1, 4)
+        async with pool.lease("n", one.contexts[0]) as first:
+            first.plan(one)
+            async with pool.lease("n", two.contexts[0]) as second:
+                (planned,) = second.plan(two)
+                assert planned.plan.num_live == 3
+                first.failed()
+                assert index.match([1, 2, 3, 4]) == 4  # the second is on its way with all of it
+        assert index.stats().num_blocks == 0
+
+    run(main())
+
+
+def test_what_the_engine_told_of_a_request_stays_when_its_client_goes() -> None:
+    async def main() -> None:
+        pool = make_pool(URLS[:1])
+        wanted = job(1, 2, 3, 4)
+        async with pool.lease("n", wanted.contexts[0]) as lease:
+            (planned,) = lease.plan(wanted)
+            told(pool, "a", Event("cached", planned.request_id, 200))
+        index = pool.engines[0].namespaces.get("n").planner.index
+        assert index.match([1, 2, 3, 4]) == 2
+        told(pool, "a", Event("cached", planned.request_id, 400), seq=1)  # it was read all the same
+        assert index.match([1, 2, 3, 4]) == 4
+
+    run(main())
+
+
+def test_a_slot_is_not_taken_to_hold_what_never_ran_there() -> None:
+    slots = Slots(2)
+    for number in range(4):
+        assert slots.take(prompt(str(number), ["a"], 500)) == number % 2
+        slots.free(number % 2)
+        slots.forget(number % 2, str(number))
+    slots.forget(0, "3")
+    assert slots.take(prompt("5", ["a"], 500)) == 0
+    slots.learn(0, 0)
+    slots.forget(0, "another")
+    slots.free(0)
+    assert slots.take(prompt("6", ["a", "b"], 500, 600)) == 0
+
+
 def test_errors_count_as_failures_and_give_the_place_back() -> None:
     async def main() -> None:
         pool = make_pool(URLS[:1], max_in_flight=1)

@@ -423,7 +423,7 @@ def hit_ratio(contexts: Sequence[Sequence[int]], window: int) -> float:
             own = errand(keys)
             ready = await engine.line.enter(own)
             job = Job("a", [own.blocks], own.bounds, NO_HEAD, [0])
-            (planned,), _ = engine.plan(job, ready)
+            (planned,) = engine.plan(job, ready)
             order = [keys[rank] for rank in planned.plan.order]
             cache.request(order, dict.fromkeys(keys, 100), planned.request_id)
             for name, tokens in lost.items():
