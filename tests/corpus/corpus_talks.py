@@ -120,6 +120,7 @@ def _plain() -> Iterator[Talk]:
     yield from _reread()
     yield from _searches()
     yield from _trust()
+    yield from _hard()
 
 
 def _read(*texts: str, tool: str = "read_file") -> list[Step]:
@@ -226,3 +227,61 @@ def _trust() -> Iterator[Talk]:
             ("get_policy", "", policy),
         ],
     )
+
+
+def _hard() -> Iterator[Talk]:
+    """Texts of which no line begins once, repeats within repeats, other roles as the source."""
+    same = "\n".join(["    return None", "", "def again(self):"] * 40)
+    yield Talk("no-line-is-unique", _read(same, same))
+    yield Talk("no-line-is-unique-edited", _read(same, same + "\n# end of it all, at last"))
+    long_line = " ".join(item.text for item in NEWS) * 3
+    yield Talk("one-long-line", _read(long_line, long_line))
+    blank = MODULE.replace("\n", "\n\n\n")
+    yield Talk("blank-lines", _read(blank, blank))
+    quoted = LONG.replace("'", '"').replace("value of", 'so-called "value" of')
+    yield Talk("quotes-in-lines", _read(quoted, quoted.replace("step 9", "stage 9")))
+    brackets = "\n".join(f"[{n} lines omitted, or so says line {n} of the log]" for n in range(60))
+    yield Talk("lines-that-read-like-references", _read(brackets, brackets))
+    unicode = LONG.replace("state", "état").replace("value", "値")
+    yield Talk("unicode-lines", _read(unicode, unicode))
+    separators = LONG.replace("\n    ", "\u2028    ").replace("check", "check\x0c")
+    yield Talk("odd-line-ends", _read(separators, separators))
+    yield Talk(
+        "tabs-and-ends", _read(LONG.replace("    ", "\t"), LONG.replace("    ", "\t") + "\n\n")
+    )
+    yield Talk("case-differs", _read(LONG, LONG.upper()), stays=True)
+    yield Talk("spaces-differ", _read(LONG, LONG.replace("    ", "  ")))
+    shifted = "\n".join(f"{n + 100:6d}\t{line}" for n, line in enumerate(LONG.split("\n")))
+    yield Talk("numbers-shifted", _read(_numbered(LONG), shifted))
+    block = f"Here it is:\n```python\n{LONG}\n```\nIs that what you want?"
+    yield Talk(
+        "assistant-wrote-it",
+        [_TASK, ("assistant", "", block), ("user", "", "Yes."), ("read_file", "queue.py", LONG)],
+    )
+    yield Talk(
+        "assistant-repeats-it",
+        [*_read(LONG), ("assistant", "", block), ("user", "", "Good."), *_read(LONG)[1:]],
+    )
+    observations: list[Step] = [("user", "", "Search, then answer with final_answer.")]
+    for rows in (NEWS[:4], NEWS[1:5], NEWS[:4]):
+        text = "\n".join(f"{item.title}: {item.text}" for item in rows)
+        observations += [_OK, ("user", "", f"Observation:\n{text}")]
+    yield Talk("observations-of-role-user", observations)
+    yield Talk(
+        "files-interleaved",
+        _read(LONG, MODULE, LONG[:900] + MODULE + LONG[900:], MODULE + LONG),
+    )
+    yield Talk(
+        "read-in-windows", _read(*("\n".join(LONG.split("\n")[n : n + 60]) for n in (0, 30, 60)))
+    )
+    yield Talk("many-rereads", _read(*([LONG] * 8)), saves=True)
+    yield Talk(
+        "json-rows-again", _read(_rows(NEWS[:5]), _rows(NEWS[1:6]), _rows(NEWS[:5]), tool="search")
+    )
+    diff = "\n".join(f"-{line}\n+{line.replace('step', 'stage')}" for line in LONG.split("\n")[:40])
+    yield Talk("file-then-diff", _read(LONG, diff))
+    grep = "\n".join(
+        f"queue.py:{n}:{line}" for n, line in enumerate(LONG.split("\n"), 1) if "add" in line
+    )
+    yield Talk("grep-twice", _read(grep, grep, tool="grep"))
+    yield Talk("grep-of-the-file", _read(LONG, grep))

@@ -26,8 +26,13 @@ _FORMS = (
         rf"\[(?P<count>\d+) lines? omitted, {_NUMBERED}"
         rf"same as lines? (?P<first>\d+)(?:-\d+)? of {_PLACE}\]"
     ),
+    re.compile(
+        rf"\[(?P<count>\d+) lines? omitted, {_NUMBERED}"
+        rf"same as lines? (?P<first>\d+)(?:-\d+)? of {_PLACE}\]"
+    ),
     re.compile(rf"\[Unchanged: the same (?P<count>\d+) lines? as {_PLACE}(?:, {_QUOTE})?\]"),
 )
+_UNCHANGED = re.compile(rf"\[Unchanged: the same \d+ lines? as {_PLACE}(?:, .*)?\]")
 _HINTS = (
     re.compile(r'Given earlier in this conversation, beginning "(?P<quote>.*)"\.'),
     re.compile(rf'Given earlier in this conversation, in {_PLACE}, beginning "(?P<quote>.*)"\.'),
@@ -57,19 +62,34 @@ def reference_problem(sent: Any, got: Any) -> str:
     if len(originals) != len(written):
         return f"{len(originals)} texts were sent, {len(written)} arrive"
     before: list[Line] = []
+    whole: dict[str, str] = {}
     for original, text in zip(originals, written, strict=True):
-        if original.text != text.text:
-            problem = _Walk(original.text.split("\n"), text, before).problem()
-            if problem:
-                return f"{text.source}: {problem}"
-        before += [Line(text.source, line) for line in text.text.split("\n")]
+        for one, two in _inner(original, text, whole):
+            if one.text != two.text:
+                problem = _Walk(one.text.split("\n"), two, before).problem()
+                if problem:
+                    return f"{two.source}: {problem}"
+            before += [Line(two.source, line) for line in two.text.split("\n")]
+        whole[text.source] = text.text
     return ""
+
+
+def _inner(sent: Text, got: Text, whole: Mapping[str, str]) -> Iterator[tuple[Text, Text]]:
+    """Yield the strings of two JSON texts in pairs; other texts as they are."""
+    said = _UNCHANGED.fullmatch(got.text)
+    if said is not None and whole.get(said["place"]) == sent.text:
+        return  # one sentence for a whole text, which stands in full view
+    one, two = (list(_strings(text.text)) for text in (sent, got))
+    if len(one) != len(two):
+        one, two = [sent.text], [got.text]
+    for original, written in zip(one, two, strict=True):
+        yield Text(sent.source, original), Text(got.source, written)
 
 
 def texts_of(body: Mapping[str, Any]) -> Iterator[Text]:
     """Yield the texts of a body in the order in which a reader meets them."""
     for name in ("system", "instructions", "prompt"):
-        for text in _strings(body.get(name)):
+        for text in _plain(body.get(name)):
             yield Text("system message #1", text)
     counts: Counter[str] = Counter()
     turns = body.get("messages", body.get("input", []))
@@ -88,10 +108,11 @@ def _turn_texts(turn: Any, counts: Counter[str]) -> Iterator[Text]:
     if kind == "tool result" and "output" not in turn and "content" not in turn:
         return  # a call
     for part in results or [content]:
-        own = "tool result" if _type(part) == "tool_result" else kind
-        counts[own] += 1
         inner = part.get("content") if isinstance(part, Mapping) else part
-        for text in _strings(inner):
+        observed = isinstance(inner, str) and inner.startswith("Observation:")
+        own = "tool result" if _type(part) == "tool_result" or observed else kind
+        counts[own] += 1
+        for text in _plain(inner):
             yield Text(f"{own} #{counts[own]}", text)
 
 
@@ -99,20 +120,23 @@ def _type(part: Any) -> str:
     return str(part.get("type")) if isinstance(part, Mapping) else ""
 
 
-def _strings(node: Any) -> Iterator[str]:
-    """Yield the texts within; of a JSON text, its string values."""
+def _plain(node: Any) -> Iterator[str]:
+    """Yield the texts within a content."""
     if isinstance(node, str):
-        inner = _parsed(node)
-        if inner is None:
-            yield node
-        else:
-            yield from _strings(inner)
-    elif isinstance(node, Mapping):
-        for value in node.values():
-            yield from _strings(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _strings(value)
+        yield node
+    elif isinstance(node, Mapping | list):
+        for value in node.values() if isinstance(node, Mapping) else node:
+            yield from _plain(value)
+
+
+def _strings(text: str) -> Iterator[str]:
+    """Yield the string values of a JSON text, and of the JSON texts among them; or the text."""
+    inner = _parsed(text)
+    if inner is None:
+        yield text
+        return
+    for value in _plain(inner):
+        yield from _strings(value)
 
 
 def _parsed(text: str) -> Any:
@@ -191,11 +215,11 @@ class _Walk:
                 return ""
         return f"what it names is not what was there: {match[0][:110]!r}"
 
-    def _place(self, quote: str | None, place: str | None) -> int | str:
+    def _place(self, quote: str | None, place: str | None, first: int = 1) -> int | str:
         """Return which line before it a reference names, or why that is not one line."""
         if not quote:
             found = [at for at, line in enumerate(self._before) if line.source == place]
-            return found[0] if found else f"there is no {place}"
+            return found[first - 1] if len(found) >= first else f"there is no such line of {place}"
         found = [at for at, line in enumerate(self._before) if line.text.lstrip().startswith(quote)]
         if len(found) != 1:
             return f"{len(found)} lines before it begin so"
