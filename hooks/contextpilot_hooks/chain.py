@@ -1,8 +1,9 @@
 """The ledger of an engine whose cache maps chained block hashes to blocks (vLLM).
 
-A block's key is chained over all tokens before it, so a key has one position in every prompt that
-holds it, and requests with a common prefix share its `_Block`. A request's number is the position
-of its first block that is not cached: a hole may appear anywhere, so it is not a binary search.
+A block's key is chained over all tokens before it, so it has one position and one block before it
+in every prompt that holds it: the blocks are a tree, and what prompts share is there once. A
+request's number is the position of its first block that is not cached, its gap: a hole may appear
+anywhere. Whoever has its gap at a block waits there, in case it comes back.
 
     ledger = ChainLedger(block_size=16, probe=lambda key: ...)
     ledger.hand_over(Step(registered=[...], changed=[...]))   # after it happened
@@ -15,13 +16,13 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import NamedTuple
 
 from .ledger import MAX_REQUESTS, Event, Ledger, Mark
 
 MAX_BLOCKS = 1 << 20
-"""Bound on the summed chain lengths: about 150 MB when nothing is shared."""
+"""Bound on distinct blocks: some 300 MB; 16 million tokens in blocks of 16."""
 _MAX_STEPS = 8192
 _SLICE = 512
 
@@ -45,23 +46,48 @@ class Step(NamedTuple):
 
 
 class _Block:
-    __slots__ = ("cached", "chains", "position", "users")
+    """`cached` is None behind a gap of every request: nobody asked yet."""
 
-    def __init__(self, position: int) -> None:
+    __slots__ = ("cached", "children", "ends", "key", "parent", "position", "waiting")
+
+    def __init__(self, key: Hashable, parent: _Block | None, position: int) -> None:
+        self.key = key
+        self.parent = parent
         self.position = position
-        self.cached: bool | None = None  # None: behind a gap in every chain, so nobody asked yet
-        self.chains: list[_Chain] = []  # some may have been dropped since
-        self.users = 0
+        self.cached: bool | None = None
+        self.children: _Block | dict[_Block, None] | None = None  # mostly one
+        self.ends: dict[_Chain, None] | None = None  # requests whose last block it is
+        self.waiting: dict[_Chain, None] | None = None  # requests whose gap it is
+
+    def adopt(self, child: _Block) -> None:
+        if self.children is None:
+            self.children = child
+        elif isinstance(self.children, dict):
+            self.children[child] = None
+        else:
+            self.children = {self.children: None, child: None}
+
+    def disown(self, child: _Block) -> None:
+        if isinstance(self.children, dict):
+            del self.children[child]
+        if self.children is child or not self.children:
+            self.children = None
+
+    def below(self) -> Iterable[_Block]:
+        children = self.children
+        if children is None:
+            return ()
+        return children if isinstance(children, dict) else (children,)
 
 
 class _Chain:
-    __slots__ = ("blocks", "keys", "length", "prompt_tokens", "request")
+    __slots__ = ("gap", "last", "length", "prompt_tokens", "request")
 
-    def __init__(self, request: str, keys: list[Hashable], prompt_tokens: int) -> None:
+    def __init__(self, request: str, last: _Block, prompt_tokens: int) -> None:
         self.request = request
-        self.keys = keys
+        self.last = last
         self.prompt_tokens = prompt_tokens
-        self.blocks: list[_Block] = []
+        self.gap: _Block | None = None
         self.length = 0  # leading blocks in the cache
 
 
@@ -70,7 +96,11 @@ class ChainLedger(Ledger):
 
     `probe(key)` tells whether the engine caches `key` now; it is called on the reporter's thread,
     after the hand-over of each change, and may raise RuntimeError when the engine changes its
-    tables meanwhile: it is then asked again. `block_size` is in tokens.
+    tables meanwhile: it is then asked again. `block_size` is in tokens; the last `num_unused` of
+    the cached blocks of a prompt are not used by the next request.
+
+    Beyond `max_requests` or `max_blocks`, requests go of which nothing is cached any more; then
+    those that came first, which are no longer followed.
     """
 
     def __init__(
@@ -79,19 +109,25 @@ class ChainLedger(Ledger):
         probe: Callable[[Hashable], bool],
         max_requests: int = MAX_REQUESTS,
         max_blocks: int = MAX_BLOCKS,
+        num_unused: int = 0,
     ) -> None:
         super().__init__(max_requests)
         if block_size < 1:
             raise ValueError(f"block_size must be at least 1 token, got {block_size}")
         self.block_size = block_size
         self.max_blocks = max_blocks
+        self.num_unused = num_unused
         self._probe = probe
+        self._work = 0
+        self._start_over()
+
+    def _start_over(self) -> None:
         self._steps: deque[Step | None] = deque()  # None: the cache was reset
         self._stale = False
+        self._root = _Block(None, None, -1)
         self._blocks: dict[Hashable, _Block] = {}
         self._chains: OrderedDict[str, _Chain] = OrderedDict()
-        self._chained = 0  # summed chain lengths
-        self._work = 0
+        self._dead: OrderedDict[str, None] = OrderedDict()
 
     # On the scheduler's thread.
 
@@ -121,11 +157,7 @@ class ChainLedger(Ledger):
 
     def forget(self) -> None:
         super().forget()
-        self._steps = deque()
-        self._blocks = {}
-        self._chains = OrderedDict()
-        self._chained = 0
-        self._stale = False
+        self._start_over()
 
     def settle(self) -> None:
         flipped: set[_Block] = set()
@@ -141,10 +173,10 @@ class ChainLedger(Ledger):
             for registered in step.registered:
                 self._register(registered)
             self._refresh(step.changed, flipped)
-        self._settle(flipped)
         if self._stale:
             self._stale = False
-            self._probe_all()
+            self._probe_all(flipped)
+        self._settle(flipped)
 
     def _refresh(self, keys: Iterable[Hashable], flipped: set[_Block]) -> None:
         blocks = self._blocks
@@ -152,22 +184,40 @@ class ChainLedger(Ledger):
             block = blocks.get(key)
             if block is not None and block.cached is not None:
                 cached = self._is_cached(key)
-                if block.cached != cached:
+                # A block that others wait for may have come and gone since they were told of.
+                if block.cached != cached or (block.waiting and not cached):
                     block.cached = cached
                     flipped.add(block)
             self._worked(1)
 
     def _settle(self, flipped: set[_Block]) -> None:
-        # First blocks first: then each chain is cut, or measured, once.
-        for block in sorted(flipped, key=_position):
-            position = block.position
-            for chain in block.chains:
-                if not block.cached and chain.length > position:
-                    chain.length = position
-                    self._tell(chain)
-                elif block.cached and chain.length == position and chain.blocks:
-                    self._measure(chain, position)
-            self._worked(len(block.chains))
+        """Cut those behind what went, the last blocks first; then measure behind what came."""
+        came = []
+        for block in sorted(flipped, key=_position, reverse=True):
+            if block.cached:
+                came.append(block)
+                continue
+            for chain in list(self._behind(block)):
+                self._wait(chain, block)
+                self._tell(chain, shrunk=True)
+                self._dead.update({} if chain.length else {chain.request: None})
+        for block in reversed(came):
+            for chain in list(block.waiting or ()):
+                self._measure(chain, block.position)
+                self._tell(chain)
+                if chain.length:
+                    self._dead.pop(chain.request, None)
+
+    def _behind(self, block: _Block) -> Iterator[_Chain]:
+        """The requests whose gap is at a block, or which had all up to it and beyond."""
+        stack = [block]
+        while stack:
+            found = stack.pop()
+            yield from found.waiting or ()
+            if found is block or found.cached:
+                yield from (chain for chain in found.ends or () if chain.gap is None)
+                stack.extend(found.below())
+            self._worked(1)
 
     def _worked(self, units: int) -> None:
         """Let the scheduler have the interpreter after every so much work, but not more often.
@@ -189,73 +239,121 @@ class ChainLedger(Ledger):
         return False
 
     def _measure(self, chain: _Chain, start: int) -> None:
-        length = start
-        for block in chain.blocks[start:]:
+        """Find the gap of a request, all of whose blocks before `start` are cached."""
+        path, block = [], chain.last
+        while block.position >= start:
+            path.append(block)
+            block = block.parent or self._root
+        for block in reversed(path):
             if block.cached is None:
-                block.cached = self._is_cached(chain.keys[length])
+                block.cached = self._is_cached(block.key)
             if not block.cached:
+                self._wait(chain, block)
                 break
-            length += 1
-        chain.length = length
-        self._tell(chain)
+        else:
+            self._wait(chain, None)
+        self._worked(len(path))
 
-    def _tell(self, chain: _Chain) -> None:
-        tokens = chain.length * self.block_size
-        self._mark(chain.request, Mark(tokens, chain.prompt_tokens))
+    def _wait(self, chain: _Chain, gap: _Block | None) -> None:
+        if chain.gap is not None and chain.gap.waiting is not None:
+            chain.gap.waiting.pop(chain, None)
+            chain.gap.waiting = chain.gap.waiting or None
+        chain.gap = gap
+        if gap is None:
+            chain.length = chain.last.position + 1
+        else:
+            chain.length = gap.position
+            gap.waiting = gap.waiting or {}
+            gap.waiting[chain] = None
+
+    def _tell(self, chain: _Chain, shrunk: bool = False) -> None:
+        tokens = max(0, chain.length - self.num_unused) * self.block_size
+        self._mark(chain.request, Mark(tokens, chain.prompt_tokens, shrunk))
 
     def _register(self, new: Registered) -> None:
-        keys = new.keys
+        last = self._path(new.keys)
         old = self._chains.get(new.request)
-        if old is not None and old.keys == keys:
+        if old is not None and old.last is last:
             self._chains.move_to_end(new.request)
             return
+        if last is self._root:  # shorter than a block: nothing of it is ever cached
+            self.unfollow(new.request)
+            if old is not None:
+                self._drop(old)
+            return
+        chain = _Chain(new.request, last, new.prompt_tokens)
+        last.ends = last.ends or {}
+        last.ends[chain] = None
         if old is not None:
             self._drop(old)
-        chain = _Chain(new.request, keys, new.prompt_tokens)
+        self._chains[new.request] = chain
+        self._measure(chain, 0)
+        if chain.length or old is not None:
+            self._tell(chain)
+        self._bound()
+
+    def _path(self, keys: list[Hashable]) -> _Block:
+        """The last block of a prompt, with all before it in the tree."""
+        last = self._root
         for position, key in enumerate(keys):
             block = self._blocks.get(key)
             if block is None:
-                block = self._blocks[key] = _Block(position)
-            block.chains.append(chain)
-            block.users += 1
-            chain.blocks.append(block)
-        self._chains[new.request] = chain
-        self._chained += len(keys)
+                block = self._blocks[key] = _Block(key, last, position)
+                last.adopt(block)
+            elif block.parent is not last:
+                break  # not chained over what stands before it: nothing more is claimed
+            last = block
         self._worked(len(keys))
-        self._measure(chain, 0)
+        return last
+
+    def _bound(self) -> None:
         while len(self._chains) > self.max_requests or (
-            self._chained > self.max_blocks and len(self._chains) > 1
+            len(self._blocks) > self.max_blocks and len(self._chains) > 1
         ):
+            if self._dead:  # the index knows already that nothing of it is left
+                self._drop(self._chains[next(iter(self._dead))])
+                continue
             self.dropped += 1
-            self._drop(next(iter(self._chains.values())))
+            oldest = next(iter(self._chains.values()))
+            self._drop(oldest)
+            self.unfollow(oldest.request)
 
     def _drop(self, chain: _Chain) -> None:
-        del self._chains[chain.request]
-        self._chained -= len(chain.blocks)
-        for key, block in zip(chain.keys, chain.blocks, strict=True):
-            block.users -= 1
-            if block.users == 0:
-                del self._blocks[key]
-        blocks, chain.blocks, chain.length = chain.blocks, [], 0
-        for block in blocks:
-            if len(block.chains) > 2 * block.users + 4:
-                block.chains = [user for user in block.chains if user.blocks]
-        self._tell(chain)
+        self._chains.pop(chain.request)
+        self._dead.pop(chain.request, None)
+        self._wait(chain, None)
+        block = chain.last
+        if block.ends is not None:
+            del block.ends[chain]
+            block.ends = block.ends or None
+        while block.parent is not None and block.ends is None and block.children is None:
+            self._blocks.pop(block.key)
+            block.parent.disown(block)
+            block = block.parent
 
     def _reset(self) -> None:
-        for block in self._blocks.values():
-            block.cached = False
-        for chain in self._chains.values():
-            chain.length = 0
+        for first in self._root.below():
+            stack = [first]
+            while stack:
+                block = stack.pop()
+                block.cached, block.waiting = False, None
+                stack.extend(block.below())
+                for chain in block.ends or ():
+                    had = chain.length
+                    self._wait(chain, first)
+                    self._dead.update({chain.request: None} if had else {})
+                self._worked(1)
         self._clear_marks()
 
-    def _probe_all(self) -> None:
-        for key, block in self._blocks.items():
+    def _probe_all(self, flipped: set[_Block]) -> None:
+        """Ask for every block, and tell all again of which a part is missing."""
+        for block in list(self._blocks.values()):
             if block.cached is not None:
-                block.cached = self._is_cached(key)
+                cached = self._is_cached(block.key)
+                if block.cached != cached or (block.waiting and not cached):
+                    flipped.add(block)
+                block.cached = cached
             self._worked(1)
-        for chain in self._chains.values():
-            self._measure(chain, 0)
 
 
 def _position(block: _Block) -> int:

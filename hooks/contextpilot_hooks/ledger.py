@@ -6,6 +6,7 @@ Two threads meet here: the engine's scheduler writes, the reporter reads.
 
     ledger = Ledger()
     ledger.set("cp-...", tokens=2400, prompt_tokens=2431)     # grown or shrunk; 0: gone
+    ledger.unfollow("cp-...")                                 # unknown from now on, not gone
     ledger.clear()                                            # whole cache was reset
 
 `chain.ChainLedger` is for an engine with chained block hashes (vLLM). The scheduler only hands
@@ -25,11 +26,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-MAX_REQUESTS = 4096
+MAX_REQUESTS = 65_536
+"""Some 500 bytes each in a ledger, the prompts' own blocks or tokens apart."""
 
 
 class Event(NamedTuple):
-    """One change: `kind` is cached, truncated or cleared; numbers are tokens."""
+    """One change: `kind` is cached, truncated, unfollowed or cleared; numbers are tokens."""
 
     kind: str
     request: str = ""
@@ -38,19 +40,27 @@ class Event(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """The first `tokens` of `prompt_tokens` prompt tokens are in the cache."""
+    """The first `tokens` of `prompt_tokens` prompt tokens are in the cache.
+
+    `shrunk`: it was more since the last take. `followed`: False when nothing is known any more.
+    """
 
     tokens: int
     prompt_tokens: int
+    shrunk: bool = False
+    followed: bool = True
+
+
+_UNFOLLOWED = Mark(0, 0, followed=False)
 
 
 class Ledger:
     """Newest number per request, coalesced until the reporter takes it.
 
-    `set` and `clear` may be called from any thread and hold the lock for a few dict
-    operations. `take` and `snapshot` belong to one reading thread. A writer that tracks at most
-    `max_requests` requests, and sets those it drops to 0, never overflows the ledger, however long
-    nobody takes; otherwise the oldest are forgotten and reported as gone.
+    `set`, `unfollow` and `clear` may be called from any thread and hold the lock for a few dict
+    operations. `take` and `snapshot` belong to one reading thread. Beyond `max_requests` the
+    requests that changed longest ago are no longer followed. When nobody takes for so long that
+    changes are dropped, `lost` is set and only a snapshot tells the truth.
     """
 
     def __init__(self, max_requests: int = MAX_REQUESTS) -> None:
@@ -60,16 +70,22 @@ class Ledger:
         self.on_change: Callable[[], None] = _nothing
         """Called after a change, on the thread that made it; the reporter sets it to `wake`."""
         self.dropped = 0
-        """Requests forgotten because the ledger was full."""
+        """Requests no longer followed because the ledger was full."""
+        self.lost = False
+        """Changes were dropped: take a snapshot."""
         self._lock = threading.Lock()
         self._marks: OrderedDict[str, Mark] = OrderedDict()
         self._reported: OrderedDict[str, Mark] = OrderedDict()
         self._cleared = False
-        self._overflow = False
 
     def set(self, request: str, tokens: int, prompt_tokens: int) -> None:
         """Note that the first `tokens` tokens of `request` are cached (0: none)."""
         self._mark(request, Mark(tokens, prompt_tokens))
+        self.on_change()
+
+    def unfollow(self, request: str) -> None:
+        """Note that what is cached of `request` is unknown from now on."""
+        self._mark(request, _UNFOLLOWED)
         self.on_change()
 
     def clear(self) -> None:
@@ -82,7 +98,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._marks = OrderedDict()
         self._reported = OrderedDict()
-        self._cleared = self._overflow = False
+        self._cleared = self.lost = False
 
     def settle(self) -> None:
         """Work off what the engine handed over, on the reading thread; `take` does so, too.
@@ -95,67 +111,70 @@ class Ledger:
         with self._lock:
             marks, self._marks = self._marks, OrderedDict()
             cleared, self._cleared = self._cleared, False
-            overflow, self._overflow = self._overflow, False
         events: list[Event] = []
         if cleared:
             self._reported.clear()
             events.append(Event("cleared"))
-        if overflow:
-            lost = [request for request in self._reported if request not in marks]
-            events.extend(self._gone(request) for request in lost)
         for request, mark in marks.items():
             event = self._report(request, mark)
             if event is not None:
                 events.append(event)
         while len(self._reported) > self.max_requests:
             self.dropped += 1
-            events.append(self._gone(next(iter(self._reported))))
+            events.append(Event("unfollowed", self._reported.popitem(last=False)[0]))
         return events
 
     def snapshot(self) -> list[Event]:
         """The complete state; changes not yet taken are in it and are not reported again."""
+        self.lost = False
         self.take()
-        return [Event("cached", request, *mark) for request, mark in self._reported.items()]
+        return [
+            Event("cached", request, mark.tokens, mark.prompt_tokens)
+            for request, mark in self._reported.items()
+        ]
 
     def _mark(self, request: str, mark: Mark) -> None:
         with self._lock:
+            before = self._marks.pop(request, None)
+            if before is not None and (before.shrunk or mark.tokens < before.tokens):
+                mark = mark._replace(shrunk=True)
             self._marks[request] = mark
-            self._marks.move_to_end(request)
             if len(self._marks) > 4 * self.max_requests:
                 self._shed()
 
     def _shed(self) -> None:
-        # Gone before the index ever heard of it: nothing to tell.
-        kept = OrderedDict(
+        # What a snapshot says by leaving it out need not be kept.
+        self.lost = True
+        others = [
+            request
+            for request, mark in self._marks.items()
+            if mark.tokens and request not in self._reported
+        ]
+        newest = set(others[-2 * self.max_requests :])
+        self.dropped += len(others) - len(newest)
+        self._marks = OrderedDict(
             (request, mark)
             for request, mark in self._marks.items()
-            if mark.tokens or request in self._reported
+            if request in newest or request in self._reported
         )
-        while len(kept) > 2 * self.max_requests:
-            kept.popitem(last=False)
-            self._overflow = True
-            self.dropped += 1
-        self._marks = kept
 
     def _clear_marks(self) -> None:
         with self._lock:
             self._marks.clear()
             self._cleared = True
-            self._overflow = False
+            self.lost = False
 
     def _report(self, request: str, mark: Mark) -> Event | None:
-        old = self._reported.pop(request, Mark(0, mark.prompt_tokens))
+        old = self._reported.pop(request, None)
+        if not mark.followed:
+            return Event("unfollowed", request)
         if mark.tokens > 0:
-            self._reported[request] = mark
-        if mark == old:
+            self._reported[request] = Mark(mark.tokens, mark.prompt_tokens)
+        numbers = mark.tokens, mark.prompt_tokens
+        if old is not None and numbers == (old.tokens, old.prompt_tokens) and not mark.shrunk:
             return None
-        if mark.tokens < old.tokens:
-            return Event("truncated", request, mark.tokens, mark.prompt_tokens)
-        return Event("cached", request, mark.tokens, mark.prompt_tokens)
-
-    def _gone(self, request: str) -> Event:
-        mark = self._reported.pop(request)
-        return Event("truncated", request, 0, mark.prompt_tokens)
+        less = mark.shrunk or not mark.tokens or (old is not None and mark.tokens < old.tokens)
+        return Event("truncated" if less else "cached", request, *numbers)
 
 
 def _nothing() -> None:

@@ -8,7 +8,7 @@ path to that node. When the node goes, the branch shrinks or joins the branch of
     ledger = PrefixLedger(page_size=1)
     ledger.hand_over(Admitted("cp-...", tokens, namespace))
     ledger.hand_over(Grown(branch, tokens, 2400, namespace))    # tokens[:2400] are in the tree
-    ledger.hand_over(Shrunk(branch, above, 1200))               # only the first 1200 are left
+    ledger.hand_over(Shrunk(branch, above, 1200, tokens))       # only the first 1200 are left
 
 Invariants
 | what                        | holds                                                              |
@@ -17,6 +17,7 @@ Invariants
 | length of a request         | min(own, what its branch keeps); raised only by Grown              |
 | open: requests not complete | by namespace, length and next token: whoever inserts tokens that   |
 |                             | go on alike makes them grow again                                  |
+| tokens of a request         | kept while it is not complete; after that its branch has them      |
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from typing import Any, NamedTuple
 
 from .ledger import MAX_REQUESTS, Event, Ledger, Mark
 
-MAX_TOKENS = 1 << 24
-"""Bound on the summed prompt lengths: 128 MB."""
+MAX_TOKENS = 1 << 25
+"""Bound on the summed lengths of prompts that are not all cached: 256 MB."""
 _MAX_STEPS = 8192
 _SLICE = 64
 _WIDTH = 8  # bytes per token
@@ -45,6 +46,11 @@ class Branch:
         self.key = key
         self.length = length
         self.members: set[_Request] = set()
+
+    def tokens(self) -> Iterable[int]:
+        """The tokens of the path, and perhaps more after them."""
+        tokens: Iterable[int] = getattr(self.key, "token_ids", self.key)
+        return tokens
 
 
 class Admitted(NamedTuple):
@@ -65,23 +71,33 @@ class Grown(NamedTuple):
 
 
 class Shrunk(NamedTuple):
-    """Of `branch` only the first `length` tokens are left; its members join `into`."""
+    """Of `branch`, for which `tokens` stood, only the first `length` are left; its members join
+    `into`."""
 
     branch: Branch
     into: Branch | None
     length: int
+    tokens: Iterable[int]
+
+
+class Lost(NamedTuple):
+    """What is left of `branch` is not known any more."""
+
+    branch: Branch
 
 
 class Emptied(NamedTuple):
-    """The tree was reset. With `lost`, changes were missed: forget every request instead."""
+    """The tree was reset. With `lost`, changes were missed: no request is followed any more."""
 
     lost: bool = False
 
 
-Step = Admitted | Grown | Shrunk | Emptied
+Step = Admitted | Grown | Shrunk | Lost | Emptied
 
 
 class _Request:
+    """`tokens` are empty while all are cached; `complete` is the most that can be."""
+
     __slots__ = ("branch", "complete", "length", "name", "namespace", "prompt_tokens", "tokens")
 
     def __init__(self, name: str, tokens: bytes, namespace: Hashable, page_size: int) -> None:
@@ -104,8 +120,10 @@ _Open = dict[int, dict[bytes, set[_Request]]]
 class PrefixLedger(Ledger):
     """Works out, on the reporter's thread, which requests a change of the tree touches.
 
-    `page_size` is in tokens. At most `max_requests` requests and `max_tokens` prompt tokens are
-    kept; the oldest requests are forgotten first and reported as gone.
+    `page_size` is in tokens. Of requests that are not all cached at most `max_tokens` tokens are
+    kept: those of which something went can grow no more first, then the oldest that are still on
+    their way are no longer followed. Beyond `max_requests`, requests go of which nothing is cached
+    any more, then the oldest, which are no longer followed.
     """
 
     def __init__(
@@ -123,6 +141,9 @@ class PrefixLedger(Ledger):
         self._requests: OrderedDict[str, _Request] = OrderedDict()
         self._open: dict[Hashable, _Open] = {}
         self._kept_tokens = 0
+        self._coming: OrderedDict[str, None] = OrderedDict()  # never complete so far
+        self._shrunk: OrderedDict[str, None] = OrderedDict()  # were complete, and may be again
+        self._dead: OrderedDict[str, None] = OrderedDict()  # of which nothing is left
 
     # On the scheduler's thread.
 
@@ -144,7 +165,7 @@ class PrefixLedger(Ledger):
         self.hand_over(Emptied())
 
     def lose(self) -> None:
-        """Changes were missed: forget every request, as if it had been evicted."""
+        """Changes were missed: no request is followed any more."""
         self.hand_over(Emptied(lost=True))
 
     # On the reporter's thread.
@@ -175,28 +196,62 @@ class PrefixLedger(Ledger):
             self._shrink(step)
         elif isinstance(step, Admitted):
             self._admit(step)
+        elif isinstance(step, Lost):
+            self._let_go(list(step.branch.members))
         elif step.lost:
-            self._forget_requests()
+            self._let_go(list(self._requests.values()))
         else:
             self._empty()
 
     def _admit(self, step: Admitted) -> None:
-        tokens = _packed(step.tokens)
         known = self._requests.get(step.request)
+        tokens = _packed(step.tokens)
+        request = _Request(step.request, tokens, step.namespace, self.page_size)
         if known is not None:
-            if known.tokens == tokens and known.namespace == step.namespace:
+            if self._is_same(known, request):
                 self._requests.move_to_end(step.request)
                 return
             self._drop(known)
-        request = _Request(step.request, tokens, step.namespace, self.page_size)
+            if known.length:
+                self._mark(known.name, Mark(0, known.prompt_tokens))
+        if not request.complete:  # shorter than a page: nothing of it is ever cached
+            self.unfollow(request.name)
+            return
         self._requests[step.request] = request
+        self._coming[step.request] = None
         self._kept_tokens += request.prompt_tokens
         self._enter(request)
-        while len(self._requests) > self.max_requests or (
-            self._kept_tokens > self.max_tokens and len(self._requests) > 1
-        ):
-            self.dropped += 1
-            self._drop(next(iter(self._requests.values())))
+        self._bound()
+
+    def _is_same(self, known: _Request, request: _Request) -> bool:
+        if (known.namespace, known.complete) != (request.namespace, request.complete):
+            return False
+        tokens = known.tokens or _packed(known.branch.tokens() if known.branch else ())
+        length = known.complete * _WIDTH
+        return tokens[:length] == request.tokens[:length]
+
+    def _bound(self) -> None:
+        while self._kept_tokens > self.max_tokens and len(self._requests) > 1:
+            if self._shrunk:
+                self._settle_for_less(self._requests[next(iter(self._shrunk))])
+            elif len(self._coming) > 1:
+                self._let_go([self._requests[next(iter(self._coming))]])
+            else:
+                break
+        while len(self._requests) > self.max_requests:
+            if self._dead:  # the index knows already that nothing of it is left
+                self._drop(self._requests[next(iter(self._dead))])
+            else:
+                self._let_go([next(iter(self._requests.values()))])
+
+    def _settle_for_less(self, request: _Request) -> None:
+        """Keep the tokens of a request no longer: what went of it will not be seen to come back."""
+        self._leave(request)
+        self._kept_tokens -= len(request.tokens) // _WIDTH
+        request.tokens, request.complete = b"", request.length
+        self._shrunk.pop(request.name, None)
+        if not request.length:
+            self._drop(request)
 
     def _grow(self, step: Grown) -> None:
         opened = self._open.get(step.namespace)
@@ -219,8 +274,22 @@ class PrefixLedger(Ledger):
             self._place(request, shared, step.branch)
 
     def _shrink(self, step: Shrunk) -> None:
-        for request in list(step.branch.members):
+        tokens = b""
+        for number, request in enumerate(list(step.branch.members), 1):
+            if request.length > step.length and not request.tokens:
+                tokens = tokens or _packed(step.tokens)
+                self._keep_tokens(request, tokens)
             self._place(request, min(request.length, step.length), step.into)
+            if number % _SLICE == 0:
+                time.sleep(0)
+        self._bound()
+
+    def _keep_tokens(self, request: _Request, tokens: bytes) -> None:
+        """Take the tokens of a request back from its branch, so that it may grow again."""
+        if len(tokens) >= request.complete * _WIDTH:
+            request.tokens = tokens[: request.complete * _WIDTH]
+            self._kept_tokens += request.complete
+            self._shrunk[request.name] = None
 
     def _place(self, request: _Request, length: int, branch: Branch | None) -> None:
         if branch is not request.branch:
@@ -229,21 +298,31 @@ class PrefixLedger(Ledger):
             if branch is not None:
                 branch.members.add(request)
             request.branch = branch
-        if length != request.length:
-            self._leave(request)
-            request.length = length
+        if length == request.length:
+            return
+        self._leave(request)
+        request.length = length
+        if length < request.complete:
             self._enter(request)
-            self._mark(request.name, Mark(length, request.prompt_tokens))
+        else:
+            self._kept_tokens -= len(request.tokens) // _WIDTH
+            request.tokens = b""
+            self._coming.pop(request.name, None)
+            self._shrunk.pop(request.name, None)
+        self._dead.pop(request.name, None)
+        if not length:
+            self._dead[request.name] = None
+        self._mark(request.name, Mark(length, request.prompt_tokens))
 
     def _enter(self, request: _Request) -> None:
-        if request.length < request.complete:
+        if request.tokens:
             opened = self._open.setdefault(request.namespace, {})
             opened.setdefault(request.length, {}).setdefault(request.next_token(), set()).add(
                 request
             )
 
     def _leave(self, request: _Request) -> None:
-        if request.length >= request.complete:
+        if request.length >= request.complete or not request.tokens:
             return
         opened = self._open[request.namespace]
         by_token = opened[request.length]
@@ -256,20 +335,30 @@ class PrefixLedger(Ledger):
         if not opened:
             del self._open[request.namespace]
 
-    def _drop(self, request: _Request) -> None:
-        self._place(request, 0, None)
-        self._leave(request)
-        del self._requests[request.name]
-        self._kept_tokens -= request.prompt_tokens
-
-    def _forget_requests(self) -> None:
-        self.dropped += len(self._requests)
-        for request in list(self._requests.values()):
+    def _let_go(self, requests: list[_Request]) -> None:
+        """Follow requests no longer: what is left of them is unknown."""
+        self.dropped += len(requests)
+        for request in requests:
             self._drop(request)
+            self.unfollow(request.name)
+
+    def _drop(self, request: _Request) -> None:
+        if request.branch is not None:
+            request.branch.members.discard(request)
+            request.branch = None
+        self._leave(request)
+        self._kept_tokens -= len(request.tokens) // _WIDTH
+        for names in (self._requests, self._coming, self._shrunk, self._dead):
+            names.pop(request.name, None)
 
     def _empty(self) -> None:
-        for request in self._requests.values():
-            self._place(request, 0, None)
+        """The tree was reset: a request grows again when it is admitted again, or on its way."""
+        for request in list(self._requests.values()):
+            if request.name not in self._coming:
+                self._drop(request)
+            elif request.length:
+                self._place(request, 0, None)
+                self._dead.pop(request.name)
         self._clear_marks()
 
 

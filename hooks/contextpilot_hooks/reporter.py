@@ -6,8 +6,12 @@
 The ledger wakes it (`ledger.on_change`). One message is under way at a time; it is repeated, byte
 for byte, until the index acknowledges it, with growing pauses. Meanwhile changes coalesce in the
 ledger, so memory is bounded by it. The first message of an epoch and the answer "resync" lead to a
-snapshot. A forked child starts as an engine of its own with a new epoch and an empty ledger, and
-only if something wakes it. At exit what is left is sent, and then `cleared`, within `EXIT_BUDGET`.
+snapshot, and so do changes that the ledger had to drop. What does not fit into one message follows
+with the next ones. An index that does not know of `unfollowed` (its answers say so) is told that
+the request is gone, as ever.
+
+A forked child starts as an engine of its own with a new epoch and an empty ledger, and only if
+something wakes it. At exit what is left is sent, and then `cleared`, within `EXIT_BUDGET`.
 """
 
 from __future__ import annotations
@@ -36,6 +40,8 @@ EXIT_BUDGET = 1.0
 _GATHER = 0.02
 _BACKOFF = (0.1, 5.0)
 _EVENTS_PER_MESSAGE = 512
+_UNFOLLOWED_VERSION = 2
+"""Version of the event schema from which on there is `unfollowed`."""
 
 
 class Counts(NamedTuple):
@@ -49,6 +55,7 @@ class Counts(NamedTuple):
 class _Message(NamedTuple):
     body: bytes
     snapshot: bool
+    is_new: bool
 
 
 class Reporter:
@@ -77,6 +84,8 @@ class Reporter:
         self._snapshot_due = True
         self._message: _Message | None = None
         self._backlog: list[Event] = []
+        self._more = 0
+        self._version = 1
         self._transport = Transport(self._settings, self._timeout)
         self._pause = 0.0
         self._closing = False
@@ -148,24 +157,31 @@ class Reporter:
         if self._message is not None:
             self.ledger.settle()
             return self._message
-        if self._snapshot_due:
-            self._backlog = []
-            self._message = self._encode(self.ledger.snapshot(), snapshot=True)
+        if self._snapshot_due or self.ledger.lost:
+            self._backlog = self.ledger.snapshot()
+            self._more = len(self._backlog)
+            self._message = self._encode(self._next_events(), snapshot=True)
             return self._message
         if not self._backlog:
             self._backlog = self.ledger.take()
         if not self._backlog and not heartbeat:
             return None
+        self._message = self._encode(self._next_events(), snapshot=False)
+        return self._message
+
+    def _next_events(self) -> list[Event]:
         events = self._backlog[:_EVENTS_PER_MESSAGE]
         del self._backlog[:_EVENTS_PER_MESSAGE]
-        self._message = self._encode(events, snapshot=False)
-        return self._message
+        self._more = max(0, self._more - len(events))
+        return events
 
     def _encode(self, events: list[Event], snapshot: bool) -> _Message:
         name, kind, version, block_size = self.engine
+        speaks = self._version >= _UNFOLLOWED_VERSION
+        is_new = speaks and any(event.kind == "unfollowed" for event in events)
         head = json.dumps(
             {
-                "version": 1,
+                "version": _UNFOLLOWED_VERSION if is_new else 1,
                 "engine": name,
                 "epoch": self.epoch,
                 "seq": self._seq,
@@ -173,20 +189,23 @@ class Reporter:
                 "engine_version": version,
                 "block_size": block_size,
                 "snapshot": snapshot,
+                **({"more": self._more} if self._more else {}),
             }
         )
         parts = []
         for event in events:
-            parts.append(_encode_event(event))
+            parts.append(_encode_event(event, speaks))
             if len(parts) % 256 == 0:
                 time.sleep(0)  # lets the scheduler have the interpreter
         body = f'{head[:-1]}, "events": [{", ".join(parts)}]}}'
-        return _Message(body.encode(), snapshot)
+        return _Message(body.encode(), snapshot, is_new)
 
     def _deliver(self, message: _Message) -> None:
         try:
-            status = self._transport.post(message.body)
+            status, self._version = self._transport.post(message.body)
         except NotDelivered as error:
+            if error.is_refused and message.is_new:  # an older index took the place of the last
+                self._version, self._message, self._snapshot_due = 1, None, True
             self._fail(str(error))
             return
         if status == "resync" and message.snapshot:
@@ -243,10 +262,14 @@ class Reporter:
         self._seq += 1
 
 
-def _encode_event(event: Event) -> str:
+def _encode_event(event: Event, speaks: bool) -> str:
     # Request ids are plain ASCII without quotes; see ids.REQUEST_ID.
     if event.kind == "cleared":
         return '{"event": "cleared"}'
+    if event.kind == "unfollowed":
+        if speaks:
+            return f'{{"event": "unfollowed", "request": "{event.request}"}}'
+        return f'{{"event": "truncated", "request": "{event.request}", "tokens": 0}}'
     text = f'{{"event": "{event.kind}", "request": "{event.request}", "tokens": {event.tokens}'
     if event.kind == "cached":
         text += f', "prompt_tokens": {event.prompt_tokens}'

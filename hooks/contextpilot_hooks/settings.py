@@ -5,16 +5,20 @@
 | CONTEXTPILOT_INDEX_URL    | http(s) address of the index; unset or empty: the hooks stay out     |
 | CONTEXTPILOT_INDEX_TOKEN  | sent as `Authorization: Bearer`, when set                            |
 | CONTEXTPILOT_ENGINE_ID    | name of this engine, stable across restarts                          |
+| CONTEXTPILOT_HOOK_MAX_... | bounds on what is followed; see `read_bound` and docs/engines.md     |
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+logger = logging.getLogger("contextpilot.hooks")
 
 
 class Settings(NamedTuple):
@@ -51,6 +55,23 @@ class Engine(NamedTuple):
     kind: str
     version: str
     block_size: int
+
+
+def read_bound(what: str, default: int, environ: Mapping[str, str] = os.environ) -> int:
+    """CONTEXTPILOT_HOOK_MAX_`what`, an integer of at least 1; `default`, with a warning if bad."""
+    variable = f"CONTEXTPILOT_HOOK_MAX_{what}"
+    text = environ.get(variable, "").strip()
+    if not text:
+        return default
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return int(text)
+    logger.warning(
+        "contextpilot: %s=%r must be an integer of at least 1; it stays at %d",
+        variable,
+        text,
+        default,
+    )
+    return default
 
 
 def engine_name(

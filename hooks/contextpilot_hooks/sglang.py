@@ -27,10 +27,11 @@ from typing import Any, NamedTuple
 
 from . import importhook
 from .guard import Guard
+from .ledger import MAX_REQUESTS
 from .patching import Attachment, NotSupported, PatchSet, after, after_bound, argument, resolve
-from .prefix import PrefixLedger
+from .prefix import MAX_TOKENS, PrefixLedger
 from .reporter import Reporter, open_reporter
-from .settings import Engine, Settings, engine_name
+from .settings import Engine, Settings, engine_name, read_bound
 from .sglang_tree import ProbedTree, Tree, TreeWatch, WalkedTree
 
 logger = logging.getLogger("contextpilot.hooks")
@@ -90,7 +91,11 @@ class Watch:
         self, cache: Any, replica: int | None = None, settings: Settings | None = None
     ) -> None:
         self.tree = view(cache)
-        self.ledger = PrefixLedger(self.tree.page_size)
+        self.ledger = PrefixLedger(
+            self.tree.page_size,
+            read_bound("REQUESTS", MAX_REQUESTS),
+            read_bound("TOKENS", MAX_TOKENS),
+        )
         self.watch = TreeWatch(self.tree, self.ledger, salted=_is_salted())
         self.guard = Guard(f"SGLang {version()}: hook")
         self.patches = PatchSet(f"SGLang {version()}")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol
 
 from .ids import find_request_id
-from .prefix import MAX_TOKENS, Admitted, Branch, Grown, PrefixLedger, Shrunk
+from .prefix import Admitted, Branch, Grown, Lost, PrefixLedger, Shrunk
 
 
 class End(NamedTuple):
@@ -95,13 +95,11 @@ class TreeWatch:
     salted: the tree keeps requests of different `cache_salt` apart by that field.
     """
 
-    def __init__(
-        self, tree: Tree, ledger: PrefixLedger, salted: bool, max_tokens: int = MAX_TOKENS
-    ) -> None:
+    def __init__(self, tree: Tree, ledger: PrefixLedger, salted: bool) -> None:
         self._tree = tree
         self._ledger = ledger
         self._salted = salted
-        self._max_tokens = max_tokens
+        self._max_tokens = ledger.max_tokens
         self._branches: dict[Hashable, Branch] = {}
         self._branch_tokens = 0
         self._gone: list[Hashable] = []
@@ -156,14 +154,15 @@ class TreeWatch:
         self._ledger.clear()
 
     def lose(self) -> None:
-        """A change may have been missed: forget everything, as if it had been evicted."""
+        """A change may have been missed: nothing is followed any more."""
         self._forget()
         self._ledger.lose()
 
     def _shorten(self, branch: Branch) -> None:
+        tokens = branch.tokens()
         length, node = self._tree.end_of_remaining(branch.key, branch.length)
         if length == 0:
-            self._hand_over(Shrunk(branch, None, 0))
+            self._hand_over(Shrunk(branch, None, 0, tokens))
             return
         into = self._branches.get(node)
         if into is None:
@@ -171,7 +170,7 @@ class TreeWatch:
             into = self._keep(node, branch)
         elif into.length < length:
             self._replace_key(into, branch.key, length)
-        self._hand_over(Shrunk(branch, into, length))
+        self._hand_over(Shrunk(branch, into, length, tokens))
 
     def _keep(self, node: Hashable, branch: Branch) -> Branch:
         self._branches[node] = branch
@@ -179,7 +178,7 @@ class TreeWatch:
         while self._branch_tokens > self._max_tokens and len(self._branches) > 1:
             oldest = self._branches.pop(next(iter(self._branches)))
             self._branch_tokens -= oldest.length
-            self._hand_over(Shrunk(oldest, None, 0))
+            self._hand_over(Lost(oldest))
         return branch
 
     def _replace_key(self, branch: Branch, key: Any, length: int) -> None:
@@ -191,7 +190,7 @@ class TreeWatch:
         self._branch_tokens = 0
         self._gone.clear()
 
-    def _hand_over(self, step: Admitted | Grown | Shrunk) -> None:
+    def _hand_over(self, step: Admitted | Grown | Shrunk | Lost) -> None:
         if not self._ledger.hand_over(step):
             self._forget()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from typing import NamedTuple
 
 from .settings import Settings
 
@@ -11,7 +12,19 @@ _MAX_ANSWER = 65536
 
 
 class NotDelivered(OSError):  # noqa: N818 - an outcome, handled by the reporter alone
-    """The index did not take the message; the text says why."""
+    """The index did not take the message; the text says why.
+
+    `is_refused`: it answered that it does not understand it.
+    """
+
+    is_refused = False
+
+
+class Answer(NamedTuple):
+    """`status` is "ok" or "resync"; `version` of the event schema is what the index understands."""
+
+    status: str
+    version: int
 
 
 class Transport:
@@ -25,8 +38,8 @@ class Transport:
         if settings.token:
             self._headers["Authorization"] = f"Bearer {settings.token}"
 
-    def post(self, body: bytes) -> str:
-        """Send one message; returns the status of the answer, "ok" or "resync".
+    def post(self, body: bytes) -> Answer:
+        """Send one message.
 
         Raises NotDelivered for everything else: refused, timed out, not 200, not understood.
         """
@@ -58,7 +71,7 @@ class Transport:
         if connection is not None:
             connection.close()
 
-    def _post(self, body: bytes) -> str:
+    def _post(self, body: bytes) -> Answer:
         connection = self._connection
         if connection is None:
             connection = self._connection = self._open()
@@ -66,24 +79,27 @@ class Transport:
         response = connection.getresponse()
         answer = response.read(_MAX_ANSWER + 1)
         if response.status != 200:
-            raise NotDelivered(f"HTTP {response.status} {response.reason}")
+            error = NotDelivered(f"HTTP {response.status} {response.reason}")
+            error.is_refused = response.status in (400, 422)
+            raise error
         if len(answer) > _MAX_ANSWER:
             raise NotDelivered("the answer is too long for an index")
-        return _status(answer)
+        return _answer(answer)
 
     def _open(self) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._settings.secure else http.client.HTTPConnection
         return kind(self._settings.host, self._settings.port, timeout=self._timeout)
 
 
-def _status(answer: bytes) -> str:
+def _answer(content: bytes) -> Answer:
     try:
-        status = json.loads(answer)["status"]
-    except (ValueError, KeyError, TypeError):
-        status = None
+        body = json.loads(content)
+        status, version = body["status"], body.get("version", 1)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        status, version = None, 1
     if status not in ("ok", "resync"):
-        raise NotDelivered(f"the answer is not one of an index: {answer[:80]!r}")
-    return str(status)
+        raise NotDelivered(f"the answer is not one of an index: {content[:80]!r}")
+    return Answer(str(status), version if isinstance(version, int) else 1)
 
 
 def _not_delivered(error: Exception) -> NotDelivered:

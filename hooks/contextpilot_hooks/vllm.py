@@ -30,9 +30,10 @@ from types import ModuleType
 from typing import Any
 
 from . import importhook
-from .chain import ChainLedger, Registered, Step
+from .chain import MAX_BLOCKS, ChainLedger, Registered, Step
 from .guard import Guard
 from .ids import find_request_id
+from .ledger import MAX_REQUESTS
 from .patching import (
     Attachment,
     Function,
@@ -44,7 +45,7 @@ from .patching import (
     resolve,
 )
 from .reporter import Reporter, open_reporter
-from .settings import Engine, Settings, engine_name
+from .settings import Engine, Settings, engine_name, read_bound
 
 logger = logging.getLogger("contextpilot.hooks")
 
@@ -105,7 +106,12 @@ def watch_scheduler(scheduler: Any, version: str, settings: Settings | None = No
         )
         return None
     block_size = _block_size(manager.coordinator, pool)
-    ledger = ChainLedger(block_size, _probe(pool))
+    ledger = ChainLedger(
+        block_size,
+        _probe(pool),
+        read_bound("REQUESTS", MAX_REQUESTS),
+        read_bound("BLOCKS", MAX_BLOCKS),
+    )
     name = engine_name("vllm", _replica(scheduler))
     reporter = open_reporter(ledger, Engine(name, "vllm", version, block_size), settings)
     watch = Watch(scheduler, pool, ledger, reporter)

@@ -15,6 +15,7 @@ class Receiver:
     """Keeps request -> tokens per engine, exactly as the schema says.
 
     `fault` is None, "hang", "500", "garbage", "not-json" or "drop" (closes without an answer).
+    `version` is that of the schema; an index of version 1 refuses what is newer, and says nothing.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -25,6 +26,7 @@ class Receiver:
         self.headers: list[dict[str, str]] = []
         self.connections = 0
         self.fault: str | None = None
+        self.version = 2
         self.faults_seen = 0
         self.changed = threading.Condition()
         self._released = threading.Event()
@@ -93,7 +95,7 @@ class Receiver:
     def _apply(state: dict[str, int], event: dict[str, Any]) -> None:
         if event["event"] == "cleared":
             state.clear()
-        elif event["tokens"] == 0:
+        elif event["event"] == "unfollowed" or event["tokens"] == 0:
             state.pop(event["request"], None)
         else:
             state[event["request"]] = event["tokens"]
@@ -127,7 +129,14 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
                 return
             assert self.path.endswith("/sync"), self.path
             receiver.headers.append(dict(self.headers.items()))
-            self._answer(200, json.dumps({"status": receiver.take(json.loads(body))}).encode())
+            message = json.loads(body)
+            if message["version"] > receiver.version:
+                self._answer(400, b'{"error": "version must be 1"}')
+                return
+            answer: dict[str, Any] = {"status": receiver.take(message)}
+            if receiver.version > 1:
+                answer["version"] = receiver.version
+            self._answer(200, json.dumps(answer).encode())
 
         def _fail(self, fault: str) -> None:
             if fault == "hang":

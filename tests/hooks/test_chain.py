@@ -6,6 +6,7 @@ import threading
 import hypothesis.strategies as st
 import pytest
 from contextpilot_hooks.chain import ChainLedger, Registered, Step
+from contextpilot_hooks.ledger import Event
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -102,19 +103,93 @@ def test_bounded(bounds):
         engine.add(f"r{number}", f"{chr(97 + number % 26)}{number % 10}xy")
         engine.sync()
         assert len(engine.ledger._chains) <= 3
-        assert engine.ledger._chained <= 12
         assert len(engine.ledger._blocks) <= 12
     kept = engine.sync()
     assert {name: engine.truth()[name] for name in kept} == kept
     assert list(kept) == ["r47", "r48", "r49"]
+    assert engine.ledger.dropped == 47
 
 
-def test_dropped_chains_do_not_pile_up_behind_a_shared_block():
+def test_requests_beyond_the_bound_are_unknown_and_not_gone():
+    engine = Engine(max_requests=2)
+    for name in "abc":
+        engine.add(name, f"system{name}")
+    events = engine.ledger.take()
+    assert Event("unfollowed", "a") in events
+    assert {event.kind for event in events} == {"cached", "unfollowed"}
+
+
+def test_what_is_shared_is_kept_and_counted_once():
+    engine = Engine(max_blocks=100)
+    for number in range(60):
+        engine.add(f"r{number}", "the system prompt" + chr(200 + number))
+    assert len(engine.sync()) == 60
+    assert len(engine.ledger._blocks) == len("the system prompt") + 60
+    for number in range(60, 100):
+        engine.add(f"r{number}", "the system prompt" + chr(200 + number))
+        engine.sync()
+        assert len(engine.ledger._blocks) <= 100
+    kept = engine.sync()
+    assert list(kept) == [f"r{number}" for number in range(17, 100)]
+    engine.evict(keys_of("the system prompt")[-1:])
+    assert set(engine.sync().values()) == {16 * BLOCK}
+
+
+@pytest.mark.parametrize("bounds", [{"max_requests": 3}, {"max_blocks": 9}])
+def test_requests_of_which_nothing_is_left_go_first(bounds):
+    engine = Engine(**bounds)
+    for name in ("old", "gone", "new"):
+        engine.add(name, name[:2] + "-")
+    engine.evict(keys_of("go-"))
+    assert engine.sync() == {"old": 48, "new": 48}
+    engine.add("next", "ne+")
+    assert engine.sync() == {"old": 48, "new": 48, "next": 48}
+    assert engine.ledger.dropped == 0
+
+
+def test_what_was_cached_and_evicted_before_anybody_looked_is_told():
+    engine = Engine()
+    engine.add("a", "xyz")
+    engine.add("b", "xq")
+    engine.evict(keys_of("xyz")[1:])
+    events = engine.ledger.take()
+    assert Event("truncated", "a", 16, 51) in events
+    assert Event("cached", "b", 32, 35) in events
+    engine.add("c", "pq")
+    engine.evict(keys_of("pq"))
+    assert engine.ledger.take() == [Event("truncated", "c", 0, 35)]
+
+
+def test_a_request_on_its_way_is_not_told_to_be_gone():
+    ledger = ChainLedger(BLOCK, lambda key: False)
+    ledger.hand_over(Step([Registered("a", [1, 2], 35)], [7]))
+    assert ledger.take() == []
+
+
+def test_a_prompt_shorter_than_a_block_is_not_followed():
+    ledger = ChainLedger(BLOCK, lambda key: False)
+    ledger.hand_over(Step([Registered("a", [], 5)], []))
+    assert ledger.take() == [Event("unfollowed", "a")]
+    assert not ledger._chains
+
+
+def test_blocks_that_are_not_used_again_are_not_told():
+    cache = {1, 2, 3}
+    ledger = ChainLedger(BLOCK, cache.__contains__, num_unused=1)
+    ledger.hand_over(Step([Registered("a", [1, 2, 3], 50), Registered("b", [1, 4], 33)], []))
+    assert [event.tokens for event in ledger.take()] == [32, 0]
+    cache.discard(2)
+    ledger.hand_over(Step([], [2]))
+    assert [event.tokens for event in ledger.take()] == [0]
+
+
+def test_dropped_chains_leave_nothing_behind_a_shared_block():
     engine = Engine(max_requests=4)
     for number in range(200):
         engine.add(f"r{number}", f"s{chr(200 + number)}")
         engine.sync()
-    assert max(len(block.chains) for block in engine.ledger._blocks.values()) <= 13
+    assert len(engine.ledger._blocks) == 5
+    assert len(list(engine.ledger._blocks[keys_of("s")[0]].below())) == 4
 
 
 def test_a_full_queue_is_read_anew(monkeypatch):

@@ -19,11 +19,32 @@ def test_newest_number_wins_and_is_told_once():
     assert ledger.take() == [Event("truncated", "a", 0, 50)]
 
 
-def test_a_change_that_was_undone_is_none():
+def test_what_came_and_went_unseen_is_told_to_be_gone():
     ledger = Ledger()
     ledger.set("a", 32, 50)
     ledger.set("a", 0, 50)
-    assert ledger.take() == []
+    ledger.set("b", 0, 50)
+    assert ledger.take() == [Event("truncated", "a", 0, 50), Event("truncated", "b", 0, 50)]
+
+
+def test_what_shrank_unseen_is_told_to_be_cut():
+    ledger = Ledger()
+    ledger.set("a", 32, 50)
+    ledger.set("a", 16, 50)
+    assert ledger.take() == [Event("truncated", "a", 16, 50)]
+    ledger.set("a", 32, 50)
+    assert ledger.take() == [Event("cached", "a", 32, 50)]
+
+
+def test_unfollowed_is_not_gone():
+    ledger = Ledger()
+    ledger.set("a", 32, 50)
+    ledger.take()
+    ledger.unfollow("a")
+    assert ledger.take() == [Event("unfollowed", "a")]
+    assert ledger.snapshot() == []
+    ledger.set("a", 32, 50)
+    assert ledger.take() == [Event("cached", "a", 32, 50)]
 
 
 def test_clear_comes_before_what_follows_it():
@@ -45,12 +66,12 @@ def test_snapshot_holds_what_was_not_taken():
     assert ledger.take() == []
 
 
-def test_requests_are_bounded_and_the_oldest_are_reported_gone():
+def test_requests_are_bounded_and_the_oldest_are_no_longer_followed():
     ledger = Ledger(max_requests=3)
     for name in "abcd":
         ledger.set(name, 16, 20)
     events = ledger.take()
-    assert Event("truncated", "a", 0, 20) in events
+    assert Event("unfollowed", "a") in events
     assert {event.request for event in ledger.snapshot()} == set("bcd")
     assert ledger.dropped == 1
 
@@ -61,26 +82,27 @@ def test_memory_stays_bounded_while_nobody_takes():
     ledger.take()
     for number in range(1000):
         ledger.set(f"r{number}", 16, 20)
-    assert len(ledger._marks) <= 40
-    state = {}
-    for event in ledger.take():
-        state[event.request] = event.tokens
-    assert state["first"] == 0
-    assert sum(tokens > 0 for tokens in state.values()) - ledger.dropped <= 10
-    assert len(ledger.snapshot()) <= 10
+        assert len(ledger._marks) <= 40
+    assert ledger.lost
+    held = ledger.snapshot()
+    assert len(held) <= 10
+    assert held[-1] == Event("cached", "r999", 16, 20)
+    assert not ledger.lost
+    assert ledger.take() == []
 
 
-def test_a_bounded_writer_loses_nothing_however_long_nobody_takes():
+def test_of_changes_dropped_a_snapshot_tells_the_truth():
     ledger = Ledger(max_requests=10)
-    ledger.set("r0", 16, 20)
+    for number in range(3):
+        ledger.set(f"told{number}", 16, 20)
     ledger.take()
-    for number in range(1, 1000):
+    ledger.unfollow("told0")
+    ledger.set("told1", 0, 20)
+    for number in range(1000):
         ledger.set(f"r{number}", 16, 20)
-        if number >= 10:
-            ledger.set(f"r{number - 10}", 0, 20)
-    events = ledger.take()
-    assert Event("truncated", "r0", 0, 20) in events
-    assert {e.request for e in events if e.tokens} == {f"r{n}" for n in range(990, 1000)}
+        if number >= 5:
+            (ledger.unfollow if number % 2 else lambda r: ledger.set(r, 0, 20))(f"r{number - 5}")
+    assert {e.request for e in ledger.snapshot()} == {"told2", *(f"r{n}" for n in range(995, 1000))}
     assert ledger.dropped == 0
 
 

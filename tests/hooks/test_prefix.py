@@ -136,6 +136,7 @@ class Engine:
         self.watch.settle()
 
     def reset(self):
+        """All that ran is gone, and followed from its next run on."""
         self.tree.reset()
         self.watch.reset()
 
@@ -146,7 +147,7 @@ class Engine:
             elif event.tokens:
                 self.index[event.request] = event.tokens
             else:
-                del self.index[event.request]
+                self.index.pop(event.request, None)
         return self.index
 
     def truth(self):
@@ -156,10 +157,12 @@ class Engine:
         index, truth = self.sync(), self.truth()
         for name, tokens in truth.items():
             # What waits in the queue is followed from its own first insert on.
-            if name in self.ran:
+            if name in self.ran and name in self.ledger._requests:
                 assert index.get(name, 0) == tokens, name
             else:
                 assert index.get(name, 0) <= tokens, name
+        kept = sum(len(request.tokens) // 8 for request in self.ledger._requests.values())
+        assert kept == self.ledger._kept_tokens
 
 
 NAMES = st.integers(0, 12).map(lambda number: f"cp-{number:024x}")
@@ -246,19 +249,85 @@ def test_forgets_the_oldest_request_beyond_its_bounds():
     assert engine.ledger.dropped == 1
 
 
-def test_bounds_the_summed_prompt_lengths():
+def events_of(engine):
+    return [(event.kind, event.request, event.tokens) for event in engine.ledger.take()]
+
+
+def test_requests_beyond_the_bound_are_unknown_and_not_gone():
+    engine = Engine(page_size=1, probed=False, max_requests=1)
+    engine.run(name(1), [7, 7, 1])
+    engine.run(name(2), [7, 7, 2])
+    assert events_of(engine) == [("unfollowed", name(1), 0), ("cached", name(2), 3)]
+
+
+def test_requests_of_which_nothing_is_left_go_first():
+    engine = Engine(page_size=1, probed=False, max_requests=3)
+    for number in range(3):
+        engine.run(name(number), [number, 5, 6])
+    engine.evict([1])
+    engine.run(name(3), [3, 5, 6])
+    assert set(engine.sync()) == {name(0), name(2), name(3)}
+    assert engine.ledger.dropped == 0
+
+
+def test_what_is_all_cached_costs_no_tokens():
+    engine = Engine(page_size=1, probed=False, max_tokens=10_000)
+    prompts = [[1] * 50 + [number] * 10 for number in range(2, 60)]
+    for number, prompt in enumerate(prompts):
+        engine.run(name(number), prompt)
+    assert set(engine.sync().values()) == {60}
+    assert engine.ledger._kept_tokens == 0
+
+
+def test_of_what_shrank_the_oldest_tokens_go_first():
+    engine = Engine(page_size=1, probed=False, max_tokens=20)
+    engine.run(name(1), [7] * 4 + [1] * 4)
+    engine.run(name(2), [7] * 4 + [2] * 4)
+    engine.run(name(3), [8] * 4)
+    engine.evict([0, 0, 0, 0])
+    assert engine.sync() == {}
+    engine.admit(name(4), [9] * 8)  # the oldest can grow no more, and is dropped
+    engine.insert([7] * 4 + [2] * 4)
+    engine.insert([8] * 4)
+    assert engine.sync() == {name(2): 8, name(3): 4}
+    assert engine.ledger.dropped == 0
+
+
+def test_requests_on_their_way_are_bounded_by_their_tokens():
     engine = Engine(page_size=1, probed=False, max_tokens=10)
-    engine.run(name(1), [1] * 8)
+    engine.run(name(0), [3] * 8)
+    for number in (1, 2):
+        engine.admit(name(number), [number] * 8)
+    assert events_of(engine) == [("cached", name(0), 8), ("unfollowed", name(1), 0)]
     engine.run(name(2), [2] * 8)
     assert engine.sync() == {name(2): 8}
 
 
-def test_branches_beyond_their_bound_are_reported_as_gone():
+def test_branches_beyond_their_bound_are_unknown_and_not_gone():
     engine = Engine(page_size=1, probed=True)
     engine.watch._max_tokens = 10
     engine.run(name(1), [1] * 8)
     engine.run(name(2), [2] * 8)
-    assert engine.sync() == {name(2): 8}
+    assert events_of(engine) == [("unfollowed", name(1), 0), ("cached", name(2), 8)]
+
+
+def test_what_came_and_went_unseen_is_told():
+    engine = Engine(page_size=1, probed=True)
+    engine.run(name(1), [1, 2, 3])
+    engine.run(name(2), [1, 2, 4])
+    engine.evict([0])
+    assert events_of(engine) == [("cached", name(2), 3), ("truncated", name(1), 2)]
+
+
+def test_the_same_request_again_is_followed_on():
+    engine = Engine(page_size=1, probed=False)
+    engine.run(name(1), [1, 2, 3])
+    engine.run(name(1), [1, 2, 3])
+    assert engine.sync() == {name(1): 3}
+    engine.run(name(1), [1, 2, 4])
+    assert engine.sync() == {name(1): 3}
+    engine.evict([0, 1])
+    assert engine.sync()[name(1)] == 2
 
 
 def test_a_full_queue_loses_everything_and_recovers(monkeypatch):
@@ -316,7 +385,7 @@ def test_members_move_with_their_branch():
     below, above = Branch([1, 2, 3], 3), Branch([1, 2], 2)
     ledger.hand_over(Admitted(name(1), [1, 2, 3], None))
     ledger.hand_over(Grown(below, [1, 2, 3], 3, None))
-    ledger.hand_over(Shrunk(below, above, 2))
-    assert [(event.kind, event.tokens) for event in ledger.take()] == [("cached", 2)]
-    ledger.hand_over(Shrunk(above, None, 0))
+    ledger.hand_over(Shrunk(below, above, 2, [1, 2, 3]))
+    assert [(event.kind, event.tokens) for event in ledger.take()] == [("truncated", 2)]
+    ledger.hand_over(Shrunk(above, None, 0, [1, 2]))
     assert [(event.kind, event.tokens) for event in ledger.take()] == [("truncated", 0)]

@@ -100,6 +100,66 @@ def test_many_changes_come_in_bounded_messages(receiver, make):
     assert max(len(m["events"]) for m in receiver.messages[1:]) <= 512
 
 
+def test_a_large_snapshot_comes_in_bounded_messages(receiver, make):
+    reporter = make()
+    for number in range(1200):
+        reporter.ledger.set(f"cp-{number:024x}", 16, 20)
+    receiver.wait(lambda: len(receiver.state.get("vllm-test-1", ())) == 1200)
+    assert [len(m["events"]) for m in receiver.messages] == [512, 512, 176]
+    assert [m["snapshot"] for m in receiver.messages] == [True, False, False]
+    assert [m.get("more", 0) for m in receiver.messages] == [688, 176, 0]
+
+
+def test_changes_that_were_dropped_are_told_with_a_snapshot(receiver, make):
+    reporter = make()
+    reporter.ledger.max_requests = 20
+    reporter.wake()
+    receiver.wait(lambda: receiver.messages)
+    receiver.fault = "500"
+    for number in range(500):
+        reporter.ledger.set(f"cp-{number:024x}", 16, 20)
+    assert reporter.ledger.lost
+    receiver.fault = None
+    receiver.wait(lambda: f"cp-{499:024x}" in receiver.state["vllm-test-1"])
+    assert len(receiver.state["vllm-test-1"]) <= 20
+    assert receiver.messages[-1]["snapshot"]
+
+
+def test_unfollowed_is_told_to_an_index_that_knows_it(receiver, make):
+    reporter = make()
+    reporter.ledger.set(ID + "1", 32, 40)
+    receiver.wait(lambda: receiver.tokens(ID + "1") == 32)
+    reporter.ledger.unfollow(ID + "1")
+    receiver.wait(lambda: len(receiver.messages) == 2)
+    assert receiver.messages[1]["events"] == [{"event": "unfollowed", "request": ID + "1"}]
+    assert [m["version"] for m in receiver.messages] == [1, 2]
+
+
+def test_an_older_index_is_told_that_it_is_gone(receiver, make):
+    receiver.version = 1
+    reporter = make()
+    reporter.ledger.set(ID + "1", 32, 40)
+    receiver.wait(lambda: receiver.tokens(ID + "1") == 32)
+    reporter.ledger.unfollow(ID + "1")
+    receiver.wait(lambda: len(receiver.messages) == 2)
+    gone = {"event": "truncated", "request": ID + "1", "tokens": 0}
+    assert receiver.messages[1]["events"] == [gone]
+    assert [m["version"] for m in receiver.messages] == [1, 1]
+
+
+def test_an_older_index_that_takes_the_place_of_a_newer_one_gets_a_snapshot(receiver, make):
+    reporter = make()
+    for number in "12":
+        reporter.ledger.set(ID + number, 32, 40)
+    receiver.wait(lambda: receiver.tokens(ID + "2") == 32)
+    receiver.version = 1
+    reporter.ledger.unfollow(ID + "1")
+    receiver.wait(lambda: receiver.messages[-1]["snapshot"] and len(receiver.messages) > 1)
+    assert receiver.state["vllm-test-1"] == {ID + "2": 32}
+    reporter.ledger.unfollow(ID + "2")
+    receiver.wait(lambda: receiver.state["vllm-test-1"] == {})
+
+
 @pytest.mark.parametrize("fault", ["500", "garbage", "not-json", "drop", "hang"])
 def test_a_fault_is_survived_and_state_is_exact_after_it(receiver, make, fault, caplog):
     reporter = make()

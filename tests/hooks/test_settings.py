@@ -1,5 +1,5 @@
 import pytest
-from contextpilot_hooks.settings import Settings, engine_name
+from contextpilot_hooks.settings import Settings, engine_name, read_bound
 
 
 def test_address_and_token():
@@ -25,3 +25,16 @@ def test_names():
     assert engine_name("vllm", None, {}, ["serve", "m", "--port", "30200"]).endswith("-30200")
     assert engine_name("sglang", 0, {}, ["--port=30001"]).endswith("-30001-dp0")
     assert engine_name("vllm", None, {}, ["serve", "--port"]).startswith("vllm-")
+
+
+def test_bounds(caplog):
+    name = "CONTEXTPILOT_HOOK_MAX_BLOCKS"
+    assert read_bound("BLOCKS", 7, {}) == 7
+    assert read_bound("BLOCKS", 7, {name: " 12 "}) == 12
+    assert not caplog.records
+    for bad in ("0", "-1", "1e6", "many", "\u0663"):
+        caplog.clear()
+        assert read_bound("BLOCKS", 7, {name: bad}) == 7
+        [record] = caplog.records
+        assert name in record.getMessage()
+        assert "stays at 7" in record.getMessage()
