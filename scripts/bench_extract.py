@@ -36,9 +36,10 @@ def forms(texts: list[str]) -> dict[str, dict[str, Any]]:
         },
         "JSON results": {
             "role": "tool",
+            "name": "search",
             "content": json.dumps({"results": [{"id": i, "content": t} for i, t in numbered]}),
         },
-        "rules": {"role": "tool", "content": "\n---\n".join(texts)},
+        "rules": {"role": "tool", "name": "search", "content": "\n---\n".join(texts)},
         "no blocks": {"role": "user", "content": "\n\n".join(texts) + ask},
     }
 

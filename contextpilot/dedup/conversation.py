@@ -81,7 +81,7 @@ class Conversations:
                 result.new_blocks.append(block.value)
             else:
                 result.overlapping_blocks.append(block.value)
-                result.reference_hints.append(template.format(first_line=quote))
+                result.reference_hints.append(reference_hint(quote, template))
         return result
 
 
@@ -91,6 +91,11 @@ def unknown_conversation(conversation_id: str) -> UnknownConversationError:
         f"conversation_id {conversation_id!r} is unknown in this namespace: pass it to optimize() "
         "with the conversation's first turn"
     )
+
+
+def reference_hint(text: str, template: str = HINT_TEMPLATE) -> str:
+    """Return the hint that quotes the first line of a text, as far as quotation marks allow."""
+    return template.format(first_line=quotable(_first_line(text)))
 
 
 def hints_for_history(

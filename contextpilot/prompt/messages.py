@@ -11,6 +11,8 @@ from contextpilot.block import content_key
 
 Message = dict[str, Any]
 
+_CACHE_MARK = "cache_control"
+
 
 class Messages(list[Message]):
     """OpenAI chat messages that also know how they came about.
@@ -134,5 +136,16 @@ def message_texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def messages_key(messages: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return the identity of a run of messages."""
-    return content_key(json.dumps(list(messages), sort_keys=True, default=str))
+    """Return the identity of a run of messages; marks for caches are no part of it."""
+    text = json.dumps(list(messages), sort_keys=True, default=str)
+    if f'"{_CACHE_MARK}"' in text:  # clients move it to the newest message each turn
+        text = json.dumps(_unmarked(list(messages)), sort_keys=True, default=str)
+    return content_key(text)
+
+
+def _unmarked(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {name: _unmarked(item) for name, item in node.items() if name != _CACHE_MARK}
+    if isinstance(node, list | tuple):
+        return [_unmarked(item) for item in node]
+    return node

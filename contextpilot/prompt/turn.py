@@ -97,11 +97,13 @@ class Turn:
         for at, rank in enumerate(order, start=1):
             if rank not in self.hints:
                 position.setdefault(self.blocks[rank].key, at)
-        texts = []
+        copy, texts = self.options.copy_template, []
+        marked = copy.format(position=_POSITION)
         for rank in order:
             block, hint = self.blocks[rank], self.hints.get(rank)
-            at = position.get(block.key, 0)
-            texts.append(block.text if hint is None else hint.replace(_POSITION, str(at)))
+            if hint == marked:
+                hint = copy.format(position=position.get(block.key, 0))
+            texts.append(block.text if hint is None else hint)
         return texts
 
 

@@ -16,9 +16,9 @@ from contextpilot.prompt.turn import opening
 from contextpilot.server import schemas
 from contextpilot.server.errors import ApiError, input_errors
 from contextpilot.server.offload import are_many, offload
-from contextpilot.server.routes import BodyRoute
+from contextpilot.server.routes import BodyRoute, in_order
 from contextpilot.server.service import Service, Written
-from contextpilot.sync.events import answer_message, parse_message
+from contextpilot.sync.events import answer_message
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.ErrorReply} for status in (400, 401, 404, 413, 415, 422)
@@ -74,6 +74,7 @@ async def optimize(body: schemas.OptimizeBody, request: Request) -> Response:
         body.namespace,
         body.options(),
         body.conversation_id,
+        request.state.is_large,
     )
     return reply(_prompt(written))
 
@@ -116,17 +117,19 @@ async def plan(body: schemas.PlanBody, request: Request) -> Response:
 
 
 @router.post("/sync", tags=["engines"])
+@in_order
 async def sync(body: schemas.SyncBody, request: Request) -> Response:
     """Take a message of an engine; "resync" asks it for a snapshot."""
     with input_errors():
-        message = parse_message(body.model_dump())
-    return reply(answer_message(_service(request).pool.receiver.receive(message)))
+        status = await _service(request).lane.take(dict(body))
+    return reply(answer_message(status))
 
 
 @router.post("/evict", tags=["engines"])
 async def evict(body: schemas.EvictBody, request: Request) -> Response:
     """Forget requests whose prompts are gone; reply how many were known."""
-    known = _service(request).pool.receiver.evict(body.request_ids)
+    receiver = _service(request).pool.receiver
+    known = await offload(are_many([body.request_ids]), receiver.evict, body.request_ids)
     return reply({"status": "ok", "known": known})
 
 

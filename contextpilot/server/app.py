@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -23,6 +24,7 @@ from contextpilot.server.proxy import Proxy
 from contextpilot.server.routes import shortcuts
 from contextpilot.server.service import Service
 from contextpilot.server.settings import Settings
+from contextpilot.server.state import StateFile
 from contextpilot.server.upstream import Upstream
 from contextpilot.server.waiting import Ageing
 
@@ -81,14 +83,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     upstream = Upstream(settings.connect_timeout_s, settings.read_timeout_s)
     kinds = EngineKinds(upstream, settings.kind)
-    app.state.proxy = Proxy(app.state.service, upstream, kinds, app.state.metrics)
+    state = StateFile(settings.state)
+    await asyncio.to_thread(state.open)
+    app.state.proxy = Proxy(app.state.service, upstream, kinds, app.state.metrics, state.choices)
     pool: EnginePool = app.state.service.pool
     await pool.start()
     try:
         yield
     finally:
         await pool.close()
+        app.state.service.lane.close()
         upstream.close()
+        await asyncio.to_thread(state.close)
 
 
 class _ProxyEntry:

@@ -5,14 +5,22 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from contextpilot.prompt.extract import Extraction
 from contextpilot.prompt.messages import Message, messages_key
 
-_MAX_REMEMBERED = 100_000
+MAX_CHOICES = 100_000
 
 Order = tuple[int, ...]
+
+
+class GroupKeys(NamedTuple):
+    """What a group is known by: its owner's key, and that of the session if one is told."""
+
+    own: bytes
+    session: bytes | None
 
 
 class Choices:
@@ -20,35 +28,76 @@ class Choices:
 
     The next turn sends them again as the client knows them; written as before, the prompt keeps
     its cached prefix. No text is kept. Thread-safe.
+
+    Args:
+        max_choices: the oldest go when there are more.
+        keep: told each new choice, to write it down; it must not wait.
     """
 
-    def __init__(self, max_choices: int = _MAX_REMEMBERED) -> None:
+    def __init__(
+        self,
+        max_choices: int = MAX_CHOICES,
+        keep: Callable[[bytes, Order], None] | None = None,
+    ) -> None:
         self._max = max_choices
+        self._keep = keep
         self._known: OrderedDict[bytes, Order] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: bytes) -> Order | None:
-        """Return how a group was written before."""
-        return self._known.get(key)
+    def __len__(self) -> int:
+        return len(self._known)
 
-    def add(self, key: bytes, order: Order) -> None:
-        """Remember how a group is written; the oldest goes when there are too many."""
+    def get(self, keys: GroupKeys) -> Order | None:
+        """Return how a group was written before."""
+        order = self._known.get(keys.own)
+        if order is None and keys.session is not None:
+            order = self._known.get(keys.session)
+        return order
+
+    def add(self, keys: GroupKeys, order: Order) -> None:
+        """Remember how a group is written."""
+        for key in keys:
+            if key is not None:
+                self._add(key, order)
+
+    def restore(self, known: Iterable[tuple[bytes, Order]]) -> None:
+        """Take over choices that were written down, oldest first; newer ones win."""
         with self._lock:
+            newer, self._known = self._known, OrderedDict(known)
+            self._known.update(newer)
+            self._shorten()
+
+    def _add(self, key: bytes, order: Order) -> None:
+        with self._lock:
+            is_new = self._known.get(key) != order
             self._known[key] = order
             self._known.move_to_end(key)
-            if len(self._known) > self._max:
-                self._known.popitem(last=False)
+            self._shorten()
+        if is_new and self._keep is not None:
+            self._keep(key, order)
+
+    def _shorten(self) -> None:
+        while len(self._known) > self._max:
+            self._known.popitem(last=False)
 
 
-def group_keys(namespace: str, opening: Sequence[Message], extraction: Extraction) -> list[bytes]:
-    """Return for each group the hash of namespace and everything up to its message's end."""
-    digest = hashlib.sha256(namespace.encode("utf-8", "replace"))
-    digest.update(messages_key(opening))
+def group_keys(
+    namespace: str, session: str | None, opening: Sequence[Message], extraction: Extraction
+) -> list[GroupKeys]:
+    """Return for each group the hashes of whose it is and everything up to its message's end."""
+    digest = hashlib.sha256(messages_key(opening))
     keys, at = [], 0
     for number, group in enumerate(extraction.groups):
         end = int(group.path[0]) + 1
         for message in extraction.messages[at:end]:
             digest.update(messages_key([message]))
         at = max(at, end)
-        keys.append(digest.digest() + number.to_bytes(4, "big"))
+        content = digest.digest() + number.to_bytes(4, "big")
+        told = None if session is None else _key(session, content)
+        keys.append(GroupKeys(_key(namespace, content), told))
     return keys
+
+
+def _key(name: str, content: bytes) -> bytes:
+    owner = hashlib.sha256(name.encode("utf-8", "replace")).digest()
+    return hashlib.sha256(owner + content).digest()

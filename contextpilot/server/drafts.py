@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from contextpilot.block import Block, BlockReader
+from contextpilot.block import Block, BlockReader, estimate_tokens
 from contextpilot.options import Options
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head
 from contextpilot.planning import Job, Planned
-from contextpilot.prompt.messages import Message, render_blocks
+from contextpilot.prompt.messages import Message, message_texts, render_blocks
 from contextpilot.prompt.turn import Turn, head_of
-from contextpilot.server.service import turns_job
 from contextpilot.server.wire.field import FIELD, ContextField, FieldError
+from contextpilot.server.wire.question import Question, end_of_turns, find_question
 from contextpilot.server.wire.shape import Shape
 
 
@@ -44,6 +44,10 @@ class Draft(Protocol):
     def saved_chars(self) -> int:
         """Characters that deduplication saved; known once written."""
 
+    @property
+    def has_question_before(self) -> bool:
+        """Whether a message that may be the question stands before the blocks."""
+
     def cuts(self, planned: Planned) -> Sequence[int]:
         """Return the characters of the last message after which a prefix may be found again."""
 
@@ -55,14 +59,20 @@ class Draft(Protocol):
 
 
 class ExplicitDraft(NamedTuple):
-    """Blocks that the caller handed over in the field `contextpilot`."""
+    """Blocks that the caller handed over in the field `contextpilot`.
+
+    Attributes:
+        question: the message that they are put in front of the text of; None for a new one.
+        before, after: the messages around it.
+    """
 
     shape: Shape
     body: Mapping[str, Any]
     turn: Turn
     query: str
     before: Sequence[Message]
-    last: Message | None
+    question: Question | None
+    after: Sequence[Message]
     head: Head
     conversation: str | None
 
@@ -83,20 +93,28 @@ class ExplicitDraft(NamedTuple):
     def num_hinted(self) -> int:
         return len(self.turn.hints)
 
+    @property
+    def has_question_before(self) -> bool:
+        return self.question is None and find_question(self.before) is not None
+
     def cuts(self, planned: Planned) -> Sequence[int]:
-        if self.num_hinted:
+        if self.num_hinted or self.after:
             return ()
         texts = [self.turn.fresh[rank].text for rank in planned.plan.order]
         live = planned.plan.num_live
         return (len(render_blocks(texts[:live])), len(render_blocks(texts)))
 
     def job(self, namespace: str) -> Job:
-        return turns_job(namespace, [self.turn], [self.query], self.head)
+        tail = self.turn.tail_tokens(self.query)
+        tail += sum(estimate_tokens(text) for text in message_texts(self.after))
+        return Job(namespace, [self.turn.fresh], self.bounds, self.head, [tail])
 
     def write(self, planned: Planned) -> dict[str, Any]:
         text = self.turn.write(planned.plan, planned.request_id, self.query)[-1]["content"]
-        user = {"role": "user", "content": text} if self.last is None else _told(self.last, text)
-        body = self.shape.with_turns(self.body, [*self.before, user])
+        user = {"role": "user", "content": text}
+        if self.question is not None:
+            user = self.question.rewritten(text)
+        body = self.shape.with_turns(self.body, [*self.before, user, *self.after])
         return {name: value for name, value in body.items() if name != FIELD}
 
 
@@ -117,46 +135,26 @@ def explicit_draft(
     except (ValueError, TypeError) as error:
         raise FieldError(f"{FIELD}.options", f"cannot be followed: {error}") from None
     turns = shape.turns(body)
-    before, last, query = turns, None, field.query
+    question, query = _question(turns, field.query)
+    at = question.at if question is not None else end_of_turns(body, turns)
+    before, after = turns[:at], turns[at + 1 if question is not None else at :]
+    prompt = [*shape.opening(body), *before, *(question.parts_before if question else ())]
+    turn = Turn.split(blocks, prompt, options)
+    return ExplicitDraft(
+        shape, body, turn, query, before, question, after, head_of(prompt), field.conversation
+    )
+
+
+def _question(turns: Sequence[Message], query: str | None) -> tuple[Question | None, str]:
+    """Return the message that holds the question, if one does, and the question.
+
+    A question that is given beside the messages may stand in the last user message as well.
+    """
+    found = find_question(turns)
     if query is None:
-        before, last = turns[:-1], turns[-1] if turns else None
-        query = _question(last)
-    opening = shape.opening(body)
-    turn = Turn.split(blocks, [*opening, *before], options)
-    head = head_of([*opening, *before])
-    return ExplicitDraft(shape, body, turn, query, before, last, head, field.conversation)
-
-
-def _question(message: Message | None) -> str:
-    """Return the text of the last message, which is the question."""
-    content = message.get("content") if message else None
-    if isinstance(content, str):
-        return content
-    at = _text_part(content)
-    if at is None:
-        raise FieldError(f"{FIELD}.query", "is missing, and the last message has no text")
-    assert isinstance(content, list)
-    text: str = content[at]["text"]
-    return text
-
-
-def _told(message: Message, text: str) -> Message:
-    """Return a message with its text replaced."""
-    content = message["content"]
-    if isinstance(content, str):
-        return {**message, "content": text}
-    at = _text_part(content)
-    parts = [{**part, "text": text} if i == at else part for i, part in enumerate(content)]
-    return {**message, "content": parts}
-
-
-def _text_part(content: Any) -> int | None:
-    """Return the place of the last part that is a text."""
-    if not isinstance(content, list):
-        return None
-    texts = [
-        i
-        for i, part in enumerate(content)
-        if isinstance(part, Mapping) and isinstance(part.get("text"), str)
-    ]
-    return texts[-1] if texts else None
+        if found is None:
+            raise FieldError(f"{FIELD}.query", "is missing, and no user message has a text")
+        return found, found.text
+    if found is not None and found.text.strip() == query.strip():
+        return found, found.text
+    return None, query

@@ -14,8 +14,7 @@ from contextpilot.options import Options
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head
 from contextpilot.planning import Job, Planned
-from contextpilot.prompt.annotate import annotate
-from contextpilot.prompt.extract import Arrangement, Extraction, extract_blocks
+from contextpilot.prompt.extract import Arrangement, Extraction, look
 from contextpilot.prompt.extract.parts import PartsGroup
 from contextpilot.prompt.messages import Message, message_texts, messages_key
 from contextpilot.server.choices import Choices, Order, group_keys
@@ -44,6 +43,7 @@ class GroupDraft:
     """
 
     conversation: str | None = None
+    has_question_before = False
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class GroupDraft:
         reader: BlockReader,
         choices: Choices,
         namespace: str,
+        session: str | None,
     ) -> None:
         self._shape = shape
         self._body = body
@@ -61,13 +62,14 @@ class GroupDraft:
         self._options = options
         self._choices = choices
         before = shape.unsearched(body)
-        self._keys = group_keys(namespace, before, extraction)
+        self._keys = group_keys(namespace, session, before, extraction)
         self._settled = self._order_before(len(self._keys) - 1)
         done = [self._as_before(number) for number in range(len(self._keys) - 1)]
         self._written = self._write([*done, self._arranged(len(done), self._settled)])
         self.head = extraction.head(self._written.arrangements[:-1], before or None)
         self.blocks = self._read(reader)
-        self.bounds = options.bounds if self._settled is None else Bounds(enabled=False)
+        is_new = self._settled is None and not _is_answered(extraction)
+        self.bounds = options.bounds if is_new else Bounds(enabled=False)
         self.saved_chars = 0
 
     @property
@@ -143,9 +145,18 @@ class GroupDraft:
     def _note(self, number: int, order: Sequence[int]) -> str:
         group = self._extraction.groups[number]
         template = self._options.ranking_template
-        if template is None or isinstance(group, PartsGroup) or group.kind == "json":
+        if template is None or isinstance(group, PartsGroup):
             return ""
-        return group.legend(order) or annotate(order, template)
+        return group.legend(order) or group.ranking(order, template)
+
+
+def _is_answered(extraction: Extraction) -> bool:
+    """Return whether the last group was sent before: an answer follows it.
+
+    How it was written then is not known, and to change it now would cost the prefix.
+    """
+    later = extraction.messages[int(extraction.last.path[0]) + 1 :]
+    return any(message.get("role") == "assistant" for message in later)
 
 
 class RepeatsDraft:
@@ -155,6 +166,7 @@ class RepeatsDraft:
     blocks: Sequence[Block] = ()
     bounds = Bounds(enabled=False)
     num_hinted = 0
+    has_question_before = False
 
     def __init__(
         self, shape: Shape, body: Mapping[str, Any], messages: list[Any], saved_chars: int
@@ -186,6 +198,7 @@ def found_draft(
     options: Options,
     choices: Choices,
     namespace: str,
+    session: str | None = None,
 ) -> GroupDraft | RepeatsDraft | None:
     """Look for blocks in the messages of a request; None when there is nothing to do."""
     messages = shape.searched(body)
@@ -193,9 +206,11 @@ def found_draft(
         return None
     # without a note on the numbers, citations are right only if the numbers move along
     labels = "stay" if options.ranking_template else "move"
-    extraction = extract_blocks(messages, controls.mode, controls.scope, labels=labels)
+    opening = shape.unsearched(body)
+    looked = look(messages, controls.mode, controls.scope, labels=labels, opening=opening)
+    extraction = looked.extraction
     if extraction is not None:
-        return GroupDraft(shape, body, extraction, options, reader, choices, namespace)
+        return GroupDraft(shape, body, extraction, options, reader, choices, namespace, session)
     if options.deduplicate:
         changed, report = deduplicated(messages)
         if report is not None and report.replacements:

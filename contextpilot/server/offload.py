@@ -7,16 +7,30 @@ so parsing JSON (measured: 1.5 ms a megabyte) gains nothing from a thread by its
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 LARGE_BYTES = 128 << 10
 """A body as large as this takes some 3 ms to look through; a thread costs 0.1 ms."""
 LARGE_BLOCKS = 500
 """So many blocks take some 3 ms to plan."""
 
+_PLANNERS = ThreadPoolExecutor(4, "contextpilot-plan")
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+def parse_slowly(content: bytes | str) -> Any:
+    """Return what JSON says, on a thread: calling Python for each object gives way to others."""
+    return json.loads(content, object_hook=_given)
+
+
+def _given(content: dict[str, Any]) -> dict[str, Any]:
+    return content
 
 
 async def offload(
@@ -25,6 +39,19 @@ async def offload(
     """Call `work`, on a thread if it is large; return what it returns."""
     if is_large:
         return await asyncio.to_thread(work, *args, **kwargs)
+    return work(*args, **kwargs)
+
+
+async def offload_planning(
+    is_large: bool, work: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+) -> _T:
+    """Call `work` as `offload` does, on threads that nothing else has to wait for.
+
+    A client that goes does not stop a plan that is being made.
+    """
+    if is_large:
+        call = partial(work, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(_PLANNERS, call)
     return work(*args, **kwargs)
 
 

@@ -19,7 +19,7 @@ from contextpilot.planning import Job, Planned
 from contextpilot.server.engine import Engine
 from contextpilot.server.following import Following, SlotWish
 from contextpilot.server.holders import Holders
-from contextpilot.server.offload import are_many, offload
+from contextpilot.server.offload import are_many, offload_planning
 from contextpilot.server.pulse import Get, Pulse, Rhythm
 from contextpilot.server.reports import PoolReceiver
 from contextpilot.server.routing import cheapest, with_home
@@ -85,7 +85,7 @@ class Lease:
     async def run(self, job: Job) -> list[Planned]:
         """Plan as `plan` does: on a thread what is large, or what had to wait for a thread."""
         on_thread = are_many(job.contexts) or self._engine.is_busy(job.namespace)
-        work = offload(on_thread, self._engine.plan, job, self._ready_for(job))
+        work = offload_planning(on_thread, self._engine.plan, job, self._ready_for(job))
         planning = asyncio.ensure_future(work) if on_thread else None
         try:
             planned = await (asyncio.shield(planning) if planning else work)

@@ -21,6 +21,7 @@ from contextpilot.planning import Job, Planned
 from contextpilot.server.aged import AgedEngines
 from contextpilot.server.answer import Answer
 from contextpilot.server.body import BodyTooLargeError, ClientGoneError, read_body
+from contextpilot.server.choices import Choices
 from contextpilot.server.cloud import with_cloud_members
 from contextpilot.server.controls import ControlError
 from contextpilot.server.drafts import Draft
@@ -33,6 +34,7 @@ from contextpilot.server.exchange import (
 )
 from contextpilot.server.following import slot_wish
 from contextpilot.server.found import saved_tokens
+from contextpilot.server.heads import Heads, is_first_turn, reason
 from contextpilot.server.kinds import EngineKinds, Kind
 from contextpilot.server.metrics import Metrics
 from contextpilot.server.offload import LARGE_BYTES, offload
@@ -58,15 +60,21 @@ class Proxy:
     """An ASGI application for all paths under /v1."""
 
     def __init__(
-        self, service: Service, upstream: Upstream, kinds: EngineKinds, metrics: Metrics
+        self,
+        service: Service,
+        upstream: Upstream,
+        kinds: EngineKinds,
+        metrics: Metrics,
+        choices: Choices,
     ) -> None:
         self._service = service
         self._settings = service.settings
         self._upstream = upstream
         self._kinds = kinds
         self._metrics = metrics
-        self._reader = RequestReader(service, metrics)
+        self._reader = RequestReader(service, metrics, choices)
         self._aged = AgedEngines()
+        self._heads = Heads()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; every error becomes one of the API that is spoken."""
@@ -151,7 +159,7 @@ class Proxy:
         elif exchange.head.keys:
             job = Job(exchange.namespace, [()], Bounds(enabled=False), exchange.head, [0])
             aged = self._aged.before(lease.engine, kind)
-            (exchange.routed,) = lease.plan(job)
+            (exchange.routed,) = await lease.run(job)
             exchange.belief = aged.belief(job, exchange.routed) if aged is not None else None
         if exchange.parsed:
             body = with_members(body, engine_members(exchange, kind, lease.id_slot, salt))
@@ -200,12 +208,26 @@ class Proxy:
             exchange.body = _unplanned(exchange, draft)
             return exchange.body
         number = lease.engine.number if lease.engine else None
-        exchange.planned = planned
+        is_retry, exchange.planned = exchange.planned is not None, planned
         exchange.record = Record(exchange.api, explanation, number, exchange.volatile)
         exchange.result = _told(planned, draft, exchange)
+        if draft.blocks and not is_retry:
+            exchange.result |= self._head_told(exchange, draft)
         self._service.records.add(exchange.record)
         self._metrics.observe("plan_seconds", time.perf_counter() - started)
         return body
+
+    def _head_told(self, exchange: Exchange, draft: Draft) -> dict[str, str]:
+        """Return the reason why none of a caller's requests hits, if that is their beginning."""
+        assert exchange.shape is not None
+        assert exchange.record is not None
+        turns = exchange.shape.turns(exchange.parsed)
+        if not is_first_turn(turns):
+            return {}
+        recurs = exchange.record.explanation.reachable_tokens > 0
+        in_a_row = self._heads.note(exchange.namespace, draft.head, recurs)
+        told = reason(in_a_row, draft.has_question_before)
+        return {"reason": told} if told is not None else {}
 
     # -- afterwards ------------------------------------------------------------------------------
 

@@ -16,10 +16,10 @@ from contextpilot.server.drafts import Draft, explicit_draft
 from contextpilot.server.exchange import Exchange
 from contextpilot.server.found import found_draft, messages_head
 from contextpilot.server.metrics import Metrics
-from contextpilot.server.offload import LARGE_BYTES
+from contextpilot.server.offload import LARGE_BYTES, parse_slowly
 from contextpilot.server.relay import Delivery
 from contextpilot.server.service import Service
-from contextpilot.server.tenants import namespace_of, tenant_of
+from contextpilot.server.tenants import namespace_of, session_of, tenant_of
 from contextpilot.server.volatile import volatile_kinds
 from contextpilot.server.wire.field import ContextField, FieldError, parse_field
 from contextpilot.server.wire.paths import shape_of
@@ -33,11 +33,11 @@ _HEAD_ROLES = ("system", "developer")
 class RequestReader:
     """Turns requests into exchanges, with a draft where something can be planned. Thread-safe."""
 
-    def __init__(self, service: Service, metrics: Metrics) -> None:
+    def __init__(self, service: Service, metrics: Metrics, choices: Choices) -> None:
         self._service = service
         self._settings = service.settings
         self._metrics = metrics
-        self._choices = Choices()
+        self._choices = choices
         self._routes = len(service.settings.engine) > 1
 
     def read(self, scope: Scope, body: bytes, delivery: Delivery) -> Exchange:
@@ -97,6 +97,7 @@ class RequestReader:
             options,
             self._choices,
             exchange.namespace,
+            session_of(self._settings, exchange.controls, exchange.headers, exchange.parsed),
         )
 
 
@@ -113,17 +114,11 @@ def _parse(exchange: Exchange) -> None:
     """Decode a body; one that is no JSON object is the engine's to judge."""
     try:
         text = exchange.body.decode()
-        large = len(text) >= LARGE_BYTES
-        parsed = json.loads(text, object_hook=_given if large else None)
+        parsed = parse_slowly(text) if len(text) >= LARGE_BYTES else json.loads(text)
     except (ValueError, RecursionError):
         return
     if isinstance(parsed, dict):
         exchange.text, exchange.parsed = text, parsed
-
-
-def _given(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the object: calling Python for each gives way to other threads."""
-    return content
 
 
 def _head_messages(shape: Shape, parsed: dict[str, Any]) -> list[Message]:

@@ -39,12 +39,12 @@ class PoolReceiver(SyncReceiver):
     def distrust(self, engine: Engine) -> None:
         """Ask the engine's reporters for a snapshot with their next message."""
         with self._lock:
-            for name in engine.names & self._engines.keys():
+            for name in set(engine.names) & self._engines.keys():
                 self._engines[name].synced = False
 
     def slot_reporter(self, engine: Engine) -> str | None:
         """Return the reporter that tells of an engine's slots; None when there is not just one."""
-        names = [name for name in engine.names if self.slots_of(name) is not None]
+        names = [name for name in list(engine.names) if self.slots_of(name) is not None]
         return names[0] if len(names) == 1 else None
 
     def sync_of(
@@ -56,7 +56,7 @@ class PoolReceiver(SyncReceiver):
             known: what `engines` returned just now, for callers who ask of many engines.
         """
         known = self.engines() if known is None else known
-        reports = [known[name] for name in engine.names if name in known]
+        reports = [known[name] for name in list(engine.names) if name in known]
         states = [str(report["sync"]) for report in reports] or ["off"]
         ages = [float(report["last_event_age_s"]) for report in reports]
         kinds = sorted({str(report["kind"]) for report in reports})
@@ -71,7 +71,7 @@ class PoolReceiver(SyncReceiver):
         return [Owner(space.planner.index, space.lock) for found in spaces for _, space in found]
 
     def _peers(self, name: str) -> Collection[str]:
-        return next((e.names - {name} for e in self._pool if name in e.names), ())
+        return next((set(e.names) - {name} for e in self._pool if name in e.names), ())
 
     def _parted(self, name: str) -> None:
         for engine in self._pool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, get_type_hints
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar, get_type_hints
 
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,8 +17,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contextpilot.server.body import BodyTooLargeError, ClientGoneError, read_body
 from contextpilot.server.errors import ApiError, reply_of
+from contextpilot.server.offload import LARGE_BYTES, offload, parse_slowly
 
+_IN_ORDER: set[Any] = set()
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def in_order(endpoint: Endpoint) -> Endpoint:
+    """Let an endpoint take one body after another, in the order in which they arrived."""
+    _IN_ORDER.add(endpoint)
+    return endpoint
 
 
 class BodyRoute(APIRoute):
@@ -36,12 +47,19 @@ class BodyRoute(APIRoute):
         if takes != {"body", "request"} or not _is_model(model):
             return None
 
+        turn = asyncio.Lock() if endpoint in _IN_ORDER else None
+
         async def handle(request: Request) -> Response:
             try:
-                body = await _read(request, model)
+                content = await _content(request)
             except ClientGoneError:
                 return Response(status_code=400)  # which nobody reads
-            return await endpoint(body=body, request=request)
+            request.state.is_large = len(content) >= LARGE_BYTES
+            async with turn or nullcontext():
+                if not request.state.is_large:
+                    return await endpoint(body=_read(content, model), request=request)
+                body = await offload(True, _read_slowly, content, model)
+                return await endpoint(body=body, request=request)
 
         return handle
 
@@ -68,23 +86,50 @@ def _shortcut(handler: Handler, app: ASGIApp) -> ASGIApp:
     return serve
 
 
-async def _read(request: Request, model: Any) -> Any:
-    """Return the request's body as the model.
+async def _content(request: Request) -> bytes:
+    """Return the request's body.
 
     Raises:
-        ApiError, RequestValidationError: it is none.
+        ApiError: it is not called JSON, or too large.
         ClientGoneError: it was not sent to its end.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(415, "Content-Type must be application/json")
     try:
-        content = await read_body(request.receive, request.app.state.settings.max_body_bytes)
+        return await read_body(request.receive, request.app.state.settings.max_body_bytes)
     except BodyTooLargeError as error:
         raise ApiError(413, str(error)) from None
-    try:
+
+
+def _read(content: bytes, model: Any) -> Any:
+    """Return a body as the model.
+
+    Raises:
+        RequestValidationError: it is none.
+    """
+    with _validation_errors():
         return model.model_validate_json(content)
-    except ValidationError as error:
+
+
+def _read_slowly(content: bytes, model: Any) -> Any:
+    """Return a body as the model, for a thread: no call into C takes long.
+
+    Raises:
+        RequestValidationError: it is none.
+    """
+    with _validation_errors():
+        return model.model_validate(parse_slowly(content))
+
+
+@contextmanager
+def _validation_errors() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, RecursionError) as error:
+        if not isinstance(error, ValidationError):
+            told = {"type": "json_invalid", "loc": ("body",), "msg": "Invalid JSON"}
+            raise RequestValidationError([told]) from None
         details = error.errors(include_url=False, include_context=False)
         raise RequestValidationError(
             [{**detail, "loc": ("body", *detail["loc"])} for detail in details]

@@ -25,6 +25,8 @@ BlockObject = Annotated[
 FIRST_FIT = Field(union_mode="left_to_right")
 """By default pydantic checks a list against every member of a union, though one has fitted."""
 Context = Annotated[list[StrictStr] | list[StrictInt] | list[BlockObject], FIRST_FIT]
+Events = Annotated[list[Any], WithJsonSchema({"type": "array", "items": {"type": "object"}})]
+"""Checked one by one, beside the event loop, when the message is taken."""
 Name = Annotated[StrictStr, Field(max_length=512)]
 Count = Annotated[StrictInt, Field(ge=0, le=1 << 31)]
 
@@ -132,7 +134,7 @@ class SyncBody(BaseModel):
     engine: Annotated[str, Field(min_length=1)]
     epoch: Annotated[str, Field(min_length=1)]
     seq: Annotated[int, Field(ge=0)]
-    events: list[dict[str, Any]]
+    events: Events
     snapshot: bool = False
     more: Annotated[int, Field(ge=0)] = 0
     kind: str = ""

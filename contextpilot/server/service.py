@@ -20,7 +20,8 @@ from contextpilot.prompt.annotate import check_template
 from contextpilot.prompt.messages import Message, Messages
 from contextpilot.prompt.turn import Turn, head_of
 from contextpilot.server.errors import input_errors
-from contextpilot.server.offload import are_many, offload
+from contextpilot.server.lane import SyncLane
+from contextpilot.server.offload import are_many, offload, offload_planning
 from contextpilot.server.pool import EnginePool, Lease
 from contextpilot.server.records import Record, Records, without_text
 from contextpilot.server.settings import Settings
@@ -44,6 +45,7 @@ class Service:
     def __init__(self, settings: Settings, pool: EnginePool) -> None:
         self.settings = settings
         self.pool = pool
+        self.lane = SyncLane(pool.receiver)
         self.reader = BlockReader()
         self.records = Records()
         self.jobs = AnsweredJobs()
@@ -80,7 +82,7 @@ class Service:
         planning = LocalPlanning(Namespaces(self.settings.max_blocks, len(batch) or 1, 1))
         if not batch:
             return batch, [], None
-        return batch, await offload(many, lambda: list(planning.run(job))), None
+        return batch, await offload_planning(many, lambda: list(planning.run(job))), None
 
     async def plan_once(self, job: Job, job_id: str | None) -> dict[str, Any]:
         """Plan a job of another process, and return its plans as JSON content.
@@ -116,9 +118,14 @@ class Service:
         namespace: str,
         options: dict[str, Any],
         conversation: str | None = None,
+        is_large: bool = False,
     ) -> list[Written]:
-        """Plan a batch and write its messages, in execution order."""
-        many = are_many(contexts)
+        """Plan a batch and write its messages, in execution order.
+
+        Args:
+            is_large: so much text is given that a thread should look through it.
+        """
+        many = is_large or are_many(contexts)
         with input_errors():
             setting = self.defaults.override(**options)
             turns = await offload(many, self._turns, contexts, before, setting)

@@ -71,6 +71,7 @@ class Settings:
     )
     window_size: int = _setting(4096, "recent contexts that planning looks at", low=1)
     max_namespaces: int = _setting(1000, "the least used ones beyond this go", low=1)
+    state: str = _setting("", "file that keeps how conversations were written, over restarts")
     max_body_bytes: int = _setting(64 << 20, "largest request body", low=1)
     connect_timeout_s: float = _setting(5.0, "time to connect to an engine")
     read_timeout_s: float = _setting(600.0, "longest silence of an engine; 0: no limit")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from contextpilot.prompt.extract import Arrangement, extract_blocks
+from contextpilot.prompt.annotate import RANKING_TEMPLATE
+from contextpilot.prompt.extract import Arrangement, Group, extract_blocks, look
 
 LONG = "{} is described here in as many words as a retrieved passage commonly has, and some more."
 A, B, C = (LONG.format(name) for name in ("Alpha", "Beta", "Gamma"))
@@ -38,10 +39,21 @@ def test_sibling_elements_of_a_document_tag_are_blocks() -> None:
 
 
 def test_attributes_belong_to_their_block_and_counting_ones_to_the_place() -> None:
-    text = '<doc id="1" title="A">one</doc> <doc id="2" title="B">two</doc>'
-    assert reversed_text(text) == '<doc id="1" title="B">two</doc> <doc id="2" title="A">one</doc>'
+    text = '<doc index="1" title="A">one</doc> <doc index="2" title="B">two</doc>'
+    swapped = '<doc index="1" title="B">two</doc> <doc index="2" title="A">one</doc>'
+    assert reversed_text(text) == swapped
     moved = reversed_text(text, labels="move")
-    assert moved == '<doc id="2" title="B">two</doc> <doc id="1" title="A">one</doc>'
+    assert moved == '<doc index="2" title="B">two</doc> <doc index="1" title="A">one</doc>'
+
+
+def test_an_id_never_leaves_its_content_though_it_counts() -> None:
+    text = '<doc id="1">one</doc> <doc id="2">two</doc>'
+    assert reversed_text(text) == '<doc id="2">two</doc> <doc id="1">one</doc>'
+    found = extract_blocks(user(text))
+    assert found is not None
+    assert isinstance(found.last, Group)
+    assert found.legend([1, 0]) == ""
+    assert "from most to least important: 1,2." in found.last.ranking([1, 0], RANKING_TEMPLATE)
 
 
 def test_ids_that_do_not_count_move_with_their_block() -> None:
@@ -81,21 +93,43 @@ def test_numbers_that_do_not_count_up_are_no_list(numbers: tuple[int, ...]) -> N
     assert extract_blocks(user("\n".join(lines))) is None
 
 
-def test_tool_results_as_json_rows_keep_valid_json() -> None:
-    rows = [{"rank": 1, "url": "u/1", "content": 'on\u00e9 "q"'}, {"rank": 2, "content": "two"}]
+def called(name: str, content: Any, arguments: str = "{}") -> list[dict[str, Any]]:
+    """A call of a tool and its result."""
+    function = {"name": name, "arguments": arguments}
+    call = {"id": "c1", "type": "function", "function": function}
+    return [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": content},
+    ]
+
+
+def test_rows_of_a_search_move_whole_and_stay_valid_json() -> None:
+    rows = [{"id": 1, "url": "u/1", "content": 'on\u00e9 "q"'}, {"id": 2, "content": "two"}]
     text = json.dumps({"query": "x", "results": rows}, indent=1)
-    messages = [{"role": "tool", "tool_call_id": "t", "content": text}]
-    found = extract_blocks(messages)
+    found = extract_blocks(called("web_search", text))
     assert found is not None
-    (changed,) = found.rebuild([1, 0], {0: 'say "hi"'})
+    changed = found.rebuild([1, 0], {0: 'say "hi"'})[1]
     assert json.loads(changed["content"]) == {
         "query": "x",
-        "results": [
-            {"rank": 1, "content": "two"},
-            {"rank": 2, "url": "u/1", "content": 'say "hi"'},
-        ],
+        "results": [{"id": 2, "content": "two"}, {"id": 1, "url": "u/1", "content": 'say "hi"'}],
     }
     assert found.last.contents == ['on\u00e9 "q"', "two"]
+
+
+def test_rows_with_a_rank_or_from_no_search_stay() -> None:
+    ranked = json.dumps([{"rank": 1, "content": A}, {"rank": 2, "content": B}])
+    plain = json.dumps([{"id": 1, "content": A}, {"id": 2, "content": B}])
+    for messages, code in (
+        (called("web_search", ranked), "row-fields"),
+        (called("fetch", plain), "no-evidence"),
+        (called("read_file", plain), "file"),
+        (called("bash", plain, '{"cmd": "psql -c x"}'), "command-output"),
+        (called("list_comments", plain), "command-output"),
+        (called("get_transcript", plain, '{"query": "x"}'), "sequence-tool"),
+    ):
+        looked = look(messages)
+        assert looked.extraction is None
+        assert [one.code for one in looked.left] == [code]
 
 
 @pytest.mark.parametrize(
@@ -135,14 +169,13 @@ def test_markdown_sections_on_request() -> None:
     assert found.texts == [f"## One\n{A}", f"## Two\n{B}", f"## Three\n{C}"]
 
 
-def test_rules_separate_in_tool_results_and_wrappers() -> None:
+def test_rules_separate_in_results_of_a_search_and_in_wrappers() -> None:
     text = f"{A}\n---\n{B}\n---\n{C}\n"
-    assert extract_blocks(user(text)) is None
-    for message in (
-        {"role": "tool", "content": text},
-        {"role": "user", "content": f"<context>\n{text}</context>\nWhich?"},
-    ):
-        found = extract_blocks([message])
+    for messages in (user(text), called("fetch", text), called("read_file", text)):
+        assert extract_blocks(messages) is None  # a file looks like this, too
+    wrapped = user(f"<context>\n{text}</context>\nWhich?")
+    for messages in (called("search", text), wrapped, called("s", f"Search results:\n---\n{text}")):
+        found = extract_blocks(messages)
         assert found is not None
         assert found.texts == [A, B, C]
 
@@ -161,26 +194,28 @@ def test_a_separator_of_ones_own_separates_what_stands_between() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "As shown in [3], it works.\n\n{}\n\nQuestion: why?",
-        "Read.\n\n{}\n\nQuestion: compare [1] and [2].",
-        "Read.\n\n{}\n\nQuestion: what does document 3 say?",
-        "Source #2 is the best.\n\n{}\n\nQuestion: why?",
+        "As shown in [3], it works.\n\nSources:\n\n{}\n\nQuestion: why?",
+        "Read the documents.\n\n{}\n\nQuestion: compare [1] and [2].",
+        "Read the documents.\n\n{}\n\nQuestion: what does document 3 say?",
+        "Use these documents. Source #2 is the best.\n\n{}\n\nQuestion: why?",
     ],
 )
-def test_numbers_that_the_prompt_speaks_of_stay_with_their_block(text: str) -> None:
-    found = extract_blocks(user(text.format(numbered(A, B, C))))
-    assert found is not None
+def test_documents_that_the_prompt_names_by_number_stay(text: str) -> None:
+    looked = look(user(text.format(numbered(A, B, C))))
+    assert looked.extraction is None
+    assert [one.code for one in looked.left] == ["number-asked"]
+    found = extract_blocks(user(text.format(numbered(A, B, C))), "numbered")
+    assert found is not None  # the caller names the form: then numbers go along
     assert found.texts == [f"[1] {A}", f"[2] {B}", f"[3] {C}"]
-    assert found.legend([2, 1, 0]) == ""
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "Cite like [1] or [2][3].\n\n{}\n\nQuestion: why?",
-        "Use citations, e.g. [3].\n\n{}\n\nQuestion: why?",
-        "See [the list](x) of 3.\n\n{}\n\nQuestion: which of 2 documents is longer?",
-        "It is in [7].\n\n{}\n\nQuestion: why?",
+        "Cite the documents like [1] or [2][3].\n\n{}\n\nQuestion: why?",
+        "Use the documents, and citations, e.g. [3].\n\n{}\n\nQuestion: why?",
+        "Use these documents of [the list](x) of 3.\n\n{}\n\nQuestion: which of 2 ships is longer?",
+        "Use the documents, not those in [7].\n\n{}\n\nQuestion: why?",
     ],
 )
 def test_examples_of_citing_do_not_tie_numbers_to_blocks(text: str) -> None:
@@ -190,12 +225,11 @@ def test_examples_of_citing_do_not_tie_numbers_to_blocks(text: str) -> None:
 
 
 def test_questions_about_numbers_in_the_system_prompt() -> None:
-    system = {"role": "system", "content": numbered(A, B, C)}
+    system = {"role": "system", "content": "Documents:\n\n" + numbered(A, B, C)}
     for question, tied in (("Why?", False), ("What is in source 2?", True)):
-        turns = [system, *user(question), *user("And document 3?")]
-        found = extract_blocks(turns, scope="system")
-        assert found is not None
-        assert (found.texts != [A, B, C]) is tied
+        turns = [system, *user(question), {"role": "assistant", "content": "So."}]
+        found = extract_blocks([*turns, *user("And document 3?")], scope="system")
+        assert (found is None) is tied
 
 
 # -- where blocks end ------------------------------------------------------------------------------
@@ -205,35 +239,39 @@ def numbered(*texts: str) -> str:
     return "\n\n".join(f"[{i}] {text}" for i, text in enumerate(texts, start=1))
 
 
+def listed(*texts: str) -> str:
+    return "Use these documents.\n\n" + numbered(*texts)
+
+
 @pytest.mark.parametrize(
     "ending", ["\n\nQuestion: which?", "\n\nWhich of these is it?", "\n\n## Task\nSum up.", "\n\n"]
 )
 def test_the_last_block_moves_when_its_end_is_sure(ending: str) -> None:
-    assert reversed_text(numbered(A, B, C) + ending) == numbered(C, B, A) + ending
+    assert reversed_text(listed(A, B, C) + ending) == listed(C, B, A) + ending
 
 
 @pytest.mark.parametrize(
     "ending",
     [
-        "\n\nMore about Gamma, in a second paragraph.",
+        "\n\nMore about Gamma, in another paragraph.",
         "\nQuestion: which?",
         "\nand which is it?",
         "\n\nWrite a poem.",
     ],
 )
 def test_the_last_block_stays_when_its_end_is_unsure(ending: str) -> None:
-    assert reversed_text(numbered(A, B, C) + ending) == numbered(B, A, C) + ending
+    assert reversed_text(listed(A, B, C) + ending) == listed(B, A, C) + ending
 
 
 def test_blocks_of_several_paragraphs_leave_the_end_unsure() -> None:
-    text = numbered(f"{A}\n\n{A}", B, C) + "\n\nWhich?"
-    assert reversed_text(text) == numbered(B, f"{A}\n\n{A}", C) + "\n\nWhich?"
+    text = listed(f"{A}\n\n{A}", B, C) + "\n\nWhich?"
+    assert reversed_text(text) == listed(B, f"{A}\n\n{A}", C) + "\n\nWhich?"
     wrapped = f"<context>\n{numbered(f'{A}{chr(10)}{chr(10)}{A}', B, C)}\n</context>"
     assert extract_blocks(user(wrapped)).texts[2] == C  # type: ignore[union-attr]
 
 
 def test_two_blocks_with_an_unsure_end_are_left_alone() -> None:
-    assert extract_blocks(user(numbered(A, B) + "\n\nWrite a poem.")) is None
+    assert extract_blocks(user(listed(A, B) + "\n\nWrite a poem.")) is None
 
 
 @pytest.mark.parametrize(
@@ -283,8 +321,6 @@ def test_texts_of_every_shape_are_searched() -> None:
         {"role": "system", "content": text},
         {"role": "developer", "content": [{"type": "text", "text": text, "extra": 1}]},
         {"role": "user", "content": [{"type": "input_text", "text": text}]},
-        {"type": "function_call_output", "call_id": "c", "output": text},
-        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": text}]},
     ):
         found = extract_blocks([message])
         assert found is not None
@@ -295,9 +331,46 @@ def test_texts_of_every_shape_are_searched() -> None:
     assert extract_blocks([{"role": "assistant", "content": text}]) is None
 
 
+@pytest.mark.parametrize(
+    ("call", "result"),
+    [
+        (
+            {"role": "assistant", "tool_calls": [{"id": "t", "function": {"name": "retrieve"}}]},
+            {"role": "tool", "tool_call_id": "t", "content": "{}"},
+        ),
+        (
+            {"type": "function_call", "call_id": "t", "name": "kb_search", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "t", "output": "{}"},
+        ),
+        (
+            {"type": "custom_tool_call", "call_id": "t", "name": "WebSearch", "input": "x"},
+            {"type": "custom_tool_call_output", "call_id": "t", "output": "{}"},
+        ),
+        (
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "recall"}]},
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": "t", "content": "{}"}],
+            },
+        ),
+    ],
+)
+def test_results_are_searched_when_their_tool_searches(
+    call: dict[str, Any], result: dict[str, Any]
+) -> None:
+    text, swapped = "<doc>one</doc><doc>two</doc>", "<doc>two</doc><doc>one</doc>"
+    filled = json.loads(json.dumps(result).replace("{}", text))
+    assert extract_blocks([filled]) is None
+    found = extract_blocks([call, filled])
+    assert found is not None
+    changed = found.rebuild([1, 0])[1]
+    assert json.dumps(changed) == json.dumps(filled).replace(text, swapped)
+
+
 def test_scope_chooses_whose_messages_are_searched() -> None:
     text = "<doc>one</doc><doc>two</doc>"
     messages = [{"role": role, "content": text} for role in ("system", "user", "tool")]
+    messages[2]["name"] = "search"
     kinds = {scope: extract_blocks(messages, scope=scope) for scope in ("system", "user", "tool")}
     for i, found in enumerate(kinds.values()):
         assert found is not None
@@ -359,7 +432,7 @@ def test_a_note_is_written_only_when_something_moved() -> None:
 
 def test_heads_are_equal_as_long_as_what_stands_before_is_equal() -> None:
     system = {"role": "system", "content": "Be brief."}
-    first, other = numbered(A, B, C) + "\n\nWhich?", numbered(B, C, A) + "\n\nWho?"
+    first, other = listed(A, B, C) + "\n\nWhich?", listed(B, C, A) + "\n\nWho?"
     one = extract_blocks([system, *user(first)])
     two = extract_blocks([system, *user(other)])
     assert one is not None
@@ -373,7 +446,7 @@ def test_heads_are_equal_as_long_as_what_stands_before_is_equal() -> None:
 
 
 def test_the_head_of_a_later_turn_continues_the_path_of_the_first() -> None:
-    turn = user(numbered(A, B, C) + "\n\nWhich?")
+    turn = user(listed(A, B, C) + "\n\nWhich?")
     first = extract_blocks(turn)
     both = extract_blocks([*turn, {"role": "assistant", "content": "A"}, *user(turn[0]["content"])])
     assert first is not None

@@ -66,7 +66,7 @@ JSON = st.recursive(
 
 def found_in(text: str, role: str, mode: str, labels: str = "stay") -> Extraction | None:
     separator = "\n\n" if mode == "separator" and len(text) % 2 else None
-    messages = [{"role": role, "content": text}]
+    messages = [{"role": role, "content": text, "name": "search"}]
     return extract_blocks(messages, mode, labels=labels, separator=separator)
 
 
@@ -141,7 +141,7 @@ def test_messages_of_any_shape_never_raise(messages: list[Any], mode: str) -> No
 
 
 def as_xml(bodies: list[str]) -> str:
-    inner = "\n".join(f'<doc id="{i}">{body}</doc>' for i, body in enumerate(bodies, start=1))
+    inner = "\n".join(f'<doc index="{i}">{body}</doc>' for i, body in enumerate(bodies, start=1))
     return f"Read this:\n<docs>\n{inner}\n</docs>\nWhich?"
 
 
@@ -151,7 +151,7 @@ def as_numbers(bodies: list[str]) -> str:
 
 def as_open_numbers(bodies: list[str]) -> str:
     listed = "\n".join(f"Document {i}: {body}" for i, body in enumerate(bodies, start=1))
-    return f"{listed}\nDocument {len(bodies) + 1}: the last\n\nIts second paragraph."
+    return f"{listed}\nDocument {len(bodies) + 1}: the last\n\nIts next lines."
 
 
 def as_json(bodies: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,8 +16,12 @@ from servers import Client, Reply, Scripted
 from contextpilot.plan.online import Plan
 from contextpilot.planning import Job
 from contextpilot.server.engine import Engine
+from contextpilot.server.offload import LARGE_BYTES, parse_slowly
 from contextpilot.server.reading import RequestReader
+from contextpilot.server.reports import PoolReceiver
+from contextpilot.server.service import Service
 
+JSON = "application/json"
 LARGE = 20 << 20
 DOCUMENT = "<document>\n" + "a line of a document of some length\n" * 60 + "{}\n</document>\n"
 
@@ -100,3 +105,97 @@ def test_objects_of_a_large_body_are_read_as_they_are(proxy: Client, upstream: S
     assert proxy.post("/v1/chat/completions", body).result["status"] == "planned"
     sent = json.loads(upstream.last.body)
     assert sent["own"] == padding
+
+
+def sync_body(seq: int, events: list[dict[str, Any]], engine: str = "e") -> bytes:
+    content = {"version": 1, "engine": engine, "epoch": "1", "seq": seq, "events": events}
+    return json.dumps(content).encode()
+
+
+def told(number: int, tokens: int) -> dict[str, Any]:
+    return {"event": "cached", "request": f"cp-{number:024d}", "tokens": tokens}
+
+
+def test_a_sync_message_of_4_mb_holds_nobody_up_and_keeps_its_place(
+    proxy: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = reorder(proxy, "other")
+    taken: list[int] = []
+    receive = PoolReceiver.receive
+
+    def watched(receiver: PoolReceiver, message: Any) -> Any:
+        taken.append(message.seq)
+        return receive(receiver, message)
+
+    parsing = threading.Event()
+
+    def parse(content: bytes) -> Any:
+        parsing.set()
+        return parse_slowly(content)
+
+    monkeypatch.setattr(PoolReceiver, "receive", watched)
+    monkeypatch.setattr("contextpilot.server.routes.parse_slowly", small.watched(parse))
+    large = sync_body(0, [told(number, 1) for number in range(60_000)])
+    assert len(large) > 4 << 20
+
+    def send() -> Reply:
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(proxy.request, "POST", "/sync", large, Content_Type=JSON)
+            assert parsing.wait(60)  # the next is small, and must wait for it
+            second = proxy.post("/sync", json.loads(sync_body(1, [told(1, 2)])))
+            assert (second.status, second.json()["status"]) == (200, "ok")
+            return first.result()
+
+    assert small.beside(send).json()["status"] == "ok"
+    assert taken == [0, 1]
+    assert small.during[0] >= 5
+
+
+def test_events_wait_behind_no_planning(proxy: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+    plan = Engine.plan
+
+    def long(engine: Engine, job: Job, ready: Plan | None = None) -> Any:
+        if len(job.contexts) > 1:
+            assert released.wait(60)
+        return plan(engine, job, ready)
+
+    monkeypatch.setattr(Engine, "plan", long)
+    batch = {"contexts": [[f"block {n} {step}" for step in range(5)] for n in range(100)]}
+    with ThreadPoolExecutor(16) as pool:
+        waiting = [pool.submit(proxy.post, "/reorder", batch) for _ in range(16)]
+        reply = proxy.post("/sync", json.loads(sync_body(0, [told(1, 2)])))
+        assert reply.json()["status"] == "ok"
+        large = json.dumps({"contexts": ["x" * (200 << 10)], "query": "?"}).encode()
+        assert proxy.request("POST", "/optimize", large, Content_Type=JSON).status == 200
+        released.set()
+        assert {one.result().status for one in waiting} == {200}
+
+
+@pytest.mark.parametrize(
+    "body", [b"{" + b" " * LARGE_BYTES, b"[" * LARGE_BYTES, b"[]" + b" " * LARGE_BYTES]
+)
+def test_large_bodies_that_are_unfit_are_refused(proxy: Client, body: bytes) -> None:
+    reply = proxy.request("POST", "/sync", body, Content_Type=JSON)
+    assert reply.status in (400, 422)
+    assert reply.json()["error"]["message"].startswith("body")
+
+
+def test_large_messages_name_the_field_at_fault(proxy: Client) -> None:
+    events = [told(number, 1) for number in range(5_000)] + [{"event": "cached", "tokens": 1}]
+    reply = proxy.request("POST", "/sync", sync_body(0, events), Content_Type=JSON)
+    assert reply.status == 422
+    assert "events[5000].request" in reply.json()["error"]["message"]
+
+
+def test_blocks_against_a_long_history_hold_nobody_up(
+    proxy: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = reorder(proxy, "other")
+    monkeypatch.setattr(Service, "_turns", small.watched(Service._turns))
+    texts = [DOCUMENT.format(number) for number in range(100)]
+    history = [{"role": "user", "content": "words that repeat nothing. " * 80_000}]
+    body = json.dumps({"contexts": texts, "query": "?", "history": history}).encode()
+    reply = small.beside(lambda: proxy.request("POST", "/optimize", body, Content_Type=JSON))
+    assert reply.status == 200
+    assert small.during[0] >= 1

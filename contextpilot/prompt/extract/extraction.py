@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from contextpilot.block import BlockKey, content_key, estimate_tokens
 from contextpilot.dedup.shapes import with_texts
 from contextpilot.plan.online import Head
-from contextpilot.prompt.extract.find import find_groups
-from contextpilot.prompt.extract.group import LABELS, Edit, Group, Labels, Path, edited
+from contextpilot.prompt.extract.group import Edit, Group, Path, edited
 from contextpilot.prompt.extract.parts import PartsGroup
 from contextpilot.prompt.extract.places import (
     ROLES,
-    PartsPlace,
-    Role,
-    TextPlace,
     count_tokens,
-    find_places,
 )
-from contextpilot.prompt.extract.references import names_numbers
 from contextpilot.prompt.messages import messages_key
 
 Mode: TypeAlias = Literal[
@@ -94,10 +88,12 @@ class Extraction:
         for group, given in zip(self.groups, arrangements, strict=False):
             _check(group, given)
             if isinstance(group, PartsGroup) and not _is_unchanged(given):
-                items = group.arranged(_at(messages, group.path), given.order, given.replacements)
+                items = group.arranged(
+                    at_path(messages, group.path), given.order, given.replacements
+                )
                 messages = _with(messages, group.path, items)
         for path, edits in self._edits(arrangements).items():
-            messages = _with(messages, path, edited(_at(messages, path), edits))
+            messages = _with(messages, path, edited(at_path(messages, path), edits))
         return messages
 
     def head(self, arrangements: Sequence[Arrangement] | None = None, before: Any = None) -> Head:
@@ -135,7 +131,7 @@ class Extraction:
         """Return a message as far as the start of a group."""
         if isinstance(group, Group):
             return _until(message, group.path[1:], edited(group.text, edits, group.head_end))
-        items: Any = _at([message], (0, *group.path[1:]))
+        items: Any = at_path([message], (0, *group.path[1:]))
         return _until(message, group.path[1:], list(items[: group.begin]))
 
     def tail_tokens(self, group: int = -1) -> int:
@@ -157,110 +153,6 @@ class Extraction:
         return [Arrangement(range(len(group.texts))) for group in groups]
 
 
-def extract_blocks(
-    messages: Sequence[Any],
-    mode: str = "auto",
-    scope: str | Collection[str] = "all",
-    *,
-    labels: str = "stay",
-    separator: str | None = None,
-) -> Extraction | None:
-    """Find the blocks of context in chat messages of the OpenAI or Anthropic shape.
-
-    `auto` takes only what is surely a list of independent documents: sibling elements of a
-    document-like tag, `[1] ...` and `Document 1: ...` lists, `1. ...` after a line that announces
-    documents, JSON search results of tools, rules (`---`) within a tool result or wrapper
-    element, and runs of document parts. `tool` is the same within tool results alone. A last
-    block whose end is unsure stays in place. The other modes look for one form, and are as sure as
-    whoever names them. What the assistant said is never searched. A system prompt outside the
-    messages is passed as a first message of the role `system`, a plain prompt as one of the role
-    `user`.
-
-    Numbers that only count positions are not part of a block, or the same document would be
-    another text wherever it stands, and never hit. They stay in place, and `Extraction.legend`
-    says which original number each stands for, so that citations can be told right; with labels
-    "move" they go along with their blocks, which keeps every citation and costs hits. Ids that do
-    not count positions always go along, and so do the numbers of blocks that the prompt itself
-    speaks of by number: a bibliography, or a question for "document 3".
-
-    Args:
-        messages: of any shape; what is unknown is passed over.
-        mode: one of `MODES`.
-        scope: whose messages to search: "all", or one or more of "system", "user", "tool".
-        labels: "stay" or "move".
-        separator: the text between blocks, for the mode "separator"; default: any rule.
-
-    Returns:
-        None when there is no group of at least two blocks.
-
-    Raises:
-        ValueError: mode, scope, labels or separator are unknown; they are named.
-    """
-    _check_options(mode, labels, separator)
-    if mode == "tool":
-        mode, scope = "auto", "tool"
-    chosen: Labels = "move" if labels == "move" else "stay"
-    groups: list[Group | PartsGroup] = []
-    for place in find_places(messages, _roles(scope)):
-        if isinstance(place, PartsPlace):
-            if mode in ("auto", "parts"):
-                items = _at(messages, place.path)[place.begin : place.end]
-                groups.append(PartsGroup(place.path, place.begin, tuple(items)))
-        else:
-            groups += [
-                Group(place.path, found.kind, place.text, found.pieces, found.note_at, chosen)
-                for found in find_groups(place.text, place.role, mode, separator)
-            ]
-    settled = [_with_own_numbers(group, messages) for group in groups]
-    return Extraction(messages, tuple(settled)) if settled else None
-
-
-def _check_options(mode: str, labels: str, separator: str | None) -> None:
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
-    if labels not in LABELS:
-        raise ValueError(f"labels must be stay or move, not {labels!r}")
-    if separator == "":
-        raise ValueError("separator must not be empty")
-
-
-def _with_own_numbers(group: Group | PartsGroup, messages: Sequence[Any]) -> Group | PartsGroup:
-    """Let numbers move with their blocks where the prompt speaks of the blocks by number.
-
-    Only the group's own message counts, and for a system prompt the first question: what a later
-    turn says must not change how this one was written.
-    """
-    if isinstance(group, PartsGroup) or not group.numbers_stay:
-        return group
-    end = group.pieces[-1].span.end
-    own = messages[int(group.path[0])]
-    around = [group.text[: group.start], group.text[end:]]
-    around += [place.text for place in _texts([own]) if place.text is not group.text]
-    if own.get("role") in ("system", "developer"):
-        asked = messages[int(group.path[0]) + 1 :]
-        first = [message for message in asked if _is_users(message)][:1]
-        around += [place.text for place in _texts(first)]
-    if any(names_numbers(text, frozenset(group.shown)) for text in around):
-        return replace(group, labels="move")
-    return group
-
-
-def _texts(messages: Sequence[Any]) -> list[TextPlace]:
-    return [place for place in find_places(messages, ROLES) if isinstance(place, TextPlace)]
-
-
-def _is_users(message: Any) -> bool:
-    return isinstance(message, Mapping) and message.get("role") == "user"
-
-
-def _roles(scope: str | Collection[str]) -> Collection[Role]:
-    names = {scope} if isinstance(scope, str) else set(scope)
-    unknown = sorted(names - set(SCOPES))
-    if unknown or not names:
-        raise ValueError(f"scope must be of {', '.join(SCOPES)}, not {scope!r}")
-    return [role for role in ROLES if role in names or "all" in names]
-
-
 def _check(group: Group | PartsGroup, given: Arrangement) -> None:
     size = len(group.texts)
     if sorted(given.order) != list(range(size)):
@@ -279,7 +171,7 @@ def _text_of(group: Group | PartsGroup, given: Arrangement, rank: int) -> str:
     return group.texts[rank] if replaced is None else f"{rank}\0{replaced}"
 
 
-def _at(messages: Sequence[Any], path: Path) -> Any:
+def at_path(messages: Sequence[Any], path: Path) -> Any:
     node: Any = messages
     for step in path:
         node = node[step]

@@ -1,53 +1,123 @@
-"""Which groups of blocks a text holds, by mode and by whose text it is."""
+"""Which groups of blocks a text holds, by mode, and which lists are left and why."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from contextpilot.prompt.extract.group import Found, Span
-from contextpilot.prompt.extract.numbered import find_numbered
-from contextpilot.prompt.extract.places import Role
+from contextpilot.prompt.extract.evidence import Left
+from contextpilot.prompt.extract.forged import holds_notes
+from contextpilot.prompt.extract.group import MAX_GROUPS, Found, Span
+from contextpilot.prompt.extract.numbered import find_inline, find_numbered
+from contextpilot.prompt.extract.ordered import sequence_reason
+from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.rows import find_rows
-from contextpilot.prompt.extract.sections import find_markdown, find_separated
-from contextpilot.prompt.extract.tags import DOCUMENT_TAGS, find_tagged, find_wrapped
+from contextpilot.prompt.extract.sections import (
+    find_bullets,
+    find_files,
+    find_markdown,
+    find_ruled,
+    find_separated,
+)
+from contextpilot.prompt.extract.tags import Tags, find_tagged
+from contextpilot.prompt.extract.tools import AGAINST
 
-_Find: TypeAlias = Callable[[Span, bool], "Found | None"]
+_Find: TypeAlias = "Callable[[Span, str | None], Iterator[Found | None]]"
 
 
-def find_groups(text: str, role: Role, mode: str, separator: str | None = None) -> list[Found]:
-    """Return the groups of a text, in order, none overlapping another."""
+class Finding(NamedTuple):
+    """The groups of a text, in order, none overlapping another; and the lists that stay."""
+
+    found: list[Found]
+    left: list[Left]
+
+
+def find_groups(page: Page, mode: str, separator: str | None = None) -> Finding:
+    """Return the groups of a text and the lists that stay."""
     if mode == "parts":
-        return []
+        return Finding([], [])
+    tags = Tags(page, any_name=mode == "xml")
     if mode in ("auto", "xml"):
-        tagged = find_tagged(text, DOCUMENT_TAGS if mode == "auto" else None)
+        tagged = find_tagged(tags, mode)
         if tagged or mode == "xml":
-            return tagged
-    find = _auto(text, role) if mode == "auto" else _one(text, mode, separator)
-    wrapped = find_wrapped(text)
-    regions = [(span, True) for span in wrapped] or [(Span(0, len(text)), False)]
-    return [found for span, closed in regions if (found := find(span, closed)) is not None]
+            return _judged(page, tagged, mode)
+    wrapped = tags.wrapped()
+    if len(wrapped) > MAX_GROUPS:
+        return Finding([], [Left("xml", len(wrapped), "too-many")])
+    regions: list[tuple[Span, str | None]] = [(span, name) for name, span in wrapped]
+    regions = regions or [(Span(0, len(page.text)), None)]
+    find = _auto(page) if mode == "auto" else _one(page, mode, separator)
+    found, left = [], []
+    for region, wrapper in regions:
+        one = _first(page, find(region, wrapper), mode)
+        found += one.found
+        left += one.left
+    return Finding(found, left)
 
 
-def _auto(text: str, role: Role) -> _Find:
-    def candidates(region: Span, closed: bool) -> Iterator[Found | None]:
-        if closed or role == "tool":
-            yield find_rows(text, region)
-        yield find_numbered(text, region, closed=closed, auto=True)
-        if closed or role == "tool":
-            yield find_separated(text, region, closed=True, auto=True)
+def _first(page: Page, candidates: Iterator[Found | None], mode: str) -> Finding:
+    """Return the first list that may move; else what was found first, and why it stays."""
+    left: list[Left] = []
+    for candidate in candidates:
+        if candidate is not None:
+            judged = _judged(page, [candidate], mode)
+            if judged.found:
+                return judged
+            left += judged.left
+    told = [one for one in left if one.code != "no-evidence"] or left
+    return Finding([], told[:1])
 
-    return lambda region, closed: next(filter(None, candidates(region, closed)), None)
+
+def _auto(page: Page) -> _Find:
+    def candidates(region: Span, wrapper: str | None) -> Iterator[Found | None]:
+        rows = find_rows(page, region, wrapper)
+        yield rows
+        if rows is not None:
+            return
+        yield from find_numbered(page, region, wrapper, auto=True)
+        yield find_inline(page, region, wrapper)
+        yield find_bullets(page, region)
+        yield find_files(page, region)
+        yield find_ruled(page, region, wrapper)
+
+    return candidates
 
 
-def _one(text: str, mode: str, separator: str | None) -> _Find:
-    def find(region: Span, closed: bool) -> Found | None:
+def _one(page: Page, mode: str, separator: str | None) -> _Find:
+    def candidates(region: Span, wrapper: str | None) -> Iterator[Found | None]:
+        closed = wrapper is not None
         if mode == "json":
-            return find_rows(text, region, embedded=True)
-        if mode == "markdown":
-            return find_markdown(text, region, closed=closed)
-        if mode == "separator":
-            return find_separated(text, region, closed=closed, auto=False, separator=separator)
-        return find_numbered(text, region, closed=closed, auto=False)
+            yield find_rows(page, region, wrapper, anywhere=True)
+        elif mode == "markdown":
+            yield find_markdown(page, region, closed=closed)
+        elif mode == "separator":
+            yield find_separated(page, region, closed=closed, separator=separator)
+        else:
+            yield from find_numbered(page, region, wrapper, auto=False)
 
-    return find
+    return candidates
+
+
+def _judged(page: Page, lists: list[Found], mode: str) -> Finding:
+    found, left = [], []
+    for one in lists:
+        code = _against(page, one) if mode == "auto" else one.against
+        if code:
+            left.append(Left(one.kind, len(one.pieces), code))
+        else:
+            found.append(one)
+    return Finding(found, left)
+
+
+def _against(page: Page, found: Found) -> str:
+    """Return the rule against moving blocks, by what they are and where they stand."""
+    if page.role == "tool" and page.tool in AGAINST:
+        return AGAINST[page.tool]
+    if found.against:
+        return found.against
+    text = page.text
+    bodies = [piece.body.of(text) for piece in found.pieces]
+    reason = sequence_reason(bodies) if found.kind != "files" else ""
+    if reason or not found.why:
+        return reason or "no-evidence"
+    return "forged" if holds_notes(bodies) else ""

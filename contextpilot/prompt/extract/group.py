@@ -10,14 +10,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-from contextpilot.prompt.annotate import runs
+from contextpilot.prompt.annotate import annotate, runs
 
 Path: TypeAlias = tuple[str | int, ...]
-Kind: TypeAlias = Literal["xml", "numbered", "json", "markdown", "separator", "parts"]
+Kind: TypeAlias = Literal[
+    "xml", "numbered", "json", "markdown", "separator", "bullets", "files", "parts"
+]
 Labels: TypeAlias = Literal["stay", "move"]
 LABELS: tuple[Labels, ...] = ("stay", "move")
+MAX_GROUPS = 8
+"""Lists in one text; with more of them it is no prompt that retrieval writes."""
+MAX_PIECES = 2000
+"""Blocks in one list."""
 
 LEGEND_TEMPLATE = (
     "The documents above were renumbered and are not sorted by importance. "
@@ -64,11 +70,30 @@ class Edit(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a finder found: pieces in order, and where a note on them may be written."""
+    """What a finder found.
+
+    Attributes:
+        pieces: the blocks, in order.
+        note_at: where a note on them may be written; None where it cannot.
+        why: the rule that says that they are documents; "" when none does.
+        against: the rule that the finder knows to forbid moving them; "" when none.
+        counted: labels count places, so that a note may tell others; else they are ids, and never
+            leave their block.
+        depth: how many JSON strings the blocks stand within.
+    """
 
     kind: Kind
     pieces: tuple[Piece, ...]
-    note_at: int
+    note_at: int | None
+    why: str = ""
+    against: str = ""
+    counted: bool = True
+    depth: int = 0
+
+
+def too_many(kind: Kind, pieces: Sequence[Piece]) -> Found:
+    """Return a list that stays, since one message or list holds too many."""
+    return Found(kind, tuple(pieces), None, against="too-many")
 
 
 @dataclass(frozen=True)
@@ -77,21 +102,32 @@ class Group:
 
     Attributes:
         path: where the text stands: `messages[path[0]][path[1]]...`.
-        kind: how the blocks are set off.
         text: the text.
-        pieces: its blocks, in order.
-        note_at: where a note on the blocks may be written.
+        found: its blocks.
         labels: "stay" keeps labels that only count positions (1, 2, 3 ...) where they are, so
-            that a block is the same text in every request; "move" takes them along. Labels that
-            do not count positions always move with their block.
+            that a block is the same text in every request; "move" takes them along. Ids always
+            move with their block.
     """
 
     path: Path
-    kind: Kind
     text: str
-    pieces: tuple[Piece, ...]
-    note_at: int
+    found: Found
     labels: Labels = "stay"
+
+    @property
+    def kind(self) -> Kind:
+        """How the blocks are set off."""
+        return self.found.kind
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The blocks, in order."""
+        return self.found.pieces
+
+    @property
+    def why(self) -> str:
+        """The rule that says that they are documents."""
+        return self.found.why
 
     @property
     def start(self) -> int:
@@ -107,7 +143,9 @@ class Group:
     @cached_property
     def numbers_stay(self) -> bool:
         """Whether labels count positions, and stay in place."""
-        return self.labels == "stay" and len(self.shown) == len(self.pieces) and _counts(self.shown)
+        if self.labels != "stay" or not self.found.counted or self.found.note_at is None:
+            return False
+        return len(self.shown) == len(self.pieces) and _counts(self.shown)
 
     @cached_property
     def _is_framed_alike(self) -> bool:
@@ -146,9 +184,26 @@ class Group:
             written += [self.text[at : here.start], self._written(position, rank, replacements)]
             at = here.end
         edits = [Edit(Span(self.start, at), "".join(written))]
-        if note:
-            edits.append(Edit(Span(self.note_at, self.note_at), f"\n\n{note}"))
+        if note and self.found.note_at is not None:
+            edits.append(Edit(Span(self.found.note_at, self.found.note_at), f"\n\n{note}"))
         return edits
+
+    def ranking(self, order: Sequence[int], template: str) -> str:
+        """Return the note that tells the original order: by number shown, else by place."""
+        if self.found.note_at is None or list(order) == sorted(order):
+            return ""
+        if self.numbers_stay or len(set(self.shown)) != len(self.pieces):
+            return annotate(order, template)
+        if not all(label.isdigit() for label in self.shown):
+            return annotate(order, template)
+        numbers = [int(label) for label in self.shown]
+        entries = [
+            self._numbers(first, last)
+            if last - first != 1
+            else ",".join(self.shown[first : last + 1])
+            for first, last in runs(numbers)
+        ]
+        return template.format(ranking=",".join(entries))
 
     def legend(self, order: Sequence[int], template: str = LEGEND_TEMPLATE) -> str:
         """Return which original number each shown one stands for; "" when none differs.
@@ -180,13 +235,14 @@ class Group:
         return piece.fill(self.text, label, body)
 
     def _encode(self, content: str) -> str:
-        return json.dumps(content)[1:-1] if self.kind == "json" else content
+        for _ in range(self.found.depth):
+            content = json.dumps(content)[1:-1]
+        return content
 
     def _decode(self, body: str) -> str:
-        if self.kind != "json":
-            return body
-        decoded: Any = json.loads(f'"{body}"', strict=False)
-        return str(decoded)
+        for _ in range(self.found.depth):
+            body = str(json.loads(f'"{body}"', strict=False))
+        return body
 
 
 def edited(text: str, edits: Sequence[Edit], end: int | None = None) -> str:

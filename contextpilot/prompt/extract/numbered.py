@@ -1,83 +1,241 @@
-"""Numbered lists of blocks: `[1] ...`, `Document 1: ...`, `1. ...`."""
+"""Numbered lists of blocks: `[1] ...`, `Document 1: ...`, `Source ID: 1`, `1. ...`.
+
+The marks of a text are read in one pass, by their style. A style's numbers go up by one from 0 or
+1; where they begin again, an example stood before, and the last list is the one that counts.
+"""
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from contextpilot.prompt.extract.endings import movable
-from contextpilot.prompt.extract.fences import Fences
-from contextpilot.prompt.extract.group import Found, Piece, Span
-from contextpilot.prompt.extract.lines import line_matches
+from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
+from contextpilot.prompt.extract.page import Page
+from contextpilot.prompt.extract.vocabulary import PLAIN_WRAPPERS, RETRIEVAL_WRAPPERS, WRAPPERS
 
 WORDS = (
-    r"(?:search[ \t]+)?(?:document|doc|passage|source|context|chunk|snippet|result|reference|"
-    r"memory|article|excerpt|page|fact|evidence)"
+    r"(?:(?:search|retrieval)[ \t]{0,4}result|document|doc|passage|source|context|chunk|snippet|"
+    r"reference|memory|excerpt|evidence|webpage|dokument|quelle|documento|fuente|fonte|документ|"
+    r"источник)"
 )
-_PATTERNS = (
-    re.compile(r"[ \t]*\[(\d{1,4})\][:.)]?[ \t]*"),
-    re.compile(
-        rf"[ \t]*(?:#{{1,6}}[ \t]+)?(?:\*\*)?\[?{WORDS}[ \t]*(?:#|no\.?[ \t]*)?\[?(\d{{1,4}})\]?"
-        r"(?:\*\*)?(?:[:.)\-–—](?:\*\*)?|(?=[ \t]*\()|(?=[ \t]*\n))[ \t]*",
-        re.IGNORECASE,
-    ),
+_HAN_WORDS = r"(?:文档|资料|参考资料|参考|来源|文書|資料|参考文献|문서|자료)"
+_MARK = re.compile(
+    rf"^[ \t]{{0,8}}(?:"
+    rf"\[(?P<bracket>\d{{1,4}})\][:.)]?|"
+    rf"(?:\#{{1,6}}[ \t]{{1,4}})?(?:\*\*)?\[?(?P<word>{WORDS}|{_HAN_WORDS})[ \t]{{0,4}}"
+    rf"(?P<id>ids?[ \t]{{0,2}}[:#]|:(?=[ \t]{{0,4}}\d{{1,4}}[ \t]{{0,4}}$))?"
+    rf"[ \t]{{0,4}}(?:\#|no\.?[ \t]{{0,4}})?\[?(?P<number>\d{{1,4}})(?:[ \t]begin)?\]?"
+    rf"(?:\*\*)?(?::{{1,3}}(?:\*\*)?|[.)\-–—](?:\*\*)?|(?=[ \t]{{0,4}}\()|(?=[ \t]{{0,4}}$)|"
+    rf"(?<=\]))|"
+    rf"(?P<field>id|source[ \t]id|"
+    rf"doc[ \t]id)[ \t]?:[ \t]{{0,4}}(?P<fieldnumber>\d{{1,4}})(?=[ \t]{{0,4}}$)|"
+    rf"(?P<dotted>\d{{1,4}})[.)](?=[ \t]))[ \t]{{0,8}}",
+    re.IGNORECASE | re.MULTILINE,
 )
-_DOTTED = re.compile(r"(\d{1,4})[.)][ \t]+")
-_CUE_LINE = re.compile(
-    r"\b(?:documents?|passages?|sources?|contexts?|chunks?|snippets?|results?|references?|memor\w+|"
-    r"articles?|excerpts?|pages?|facts?|evidence|knowledge)\b[^\n]{0,80}:[ \t*]*$",
-    re.IGNORECASE,
-)
+_INLINE = re.compile(r"\[(\d{1,3})\][:.)]?[ \t]{0,4}(?=\S)")
 MIN_MEAN_CHARS = 80
 """Shorter lists are choices or steps as often as documents: automatic detection passes them by."""
+_MIN_INLINE_CHARS = 40
+_QUESTION_CHARS = 400
+_CLOSING = re.compile(r"\[[^\[\]\n]{1,24}?(\d{1,4})[^\[\]\n]{0,8}\]\s*$")
+_FIELD_LINE = re.compile(r"[ \t]{0,8}([A-Za-z][\w ]{1,24}):[ \t]*\S")
+_EXAMPLE_END = re.compile(
+    r"\b(?:question|query|answer|example|now it'?s your turn|q|a)\b[^\n]{0,2}:|your turn|\bexample",
+    re.IGNORECASE,
+)
+_ASKED_AFTER = re.compile(
+    r"\n[ \t]{0,4}\n?[ \t#*]{0,8}(?:\w+[ \t]){0,2}(?:question|query|frage|pregunta|domanda|"
+    r"pergunta|вопрос|问题|質問|질문)"
+    r"[ \t*]{0,4}[:：]",
+    re.IGNORECASE,
+)
 
 
-def find_numbered(text: str, region: Span, *, closed: bool, auto: bool) -> Found | None:
-    """Return the numbered blocks of a region; None when unsure.
+class _Mark(NamedTuple):
+    style: str
+    start: int
+    end: int
+    label: Span
+    number: int
 
-    The numbers at the beginnings of lines must be 0 or 1 and on, each once.
+
+def find_numbered(page: Page, region: Span, wrapper: str | None, *, auto: bool) -> list[Found]:
+    """Return the numbered lists of a region, the likeliest first; none when unsure.
 
     Args:
-        closed: nothing but blocks stands in the region after the first number.
-        auto: accept `1. ...` only after a line that announces documents, and no short blocks.
+        wrapper: the element that holds the region, in which nothing but blocks stands after the
+            first number; None for a whole text.
+        auto: look for evidence, and pass by short blocks.
     """
-    lists = [_markers(pattern, text, region) for pattern in _PATTERNS]
-    dotted = _markers(_DOTTED, text, region)
-    if dotted and (not auto or closed or _is_announced(text[region.start : dotted[0].start()])):
-        lists.append(dotted)
-    markers = min((found for found in lists if found), key=lambda m: m[0].start(), default=None)
-    if markers is None:
+    styles: dict[str, list[_Mark]] = {}
+    for mark in _marks(page.text, region):
+        styles.setdefault(mark.style, []).append(mark)
+    lists = [(marks, example) for s in styles.values() for marks, example in _last_list(page, s)]
+    lists.sort(key=lambda item: item[0][0].start)
+    found = []
+    for marks, example in lists:
+        if marks[0].style == "dotted" and auto and not _is_plain_list(page, marks, region, wrapper):
+            continue
+        one = _as_found(page, marks, region, wrapper, auto)
+        if one is not None:
+            found.append(one._replace(against=one.against or example))
+        if not auto:
+            break
+    return found
+
+
+def find_inline(page: Page, region: Span, wrapper: str | None) -> Found | None:
+    """Return the blocks of a list within one line: `[1] first [2] second`."""
+    text = page.text
+    first = text.find("[1]", *region)
+    if first < 0:
         return None
-    pieces = movable(text, _cut(text, markers, region.end), region.end, closed=closed)
-    fences = Fences(text)
-    if len(pieces) < 2 or fences.is_inside(pieces[0].span.start):
+    line = text.rfind("\n", region.start, first) + 1 or region.start
+    end = text.find("\n", first, region.end)
+    end = region.end if end < 0 else end
+    marks = list(_INLINE.finditer(text, first, end))
+    if len(marks) < 2 or [int(mark[1]) for mark in marks] != list(range(1, len(marks) + 1)):
         return None
-    if not all(p.body.of(text).strip() and fences.are_closed(p.body) for p in pieces):
+    ends = [*(mark.start() for mark in marks[1:]), end]
+    pieces = []
+    for mark, until in zip(marks, ends, strict=True):
+        body = Span(mark.end(), mark.end() + len(text[mark.end() : until].rstrip()))
+        pieces.append(Piece(Span(mark.start(), body.end), body, Span(*mark.span(1))))
+    if sum(p.body.end - p.body.start for p in pieces) < _MIN_INLINE_CHARS * len(pieces):
+        return None
+    intro = page.intro(first, line if text[line:first].strip() else region.start)
+    why = "wrapper" if wrapper in WRAPPERS else "cue" if intro.announced or page.told else ""
+    if page.is_found:
+        why = "search-tool"
+    against = "introduced-as-sequence" if intro.sequence else ""
+    return Found("numbered", tuple(pieces), pieces[-1].span.end, why, against, page.role != "tool")
+
+
+def _marks(text: str, region: Span) -> Iterator[_Mark]:
+    for match in _MARK.finditer(text, *region):
+        if match["bracket"]:
+            style, label = "bracket", "bracket"
+        elif match["dotted"]:
+            style, label = "dotted", "dotted"
+        elif match["field"]:
+            style, label = "id", "fieldnumber"
+        else:
+            style, label = match["word"].lower() + (" id" if match["id"] else ""), "number"
+        span = Span(*match.span(label))
+        yield _Mark(style, match.start(), match.end(), span, int(match[label]))
+
+
+def _last_list(page: Page, marks: Sequence[_Mark]) -> Iterator[tuple[list[_Mark], str]]:
+    """Yield the last list of a style, and the rule against it when what stands before is unclear.
+
+    A list before it is an example when a question or an answer stands between the two.
+    """
+    lists: list[list[_Mark]] = []
+    for mark in marks:
+        if mark.number <= 1 and not (lists and lists[-1][-1].number == 0 and mark.number == 1):
+            lists.append([mark])
+        elif lists and lists[-1][-1].number + 1 == mark.number:
+            lists[-1].append(mark)
+        else:
+            lists.append([])
+            break
+    if not lists or len(lists[-1]) < 2:
+        return
+    for one, after in itertools.pairwise(lists):
+        if len(one) < 2 or _EXAMPLE_END.search(page.text, one[-1].end, after[0].start) is None:
+            yield lists[-1], "labels-unsure"
+            return
+    yield lists[-1], ""
+
+
+def _is_plain_list(page: Page, marks: Sequence[_Mark], region: Span, wrapper: str | None) -> bool:
+    """Return whether `1. ...` items may be documents: only right after a cue, or in a wrapper."""
+    if wrapper in PLAIN_WRAPPERS or page.is_found:
+        return True
+    intro = page.intro(marks[0].start, region.start)
+    return intro.announced and not intro.sequence
+
+
+def _as_found(
+    page: Page, marks: Sequence[_Mark], region: Span, wrapper: str | None, auto: bool
+) -> Found | None:
+    if len(marks) > MAX_PIECES:
+        return too_many(
+            "numbered", [Piece(Span(m.start, m.end), Span(m.end, m.end)) for m in marks]
+        )
+    text = page.text
+    begins = [region.start, *(mark.end for mark in marks)]
+    before = [_field_before(text, m, begin) for m, begin in zip(marks, begins, strict=False)]
+    if len({field for field, _ in before}) > 1:  # a field of the next block ends the one before
+        return None
+    if before[0][0]:
+        marks = [m._replace(start=start) for m, (_, start) in zip(marks, before, strict=True)]
+    pieces = movable(text, _cut(text, marks, region.end), region.end, closed=wrapper is not None)
+    if len(pieces) < 2 or page.fences.is_inside(pieces[0].span.start):
+        return None
+    if not all(p.body.of(text).strip() and page.fences.are_closed(p.body) for p in pieces):
         return None
     if auto and sum(p.body.end - p.body.start for p in pieces) < MIN_MEAN_CHARS * len(pieces):
         return None
-    is_complete = len(pieces) == len(markers)
-    return Found("numbered", pieces, pieces[-1].span.end if is_complete else len(text))
+    note_at = pieces[-1].span.end if len(pieces) == len(marks) else len(text)
+    counted = "id" not in marks[0].style.split() and page.role != "tool"
+    counted = counted and not all(_closes_itself(text, piece) for piece in pieces)
+    why, against = ("mode", "") if not auto else _why(page, marks, region, wrapper)
+    return Found("numbered", pieces, note_at, why, against, counted)
 
 
-def _markers(pattern: re.Pattern[str], text: str, region: Span) -> list[re.Match[str]]:
-    """Return the marks of a list; nothing unless their numbers are complete and unique."""
-    markers = list(line_matches(pattern, text, region))
-    numbers = sorted(int(marker[1]) for marker in markers)
-    if len(numbers) < 2 or numbers[0] > 1:
-        return []
-    return markers if numbers == list(range(numbers[0], numbers[0] + len(numbers))) else []
+def _why(page: Page, marks: Sequence[_Mark], region: Span, wrapper: str | None) -> tuple[str, str]:
+    """Return the rule for a list, and the one against it."""
+    style = marks[0].style
+    intro = page.intro(marks[0].start, region.start)
+    against = "introduced-as-sequence" if intro.sequence else ""
+    if page.role == "tool" and style == "bracket" and marks[0].number == 0:
+        return "", "elements"  # a browsing tool opens them by index
+    if page.is_found:
+        return "search-tool", against
+    if wrapper in RETRIEVAL_WRAPPERS or (wrapper in WRAPPERS and page.role != "tool"):
+        return "wrapper", against
+    if page.role == "tool":
+        return ("cue" if intro.announced else ""), against
+    if style not in ("bracket", "dotted", "id"):
+        return "labels", against
+    if intro.announced or page.told or (intro.told and style != "dotted"):
+        return "cue", against
+    if style == "bracket" and intro.empty and _is_asked_after(page.text, marks[-1].end, region.end):
+        return "question-after", against
+    return "", against
 
 
-def _cut(text: str, markers: Sequence[re.Match[str]], end: int) -> list[Piece]:
+def _field_before(text: str, mark: _Mark, begin: int) -> tuple[str, int]:
+    """Return the name of the field on the line right before a mark, and where that line starts."""
+    if mark.style in ("bracket", "dotted"):
+        return "", 0
+    start = text.rfind("\n", begin, max(begin, mark.start - 1)) + 1
+    match = _FIELD_LINE.match(text, start, mark.start) if start or not begin else None
+    return (match[1], start) if match else ("", 0)
+
+
+def _closes_itself(text: str, piece: Piece) -> bool:
+    """Return whether a block ends with its own number: `[END CONTEXT 2]`."""
+    closing = _CLOSING.search(text, max(piece.body.start, piece.body.end - 40), piece.body.end)
+    return closing is not None and piece.label is not None and closing[1] == piece.label.of(text)
+
+
+def _is_asked_after(text: str, start: int, end: int) -> bool:
+    """Return whether a question ends the text that a list begins."""
+    if _ASKED_AFTER.search(text, start, end) is not None:
+        return True
+    last = text[max(start, end - _QUESTION_CHARS) : end].rstrip().rpartition("\n\n")
+    return bool(last[1]) and last[2].endswith(("?", "？", "؟"))
+
+
+def _cut(text: str, marks: Sequence[_Mark], end: int) -> list[Piece]:
     pieces = []
-    for i, marker in enumerate(markers):
-        until = markers[i + 1].start() if i + 1 < len(markers) else end
-        body = Span(marker.end(), marker.end() + len(text[marker.end() : until].rstrip()))
-        pieces.append(Piece(Span(marker.start(), body.end), body, Span(*marker.span(1))))
+    for i, mark in enumerate(marks):
+        until = marks[i + 1].start if i + 1 < len(marks) else end
+        body = Span(mark.end, mark.end + len(text[mark.end : until].rstrip()))
+        pieces.append(Piece(Span(mark.start, body.end), body, mark.label))
     return pieces
-
-
-def _is_announced(before: str) -> bool:
-    lines = before.rstrip().rsplit("\n", 1)
-    return bool(_CUE_LINE.search(lines[-1]))

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from contextpilot.block import CHARS_PER_TOKEN, OVERHEAD_TOKENS
 from contextpilot.prompt.extract.group import Path
+from contextpilot.prompt.extract.tools import Call, ToolKind, calls, kind_of, own_name
 
 Role: TypeAlias = Literal["system", "user", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "tool")
@@ -22,6 +23,7 @@ _ROLES: dict[Any, Role] = {
     "tool": "tool",
     "function": "tool",
 }
+_OUTPUT_TYPES = ("function_call_output", "custom_tool_call_output", "mcp_call")
 _TEXT_TYPES = ("text", "input_text")
 _DOCUMENT_TYPES = ("document", "search_result")
 _FILE_TYPES = ("image_url", "image", "input_image", "input_audio", "file", "base64")
@@ -34,41 +36,80 @@ class TextPlace(NamedTuple):
     path: Path
     text: str
     role: Role
+    tool: ToolKind = "unknown"
 
 
 class PartsPlace(NamedTuple):
-    """Items `begin .. end` of the list at `path`: documents or search results, nothing else."""
+    """Items `begin .. end` of the list at `path`: documents or search results, nothing else.
+
+    `cited`: something refers to one of them by its position.
+    """
 
     path: Path
     begin: int
     end: int
+    cited: bool = False
+
+
+class _Scope(NamedTuple):
+    """Whose text is looked at, and what is known of the tools that were called."""
+
+    role: Role
+    roles: Collection[Role]
+    calls: Mapping[str, Call]
+    tool: ToolKind = "unknown"
+
+    def result_of(self, key: Any, name: str | None = None) -> _Scope:
+        """Return the scope of a tool's result."""
+        call = self.calls.get(key) if isinstance(key, str) else None
+        if call is None and name is not None:
+            call = Call(name, None)
+        return self._replace(role="tool", tool=kind_of(call))
 
 
 def find_places(
     messages: Sequence[Any], roles: Collection[Role]
 ) -> Iterator[TextPlace | PartsPlace]:
     """Yield the places of these roles, in prompt order."""
+    scope = _Scope("tool", roles, calls(messages))
     for i, message in enumerate(messages):
         if not isinstance(message, Mapping):
             continue
-        if message.get("type") == "function_call_output":
-            yield from _within(message.get("output"), (i, "output"), "tool", roles)
+        kind = _hashable(message.get("type"))
+        if kind in _OUTPUT_TYPES:
+            result = scope.result_of(message.get("call_id"), own_name(message))
+            yield from _within(message.get("output"), (i, "output"), result)
             continue
         role = _ROLES.get(_hashable(message.get("role")))
-        if role is not None:
-            yield from _within(message.get("content"), (i, "content"), role, roles)
+        if role == "tool":
+            result = scope.result_of(message.get("tool_call_id"), own_name(message))
+            yield from _within(message.get("content"), (i, "content"), result)
+        elif role is not None:
+            yield from _within(message.get("content"), (i, "content"), scope._replace(role=role))
 
 
-def _within(
-    content: Any, path: Path, role: Role, roles: Collection[Role]
-) -> Iterator[TextPlace | PartsPlace]:
+def plain_texts(message: Any) -> Iterator[tuple[Path, str]]:
+    """Yield the texts of one message, tool results and the assistant's included, with paths."""
+    if not isinstance(message, Mapping):
+        return
+    content = message.get("content")
     if isinstance(content, str):
-        if role in roles:
-            yield TextPlace(path, content, role)
+        yield ("content",), content
+    elif isinstance(message.get("output"), str):
+        yield ("output",), message["output"]
+    for i, part in enumerate(content) if isinstance(content, list) else ():
+        if isinstance(part, Mapping) and isinstance(part.get("text"), str):
+            yield ("content", i, "text"), part["text"]
+
+
+def _within(content: Any, path: Path, scope: _Scope) -> Iterator[TextPlace | PartsPlace]:
+    if isinstance(content, str):
+        if scope.role in scope.roles:
+            yield TextPlace(path, content, scope.role, scope.tool)
         return
     if not isinstance(content, list):
         return
-    runs = {run.begin: run for run in _runs(content, path)} if role in roles else {}
+    runs = {run.begin: run for run in _runs(content, path)} if scope.role in scope.roles else {}
     at = 0
     while at < len(content):
         run = runs.get(at)
@@ -76,20 +117,19 @@ def _within(
             yield run
             at = run.end
         else:
-            yield from _part(content[at], (*path, at), role, roles)
+            yield from _part(content[at], (*path, at), scope)
             at += 1
 
 
-def _part(
-    part: Any, path: Path, role: Role, roles: Collection[Role]
-) -> Iterator[TextPlace | PartsPlace]:
+def _part(part: Any, path: Path, scope: _Scope) -> Iterator[TextPlace | PartsPlace]:
     if not isinstance(part, Mapping):
         return
     kind = part.get("type")
-    if kind == "tool_result" and len(path) == 3:
-        yield from _within(part.get("content"), (*path, "content"), "tool", roles)
-    elif kind in _TEXT_TYPES and isinstance(part.get("text"), str) and role in roles:
-        yield TextPlace((*path, "text"), part["text"], role)
+    if kind in ("tool_result", "mcp_tool_result") and len(path) == 3:
+        result = scope.result_of(part.get("tool_use_id"))
+        yield from _within(part.get("content"), (*path, "content"), result)
+    elif kind in _TEXT_TYPES and isinstance(part.get("text"), str) and scope.role in scope.roles:
+        yield TextPlace((*path, "text"), part["text"], scope.role, scope.tool)
 
 
 def _runs(parts: Sequence[Any], path: Path) -> Iterator[PartsPlace]:
@@ -99,20 +139,25 @@ def _runs(parts: Sequence[Any], path: Path) -> Iterator[PartsPlace]:
         while end < len(parts) and _is_document(parts[end]):
             end += 1
         if end - begin > 1:
-            yield PartsPlace(path, begin, end)
+            cited = any(_is_cited(part) for part in parts[begin:end])
+            yield PartsPlace(path, begin, end, cited)
         begin = end + 1
 
 
 def _is_document(part: Any) -> bool:
-    """Return whether a part is a readable document that nothing refers to by its position."""
+    """Return whether a part is a readable document."""
     if not isinstance(part, Mapping) or part.get("type") not in _DOCUMENT_TYPES:
         return False
-    if "cache_control" in part:  # a breakpoint marks a position in the prompt
-        return False
-    citations = part.get("citations")
-    if isinstance(citations, Mapping) and citations.get("enabled"):  # they count documents
-        return False
     return document_text(part) is not None
+
+
+def _is_cited(part: Mapping[str, Any]) -> bool:
+    """Return whether a part's position matters: citations count documents, a breakpoint marks "
+    "one."""
+    citations = part.get("citations")
+    return "cache_control" in part or (
+        isinstance(citations, Mapping) and bool(citations.get("enabled"))
+    )
 
 
 def document_text(part: Mapping[str, Any]) -> str | None:

@@ -1,35 +1,39 @@
-"""Blocks in JSON: the objects of an array of search results."""
+"""Blocks in JSON: the rows of a search. A row moves as a whole, its ids and numbers within it.
+
+The rows may stand after a tool's own header lines, in an object, and in a JSON string in JSON.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from contextpilot.prompt.extract.group import Found, Piece, Span
+from contextpilot.fields import HOLDER_FIELDS, TEXT_FIELDS
+from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
+from contextpilot.prompt.extract.page import Page
+from contextpilot.prompt.extract.vocabulary import (
+    ORIGIN_FIELDS,
+    PLAIN_SCORES,
+    RETRIEVAL_WRAPPERS,
+    SCORE_FIELDS,
+    SEQUENCE_FIELDS,
+    TIME_FIELDS,
+    WRAPPERS,
+)
 
-_CONTENT_KEYS = (
-    *("content", "text", "page_content", "body", "snippet", "passage", "document", "chunk"),
-    *("memory", "fact", "description", "summary", "raw_content"),
-)
-_NUMBER_KEYS = ("index", "rank", "position", "number", "id", "citation")
-_SEQUENCE_KEYS = frozenset(("role", "step", "line", "turn", "sequence"))
-_TIMELINE_KEYS = frozenset(
-    (
-        *("ts", "time", "timestamp", "date", "datetime", "created", "created_at", "user"),
-        *("username", "author", "sender", "from", "speaker"),
-    )
-)
-_RETRIEVED_KEYS = frozenset(
-    (
-        *("score", "similarity", "distance", "relevance", "relevance_score", "rank", "url", "link"),
-        *("source", "metadata"),
-    )
-)
 _SPACE = re.compile(r"[ \t\r\n]*")
+_START = re.compile(r"^[ \t]{0,8}(?=[\[{])", re.MULTILINE)
 _ARRAY = re.compile(r"\[[ \t\r\n]*\{")
+_ESCAPE = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u.{4}|\\.", re.DOTALL
+)
 _MAX_TRIES = 8
+_MAX_DEPTH = 4
+_MAX_HEADER_CHARS = 2000
+_MIN_ROW_CHARS = 40
 _DECODER = json.JSONDecoder(strict=False)
 
 
@@ -39,87 +43,251 @@ class _Member(NamedTuple):
     span: Span
 
 
-def find_rows(text: str, region: Span, *, embedded: bool = False) -> Found | None:
-    """Return the objects of an array as blocks, when they hold texts and are in no sequence.
+class _Array(NamedTuple):
+    """An array of objects: where it stands, its elements, and how deep within JSON strings."""
 
-    The region is an array of objects, or an object with one array of objects.
+    text: str
+    elements: list[Span]
+    end: int
+
+
+def find_rows(
+    page: Page, region: Span, wrapper: str | None, *, anywhere: bool = False
+) -> Found | None:
+    """Return the objects of an array as blocks.
+
+    The region is an array of objects, or an object with one, maybe after header lines.
 
     Args:
-        embedded: look for an array anywhere in the region.
+        anywhere: the caller named the form: take the first array with texts, wherever it stands.
     """
+    if anywhere:
+        return _embedded(page, region)
+    text = page.text
+    start = _start(text, region, page.role == "tool" or wrapper is not None)
+    if start is None:
+        return None
     try:
-        found = _whole(text, _skip(text, region.start), region)
+        return _search(page, region, text, start, region.end, wrapper)
     except (ValueError, RecursionError):
-        found = None
-    return _embedded(text, region) if found is None and embedded else found
+        return None
 
 
-def _whole(text: str, at: int, region: Span) -> Found | None:
-    """Return the blocks of the array or object at `at` if it is all that the region holds."""
+def _start(text: str, region: Span, with_header: bool) -> int | None:
+    """Return where JSON begins: with the region, or at a line after a tool's header."""
+    first = _skip(text, region.start)
+    if text[first : first + 1] in ("[", "{"):
+        return first
+    until = min(region.end, first + _MAX_HEADER_CHARS)
+    match = _START.search(text, first, until) if with_header else None
+    return match.end() if match else None
+
+
+def _search(
+    page: Page, region: Span, text: str, start: int, end: int, wrapper: str | None
+) -> Found | None:
+    array = _only_array(text, start, end, 0)
+    if array is not None:
+        return _judged(page, array, region.end, wrapper, lambda span: span, 1)
+    inner = _only_string(text, start)
+    if inner is None:
+        return None
+    decoded = str(json.loads(text[inner.start - 1 : inner.end + 1], strict=False))
+    at = _start(decoded, Span(0, len(decoded)), True)
+    if at is None:
+        return None
+    array = _only_array(decoded, at, len(decoded), 0)
+    if array is None:
+        return None
+    place = _places(text, inner)
+    return _judged(page, array, None, wrapper, lambda s: Span(place(s.start), place(s.end)), 2)
+
+
+def _only_array(text: str, at: int, end: int, depth: int) -> _Array | None:
+    """Return the one array of objects in the JSON at `at`; None unless it is all that is there."""
     if text[at : at + 1] == "[":
-        elements, end = _array(text, at)
-        return _as_found(text, elements, region.end) if _skip(text, end) >= region.end else None
-    if text[at : at + 1] != "{":
+        elements, until = _array(text, at)
+        if depth == 0 and _skip(text, until) < end:
+            return None
+        is_rows = len(elements) > 1 and all(text[span.start] == "{" for span in elements)
+        return _Array(text, elements, until) if is_rows else None
+    if text[at : at + 1] != "{" or depth > _MAX_DEPTH:
         return None
-    members, end = _object(text, at)
-    if _skip(text, end) < region.end:
+    members, until = _object(text, at)
+    if depth == 0 and _skip(text, until) < end:
         return None
-    arrays = [m.span.start for m in members if isinstance(m.value, list) and len(m.value) > 1]
-    found = [_as_found(text, _array(text, start)[0], region.end) for start in arrays]
-    known = [item for item in found if item is not None]
-    return known[0] if len(known) == 1 else None
+    found = [
+        array
+        for member in members
+        if isinstance(member.value, (list, dict))
+        for array in [_only_array(text, member.span.start, member.span.end, depth + 1)]
+        if array is not None
+    ]
+    return found[0] if len(found) == 1 else None
 
 
-def _embedded(text: str, region: Span) -> Found | None:
+def _only_string(text: str, at: int) -> Span | None:
+    """Return the inside of the one JSON string in an object or an array that holds JSON itself."""
+    found = list(_strings(text, at, 0))
+    return found[0] if len(found) == 1 else None
+
+
+def _strings(text: str, at: int, depth: int) -> Iterator[Span]:
+    if depth > _MAX_DEPTH:
+        return
+    if text[at : at + 1] == "{":
+        spans = [member.span for member in _object(text, at)[0]]
+    elif text[at : at + 1] == "[":
+        spans = _array(text, at)[0][:_MAX_TRIES]
+    else:
+        return
+    for span in spans:
+        if text[span.start] == '"':
+            head = text[span.start + 1 : span.start + _MAX_HEADER_CHARS]
+            if "[" in head and "{" in head and span.end - span.start > _MIN_ROW_CHARS:
+                yield Span(span.start + 1, span.end - 1)
+        else:
+            yield from _strings(text, span.start, depth + 1)
+
+
+def _places(text: str, inner: Span) -> Callable[[int], int]:
+    """Return what maps places of a decoded JSON string to places of the text that holds it."""
+    ends, shifts, shift = [0], [0], 0
+    for escape in _ESCAPE.finditer(text, *inner):
+        shift += escape.end() - escape.start() - 1
+        ends.append(escape.end() - inner.start - shift)
+        shifts.append(shift)
+    return lambda at: inner.start + at + shifts[bisect_right(ends, at) - 1]
+
+
+def _judged(
+    page: Page,
+    array: _Array,
+    note_at: int | None,
+    wrapper: str | None,
+    place: Callable[[Span], Span],
+    depth: int,
+) -> Found | None:
+    """Return the rows as blocks, with the rules for and against moving them."""
+    if len(array.elements) > MAX_PIECES:
+        return too_many("json", [Piece(place(span), place(span)) for span in array.elements])
+    rows = [_object(array.text, span.start)[0] for span in array.elements]
+    bodies = _bodies(array.text, rows)
+    if bodies is None:
+        return None
+    spans = [(place(span), place(body)) for span, body in zip(array.elements, bodies, strict=True)]
+    pieces = tuple(Piece(span, body) for span, body in spans)
+    names = [{member.key for member in row} for row in rows]
+    scores = _scores(rows, names)
+    why = _why(page, wrapper, names, scores)
+    if scores is not None:
+        note_at = None  # each row tells its rank itself
+    against = _against(rows, names, scores, note_at)
+    return Found("json", pieces, note_at, why, against, False, depth)
+
+
+def _why(
+    page: Page, wrapper: str | None, names: Sequence[set[str]], scores: list[float] | None
+) -> str:
+    has_origin = all(ORIGIN_FIELDS & known for known in names)
+    if page.is_found and (has_origin or scores is not None):
+        return "search-tool"
+    if scores is not None and (has_origin or len(names[0]) > 1) and _tell_relevance(names, scores):
+        return "scores"
+    in_wrapper = wrapper in RETRIEVAL_WRAPPERS or (wrapper in WRAPPERS and page.role != "tool")
+    return "wrapper" if in_wrapper else ""
+
+
+def _against(
+    rows: Sequence[list[_Member]],
+    names: Sequence[set[str]],
+    scores: list[float] | None,
+    note_at: int | None,
+) -> str:
+    used = set().union(*names)
+    if SEQUENCE_FIELDS & used or any(
+        name.startswith("@") and name != "@search.score" for name in used
+    ):
+        return "row-fields"
+    if TIME_FIELDS & used and (scores is None or _are_times_sorted(rows, scores)):
+        return "times"
+    if scores is None and note_at is None:
+        return "rank-untold"
+    return ""
+
+
+def _tell_relevance(names: Sequence[set[str]], scores: Sequence[float]) -> bool:
+    """Return whether scores are surely of a search: by their name, or between 0 and 1 in order."""
+    if all((SCORE_FIELDS - PLAIN_SCORES) & known for known in names):
+        return True
+    is_sorted = list(scores) in (sorted(scores), sorted(scores, reverse=True))
+    return is_sorted and all(0 <= score <= 1 for score in scores) and any(s % 1 for s in scores)
+
+
+def _scores(rows: Sequence[list[_Member]], names: Sequence[set[str]]) -> list[float] | None:
+    """Return the relevance score of each row; None unless all have one of the same name."""
+    shared = SCORE_FIELDS.intersection(*names)
+    for name in sorted(shared):
+        values = [member.value for row in rows for member in row if member.key == name]
+        numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+        if len(numbers) == len(rows):
+            return [float(number) for number in numbers]
+    return None
+
+
+def _are_times_sorted(rows: Sequence[list[_Member]], scores: Sequence[float]) -> bool:
+    """Return whether rows are in order of time, and not of their scores."""
+    if len(set(scores)) > 1 and list(scores) in (sorted(scores), sorted(scores, reverse=True)):
+        return False
+    for name in TIME_FIELDS:
+        values = [
+            m.value for row in rows for m in row if m.key == name and isinstance(m.value, str)
+        ]
+        orders = (sorted(values), sorted(values, reverse=True))
+        if len(values) == len(rows) and len(set(values)) > 1 and values in orders:
+            return True
+    return False
+
+
+def _bodies(text: str, rows: Sequence[list[_Member]]) -> list[Span] | None:
+    """Return where the text of each row stands, without quotes; None unless all have one."""
+    for name in TEXT_FIELDS:
+        spans = [_text_span(text, row, name) for row in rows]
+        known = [span for span in spans if span is not None]
+        if len(known) == len(rows):
+            return known
+    return None
+
+
+def _text_span(text: str, row: list[_Member], name: str) -> Span | None:
+    values = [member for member in row if member.key == name]
+    for holder in (m for m in row if m.key in HOLDER_FIELDS and isinstance(m.value, dict)):
+        if not values and isinstance(holder.value.get(name), str):
+            values = [m for m in _object(text, holder.span.start)[0] if m.key == name]
+    if len(values) != 1 or not isinstance(values[0].value, str) or not values[0].value:
+        return None
+    return Span(values[0].span.start + 1, values[0].span.end - 1)
+
+
+def _embedded(page: Page, region: Span) -> Found | None:
+    text = page.text
     for tried, match in enumerate(_ARRAY.finditer(text, *region)):
         if tried == _MAX_TRIES:
             break
         try:
             elements, end = _array(text, match.start())
+            if end > region.end or not 1 < len(elements) <= MAX_PIECES:
+                continue
+            rows = [
+                _object(text, span.start)[0] if text[span.start] == "{" else [] for span in elements
+            ]
         except (ValueError, RecursionError):
             continue
-        found = _as_found(text, elements, len(text)) if end <= region.end else None
-        if found is not None:
-            return found
+        bodies = _bodies(text, rows)
+        if bodies is not None:
+            pieces = tuple(Piece(s, b) for s, b in zip(elements, bodies, strict=True))
+            return Found("json", pieces, len(text), "mode", "", False, 1)
     return None
-
-
-def _as_found(text: str, elements: list[Span], note_at: int) -> Found | None:
-    rows = [_object(text, span.start)[0] if text[span.start] == "{" else [] for span in elements]
-    names = [{member.key for member in row} for row in rows]
-    if len(rows) < 2 or any(_is_sequence(known) for known in names):
-        return None
-    content = next((k for k in _CONTENT_KEYS if all(_holds_text(row, k) for row in rows)), None)
-    if content is None:
-        return None
-    number = next((k for k in _NUMBER_KEYS if all(_holds_number(row, k) for row in rows)), None)
-    pieces = []
-    for span, row in zip(elements, rows, strict=True):
-        inner = next(m.span for m in row if m.key == content)
-        body = Span(inner.start + 1, inner.end - 1)
-        label = next((m.span for m in row if m.key == number), None)
-        pieces.append(Piece(span, body, label))
-    return Found("json", tuple(pieces), note_at)
-
-
-def _is_sequence(names: set[str]) -> bool:
-    """Return whether objects with these members tell something in order: a chat, a thread, steps.
-
-    What was retrieved may have a time and an author, too, but then it has a score or a source.
-    """
-    if names & _SEQUENCE_KEYS:
-        return True
-    return bool(names & _TIMELINE_KEYS) and not names & _RETRIEVED_KEYS
-
-
-def _holds_text(row: list[_Member], key: str) -> bool:
-    values = [member.value for member in row if member.key == key]
-    return len(values) == 1 and isinstance(values[0], str) and bool(values[0])
-
-
-def _holds_number(row: list[_Member], key: str) -> bool:
-    values = [member.value for member in row if member.key == key]
-    return len(values) == 1 and isinstance(values[0], int) and not isinstance(values[0], bool)
 
 
 def _array(text: str, at: int) -> tuple[list[Span], int]:

@@ -1,77 +1,241 @@
-"""Blocks under Markdown headings, and blocks between separators."""
+"""Blocks under Markdown headings, blocks between separators, memories as bullets, files by path."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 from contextpilot.prompt.extract.endings import movable
-from contextpilot.prompt.extract.fences import Fences
-from contextpilot.prompt.extract.group import Found, Piece, Span
-from contextpilot.prompt.extract.lines import line_matches
+from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
 from contextpilot.prompt.extract.numbered import MIN_MEAN_CHARS
+from contextpilot.prompt.extract.page import Page
+from contextpilot.prompt.extract.vocabulary import RECORD_FIELDS, RETRIEVAL_WRAPPERS, WRAPPERS
 
-_HEADING = re.compile(r"(#{1,6})[ \t]+\S[^\n]*")
-_RULE = re.compile(r"(-{3,}|={3,}|\*{3,}|_{3,}|#{3,})[ \t\r]*$", re.MULTILINE)
+_HEADING = re.compile(r"^(#{1,6})[ \t]+\S[^\n]*", re.MULTILINE)
+_RULE = re.compile(r"^(-{3,}|={3,}|\*{3,}|_{3,}|#{3,})[ \t\r]*$", re.MULTILINE)
+_SETEXT = re.compile(r"(?:\A|\n[ \t]*\n)[^\n]{1,60}[^\s.!?:;,]\n(?:-{3,}|={3,})[ \t\r]*(?=\n)")
+"""An underlined heading: a short line alone, without a full stop."""
+_FIELD = re.compile(r"^[ \t>*-]*\**([A-Za-z][\w ]{0,24}?)\**[ \t]?:[ \t]*\**[ \t]*\S", re.MULTILINE)
+_MANIFEST = re.compile(r"^(?:apiVersion|kind|---|\w[\w.-]*:[ \t]*[|>&\[{]?[ \t]*$)", re.MULTILINE)
+_BULLET = re.compile(r"^[ \t]{0,4}[-*•][ \t]+(?=\S)", re.MULTILINE)
+_MEMORY_INTRO = re.compile(
+    r"\b(?:memor(?:y|ies)|remember(?:ed)?|facts (?:about|on) (?:the )?user)\b", re.IGNORECASE
+)
+_LISTED_FILE = re.compile(r"^([\w./\-]{0,200}[\w\-]\.\w{1,8})\n---\n", re.MULTILINE)
+_FENCED_FILE = re.compile(r"^([\w./\-]{0,200}[\w\-]\.\w{1,8})\n(`{3,})\w{0,20}\n", re.MULTILINE)
+_RECORD_CHARS = 600
 
 
-def find_markdown(text: str, region: Span, *, closed: bool) -> Found | None:
+def find_markdown(page: Page, region: Span, *, closed: bool) -> Found | None:
     """Return the sections of the highest heading level that occurs more than once."""
-    fences = Fences(text)
-    headings = [h for h in line_matches(_HEADING, text, region) if not fences.is_inside(h.start())]
+    text, fences = page.text, page.fences
+    headings = [h for h in _HEADING.finditer(text, *region) if not fences.is_inside(h.start())]
     levels = Counter(len(heading[1]) for heading in headings)
     level = min((level for level, times in levels.items() if times > 1), default=None)
     if level is None or any(len(heading[1]) < level for heading in headings[1:]):
         return None
     marks = [heading.start() for heading in headings if len(heading[1]) == level]
+    if len(marks) > MAX_PIECES:
+        return too_many("markdown", [Piece(Span(m, m), Span(m, m)) for m in marks])
     pieces = [_trimmed(text, a, b) for a, b in zip(marks, [*marks[1:], region.end], strict=True)]
     moved = movable(text, pieces, region.end, closed=closed)
     if len(moved) < 2 or not all(fences.are_closed(piece.span) for piece in moved):
         return None
-    return Found("markdown", moved, moved[-1].span.end if len(moved) == len(marks) else len(text))
+    note_at = moved[-1].span.end if len(moved) == len(marks) else len(text)
+    return Found("markdown", moved, note_at, "mode")
 
 
 def find_separated(
-    text: str, region: Span, *, closed: bool, auto: bool, separator: str | None = None
+    page: Page, region: Span, *, closed: bool, separator: str | None = None
 ) -> Found | None:
     """Return the blocks between separators: one rule repeated, or the given text.
 
     Unless the region is closed, what stands before the first and after the last separator is an
     introduction and a question, and stays in place.
-
-    Args:
-        auto: pass by short blocks, and blocks that announce the next.
     """
+    text, fences = page.text, page.fences
     marks = _separators(text, region, separator)
     if not marks:
         return None
     begins = [region.start, *(mark.end for mark in marks)]
     ends = [*(mark.start for mark in marks), region.end]
     spans = list(zip(begins, ends, strict=True))
+    if len(spans) > MAX_PIECES:
+        return too_many("separator", [Piece(mark, mark) for mark in marks])
     pieces = [_trimmed(text, begin, end) for begin, end in (spans if closed else spans[1:-1])]
+    if len(pieces) < 2 or fences.is_inside(pieces[0].span.start):
+        return None
+    if not all(p.body.of(text) and fences.are_closed(p.span) for p in pieces):
+        return None
+    note_at = pieces[-1].span.end if closed else len(text)
+    return Found("separator", tuple(pieces), note_at, "mode")
+
+
+def find_ruled(page: Page, region: Span, wrapper: str | None) -> Found | None:
+    """Return blocks between rules that a search tool, a wrapper or a cue declares."""
+    closed = wrapper is not None or page.role == "tool"
+    pieces = _between_rules(page, region, closed=closed)
+    if pieces is None:
+        return None
+    text = page.text
     bodies = [piece.body.of(text) for piece in pieces]
-    fences = Fences(text)
-    if len(pieces) < 2 or fences.is_inside(pieces[0].span.start) or not all(bodies):
-        return None
-    if not all(fences.are_closed(p.span) for p in pieces) or (auto and not _are_documents(bodies)):
-        return None
-    return Found("separator", tuple(pieces), pieces[-1].span.end if closed else len(text))
-
-
-def _are_documents(bodies: list[str]) -> bool:
+    found = Found("separator", tuple(pieces), pieces[-1].span.end)
+    if _is_one_text(text, region, bodies):
+        return found._replace(against="document-file")
     if any(body.endswith(":") or len(body) < MIN_MEAN_CHARS // 2 for body in bodies):
-        return False
-    return sum(map(len, bodies)) >= MIN_MEAN_CHARS * len(bodies)
+        return found
+    if sum(map(len, bodies)) < MIN_MEAN_CHARS * len(bodies):
+        return found
+    intro = page.intro(pieces[0].span.start, region.start)
+    if intro.sequence:
+        return found._replace(against="introduced-as-sequence")
+    return found._replace(why=_why_ruled(page, wrapper, bodies, intro.announced))
+
+
+def _why_ruled(page: Page, wrapper: str | None, bodies: Sequence[str], announced: bool) -> str:
+    if page.is_found:
+        return "search-tool"
+    if wrapper in RETRIEVAL_WRAPPERS or (wrapper in WRAPPERS and page.role != "tool"):
+        return "wrapper"
+    if all(_is_record(body) for body in bodies):
+        return "search-records"
+    return "cue" if announced or (page.told and wrapper is None) else ""
+
+
+def _between_rules(page: Page, region: Span, *, closed: bool) -> list[Piece] | None:
+    """Return what stands between rules of one kind; an introduction and a question stay.
+
+    Where the region is open, a rule must stand before the first block or right after the cue, and
+    one after the last.
+    """
+    text, fences = page.text, page.fences
+    marks = _separators(text, region, None)
+    if not marks or len(marks) > MAX_PIECES:
+        return None
+    begins = [region.start, *(mark.end for mark in marks)]
+    ends = [*(mark.start for mark in marks), region.end]
+    pieces = [_trimmed(text, begin, end) for begin, end in zip(begins, ends, strict=True)]
+    pieces = pieces if closed else pieces[1:-1]
+    while pieces and pieces[-1].span.start == pieces[-1].span.end:
+        pieces.pop()
+    if len(pieces) > 1 and closed and _announces(page, pieces[0]):
+        pieces = pieces[1:]
+    if len(pieces) < 2 or fences.is_inside(pieces[0].span.start):
+        return None
+    if not all(p.span.start < p.span.end and fences.are_closed(p.span) for p in pieces):
+        return None
+    return pieces
+
+
+def _announces(page: Page, piece: Piece) -> bool:
+    """Return whether what stands before the first rule announces what comes after it."""
+    body = piece.body.of(page.text)
+    return len(body) < MIN_MEAN_CHARS and page.intro(piece.span.end, piece.span.start).announced
+
+
+def find_bullets(page: Page, region: Span) -> Found | None:
+    """Return memories written as bullets under a heading or line that names memories."""
+    text = page.text
+    marks = list(_BULLET.finditer(text, *region))
+    runs: list[list[re.Match[str]]] = []
+    for mark in marks:
+        near = runs and not text[_line_end(text, runs[-1][-1].end()) : mark.start()].strip()
+        if near:
+            runs[-1].append(mark)
+        else:
+            runs.append([mark])
+    for run in runs[:64]:
+        intro = _paragraph_before(text, run[0].start(), region.start)
+        if 1 < len(run) <= MAX_PIECES and _MEMORY_INTRO.search(intro):
+            bodies = [Span(mark.end(), _line_end(text, mark.end())) for mark in run]
+            pieces = tuple(
+                Piece(Span(m.start(), b.end), b) for m, b in zip(run, bodies, strict=True)
+            )
+            announced = page.intro(run[0].start(), region.start).announced
+            why = "cue" if announced or page.is_found else ""
+            return Found("bullets", pieces, pieces[-1].span.end, why)
+    return None
+
+
+def find_files(page: Page, region: Span) -> Found | None:
+    """Return files listed one after another, each by its path: the forms of files-to-prompt."""
+    return _listed_files(page, region) or _fenced_files(page, region)
+
+
+def _listed_files(page: Page, region: Span) -> Found | None:
+    """Return files written as `path`, a rule, content, a rule."""
+    text = page.text
+    marks = list(_LISTED_FILE.finditer(text, *region))
+    if not 1 < len(marks) <= MAX_PIECES:
+        return None
+    pieces = []
+    for mark, after in zip(marks, [*(m.start() for m in marks[1:]), region.end], strict=True):
+        inside = text[mark.end() : after]
+        end = inside.find("\n---\n") if inside.find("\n---\n") >= 0 else inside.rfind("\n---")
+        rest = inside[end + 4 :] if end >= 0 else "x"
+        if rest.strip() and mark is not marks[-1]:
+            return None
+        stop = mark.end() + end + 4
+        pieces.append(Piece(Span(mark.start(), stop), Span(mark.end(), mark.end() + max(end, 0))))
+    why = "files-listed" if page.role != "tool" else ""
+    return Found("files", tuple(pieces), pieces[-1].span.end, why)
+
+
+def _fenced_files(page: Page, region: Span) -> Found | None:
+    """Return files written as `path` and a code fence each."""
+    text = page.text
+    pieces: list[Piece] = []
+    for mark in _FENCED_FILE.finditer(text, *region):
+        close = text.find(f"\n{mark[2]}", mark.end() - 1, region.end)
+        if close < 0 or (pieces and text[pieces[-1].span.end : mark.start()].strip()):
+            return None
+        if not pieces or mark.start() >= pieces[-1].span.end:
+            stop = close + 1 + len(mark[2])
+            pieces.append(Piece(Span(mark.start(), stop), Span(mark.end(), close)))
+    if not 1 < len(pieces) <= MAX_PIECES:
+        return None
+    intro = page.intro(pieces[0].span.start, region.start)
+    why = "cue" if intro.announced and page.role != "tool" else ""
+    return Found("files", tuple(pieces), pieces[-1].span.end, why)
+
+
+def _is_one_text(text: str, region: Span, bodies: Sequence[str]) -> bool:
+    """Return whether what stands between rules is one text: Markdown, YAML, front matter."""
+    if _SETEXT.search(text, *region) is not None:
+        return True
+    levels = [len(match[1]) for match in map(_HEADING.match, bodies) if match]
+    if levels and (len(levels) < len(bodies) or len(set(levels)) > 1):
+        return True
+    if all(_MANIFEST.match(body) for body in bodies):
+        return True
+    return text[region.start : region.start + 4].startswith("---\n") and ":" in bodies[0][:40]
+
+
+def _is_record(body: str) -> bool:
+    """Return whether a block begins with the fields of a search hit."""
+    names = {match[1].lower() for match in _FIELD.finditer(body[:_RECORD_CHARS])}
+    return any(field in names for field in RECORD_FIELDS) and len(names) > 1
 
 
 def _separators(text: str, region: Span, separator: str | None) -> list[Span]:
     if separator is not None:
         pattern = re.compile(re.escape(separator))
         return [Span(*mark.span()) for mark in pattern.finditer(text, *region)]
-    rules = list(line_matches(_RULE, text, region))
+    rules = list(_RULE.finditer(text, *region))
     if len({rule[1] for rule in rules}) != 1:  # of several kinds it is unsure which separates
         return []
     return [Span(*rule.span()) for rule in rules]
+
+
+def _paragraph_before(text: str, start: int, begin: int) -> str:
+    near = text[max(begin, start - 200) : start].rstrip()
+    return near.rsplit("\n\n", 1)[-1]
+
+
+def _line_end(text: str, at: int) -> int:
+    end = text.find("\n", at)
+    return len(text) if end < 0 else end
 
 
 def _trimmed(text: str, begin: int, end: int) -> Piece:

@@ -23,8 +23,8 @@ class ContextField:
 
     Attributes:
         contexts: the blocks of this one request, most relevant first.
-        query: the question written after them. Without it, the text of the last message is the
-            question, and that message is rewritten.
+        query: the question written after them. Without it, or where it says the same, the text of
+            the last user message is the question, and that message is rewritten.
         conversation: records the blocks, for `POST /deduplicate`.
         namespace: narrows the tenant's namespace.
         options: as in `contextpilot.options.Options`, by name.

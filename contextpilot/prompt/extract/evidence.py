@@ -1,0 +1,87 @@
+"""What declares a list of blocks movable, and what forbids it: the table that all else reads.
+
+To extend it: add a rule here, its words in `vocabulary`, and a case to `tests/corpus`. The first
+rule against that applies is told; without a rule for, nothing moves.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+Side: TypeAlias = Literal["for", "against"]
+
+
+class Rule(NamedTuple):
+    """One reason, and what it is called in `X-ContextPilot-Result`, logs and docs."""
+
+    code: str
+    side: Side
+    words: str
+    example: str
+
+
+_TABLE: tuple[tuple[str, Side, str, str], ...] = (
+    # -- what says that blocks are independent documents found by a search
+    ("document-tags", "for", "sibling elements of a document tag", "<document>, <doc>, <source>"),
+    ("wrapper", "for", "an element of retrieved documents around them", "<search_results>"),
+    ("cue", "for", "a sentence or heading that announces them", "Use the following documents:"),
+    ("labels", "for", "each is called a document", "Document 1:, Passage 2:, Source ID: 3"),
+    ("question-after", "for", "[n] paragraphs from the start, then a question", "Question: ..."),
+    ("search-tool", "for", "the result of a tool that searches", "web_search, retrieve"),
+    ("scores", "for", "each row has a relevance score", '"score": 0.83'),
+    ("search-records", "for", "each has the fields of a search hit", "Title: ... URL: ..."),
+    ("search-parts", "for", "parts of type document or search_result", "Anthropic content"),
+    ("files-listed", "for", "files listed one after another by path", "files-to-prompt"),
+    ("mode", "for", "the caller named the form", "X-ContextPilot-Mode: xml"),
+    # -- what says that they are not, or that their order or numbers are used
+    ("no-evidence", "against", "nothing says that they are documents found by a search", ""),
+    ("file", "against", "a tool read them from a file", "read_file, cat, view"),
+    ("command-output", "against", "a command printed them", "bash, grep, run_sql"),
+    ("sequence-tool", "against", "the tool returns a sequence or records", "get_transcript"),
+    ("introduced-as-sequence", "against", "they are announced as a sequence", "the transcript:"),
+    ("speakers", "against", "they are turns of a conversation", "Agent: ..."),
+    ("times", "against", "they stand in order of time", "[00:12], 2025-03-01, From:/Date:"),
+    ("counted", "against", "they are pages, steps, articles, clauses", "Page 3, Step 2, § 4"),
+    ("row-fields", "against", "rows have a place, page, step, role or state", '"rank": 1'),
+    ("rank-untold", "against", "their rank could not be told after a move", "rows in a string"),
+    ("elements", "against", "they are elements of a page that actions name", "[3]<a ...>"),
+    ("listing", "against", "lines have line numbers, or are a to-do list", "  12\tdef f():"),
+    ("document-file", "against", "they are sections of one text", "# Title ... --- ... ## Part"),
+    ("position-asked", "against", "the prompt counts them", "the second document, the last"),
+    ("number-asked", "against", "the prompt names them by number", "document 3, 1 and 4, [2]"),
+    ("order-asked", "against", "the answer follows their order", "one score per line, rank them"),
+    ("forged", "against", "a block holds tags, labels or notes of its own", "</document> inside"),
+    ("labels-unsure", "against", "their numbers repeat or leave gaps", "index 1, 2, 2, 9"),
+    ("too-many", "against", "too many lists in one message, or blocks in one list", ""),
+    ("cited", "against", "the API counts them, or a cache breakpoint marks one", "citations"),
+)
+RULES = {row[0]: Rule(*row) for row in _TABLE}
+
+
+class Left(NamedTuple):
+    """A list that was found and left as it is.
+
+    Attributes:
+        form: how its blocks are set off: xml, numbered, json ...
+        blocks: how many there are.
+        code: the rule of the table that says why.
+    """
+
+    form: str
+    blocks: int
+    code: str
+
+    @property
+    def words(self) -> str:
+        """The reason in plain words."""
+        return RULES[self.code].words
+
+
+def table() -> str:
+    """Return the table as Markdown, as the docs show it."""
+    lines = ["| code | | what it means | for example |", "|---|---|---|---|"]
+    for rule in RULES.values():
+        sign = "moves" if rule.side == "for" else "stays"
+        example = f"`{rule.example}`" if rule.example else ""
+        lines.append(f"| `{rule.code}` | {sign} | {rule.words} | {example} |")
+    return "\n".join(lines)

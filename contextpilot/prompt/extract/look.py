@@ -1,0 +1,212 @@
+"""Which blocks of context chat messages hold, and which lists are left as they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+from contextpilot.prompt.extract.evidence import Left
+from contextpilot.prompt.extract.extraction import Extraction, at_path
+from contextpilot.prompt.extract.find import find_groups
+from contextpilot.prompt.extract.forged import holds_notes
+from contextpilot.prompt.extract.group import LABELS, MAX_GROUPS, Group, Labels
+from contextpilot.prompt.extract.numbered import WORDS
+from contextpilot.prompt.extract.ordered import are_numbered_titles, sequence_reason
+from contextpilot.prompt.extract.page import Page
+from contextpilot.prompt.extract.parts import PartsGroup
+from contextpilot.prompt.extract.places import ROLES, PartsPlace, Role, TextPlace, find_places
+from contextpilot.prompt.extract.surroundings import Surroundings
+
+Mode: TypeAlias = Literal[
+    "auto", "xml", "numbered", "json", "markdown", "separator", "parts", "tool"
+]
+MODES: tuple[Mode, ...] = get_args(Mode)
+SCOPES = ("all", *ROLES)
+_MENTION = re.compile(rf"\b{WORDS}s?[ \t]{{0,4}}(?:#|no\.?[ \t]?)?\[?(\d{{1,4}})\b", re.IGNORECASE)
+
+
+class Looked(NamedTuple):
+    """What was found, None when no group may move; and the lists that stay, with the reason."""
+
+    extraction: Extraction | None
+    left: tuple[Left, ...]
+
+
+def extract_blocks(
+    messages: Sequence[Any],
+    mode: str = "auto",
+    scope: str | Collection[str] = "all",
+    *,
+    labels: str = "stay",
+    separator: str | None = None,
+) -> Extraction | None:
+    """Find the blocks of context in chat messages of the OpenAI or Anthropic shape.
+
+    `auto` takes only what is surely a list of independent documents: sibling elements of a
+    document-like tag, `[1] ...` and `Document 1: ...` lists, `1. ...` after a line that announces
+    documents, JSON search results of tools, rules (`---`) within a tool result or wrapper
+    element, and runs of document parts. `tool` is the same within tool results alone. A last
+    block whose end is unsure stays in place. The other modes look for one form, and are as sure as
+    whoever names them. What the assistant said is never searched. A system prompt outside the
+    messages is passed as a first message of the role `system`, a plain prompt as one of the role
+    `user`.
+
+    Numbers that only count positions are not part of a block, or the same document would be
+    another text wherever it stands, and never hit. They stay in place, and `Extraction.legend`
+    says which original number each stands for, so that citations can be told right; with labels
+    "move" they go along with their blocks, which keeps every citation and costs hits. Ids that do
+    not count positions always go along, and so do the numbers of blocks that the prompt itself
+    speaks of by number: a bibliography, or a question for "document 3".
+
+    Args:
+        messages: of any shape; what is unknown is passed over.
+        mode: one of `MODES`.
+        scope: whose messages to search: "all", or one or more of "system", "user", "tool".
+        labels: "stay" or "move".
+        separator: the text between blocks, for the mode "separator"; default: any rule.
+
+    Returns:
+        None when there is no group of at least two blocks.
+
+    Raises:
+        ValueError: mode, scope, labels or separator are unknown; they are named.
+    """
+    return look(messages, mode, scope, labels=labels, separator=separator).extraction
+
+
+def look(
+    messages: Sequence[Any],
+    mode: str = "auto",
+    scope: str | Collection[str] = "all",
+    *,
+    labels: str = "stay",
+    separator: str | None = None,
+    opening: Sequence[Any] = (),
+) -> Looked:
+    """Find blocks as `extract_blocks` does, and say of other lists why they stay.
+
+    Args:
+        opening: messages before these that are not searched, but may speak of the blocks.
+
+    Raises:
+        ValueError: mode, scope, labels or separator are unknown; they are named.
+    """
+    _check_options(mode, labels, separator)
+    if mode == "tool":
+        mode, scope = "auto", "tool"
+    chosen: Labels = "move" if labels == "move" else "stay"
+    around = Surroundings(messages, opening)
+    found: list[Group | PartsGroup] = []
+    left: list[Left] = []
+    for place in find_places(messages, _roles(scope)):
+        if isinstance(place, PartsPlace):
+            if mode in ("auto", "parts"):
+                _look_at_parts(messages, place, mode, found, left)
+        else:
+            _look_at_text(place, mode, separator, chosen, around, found, left)
+    groups = _within_bounds(found, left)
+    settled = [_settled(group, groups, around, mode, left) for group in groups]
+    kept = tuple(group for group in settled if group is not None)
+    if not kept:
+        return Looked(None, tuple(left))
+    return Looked(Extraction(messages, kept), tuple(left))
+
+
+def _look_at_text(
+    place: TextPlace,
+    mode: str,
+    separator: str | None,
+    labels: Labels,
+    around: Surroundings,
+    found: list[Group | PartsGroup],
+    left: list[Left],
+) -> None:
+    told = around.is_told(int(place.path[0]))
+    page = Page(place.text, place.role, place.tool, told=told)
+    finding = find_groups(page, mode, separator)
+    found += [Group(place.path, place.text, one, labels) for one in finding.found]
+    left += finding.left
+
+
+def _look_at_parts(
+    messages: Sequence[Any],
+    place: PartsPlace,
+    mode: str,
+    found: list[Group | PartsGroup],
+    left: list[Left],
+) -> None:
+    parts = tuple(at_path(messages, place.path)[place.begin : place.end])
+    code = "cited" if place.cited else ""
+    if not code:
+        group = PartsGroup(place.path, place.begin, parts)
+        titles = [str(part.get("title") or part.get("source") or "") for part in parts]
+        if mode == "auto":
+            counted = "counted" if are_numbered_titles(titles) else ""
+            forged = "forged" if holds_notes(group.contents) else ""
+            code = counted or sequence_reason(group.contents) or forged
+        if not code:
+            found.append(group)
+            return
+    left.append(Left("parts", len(parts), code))
+
+
+def _within_bounds(
+    found: Sequence[Group | PartsGroup], left: list[Left]
+) -> list[Group | PartsGroup]:
+    """Return the groups of messages that hold no more than `MAX_GROUPS`."""
+    by_message: dict[Any, list[Group | PartsGroup]] = {}
+    for group in found:
+        by_message.setdefault(group.path[0], []).append(group)
+    kept: list[Group | PartsGroup] = []
+    for groups in by_message.values():
+        if len(groups) > MAX_GROUPS:
+            left.append(Left(groups[0].kind, len(groups), "too-many"))
+        else:
+            kept += groups
+    return kept
+
+
+def _settled(
+    group: Group | PartsGroup,
+    groups: Sequence[Group | PartsGroup],
+    around: Surroundings,
+    mode: str,
+    left: list[Left],
+) -> Group | PartsGroup | None:
+    """Return the group as it may move; None, with the reason in `left`, where the prompt counts it.
+
+    Where the caller named the form, numbers that the prompt speaks of go along with their blocks.
+    """
+    reason = around.reason(group, groups)
+    if mode == "auto" and reason:
+        left.append(Left(group.kind, len(group.texts), reason))
+        return None
+    if isinstance(group, PartsGroup) or not group.numbers_stay:
+        return group
+    return replace(group, labels="move") if reason or _speak_of_each_other(group) else group
+
+
+def _speak_of_each_other(group: Group) -> bool:
+    """Return whether a block names another one by its number."""
+    shown = set(group.shown)
+    bodies = (piece.body.of(group.text) for piece in group.pieces)
+    return any(mention[1] in shown for body in bodies for mention in _MENTION.finditer(body))
+
+
+def _check_options(mode: str, labels: str, separator: str | None) -> None:
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
+    if labels not in LABELS:
+        raise ValueError(f"labels must be stay or move, not {labels!r}")
+    if separator == "":
+        raise ValueError("separator must not be empty")
+
+
+def _roles(scope: str | Collection[str]) -> Collection[Role]:
+    names = {scope} if isinstance(scope, str) else set(scope)
+    unknown = sorted(names - set(SCOPES))
+    if unknown or not names:
+        raise ValueError(f"scope must be of {', '.join(SCOPES)}, not {scope!r}")
+    return [role for role in ROLES if role in names or "all" in names]

@@ -1,0 +1,110 @@
+"""What stands around the blocks of a request: instructions before, questions after.
+
+Only texts that later turns cannot change count: a group's own message, the system's, the question
+that asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from contextpilot.prompt.extract.asks import Asks, read_asks
+from contextpilot.prompt.extract.cues import tells
+from contextpilot.prompt.extract.group import Group
+from contextpilot.prompt.extract.parts import PartsGroup
+from contextpilot.prompt.extract.places import plain_texts
+
+AnyGroup = Group | PartsGroup
+_SYSTEM = ("system", "developer")
+
+
+class Surroundings:
+    """The texts of messages, and what each asks for; every text is read once.
+
+    Args:
+        opening: what stands before the messages and is not searched: instructions, say.
+    """
+
+    def __init__(self, messages: Sequence[Any], opening: Sequence[Any] = ()) -> None:
+        self._messages = messages
+        told = [text for one in opening if _role(one) in _SYSTEM for _, text in plain_texts(one)]
+        self._opening = [read_asks(text) for text in told]
+        self._is_told = any(map(tells, told))
+        self._roles = [_role(message) for message in messages]
+        self._asks: dict[int, list[Asks]] = {}
+        self._telling = next(
+            (
+                i
+                for i, message in enumerate(messages)
+                if self._roles[i] in _SYSTEM
+                and any(tells(text) for _, text in plain_texts(message))
+            ),
+            len(messages),
+        )
+
+    def is_told(self, index: int) -> bool:
+        """Return whether a system message before this one says that documents follow."""
+        return self._is_told or index > self._telling
+
+    def reason(self, group: AnyGroup, others: Sequence[AnyGroup]) -> str:
+        """Return the rule by which the prompt keeps a group as it is; "" if there is none."""
+        shown = shown_numbers(group)
+        index = int(group.path[0])
+        for asks in self._around(index, others):
+            reason = asks.reason(shown)
+            if reason:
+                return reason
+        return ""
+
+    def _around(self, index: int, others: Sequence[AnyGroup]) -> Iterator[Asks]:
+        yield from self._opening
+        for i in (index, *self._stable(index)):
+            yield from self._of(i, others)
+
+    def _stable(self, index: int) -> Iterator[int]:
+        """Yield the other messages that belong to a group's: the same in every later turn."""
+        roles = self._roles
+        yield from (i for i in range(index) if roles[i] in _SYSTEM)
+        if roles[index] in _SYSTEM:
+            after = range(index + 1, len(roles))
+            yield from [i for i in after if roles[i] == "user"][:1]
+        elif roles[index] == "user":
+            for i in range(index + 1, len(roles)):
+                if roles[i] != "user":
+                    break
+                yield i
+        else:
+            yield from [i for i in range(index - 1, -1, -1) if roles[i] == "user"][:1]
+
+    def _of(self, index: int, groups: Sequence[AnyGroup]) -> list[Asks]:
+        """Return what a message asks for, without the blocks in it."""
+        known = self._asks.get(index)
+        if known is None:
+            spans: dict[Any, list[Group]] = {}
+            for group in groups:
+                if isinstance(group, Group) and group.path[0] == index:
+                    spans.setdefault(group.path[1:], []).append(group)
+            texts = plain_texts(self._messages[index])
+            known = [read_asks(_without(text, spans.get(path, ()))) for path, text in texts]
+            self._asks[index] = known
+        return known
+
+
+def shown_numbers(group: AnyGroup) -> Collection[str]:
+    """Return the numbers by which a prompt may mean the blocks of a group."""
+    places = {str(place) for place in range(len(group.texts) + 1)}
+    return places.union(group.shown) if isinstance(group, Group) else places
+
+
+def _without(text: str, groups: Sequence[Group]) -> str:
+    kept, at = [], 0
+    for group in groups:
+        kept.append(text[at : group.start])
+        at = group.pieces[-1].span.end
+    return "\n".join([*kept, text[at:]]) if groups else text
+
+
+def _role(message: Any) -> Any:
+    role = message.get("role") if isinstance(message, Mapping) else None
+    return role if isinstance(role, str) else None

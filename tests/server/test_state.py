@@ -1,0 +1,196 @@
+"""Choices: what next turns repeat, whoever asks, through restarts, whatever the file is."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Start
+from servers import Client, Scripted, serving
+
+from contextpilot.server import state as state_module
+from contextpilot.server.choices import Choices, GroupKeys
+from contextpilot.server.run import make_server
+from contextpilot.server.settings import Settings
+from contextpilot.server.state import StateFile
+
+CHAT = "/v1/chat/completions"
+TEXTS = [f"Facts about {name}: " + f"{name} is old and {name} is far away. " * 5 for name in "abcd"]
+SECRET = "the number of the account is 4711"
+
+
+@contextlib.contextmanager
+def serve(upstream: Scripted, path: Path | str) -> Iterator[Client]:
+    settings = Settings(port=0, kind="other", engine=(upstream.url,), state=str(path))
+    with serving(make_server(settings)) as url:
+        yield Client(url)
+
+
+def asked(texts: list[str], question: str) -> dict[str, Any]:
+    documents = "".join(f'<document id="{t[12]}">\n{t}\n</document>\n' for t in texts)
+    return {"role": "user", "content": f"{documents}\n{question} {SECRET}"}
+
+
+def moved(client: Client, upstream: Scripted, **headers: str) -> dict[str, Any]:
+    """Ask so that the second prompt is written in another order; return its message."""
+    client.post(CHAT, {"messages": [asked(TEXTS, "why?")]}, **headers)
+    client.post(CHAT, {"messages": [asked(TEXTS[::-1], "how?")]}, **headers)
+    written: dict[str, Any] = upstream.last.json()["messages"][0]
+    assert written != asked(TEXTS[::-1], "how?")
+    return written
+
+
+def next_turn(client: Client, upstream: Scripted, **headers: str) -> dict[str, Any]:
+    """Send the turn after that; return the first message as it arrives."""
+    answer = {"role": "assistant", "content": "so"}
+    turns = [asked(TEXTS[::-1], "how?"), answer, {"role": "user", "content": "and then?"}]
+    client.post(CHAT, {"messages": turns}, **headers)
+    first: dict[str, Any] = upstream.last.json()["messages"][0]
+    return first
+
+
+def test_choices_outlive_the_server(upstream: Scripted, tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with serve(upstream, path) as client:
+        written = moved(client, upstream)
+    with serve(upstream, path) as client:
+        assert next_turn(client, upstream) == written
+    kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert SECRET.encode() not in kept
+    assert b"Facts" not in kept
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_without_a_file_what_was_sent_before_stays_as_the_client_has_it(
+    upstream: Scripted,
+) -> None:
+    with serve(upstream, "") as client:
+        moved(client, upstream)
+    with serve(upstream, "") as client:
+        assert next_turn(client, upstream) == asked(TEXTS[::-1], "how?")
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "version", "folder", "missing"])
+def test_a_file_that_cannot_be_used_is_named_and_nothing_fails(
+    upstream: Scripted, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "state.db"
+    if damage == "text":
+        path.write_text("this is no database, but a text that is long enough for one" * 40)
+    elif damage == "folder":
+        path.mkdir()
+    elif damage == "missing":
+        path = tmp_path / "no folder" / "state.db"
+    else:
+        StateFile(str(path)).open()
+        if damage == "cut":
+            path.write_bytes(path.read_bytes()[:700])
+        else:
+            with contextlib.closing(sqlite3.connect(path)) as file:
+                file.execute("PRAGMA user_version = 99")
+    with caplog.at_level(logging.ERROR, "contextpilot"), serve(upstream, path) as client:
+        written = moved(client, upstream)
+        assert next_turn(client, upstream) == written
+    told = [record.getMessage() for record in caplog.records if "state file" in record.msg]
+    assert len(told) == 1
+    assert str(path) in told[0]
+
+
+def test_a_locked_file_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(state_module, "_LOCK_S", 0.01)
+    monkeypatch.setattr(state_module, "FLUSH_S", 0.01)
+    path = tmp_path / "state.db"
+    kept = StateFile(str(path))
+    kept.open()
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        kept.choices.add(GroupKeys(b"one", None), (1, 0))
+        while not caplog.records:
+            kept._closing.wait(0.01)
+        kept.choices.add(GroupKeys(b"two", None), (2, 0, 1))
+        other.rollback()
+    kept.close()
+    assert ["cannot be written" in record.getMessage() for record in caplog.records] == [True]
+    again = StateFile(str(path))
+    again.open()
+    again.close()
+    assert again.choices.get(GroupKeys(b"one", None)) == (1, 0)
+    assert again.choices.get(GroupKeys(b"two", None)) == (2, 0, 1)
+
+
+def test_the_file_is_bounded(tmp_path: Path) -> None:
+    path = str(tmp_path / "state.db")
+    for begin in range(0, 30, 6):
+        kept = StateFile(path, max_choices=10)
+        kept.open()
+        for number in range(begin, begin + 6):
+            kept.choices.add(GroupKeys(bytes([number]), None), (number,))
+        kept.close()
+    kept = StateFile(path, max_choices=10)
+    kept.open()
+    kept.close()
+    assert len(kept.choices) == 10
+    assert kept.choices.get(GroupKeys(bytes([29]), None)) == (29,)
+    assert kept.choices.get(GroupKeys(bytes([19]), None)) is None
+
+
+def test_the_oldest_choices_go() -> None:
+    choices = Choices(max_choices=2)
+    for key in (b"one", b"two", b"one", b"three"):
+        choices.add(GroupKeys(key, None), (0,))
+    found = [choices.get(GroupKeys(key, None)) for key in (b"one", b"two", b"three")]
+    assert found == [(0,), None, (0,)]
+
+
+SESSION = "0f2d7c1e-93b1-4d0a-a7a2-5b1c7e0d9f11"
+
+
+@pytest.mark.parametrize("name", ["session-id", "x-session-id", "x-claude-code-session-id"])
+def test_a_session_goes_on_under_another_key(proxy: Client, upstream: Scripted, name: str) -> None:
+    written = moved(proxy, upstream, Authorization="Bearer one", **{name: SESSION})
+    assert next_turn(proxy, upstream, Authorization="Bearer two", **{name: SESSION}) == written
+    other = {name: SESSION[::-1]}
+    as_sent = asked(TEXTS[::-1], "how?")
+    assert next_turn(proxy, upstream, Authorization="Bearer three", **other) == as_sent
+
+
+def test_names_that_may_be_shared_tell_no_session(proxy: Client, upstream: Scripted) -> None:
+    moved(proxy, upstream, Authorization="Bearer one", x_session_id="main")
+    found = next_turn(proxy, upstream, Authorization="Bearer two", x_session_id="main")
+    assert found == asked(TEXTS[::-1], "how?")
+
+
+def test_sessions_count_for_nothing_where_a_gateway_names_tenants(
+    upstream: Scripted, start: Start
+) -> None:
+    client = start(engine=(upstream.url,), tenants="header")
+    moved(client, upstream, x_contextpilot_namespace="one", x_session_id=SESSION)
+    found = next_turn(client, upstream, x_contextpilot_namespace="two", x_session_id=SESSION)
+    assert found == asked(TEXTS[::-1], "how?")
+
+
+def test_a_moving_cache_mark_changes_nothing(proxy: Client, upstream: Scripted) -> None:
+    def marked(message: dict[str, Any]) -> dict[str, Any]:
+        mark = {"type": "ephemeral"}
+        part = {"type": "text", "text": message["content"], "cache_control": mark}
+        return {"role": message["role"], "content": [part]}
+
+    def plain(message: dict[str, Any]) -> dict[str, Any]:
+        return {**message, "content": [{"type": "text", "text": message["content"]}]}
+
+    for texts, question in ((TEXTS, "why?"), (TEXTS[::-1], "how?")):
+        proxy.post("/v1/messages", {"messages": [marked(asked(texts, question))]})
+    written = upstream.last.json()["messages"][0]["content"][0]["text"]
+    assert written != asked(TEXTS[::-1], "how?")["content"]
+    answer = {"role": "assistant", "content": "so"}
+    follow = marked({"role": "user", "content": "and then?"})
+    turns = [plain(asked(TEXTS[::-1], "how?")), answer, follow]
+    proxy.post("/v1/messages", {"messages": turns})
+    assert upstream.last.json()["messages"][0]["content"][0]["text"] == written
