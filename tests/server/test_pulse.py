@@ -175,6 +175,8 @@ def test_our_own_lack_of_descriptors_kills_no_real_engine() -> None:
         assert pool._upstream is not None
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         taken: list[int] = []
+        pool._upstream.close()  # a kept connection would need none
+        await asyncio.sleep(0.1)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
         try:
             while True:
@@ -182,7 +184,6 @@ def test_our_own_lack_of_descriptors_kills_no_real_engine() -> None:
                     taken.append(os.open(os.devnull, os.O_RDONLY))
                 except OSError:
                     break
-            pool._upstream.close()  # no kept connection may help
             for _ in range(20):
                 pool._pulses[0].hurry()
                 await asyncio.sleep(0.01)
