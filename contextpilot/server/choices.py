@@ -89,8 +89,8 @@ def group_keys(
     keys, at = [], 0
     for number, group in enumerate(extraction.groups):
         end = int(group.path[0]) + 1
-        for message in extraction.messages[at:end]:
-            digest.update(messages_key([message]))
+        for index in range(at, end):
+            digest.update(extraction.message_key(index))
         at = max(at, end)
         content = digest.digest() + number.to_bytes(4, "big")
         told = None if session is None else _key(session, content)

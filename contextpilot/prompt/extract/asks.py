@@ -1,59 +1,89 @@
 """Whether a prompt speaks of its documents by place or number, or wants answers in their order.
 
 Then they stay: a question for "document 3" or "the last one" counts them as they were given. What
-only shows how to cite ("like [1]") does not count.
+only shows how to cite ("like [1]") does not count. A text is read word by word, once: a rule is
+tried at the words that may begin it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from contextpilot.prompt.extract.ordinals import (
-    COMPARED_HAN,
     COMPARING,
-    ENGLISH_POSITIONS,
-    FOREIGN_POSITIONS,
+    FAR_COMPARED,
+    FAR_NUMBERED,
+    FAR_ORDERS,
+    FAR_POSITIONS,
+    FOREIGN_ORDINALS,
     NUMBER_WORDS,
-    NUMBERED_HAN,
     NUMBERED_NOUNS,
-    ORDER_ASKED,
+    ORDERS,
+    ORDINAL,
+    POSITIONS,
 )
 
+_Rules: TypeAlias = tuple[tuple[bool, re.Pattern[str]], ...]
 _FLAGS = re.IGNORECASE
-_POSITION = re.compile("|".join((*ENGLISH_POSITIONS, *FOREIGN_POSITIONS)), _FLAGS)
-_ORDER = re.compile("|".join(ORDER_ASKED), _FLAGS)
-_MENTION = re.compile(
-    rf"\[(\d{{1,4}})\](?!\()|\b{NUMBERED_NOUNS}[ \t]*(?:#|n[o°º]\.?[ \t]*|nr\.?[ \t]*|"
-    rf"number[ \t]+)?"
-    rf"\[?(\d{{1,4}})\b(?![.,:]\d|[%°]| ?(?:%|years?|pages?|percent|million|words))|{NUMBERED_HAN}|"
-    rf"(?:#|\b(?:n[o°º]\.?|number|nummer|num[ée]ro|número|номер|option|link|"
-    rf"item)[ \t]?)(\d{{1,3}})\b",
+_STEM_CHARS = 4
+
+
+def _by_word() -> dict[str, _Rules]:
+    """Return by word the rules that it may begin: whether they ask for an order, the pattern."""
+    found: dict[str, _Rules] = {}
+    for asks_order, rules in ((True, ORDERS), (False, POSITIONS)):
+        for words, pattern in rules:
+            rule = (asks_order, re.compile(pattern, _FLAGS))
+            for word in words.split():
+                found[word] = (*found.get(word, ()), rule)
+    return found
+
+
+def _by_stem(words: str) -> dict[str, tuple[str, ...]]:
+    """Return stems by their first letters; one that ends with a full stop is a whole word."""
+    found: dict[str, tuple[str, ...]] = {}
+    for word in words.split():
+        head = word[:_STEM_CHARS].rstrip(".")
+        found[head] = (*found.get(head, ()), word)
+    return found
+
+
+_WORD = re.compile(r"[^\W_]+")
+_RULES = _by_word()
+_ANYTHING: _Rules = ((False, re.compile("")),)
+_FOREIGN = _by_stem(FOREIGN_ORDINALS)
+_NOUNS, _COMPARING = frozenset(NUMBERED_NOUNS.split()), frozenset(COMPARING.split())
+_FAR_SCRIPT = re.compile("[\u0590-\u0dff\u0e00-\u0eff\u3000-\ud7ff]")
+_FAR_POSITION, _FAR_ORDER = re.compile(FAR_POSITIONS), re.compile(FAR_ORDERS)
+_FAR_NUMBERS = re.compile(f"{FAR_NUMBERED}|{FAR_COMPARED}")
+_BRACKET = re.compile(r"\[(\d{1,4})\](?!\()|#(\d{1,3})\b")
+_RANKED = re.compile(r"\[\d{1,4}\] ?> ?\[\d{1,4}\]")
+_NUMBER_AFTER = re.compile(
+    r"[ \t]{0,3}(?:#|n[o°º]\.?[ \t]{0,2}|nr\.?[ \t]{0,2}|number[ \t])?\[?(\d{1,4})\b"
+    r"(?![.,:]\d|[%°]| ?(?:%|years?|pages?|percent|million|words))",
     _FLAGS,
 )
-_SPELLED = re.compile(
-    rf"\b{NUMBERED_NOUNS}(?: number)? {NUMBER_WORDS}\b(?! (?:of|or more|years?|times))", _FLAGS
+_SPELLED_AFTER = re.compile(
+    rf"(?: number)? (?:{NUMBER_WORDS})\b(?! (?:of|or more|years?|times))", _FLAGS
 )
-_COMPARED = re.compile(
-    rf"(?:\b{COMPARING}\b|{COMPARED_HAN})[^\d\n]{{0,24}}?(\d{{1,3}})\D{{1,9}}?(\d{{1,3}})(?!\d)"
-    r"|(?<!\d)(\d{1,3}) ?[とと和与跟과와] ?(\d{1,3})(?!\d)",
-    _FLAGS,
+_COMPARED_AFTER = re.compile(r"[^\d\n]{0,24}?(\d{1,3})\D{1,9}?(\d{1,3})(?!\d)")
+_EXAMPLES = frozenset(
+    ("like", "such as", "e g", "eg", "example", "format", "z b", "par exemple", "ejemplo", "for ex")
 )
-_EXAMPLE = re.compile(
-    r"(?:like|such as|e\.g\.,?|example|format|z\. ?b\.|par exemple|ejemplo|比如|例如|"
-    r"如)[^\w\[\]]{0,12}$",
-    _FLAGS,
-)
-_CITING = re.compile(
-    r"(?:form|using|use|style|notation|with|as|cite|citations?|wie|comme|como)[^\w\[\]]{0,12}$",
-    _FLAGS,
+_CITING = frozenset(
+    (
+        *("form", "using", "use", "style", "notation", "with", "as", "cite", "citation"),
+        *("citations", "wie", "comme", "como"),
+    )
 )
 """Before `[1]` alone: "with document 1" speaks of a document."""
+_FAR_EXAMPLES = ("如", "例")
 _EXAMPLE_CHARS = 32
 _CHAIN_CHARS = 6
-_MAX_ASKED_CHARS = 1 << 16
+_MAX_ASKED_CHARS = 1 << 13
 """Longer texts around a list are no question: both ends are read."""
 
 
@@ -74,32 +104,68 @@ class Asks(NamedTuple):
         return "number-asked" if self.spelled or not self.numbers.isdisjoint(shown) else ""
 
 
-@lru_cache(maxsize=64)
 def read_asks(text: str) -> Asks:
     """Read a text that stands around blocks: a question, an instruction."""
     if len(text) > 2 * _MAX_ASKED_CHARS:
         text = f"{text[:_MAX_ASKED_CHARS]}\n{text[-_MAX_ASKED_CHARS:]}"
-    return Asks(
-        _POSITION.search(text) is not None,
-        _ORDER.search(text) is not None,
-        frozenset(_numbers(text)),
-        _SPELLED.search(text) is not None,
-    )
+    return _read(text)
 
 
-def _numbers(text: str) -> set[str]:
-    """Return the numbers by which a text names documents, other than as examples of citing."""
-    found: set[str] = set()
+@lru_cache(maxsize=256)
+def _read(text: str) -> Asks:
+    position = spelled = False
+    order = _RANKED.search(text) is not None
+    numbers = set(_bracketed(text))
+    for match in _WORD.finditer(text):
+        word = match[0].lower()
+        for asks_order, pattern in _RULES.get(word) or _others(word):
+            if not (order if asks_order else position) and pattern.match(text, match.start()):
+                order, position = order or asks_order, position or not asks_order
+        if word in _NOUNS:
+            end = match.end()
+            numbers.update(() if _shows(text, match.start()) else _after(_NUMBER_AFTER, text, end))
+            spelled = spelled or _SPELLED_AFTER.match(text, end) is not None
+        elif word in _COMPARING:
+            numbers.update(_after(_COMPARED_AFTER, text, match.end()))
+    if not text.isascii() and _FAR_SCRIPT.search(text):
+        position = position or _FAR_POSITION.search(text) is not None
+        order = order or _FAR_ORDER.search(text) is not None
+        numbers.update(n for m in _FAR_NUMBERS.finditer(text) for n in m.groups() if n)
+    return Asks(position, order, frozenset(numbers), spelled)
+
+
+def _others(word: str) -> _Rules:
+    """Return the rules for a word that is in no list: `3rd`, ordinals of other languages."""
+    if word[0].isdigit():
+        return _RULES[ORDINAL] if word[-1] in "tdh" else ()
+    for stem in _FOREIGN.get(word[:_STEM_CHARS], ()):
+        if word == stem[:-1] if stem.endswith(".") else word.startswith(stem):
+            return _ANYTHING
+    return ()
+
+
+def _after(pattern: re.Pattern[str], text: str, at: int) -> Sequence[str]:
+    match = pattern.match(text, at)
+    return match.groups() if match else ()
+
+
+def _shows(text: str, start: int, more: frozenset[str] = frozenset()) -> bool:
+    """Return whether the words before say that an example follows."""
+    words = [word.lower() for word in _WORD.findall(text, max(0, start - _EXAMPLE_CHARS), start)]
+    gap = text[max(0, start - 3) : start]
+    if not words or "]" in gap:
+        return False
+    last = words[-1]
+    known = _EXAMPLES | more
+    return last in known or " ".join(words[-2:]) in known or last[-1] in _FAR_EXAMPLES
+
+
+def _bracketed(text: str) -> Iterator[str]:
+    """Yield the numbers in brackets that name a document, and do not show how to cite one."""
     example_end = -_CHAIN_CHARS - 1
-    for mention in _MENTION.finditer(text):
+    for mention in _BRACKET.finditer(text):
         start = mention.start()
-        before = text[max(0, start - _EXAMPLE_CHARS) : start]
-        bracket = mention[1] is not None
-        is_chained = bracket and start - example_end <= _CHAIN_CHARS
-        if is_chained or _EXAMPLE.search(before) or (bracket and _CITING.search(before)):
+        if start - example_end <= _CHAIN_CHARS or _shows(text, start, _CITING):
             example_end = mention.end()
         else:
-            found.update(number for number in mention.groups() if number)
-    for compared in _COMPARED.finditer(text):
-        found.update(number for number in compared.groups() if number)
-    return found
+            yield mention[1] or mention[2]

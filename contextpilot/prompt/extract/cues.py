@@ -50,6 +50,14 @@ _SEQUENCE = re.compile(
 )
 _ADJACENT_CHARS = 300
 _FAR_CHARS = 4000
+_MAX_NOUNS = 12
+_NOUN_WORD = re.compile(
+    r"(?i:(?<=[ \t])(?:documents?|docs|passages?|snippets?|excerpts?|sources?|memor(?:y|ies)|"
+    r"results?|"
+    r"contexts?|evidence|references|articles|knowledge|information|chunks?|facts|texts?|"
+    r"paragraphs?|"
+    r"data|content|material|entries|files|code|pages?|retriever|store)\b)"
+)
 
 
 class Intro(NamedTuple):
@@ -78,12 +86,25 @@ def read_intro(text: str, start: int, begin: int = 0) -> Intro:
     sequence = bool(_SEQUENCE.search(last)) and not _HEADING.match(line)
     if sequence and announced:
         sequence = _names_sequence_first(last)
-    return Intro(announced, bool(_SENTENCE.search(far)), sequence, not far.strip())
+    return Intro(announced, _tells(far), sequence, not far.strip())
 
 
 def tells(text: str) -> bool:
     """Return whether an instruction says that documents are to be used."""
-    return _SENTENCE.search(text[:_FAR_CHARS]) is not None
+    return _tells(text[:_FAR_CHARS])
+
+
+def _tells(text: str) -> bool:
+    """Return whether a text has such a sentence: it is looked for around the words for "
+    "documents."""
+    if not text.isascii():
+        return _SENTENCE.search(text) is not None
+    for number, noun in enumerate(_NOUN_WORD.finditer(text)):
+        if number == _MAX_NOUNS:
+            break
+        if _SENTENCE.search(text, max(0, noun.start() - 90), noun.end() + 40):
+            return True
+    return False
 
 
 def _last_paragraph(near: str) -> str:

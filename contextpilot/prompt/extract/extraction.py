@@ -53,6 +53,7 @@ class Extraction:
 
     messages: Sequence[Any]
     groups: tuple[Group | PartsGroup, ...] = field(default_factory=tuple)
+    _known_keys: dict[int, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def last(self) -> Group | PartsGroup:
@@ -109,16 +110,30 @@ class Extraction:
             raise ValueError(f"arrangements must leave a group: there are {len(self.groups)}")
         messages, edits = self.arrange(done), self._edits(done)
         keys: list[BlockKey] = [] if before is None else [("before", messages_key([{"": before}]))]
-        at = 0
+        at, tokens, start = 0, count_tokens(before), None
         for group, given in zip(self.groups, [*done, None], strict=False):
             index = int(group.path[0])
-            keys += [("message", messages_key([message])) for message in messages[at:index]]
+            for i in range(at, index):
+                keys.append(("message", self._key(i, messages[i])))
+                tokens += count_tokens(messages[i])
             at = index
             start = self._start(messages[index], group, edits.get(group.path, ()))
             keys.append(("start", messages_key([start])))
             if given is not None:
                 keys += [content_key(_text_of(group, given, rank)) for rank in given.order]
-        return Head(tuple(keys), count_tokens([before, *messages[:at], start]))
+        return Head(tuple(keys), tokens + count_tokens(start))
+
+    def message_key(self, index: int) -> bytes:
+        """Return the identity of a message as given; it is worked out once."""
+        return self._key(index, self.messages[index])
+
+    def _key(self, index: int, message: Any) -> bytes:
+        if message is not self.messages[index]:
+            return messages_key([message])
+        known = self._known_keys.get(index)
+        if known is None:
+            known = self._known_keys[index] = messages_key([message])
+        return known
 
     def _edits(self, arrangements: Sequence[Arrangement]) -> dict[Path, list[Edit]]:
         edits: dict[Path, list[Edit]] = {}
@@ -137,9 +152,11 @@ class Extraction:
     def tail_tokens(self, group: int = -1) -> int:
         """Estimate the prompt tokens after the last block of a group."""
         number = range(len(self.groups))[group]
-        own = sum(estimate_tokens(text) for text in self.groups[number].texts)
-        ahead = self.head(self._unchanged(number)).tokens
-        return max(0, count_tokens(self.messages) - own - ahead)
+        chosen = self.groups[number]
+        own = sum(estimate_tokens(text) for text in chosen.texts)
+        index = int(chosen.path[0])
+        start = count_tokens(self._start(self.messages[index], chosen, ()))
+        return max(0, sum(map(count_tokens, self.messages[index:])) - own - start)
 
     def legend(self, order: Sequence[int]) -> str:
         """Return the note that tells the original numbers of the last group's blocks.

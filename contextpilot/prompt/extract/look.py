@@ -24,7 +24,10 @@ Mode: TypeAlias = Literal[
 ]
 MODES: tuple[Mode, ...] = get_args(Mode)
 SCOPES = ("all", *ROLES)
-_MENTION = re.compile(rf"\b{WORDS}s?[ \t]{{0,4}}(?:#|no\.?[ \t]?)?\[?(\d{{1,4}})\b", re.IGNORECASE)
+_NUMBER = re.compile(r"[A-Za-z][ \t]{1,3}(?:#|no\.? )?\[?(\d{1,4})\b")
+_WORD_BEFORE = re.compile(rf"\b{WORDS}s?\b", re.IGNORECASE)
+_MENTION_CHARS = 24
+_MAX_MENTIONS = 5000
 
 
 class Looked(NamedTuple):
@@ -190,9 +193,20 @@ def _settled(
 
 def _speak_of_each_other(group: Group) -> bool:
     """Return whether a block names another one by its number."""
-    shown = set(group.shown)
-    bodies = (piece.body.of(group.text) for piece in group.pieces)
-    return any(mention[1] in shown for body in bodies for mention in _MENTION.finditer(body))
+    shown, text = set(group.shown), group.text
+    for number, mention in enumerate(
+        _NUMBER.finditer(text, group.start, group.pieces[-1].span.end)
+    ):
+        if number == _MAX_MENTIONS:
+            return True
+        if mention[1] not in shown:
+            continue
+        start = mention.start() + 1
+        if _WORD_BEFORE.search(text, max(0, start - _MENTION_CHARS), start) and any(
+            piece.body.start < start < piece.body.end for piece in group.pieces
+        ):
+            return True
+    return False
 
 
 def _check_options(mode: str, labels: str, separator: str | None) -> None:

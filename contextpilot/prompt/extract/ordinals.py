@@ -3,142 +3,196 @@
 English ordinals count documents only beside a word for one ("the second document", "the last
 one"), as questions are full of them otherwise. In other languages any ordinal keeps the order: a
 missed hit is forgiven.
+
+Rules are matched at the words that may begin them: `(words, pattern)`.
 """
 
 from __future__ import annotations
 
 NOUNS = (
-    r"(?:documents?|docs?|passages?|sources?|contexts?|chunks?|snippets?|(?:search )?results?|"
-    r"references?|memor(?:y|ies)|excerpts?|evidence|articles?|files?|texts?|pages?|paragraphs?|"
-    r"entr(?:y|ies)|items?|hits?|attachments?|papers?|reports?|sections?|clauses?|parts?|pieces?|"
-    r"records?|rows?|facts?|citations?|contracts?|letters?|papers?|stor(?:y|ies)|images?|options?|"
-    r"candidates?|elements?|links?|ones?)"
+    "document documents doc docs passage passages source sources context contexts chunk chunks "
+    "snippet snippets result results reference references memory memories excerpt excerpts "
+    "evidence article articles file files text texts page pages paragraph paragraphs entry entries "
+    "item items hit hits attachment attachments paper papers report reports section sections "
+    "clause clauses part parts piece pieces record records row rows fact facts citation citations "
+    "contract contracts letter letters story stories image images option options candidate "
+    "candidates element elements link links one ones segment segments comment comments"
 )
+_NOUN = rf"(?:search )?(?:{NOUNS.replace(' ', '|')})"
 ORDINALS = (
-    r"(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|last|"
-    r"final|penultimate|former|latter|previous|preceding|next|middle|top|bottom|earlier|later|"
-    r"initial|i-?th|n-?th|\d{1,3}(?:st|nd|rd|th))"
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth last final "
+    "penultimate former latter previous preceding next middle top bottom earlier later initial ith "
+    "nth"
 )
-NUMBER_WORDS = r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
+_ORDINAL = rf"(?:{ORDINALS.replace(' ', '|')}|[in]-th|\d{{1,3}}(?:st|nd|rd|th))"
+NUMBER_WORDS = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
+_BETWEEN = (
+    r"(?: (?:two|three|four|few|\d{1,2}|of|these|those|the|my|your|retrieved|given|listed)){0,4}"
+)
+_ENDS = (
+    r"(?=[ ]?(?:[?.!,;:)]|$)| (?:and|or|vs\.?|versus|with|says?|claims?|mentions?|states?|than)\b)"
+)
+ORDINAL = "1st"
+"""Stands among the words of a rule for any `3rd`, `5th`."""
 
-ENGLISH_POSITIONS = (
-    rf"\b{ORDINALS}(?:[ -](?:and|or|to|,|through)[ -](?:the )?{ORDINALS})?"
-    rf"(?: (?:two|three|four|few|\d{{1,2}}|of|these|those|the|my|your|retrieved|given|"
-    rf"listed)){{0,4}}"
-    rf" {NOUNS}\b",
+POSITIONS: tuple[tuple[str, str], ...] = (
+    (
+        f"{ORDINALS} i n {ORDINAL}",
+        rf"{_ORDINAL}(?:[ -](?:and|or|to|,|through)[ -](?:the )?{_ORDINAL})?{_BETWEEN} {_NOUN}\b",
+    ),
     # "the second?", "the last and": a position that stands for a document
-    rf"\bthe {ORDINALS}(?<!next)(?<!top)(?<!later)(?<!final)(?<!middle)"
-    r"(?=[ ]?(?:[?.!,;:)]|$)| (?:and|or|vs\.?|versus|with|says?|claims?|mentions?|states?|than)\b)",
-    r"\b(?:merge|compare|contrast|summari[sz]e|quote|translate|skip|ignore|read|cite) the "
-    rf"{ORDINALS}\b",
-    r"\b\d{1,3}(?:st|nd|rd|th) (?:and|or|one|of these)\b",
-    rf"\b(?:the|each|every) {NOUNS} (?:above|below|before|after) (?:it|that|this)\b",
-    r"\bthe one (?:above|below|before|after)\b",
-    rf"\b{NOUNS} (?:at the )?(?:top|bottom|beginning|end) of (?:the|this) list\b",
+    (
+        "first second third fourth fifth sixth seventh eighth ninth tenth last penultimate former "
+        f"latter previous preceding bottom {ORDINAL}",
+        rf"(?<=the ){_ORDINAL}{_ENDS}",
+    ),
+    (
+        "merge compare contrast summarize summarise quote translate skip ignore read cite",
+        rf"\w+ the {_ORDINAL}\b",
+    ),
+    (ORDINAL, r"\w+ (?:and|or|one|of these)\b"),
+    (NOUNS, rf"{_NOUN} (?:above|below|before|after) (?:it|that|this)\b"),
+    ("one", r"one (?:above|below|before|after)\b"),
+    (NOUNS, rf"{_NOUN} (?:at the )?(?:top|bottom|beginning|end) of (?:the|this) list\b"),
+    # French and Italian words that are English ones without their article
+    (
+        "le la les du au aux des ce cette",
+        r"\w+ (?:premi[eè]re?s?|seconde?s?|derni[eè]re?s?|\d{1,2}(?:er|re|e|[èe]me))\b",
+    ),
+    ("el los", r"\w+ (?:primer|tercer)\b"),
+    ("det den de", r"\w+ (?:andra|andre|anden|andet)\b"),
+    ("son", r"son (?:belge|metin|kaynak)\w*"),
+    ("al a", r"al? (?:doilea|treilea|patrulea|doua|treia)\b"),
+    ("thứ", r"thứ (?:nhất|hai|ba|tư|năm|\d)"),
+    ("cuối đầu", r"(?:cuối cùng|đầu tiên)"),
 )
-FOREIGN_POSITIONS = (
-    # German, Dutch, Scandinavian
-    r"\b(?:erste|zweite|dritte|vierte|f(?:ü|ue)nfte|sechste|siebte|achte|letzte|vorletzte|"
-    r"vorige|n(?:ä|ae)chste|obere|untere)(?:[nrsm]|)\b",
-    r"\b(?:eerste|tweede|derde|vierde|vijfde|laatste|vorige|voorlaatste)\b",
-    r"\b(?:första|tredje|fjärde|femte|sista|første|fjerde|sidste|siste|de[nt] (?:andra|andre|"
-    r"anden|andet))\b",
-    # French, Spanish, Portuguese, Italian, Romanian
-    r"\b(?:le|la|les|du|au|aux|des|ce|cette|de la|à la) (?:premi[eè]re?s?|seconde?s?|"
-    r"derni[eè]re?s?)\b",
-    r"\b(?:deuxi[eè]me|troisi[eè]me|quatri[eè]me|cinqui[eè]me|avant-dernier|pr[eé]c[eé]dent)\w*",
-    r"\bl[ea] \d{1,2}(?:er|re|e|[èe]me)\b",
-    r"\b(?:el primer|primero|primera|segundo|segunda|el tercer|tercero|tercera|cuarto|cuarta|"
-    r"quinto|"
-    r"quinta|[úu]ltim[oa]s?|pen[úu]ltim[oa]|primeir[oa]s?|terceir[oa]|quart[oa])\b",
-    r"\b(?:prim[oa]|second[oa]|terz[oa]|quart[oa]|quint[oa]|ultim[oa]|penultim[oa])\b",
-    r"\b(?:primul|prima|al doilea|a doua|al treilea|ultimul|ultima)\b",
-    # Slavic, Greek, Turkish, Finnish, Hungarian
-    r"\b(?:перв|втор|трет|четв[её]рт|пят|последн|предпоследн|предыдущ|перш|друг(?:ий|а|е|ого|"
-    r"у)\b|останн)\w*",
-    r"\b(?:pierwsz|drugi|drugą|drugiego|trzeci|czwart|piąt|ostatni|poprzedni|prvn|první|druh|třetí|"
-    r"čtvrt|posledn)\w*",
-    r"\b(?:πρώτ|δεύτερ|τρίτ|τέταρτ|τελευταί)\w*",
-    r"\b(?:birinci|ikinci|üçüncü|dördüncü|beşinci|sonuncu|önceki)\w*|\bson (?:belge|metin|"
-    r"kaynak)\w*",
-    r"\b(?:ensimmäi|toise|toinen|kolma|neljä[ns]|viimei|első|második|harmadik|negyedik|utolsó)\w*",
-    # Arabic, Hebrew, Hindi
-    r"(?:الأول|الأولى|الثاني|الثانية|الثالث|الرابع|الخامس|الأخير|السابق|הראשון|השני|השלישי|"
-    r"הרביעי|האחרון)",
-    r"(?:पहल[ाेी]|दूसर[ाेी]|तीसर[ाेी]|चौथ[ाेी]|पाँचव|आख़?िरी|अंतिम|पिछल[ाेी])",
-    # Chinese, Japanese, Korean
-    r"第\s?[一二三四五六七八九十两百\d]+|最后|最末|倒数|前一|后一|上一[个篇份条段]|下一[个篇份条段]|前者|后者|首个|首篇",
-    r"[一二三四五六七八九\d]\s?(?:つ目|番目|個目|件目|本目|枚目)|最後|最初|前者|後者|前の文書|次の文書",
-    r"(?:첫|두|세|네|다섯)\s?번째|\d\s?번째|마지막|첫째|둘째|셋째|전자|후자",
-    # Vietnamese, Indonesian, Thai
-    r"\bthứ (?:nhất|hai|ba|tư|năm|\d)|cuối cùng|đầu tiên|\b(?:pertama|kedua|ketiga|keempat|"
-    r"terakhir)\b",
-    r"ที่(?:หนึ่ง|สอง|สาม|สี่|ห้า|\d)|สุดท้าย",
-)
-NUMBERED_NOUNS = (
-    r"(?:documents?|docs?|passages?|sources?|contexts?|chunks?|snippets?|(?:search )?results?|"
-    r"references?|memor(?:y|ies)|excerpts?|evidence|articles?|files?|texts?|pages?|paragraphs?|"
-    r"items?|facts?|citations?|clauses?|sections?|candidates?|options?|entr(?:y|ies)|rows?|"
-    r"dokument(?:e|en|et)?|quellen?|textstellen?|documento?s?|fuentes?|fontes?|fonti|fonte|"
-    r"document[io]|"
-    r"documenten|bronnen|dokument\w*|źródł\w*|belge\w*|kaynak\w*|документ\w*|источник\w*|tài liệu)"
-)
-NUMBERED_HAN = (
-    r"(?:文档|文件|文章|资料|段落|来源|文書|資料|ドキュメント|記事|문서|자료)\s?(\d{1,3})"
-)
-COMPARING = (
-    r"(?:compare|contrast|between|difference|differ|merge|combine|vergleich\w*|zwischen|"
-    r"compare[rz]?|"
-    r"entre|compara\w*|confronta\w*|tra|vergelijk|porównaj|сравни\w*|между|karşılaştır)"
-)
-COMPARED_HAN = r"(?:比较|比較|对比|對比|비교)"
-ORDER_ASKED = (
-    r"\b(?:in|keep|preserve|maintain|follow)\w* (?:exactly )?(?:the )?(?:same|given|original|"
-    r"input|listed|"
-    r"presented|right|document) order\b",
-    r"\b(?:the|their|its) order (?:in which (?:they|the|these)|they|matters|given)\b|"
-    r"\bsame order\b",
-    r"\border of (?:the |these |all )?(?:documents|passages|sources|segments|items|importance|"
-    r"relevance)\b",
-    r"\b(?:sorted|ordered|ranked|listed) (?:from|by|in|chronologically|according|best|most|"
-    r"newest|oldest)\b",
-    r"\b(?:newest|oldest|earliest|latest|most recent|best|most relevant) (?:ones? )?(?:first|to|"
-    r"on top)\b",
-    r"\b(?:best|most relevant|newest|oldest) first\b",
-    r"\b(?:re-?rank|rerank(?:ing|er)?|rank(?:ing)?) (?:the|these|each|all|them|of|\d)",
-    r"\brank (?:passages|documents)\b|\blistwise\b|\[\d+\] ?> ?\[\d+\]",
-    r"\b(?:one|a|single) (?:score|grade|number|integer|label|word|line|sentence|answer|verdict|"
-    r"rating|json object)"
-    r" (?:per|for each|on each|for every) \w+",
-    r"\b(?:score|grade|rate|label|judge|classify|translate|rewrite|number) (?:each|every|all|"
-    r"the following)\b",
-    r"\bfor (?:each|every) (?:of the )?(?:\w+ )?(?:document|passage|source|result|chunk|snippet|"
-    r"text|item|"
-    r"candidate|article|excerpt)s?\b,? (?:\w+ ){0,2}(?:output|write|answer|return|give|print|"
-    r"decide|say|"
-    r"assign|respond|reply|yes)",
-    r"\b(?:i|n)-?th (?:element|item|entry|line|document|passage)\b|\brespectively\b|"
-    r"\bline by line\b|\bone per \w+|\barray of (?:\w+ ){0,3}(?:scores|labels|grades|verdicts|"
-    r"booleans)\b",
-    r"\b(?:numbers?|ind(?:ex|ices|exes)|identifiers?|ids?|positions?) (?:of (?:the|all|each|"
-    r"every|those) "
-    r"|next to|only\b)",
-    r"\b(?:give|return|output|reply|respond|answer|pick|choose)(?: only)?(?: with|"
-    r" by)? (?:\w+ ){0,3}"
-    r"(?:index|indices|numbers?|position|rank)\b(?! of (?:sentences|words|tokens))",
-    r"\bwhich (?:of (?:the|these) )?(?:following )?(?:two |three )?(?:passage|document|source|"
-    r"answer|response|"
-    r"candidate|image|option|text|summary)s? (?:is|are|was|answers?|shows?|best|better|contains?|"
-    r"number|do|does)\b",
-    r"\bprefer (?:the )?(?:earlier|later|former|first|last|documents? (?:that come|at))\b",
-    r"\bearlier (?:documents?|passages?|sources?|ones?)\b|\blater (?:documents?|passages?|"
-    r"sources?|ones?)\b",
-    r"\bchronological(?:ly)?\b|\bcontinue (?:the|this) (?:story|text|conversation)\b",
-    r"\bclick\(|\belement (?:index|id|number)\b",
-    r"\b(?:order|sequence) of (?:events|the (?:documents|passages|steps|turns))\b",
-    r"(?:按照?顺序|依次|逐一|同样的顺序|相同的?顺序|同じ順|順番に|순서대로)",
-    r"\b(?:gleichen?|derselben|dieser) reihenfolge\b|\bm[êe]me ordre\b|\bmismo orden\b|"
-    r"\bmesma ordem\b"
-    r"|\bstesso ordine\b|\b(?:том же|порядке)\b|\bzelfde volgorde\b|\baynı sıra\w*",
+ORDERS: tuple[tuple[str, str], ...] = (
+    (
+        "in keep preserve maintain follow keeping preserving following",
+        r"\w+ (?:exactly )?(?:the )?(?:same|given|original|input|listed|presented|right|document) "
+        r"order\b",
+    ),
+    ("the their its", r"\w+ order (?:in which (?:they|the|these)|they|matters|given)\b"),
+    ("same keep", r"\w+ (?:the )?order\b"),
+    (
+        "order",
+        r"order of (?:the |these |all )?(?:documents|passages|sources|segments|items|importance|"
+        r"relevance|events)\b",
+    ),
+    (
+        "sorted ordered ranked listed",
+        r"\w+ (?:from|by|in|chronologically|according|best|most|newest|oldest)\b",
+    ),
+    ("newest oldest earliest latest best", r"\w+ (?:ones? )?(?:first|to|on top)\b"),
+    ("most", r"most (?:recent|relevant|important) (?:ones? )?(?:first|on top)\b"),
+    ("re rerank reranking reranker", r"re-?rank"),
+    ("rank ranking", r"\w+ (?:the|these|each|all|them|of|\d|passages|documents)"),
+    ("listwise", r"listwise"),
+    (
+        "one a single",
+        r"\w+ (?:score|grade|number|integer|label|word|line|sentence|answer|verdict|rating|"
+        r"json object) (?:per|for each|on each|for every) \w+|one per \w+",
+    ),
+    (
+        "score grade rate label judge classify translate rewrite number",
+        r"\w+ (?:each|every|all|the following)\b",
+    ),
+    (
+        "for",
+        r"for (?:each|every) (?:of the )?(?:\w+ )?(?:document|passage|source|result|chunk|snippet|"
+        r"text|item|candidate|article|excerpt)s?\b,? (?:\w+ ){0,2}(?:output|write|answer|return|"
+        r"give|print|decide|say|assign|respond|reply|yes)",
+    ),
+    ("i n ith nth", r"[in]-?th (?:element|item|entry|line|document|passage)\b"),
+    ("respectively chronological chronologically", r"\w+"),
+    ("line", r"line by line\b"),
+    ("array list", r"\w+ of (?:\w+ ){0,3}(?:scores|labels|grades|verdicts|booleans)\b"),
+    (
+        "number numbers index indices indexes identifier identifiers id ids position positions",
+        r"\w+ (?:of (?:the |all |each |every |those |these )?(?:\w+ )?(?:documents?|passages?|"
+        r"sources?|items?|elements?|candidates?|results?|texts?|options?|articles?|chunks?|snippets?)|"
+        r"next to|only)\b",
+    ),
+    (
+        "give return output reply respond answer pick choose",
+        r"\w+(?: only)?(?: with| by)? (?:\w+ ){0,3}(?:index|indices|numbers?|position|rank)\b"
+        r"(?! of (?:sentences|words|tokens))",
+    ),
+    (
+        "which",
+        r"which (?:of (?:the|these) )?(?:following )?(?:two |three )?(?:passage|document|source|"
+        r"answer|response|candidate|image|option|text|summary)s? (?:is|are|was|answers?|shows?|"
+        r"best|better|contains?|number|do|does)\b",
+    ),
+    (
+        "prefer",
+        r"prefer (?:the )?(?:earlier|later|former|first|last|documents? (?:that come|at))\b",
+    ),
+    ("earlier later", r"\w+ (?:documents?|passages?|sources?|ones?)\b"),
+    ("continue", r"continue (?:the|this) (?:story|text|conversation)\b"),
+    ("click", r"click\("),
+    ("element", r"element (?:index|id|number)\b"),
+    ("sequence", r"sequence of (?:events|the (?:documents|passages|steps|turns))\b"),
+    ("gleichen gleicher derselben dieser", r"\w+ reihenfolge\b"),
+    ("même mismo mesma stesso zelfde", r"\w+ (?:ordre|orden|ordem|ordine|volgorde)\b"),
+    ("том порядке aynı", r"(?:том же|порядке|aynı sıra\w*)"),
 )
 """Answers that are told by the place of a block, or follow the order of the blocks."""
+
+FOREIGN_ORDINALS = (
+    # German, Dutch, Scandinavian; a word that ends with "." stands for itself alone
+    "erste. ersten. erster. erstes. erstem. zweite dritte vierte fünfte fuenfte sechste siebte "
+    "achte. achten. letzte vorletzte vorige. vorigen. nächste naechste "
+    "eerste tweede derde. vierde vijfde laatste vorige. voorlaatste "
+    "första tredje fjärde femte sista første fjerde sidste siste "
+    # French, Spanish, Portuguese, Italian, Romanian
+    "deuxième deuxieme troisième troisieme quatrième quatrieme cinquième cinquieme précédent "
+    "avant-dernier primero. primeros. primera. primeras. segundo segunda tercero. tercera. cuarto. "
+    "cuarta. quinto. quinta. último última últimos ultimo. ultima. ultimi. ultimul penúltim "
+    "penultim primeiro primeira terceiro terceira quarto. quarta. primo. prima. secondo seconda "
+    "terzo. terza. primul "
+    # Slavic, Greek, Turkish, Finnish, Hungarian, Indonesian
+    "перв второ второй вторую вторая вторым третий третье третья третью третьем третьим четверт "
+    "четвёрт пятый пятая пятое пятого последн предпоследн предыдущ перш другий другого друга. "
+    "останн pierwsz drugi. drugiego. drugim. druga. drugą. trzeci czwart piąty. piąta. ostatni "
+    "poprzedni prvn první druhý. druhá. druhé. třetí čtvrt posledn πρώτ δεύτερ τρίτ τέταρτ "
+    "τελευταί birinci ikinci üçüncü dördüncü beşinci sonuncu önceki i̇kinci ensimmäi toinen. "
+    "toisen. "
+    "toisessa. kolmas. kolmannen. viimei első második harmadik negyedik utolsó pertama kedua. "
+    "ketiga. keempat. terakhir"
+)
+FAR_POSITIONS = (
+    # Arabic, Hebrew, Hindi, Thai
+    r"الأول|الثاني|الثالث|الرابع|الخامس|الأخير|السابق|הראשון|השני|השלישי|הרביעי|האחרון|"
+    r"पहल[ाेी]|दूसर[ाेी]|तीसर[ाेी]|चौथ[ाेी]|पाँचव|आख़?िरी|अंतिम|पिछल[ाेी]|"
+    r"ที่(?:หนึ่ง|สอง|สาม|สี่|ห้า|\d)|สุดท้าย|"
+    # Chinese, Japanese, Korean
+    r"第\s?[一二三四五六七八九十两百\d]+|最后|最末|倒数|前一|后一|上一[个篇份条段]|下一[个篇份条段]|前者|后者|首个|"
+    r"首篇|[一二三四五六七八九\d]\s?(?:つ目|番目|個目|件目|本目|枚目)|最後|最初|前の文書|次の文書|"
+    r"(?:첫|두|세|네|다섯)\s?번째|\d\s?번째|마지막|첫째|둘째|셋째|전자|후자"
+)
+"""Scripts that are searched as they are, since words have no ends or beginnings of their own."""
+FAR_ORDERS = r"按照?顺序|依次|逐一|同样的顺序|相同的?顺序|同じ順|順番に|순서대로"
+FAR_NUMBERED = (
+    r"(?:文档|文件|文章|资料|段落|来源|文書|資料|ドキュメント|記事|문서|자료)\s?(\d{1,3})"
+)
+FAR_COMPARED = (
+    r"(?:比较|比較|对比|對比|비교)[^\d\n]{0,12}?(\d{1,3})\D{1,9}?(\d{1,3})(?!\d)|"
+    r"(?<!\d)(\d{1,3}) ?[と和与跟과와] ?(\d{1,3})(?!\d)"
+)
+NUMBERED_NOUNS = (
+    "document documents doc docs passage passages source sources context contexts chunk chunks "
+    "snippet snippets result results reference references memory memories excerpt excerpts "
+    "evidence article articles file files text texts page pages paragraph paragraphs item items "
+    "fact facts citation citations clause clauses section sections candidate candidates option "
+    "options entry entries row rows link number "
+    "dokument dokumente dokuments dokumentu dokumentem dokumenten dokumentet quelle quellen "
+    "textstelle documento documentos documenti fuente fuentes fonte fontes fonti bron bronnen "
+    "źródło źródła belge kaynak документ документа документе документом документы источник "
+    "источника источнике nummer numéro numero número номер extrait passaggio"
+)
+COMPARING = (
+    "compare contrast between difference differ merge combine vergleiche vergleich zwischen "
+    "comparer comparez entre compara comparar comparem confronta tra vergelijk porównaj сравни "
+    "сравните между karşılaştır"
+)

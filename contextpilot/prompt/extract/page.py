@@ -26,6 +26,7 @@ class Page:
         self.role = role
         self.tool = tool
         self.told = told
+        self._intros: dict[tuple[int, int], Intro] = {}
 
     @cached_property
     def fences(self) -> Fences:
@@ -39,4 +40,7 @@ class Page:
 
     def intro(self, start: int, begin: int = 0) -> Intro:
         """Return what stands before a list that begins at `start`, down to `begin`."""
-        return read_intro(self.text, start, begin)
+        known = self._intros.get((start, begin))
+        if known is None:
+            known = self._intros[start, begin] = read_intro(self.text, start, begin)
+        return known

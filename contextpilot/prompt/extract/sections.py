@@ -166,7 +166,7 @@ def find_files(page: Page, region: Span) -> Found | None:
 def _listed_files(page: Page, region: Span) -> Found | None:
     """Return files written as `path`, a rule, content, a rule."""
     text = page.text
-    marks = list(_LISTED_FILE.finditer(text, *region))
+    marks = list(_LISTED_FILE.finditer(text, *region)) if "\n---\n" in text else []
     if not 1 < len(marks) <= MAX_PIECES:
         return None
     pieces = []
@@ -186,7 +186,7 @@ def _fenced_files(page: Page, region: Span) -> Found | None:
     """Return files written as `path` and a code fence each."""
     text = page.text
     pieces: list[Piece] = []
-    for mark in _FENCED_FILE.finditer(text, *region):
+    for mark in _FENCED_FILE.finditer(text, *region) if "```" in text else ():
         close = text.find(f"\n{mark[2]}", mark.end() - 1, region.end)
         if close < 0 or (pieces and text[pieces[-1].span.end : mark.start()].strip()):
             return None
