@@ -1,4 +1,4 @@
-"""Scores what the model wrote: exact match and token F1 against gold answers, or by a judge model.
+"""Scores what the model wrote: against gold answers (found, exact match, F1), or by a judge model.
 
 Normalisation as in SQuAD (Rajpurkar et al., 2016): lower case, no punctuation, no articles.
 """
@@ -10,10 +10,12 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from contextpilot.bench import paired
 from contextpilot.bench.drive import Sender
+from contextpilot.bench.paired import CLASSES, McNemar, by_class
 from contextpilot.bench.prompts import Prompt, Requests
 from contextpilot.bench.results import BASELINE
 from contextpilot.bench.schedule import Pass
@@ -23,6 +25,7 @@ from contextpilot.errors import CommandError
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_WORD = re.compile(r"\w+")
 _VERDICT = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 _JUDGE_SYSTEM = "You grade answers. Reply with one word: yes or no."
 _JUDGE_FORM = (
@@ -42,12 +45,16 @@ class AnswerResult:
         requests: that were scored.
         measures: by name the mean with its interval.
         changes: by name the difference to the baseline on the same requests, with its interval.
+        tests: by name, of measures that are yes or no, who gained and who lost.
+        classes: of the first measure, its change by how far the blocks of a prompt moved.
     """
 
     name: str
     requests: int
     measures: Mapping[str, Interval]
     changes: Mapping[str, Interval]
+    tests: Mapping[str, McNemar] = field(default_factory=dict)
+    classes: Mapping[str, tuple[int, Interval]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scores as a dictionary, ready for JSON."""
@@ -56,12 +63,24 @@ class AnswerResult:
             "requests": self.requests,
             "scores": {name: value.as_dict() for name, value in self.measures.items()},
             "change_to_plain": {name: value.as_dict() for name, value in self.changes.items()},
+            "mcnemar": {name: test._asdict() for name, test in self.tests.items()},
+            "change_by_displacement": paired.as_dict(self.classes),
         }
 
 
 def normalized(text: str) -> str:
     """Return a text as it is compared."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def gold_found(answer: str, golds: Sequence[str]) -> float:
+    """Return 1 if one of the gold answers stands in the answer, else 0."""
+    text = f" {_words(answer)} "
+    return float(any(f" {gold} " in text for gold in map(_words, golds) if gold))
+
+
+def _words(text: str) -> str:
+    return " ".join(_WORD.findall(text.lower()))
 
 
 def exact_match(answer: str, golds: Sequence[str]) -> float:
@@ -124,13 +143,15 @@ async def score_answers(
         texts = {s.position: s.text for s in each.sent if s.position not in failed}
         scores[each.arm.name] = await _scores(texts, requests, gold, judge)
     base = scores.get(BASELINE)
-    return [_result(name, own, base, seed) for name, own in scores.items()]
+    prompts = {each.arm.name: each.prompts for each in first}
+    return [_result(name, own, base, prompts[name], seed) for name, own in scores.items()]
 
 
 async def _scores(
     texts: Mapping[int, str], requests: Requests, gold: Gold, judge: Judge | None
 ) -> dict[str, Scores]:
     measures: dict[str, Callable[[str, Sequence[str]], float]] = {
+        "gold found": gold_found,
         "exact match": exact_match,
         "token F1": token_f1,
     }
@@ -149,17 +170,24 @@ async def _scores(
 
 
 def _result(
-    name: str, own: Mapping[str, Scores], base: Mapping[str, Scores] | None, seed: int
+    name: str,
+    own: Mapping[str, Scores],
+    base: Mapping[str, Scores] | None,
+    prompts: Sequence[Prompt],
+    seed: int,
 ) -> AnswerResult:
     measures = {m: mean_of(list(scores.values()), seed) for m, scores in own.items() if scores}
-    changes = {}
+    changes, tests, classes = {}, {}, dict[str, tuple[int, Interval]]()
     if base is not None and name != BASELINE:
         for measure in measures:
             theirs = base[measure]
-            pairs = [score - theirs[position] for position, score in own[measure].items()]
-            changes[measure] = mean_of(pairs, seed)
+            pairs = {at: score - theirs[at] for at, score in own[measure].items()}
+            changes[measure] = mean_of(list(pairs.values()), seed)
+            if measure != "token F1":
+                tests[measure] = McNemar.of(list(pairs.values()))
+            classes = classes or by_class(pairs, prompts, seed)
     count = max((len(scores) for scores in own.values()), default=0)
-    return AnswerResult(name, count, measures, changes)
+    return AnswerResult(name, count, measures, changes, tests, classes)
 
 
 def render(results: Sequence[AnswerResult], judge: str) -> str:
@@ -176,7 +204,25 @@ def render(results: Sequence[AnswerResult], judge: str) -> str:
     for name in names:
         header += [f"{name} %", "to plain, points"]
     by = f"; judged by {judge}" if judge else ""
-    return f"Answers (95 % intervals{by})\n" + indent(format_table(header, rows))
+    parts = [f"Answers (95 % intervals{by})\n" + indent(format_table(header, rows))]
+    changed = [_changed(result) for result in results if result.tests]
+    if changed:
+        header = ["mode", "gained", "lost", "p", *CLASSES]
+        parts.append(
+            f"{names[0]}: requests that gained and lost it, how often chance would (McNemar), and\n"
+            "the change in points by how far blocks moved (requests)\n"
+            + indent(format_table(header, changed))
+        )
+    return "\n\n".join(parts)
+
+
+def _changed(result: AnswerResult) -> list[str]:
+    test = next(iter(result.tests.values()))
+    row = [result.name, f"{test.gained}", f"{test.lost}", f"{test.p:.3f}"]
+    for name in CLASSES:
+        count, change = result.classes.get(name, (0, None))
+        row.append(f"{_points(change, '+')} ({count})" if change else "–")
+    return row
 
 
 def _points(interval: Interval, sign: str = "") -> str:

@@ -10,7 +10,8 @@ import pytest
 from prefix_engine import PrefixEngine, running
 from runner import Runner
 
-from contextpilot.bench.answers import exact_match, token_f1
+from contextpilot.bench.answers import exact_match, gold_found, token_f1
+from contextpilot.bench.paired import McNemar
 
 
 def test_exact_match_ignores_case_articles_and_punctuation() -> None:
@@ -33,6 +34,39 @@ def test_exact_match_ignores_case_articles_and_punctuation() -> None:
 )
 def test_token_f1_counts_shared_words(answer: str, golds: list[str], f1: float) -> None:
     assert token_f1(answer, golds) == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "golds", "found"),
+    [
+        ("It was Steve  Goodman.", ["John Doe", "steve goodman"], 1),
+        ("Steve wrote it", ["Steve Goodman"], 0),
+        ("in 1971", ["97"], 0),
+        ("It is statistics.harmonic_mean().", ["harmonic_mean"], 1),
+        ("the harmonic mean", ["harmonic_mean"], 0),
+        ("anything", ["", "?"], 0),
+        ("", [], 0),
+    ],
+)
+def test_a_gold_answer_is_found_as_whole_words(answer: str, golds: list[str], found: float) -> None:
+    assert gold_found(answer, golds) == found
+
+
+@pytest.mark.parametrize(
+    ("changes", "gained", "lost", "p"),
+    [
+        ([], 0, 0, 1),
+        ([0, 0, 1, -1], 1, 1, 1),
+        ([1] * 5 + [0] * 9, 5, 0, 2 / 32),
+        ([1] + [-1] * 6, 1, 6, 2 * 8 / 128),
+    ],
+)
+def test_mcnemar_counts_changes_only(
+    changes: list[float], gained: int, lost: int, p: float
+) -> None:
+    test = McNemar.of(changes)
+    assert (test.gained, test.lost) == (gained, lost)
+    assert test.p == pytest.approx(p)
 
 
 def number_of(messages: list[dict[str, Any]]) -> str:
@@ -78,6 +112,14 @@ def test_answers_are_scored_for_every_way_to_prompt(
     change = report["answers"][2]["change_to_plain"]["exact match"]["value"]
     assert change == pytest.approx(len(right) / 20 - 0.8)
     assert "exact match %" in shown.out
+    online = report["answers"][2]
+    assert online["mcnemar"]["gold found"]["lost"] == 0
+    assert online["mcnemar"]["gold found"]["gained"] == len(right) - 16
+    classes = online["change_by_displacement"]
+    assert sum(each["requests"] for each in classes.values()) == 20
+    assert classes["as given"]["change"]["value"] == 0
+    assert "moved far" in shown.out
+    assert "change_by_displacement" not in report["answers"][0]["scores"]
     lines = (tmp_path / "answers.jsonl").read_text().splitlines()
     assert len(lines) == 4 * 20
     assert json.loads(lines[1]) == {"mode": "plain", "position": 1, "answer": "The answer 1."}
