@@ -58,7 +58,7 @@ class OnlinePlanner:
             return self.finish(blocks, range(len(blocks)), head)
         context = Placeable(blocks, bounds)
         lead = [] if is_vain else self.lead(context, context.pinned, bounds, head)
-        if sum(context.weights[key] for key in lead) < bounds.min_gain_tokens:
+        if sum([context.weights[key] for key in lead]) < bounds.min_gain_tokens:
             lead = []
         return self.finish(blocks, context.order(lead), head)
 
@@ -91,15 +91,13 @@ class OnlinePlanner:
         if not live and not near.masks:
             return []
         candidates = Candidates(rest, context, near, placed)
-        leads = [candidates.full(live)]
-        cost = bounds.displacement_cost
-        if cost:
-            leads.append(candidates.thrifty(leads[0][: len(live)]))
-        elif bounds.anchor != "moved":
-            return [step[0] for step in leads[0]]
+        lead = candidates.full(live)
+        if not bounds.displacement_cost and bounds.anchor != "moved":
+            return [step[0] for step in lead]
         given = context.given(placed)
-        least = self.index.match([*start, *given]) - len(start)
-        return best_lead(leads, cost, sum(weights[key] for key in given[: max(0, least)]))
+        found = self.index.match([*start, *given]) - len(start)
+        least = sum([weights[key] for key in given[: max(0, found)]])
+        return best_lead(candidates, lead, len(live), bounds.displacement_cost, least)
 
     def finish(self, blocks: Sequence[Block], order: Sequence[int], head: Head = NO_HEAD) -> Plan:
         """Return the plan with this order, and what of it is live."""

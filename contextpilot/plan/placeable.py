@@ -27,6 +27,8 @@ class Placeable:
 
     def rest(self, placed: Collection[BlockKey]) -> list[BlockKey]:
         """Return the blocks that are free to move and not placed yet, in original order."""
+        if not placed and not self.anchored:
+            return list(self.weights)
         taken = {*placed, *self.anchored}
         return [key for key in self.weights if key not in taken]
 
@@ -34,6 +36,8 @@ class Placeable:
         """Return what follows `placed` where nothing is gained."""
         if self._bounds.anchor == "end":
             return self.rest(placed)
+        if not placed:
+            return list(self.weights)
         taken = set(placed)
         return [key for key in self.weights if key not in taken]
 
@@ -42,12 +46,14 @@ class Placeable:
         bounds, blocks = self._bounds, self._blocks
         if not lead and bounds.anchor != "end":
             return list(range(len(blocks)))
-        first: dict[BlockKey, int] = {}
-        copies = [
-            rank
-            for rank, block in enumerate(blocks)
-            if first.setdefault(block.key, rank) != rank and rank >= bounds.pin_first
-        ]
+        first, copies = self.ranks, list[int]()
+        if len(first) < len(blocks):
+            first = {}
+            copies = [
+                rank
+                for rank, block in enumerate(blocks)
+                if first.setdefault(block.key, rank) != rank and rank >= bounds.pin_first
+            ]
         placed = {*self.pinned, *lead}
         moved = [first[key] for key in [*lead, *self.rest(placed)] if key not in self.pinned]
         last = [first[key] for key in self.anchored if key not in placed]

@@ -48,6 +48,16 @@ def displacement(order: Sequence[int]) -> float:
     return sum(waiting.take(rank) for rank in order)
 
 
+def displaces(order: Sequence[int], least: float) -> bool:
+    """Return whether a permutation displaces at least so much; see `displacement`."""
+    waiting, moved = Waiting(relevances(len(order))), 0.0
+    for rank in order:
+        moved += waiting.take(rank)
+        if moved >= least:
+            return True
+    return False
+
+
 class Waiting:
     """Blocks that are not placed yet.
 
@@ -93,13 +103,14 @@ class Candidates:
         near: Neighbours,
         placed: Sequence[BlockKey],
     ) -> None:
-        relevance = relevances(len(context.weights))
         self._keys = keys
-        self._relevance = [relevance[context.ranks[key]] for key in keys]
+        self._relevance: Sequence[float] = relevances(len(context.weights))
         self._weights = [context.weights[key] for key in keys]
+        if len(keys) < len(context.weights):
+            self._relevance = [self._relevance[context.ranks[key]] for key in keys]
         self._near = near
         self._masks = [near.masks.get(key, 0) for key in keys]
-        self._place = {key: i for i, key in enumerate(keys)}
+        self._place = dict(zip(keys, range(len(keys)), strict=True))
         self._together = near.holding(placed)
 
     def full(self, live: Sequence[BlockKey]) -> list[Step]:
@@ -183,19 +194,22 @@ def worthwhile(lead: Sequence[Step], cost: float, least: float) -> tuple[int, fl
     return length, best
 
 
-def best_lead(leads: Sequence[Sequence[Step]], cost: float, least: float) -> list[BlockKey]:
-    """Return the head of one of `leads` that is worth most at this cost; [] if none is worth more.
+def best_lead(
+    candidates: Candidates, full: Sequence[Step], num_live: int, cost: float, least: float
+) -> list[BlockKey]:
+    """Return the head of a candidate that is worth most at this cost; [] if none is worth more.
 
     Args:
-        leads: the first gains most; of the others counts what displaces no more.
+        full: the candidate that gains most; of the thrifty one counts what displaces no more.
+        num_live: how many of its blocks are live.
         least: tokens that the original order is worth: what of it is live.
     """
-    bound = sum([step[2] for step in leads[0]]) + 1e-9
-    best, chosen = least, list[BlockKey]()
-    for lead in leads:
-        while lead is not leads[0] and lead and sum([step[2] for step in lead]) > bound:
-            lead = lead[:-1]
-        length, worth = worthwhile(lead, cost, best)
-        if length:
-            best, chosen = worth, [step[0] for step in lead[:length]]
-    return chosen
+    length, worth = worthwhile(full, cost, least)
+    if length == len(full):  # so it is at every lower cost, too
+        return [step[0] for step in full]
+    thrifty, bound = candidates.thrifty(full[:num_live]), sum([step[2] for step in full])
+    while sum([step[2] for step in thrifty]) > bound + 1e-9:
+        thrifty.pop()
+    other, _ = worthwhile(thrifty, cost, worth)
+    chosen = thrifty[:other] if other else full[:length]
+    return [step[0] for step in chosen]

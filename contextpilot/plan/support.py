@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from contextpilot.block import BlockKey
 
-_LEVELS = (1.0, 0.8, 0.6, 0.4)
+_LEVELS = (1.0, 0.7, 0.4)
 """Contexts that share less than the last part of what the nearest one shares do not count."""
 _POWER = 4
 """A context counts by its overlap (number of blocks, rounded down to a level) to this power."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from string import Formatter
 
-from contextpilot.plan.price import displacement
+from contextpilot.plan.price import displaces
 
 RANKING_TEMPLATE = "By number, from most to least important: {ranking}."
 _WORTH_TELLING = 0.25
@@ -35,9 +35,9 @@ def annotate(order: Sequence[int], template: str = RANKING_TEMPLATE) -> str:
     three and more in a row as a range: "4,1-3,5". It stands after what the cache may hold, so
     every token of it is computed.
     """
-    if displacement(order) < _WORTH_TELLING:
-        return ""
     by_rank = sorted(range(len(order)), key=order.__getitem__)
+    if by_rank == list(range(len(order))) or not displaces(order, _WORTH_TELLING):
+        return ""
     ranges = [(by_rank[start] + 1, by_rank[last] + 1) for start, last in runs(by_rank)]
     return template.format(ranking=",".join(map(_entry, ranges)))
 

@@ -15,7 +15,7 @@ def share_by_counting(window: list[list[int]], keys: list[int], held: list[int])
     """Return the part of the window that holds `held`, by level of overlap with `keys`."""
     overlaps = [len({*context} & {*keys}) for context in window]
     top = max(overlaps, default=0)
-    levels = {max(1, int(top * part)) for part in (1, 0.8, 0.6, 0.4)}
+    levels = {max(1, int(top * part)) for part in (1, 0.7, 0.4)}
     weights = [max([0, *(own for own in levels if own <= each)]) ** 4 for each in overlaps]
     if not top or not sum(weights):
         return 0.0
