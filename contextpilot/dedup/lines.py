@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,17 +49,13 @@ class Extent(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Lines `start .. start + lines` of zone `zone` equal those from `source` of `source_zone`."""
+    """Lines `start .. end` of the stream, in zone `zone`, equal those from `source` on."""
 
     start: int
+    end: int
     zone: int
     source: int
     source_zone: int
-    lines: int
-
-
-Accept: TypeAlias = Callable[[Run], tuple[int, int] | None]
-"""Told a maximal run, returns which lines of the stream it drops; None: it drops none."""
 
 
 class RunFinder:
@@ -82,38 +78,39 @@ class RunFinder:
         # By window and class: where it stands, and in which zone.
         self._seen: defaultdict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
 
-    @property
-    def finds_any(self) -> bool:
-        """Whether any window occurs in two units."""
-        return len(self._seeds.positions) > 0
-
-    def drop(self, first: int, last: int) -> None:
-        """Drop the zones `first .. last`; call it in their turn."""
-        begin, end = self._begins[first], self._begins[last]
-        self._kept[begin:end] = [_DROPPED] * (end - begin)
-        self._next_seed = bisect_left(self._seeds.positions, end, self._next_seed)
-
-    def search(self, zone: int, accept: Accept) -> None:
-        """Offer the maximal runs of a zone, first to last; zones must come in order.
-
-        A refused run stays, as a whole. O(lines of the zone).
-        """
+    def find(self, zone: int) -> list[Run]:
+        """The maximal runs of a zone, first to last, none of which overlap. O(its lines)."""
         positions, hashes, window_ends = self._seeds
         begin, extent = self._begins[zone], self._zones[zone]
-        index = bisect_left(positions, begin, self._next_seed)
-        search_from = begin
+        runs: list[Run] = []
+        index = bisect_left(positions, begin)
         while index < len(positions) and (position := positions[index]) < extent.end:
-            if extent.may_name is not None and position >= search_from:
-                window_lines = window_ends[index] - position
-                run = self._longest(position, hashes[index], window_lines, zone)
-                if run is not None:
-                    search_from = position + run.lines
-                    dropped = accept(run)
-                    if dropped is not None:
-                        first, last = dropped
-                        self._kept[first:last] = [_DROPPED] * (last - first)
+            window_lines = window_ends[index] - position
+            run = self._longest(position, hashes[index], window_lines, zone)
+            if run is None:
+                index += 1
+            else:
+                runs.append(run)
+                index = bisect_left(positions, run.end, index)
+        return runs
+
+    def drop(self, zone: int) -> None:
+        """Settle a zone by dropping all its lines."""
+        self.settle(zone, [(self._begins[zone], self._zones[zone].end)])
+
+    def settle(self, zone: int, dropped: Sequence[tuple[int, int]] = ()) -> None:
+        """Drop spans of lines of a zone, and let those after it name the others.
+
+        Every zone must be settled, in order.
+        """
+        positions, hashes, _ = self._seeds
+        for first, last in dropped:
+            self._kept[first:last] = [_DROPPED] * (last - first)
+        end, trust = self._zones[zone].end, self._zones[zone].trust
+        index = self._next_seed
+        while index < len(positions) and (position := positions[index]) < end:
             if self._kept[position] != _DROPPED:
-                self._note(hashes[index], extent.trust, position, zone)
+                self._note(hashes[index], trust, position, zone)
             index += 1
         self._next_seed = index
 
@@ -126,13 +123,14 @@ class RunFinder:
         """The longest run from here, earliest copy first."""
         kept, extent = self._kept, self._zones[zone]
         best: Run | None = None
+        lines = 0
         for trust in extent.may_name or ():
             for candidate, source_zone in self._seen.get((window, trust), ()):
                 source = self._zones[source_zone]
                 if source.unit == extent.unit:
                     continue
                 limit = min(source.end, candidate + extent.end - position)
-                wanted = max(best.lines + 1 if best else 1, window_lines)
+                wanted = max(lines + 1, window_lines)
                 if candidate + wanted > limit:
                     continue
                 if kept[candidate : candidate + wanted] != kept[position : position + wanted]:
@@ -141,7 +139,8 @@ class RunFinder:
                 while behind < limit and kept[behind] == kept[ahead]:
                     behind += 1
                     ahead += 1
-                best = Run(position, zone, candidate, source_zone, behind - candidate)
+                lines = behind - candidate
+                best = Run(position, ahead, zone, candidate, source_zone)
         return best
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from .references import DEFAULT_MIN_CHARS
 from .report import DedupReport
-from .rewrite import Rewriter, Spans
+from .rewrite import Rewriter
 from .shapes import Path, find_slots, with_texts
+from .stream import Spans
 
 
 def deduplicate_messages(

@@ -6,7 +6,7 @@ was given before as a whole is one sentence.
 
     [7 lines omitted, same as tool result #1: "The Supplier shall deliver"]
     [4 lines above: "12.3 Payment is"]
-    [90 lines omitted, same as lines 3-92 of assistant message #2]
+    [90 lines omitted: lines 3-92 of assistant message #2]
     [Unchanged: the same 90 lines as tool result #1, "def main() -> None:"]
 """
 
@@ -22,7 +22,8 @@ DEFAULT_MIN_CHARS = 48
 _KINDS = "(?:tool result|document|(?:system|user|assistant) message) #\\d+"
 _REFERENCE = re.compile(
     r"\[(?:\d+ lines? (?:x\d+ )?(?:numbered from \d+ )?"
-    r"(?:above|#\d+|omitted, (?:numbered from \d+, )?same as (?:above|lines? \d|[a-z ]+ #\d+))"
+    r"(?:above|#\d+|omitted, (?:numbered from \d+, )?same as (?:above|[a-z ]+ #\d+)"
+    r"|omitted(?:, numbered from \d+)?: lines? \d)"
     rf"|Unchanged: the same \d+ lines? as {_KINDS})"
 )
 _HINT = HINT_TEMPLATE.split("{")[0]
@@ -48,9 +49,9 @@ def write_reference(
 
 def write_numbered(*, lines: int, place: str, first: int, number: int | None) -> str:
     """One line that stands for `lines` lines of `place` from its line `first`."""
-    shifted = "" if number is None else f"numbered from {number}, "
+    shifted = "" if number is None else f", numbered from {number}"
     span = f"line {first}" if lines == 1 else f"lines {first}-{first + lines - 1}"
-    return f"[{_amount(lines)} omitted, {shifted}same as {span} of {place}]"
+    return f"[{_amount(lines)} omitted{shifted}: {span} of {place}]"
 
 
 def write_unchanged(*, lines: int, place: str, quote: str | None) -> str:

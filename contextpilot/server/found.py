@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from contextpilot.block import CHARS_PER_TOKEN, Block, BlockReader, content_key, estimate_tokens
 from contextpilot.dedup.messages import rewrite_messages
 from contextpilot.dedup.report import DedupReport
-from contextpilot.dedup.rewrite import Spans
 from contextpilot.dedup.shapes import Path
+from contextpilot.dedup.stream import Spans
 from contextpilot.options import Options
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head

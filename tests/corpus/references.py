@@ -23,8 +23,8 @@ _FORMS = (
         rf"(?:omitted, )?{_NUMBERED}(?:same as )?(?:above|#\d+|{_PLACE}):? {_QUOTE}\]"
     ),
     re.compile(
-        rf"\[(?P<count>\d+) lines? omitted, {_NUMBERED}"
-        rf"same as lines? (?P<first>\d+)(?:-\d+)? of {_PLACE}\]"
+        r"\[(?P<count>\d+) lines? omitted(?:, numbered from (?P<number>\d+))?: "
+        rf"lines? (?P<first>\d+)(?:-\d+)? of {_PLACE}\]"
     ),
     re.compile(
         rf"\[(?P<count>\d+) lines? omitted, {_NUMBERED}"

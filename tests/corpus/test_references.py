@@ -24,12 +24,12 @@ def _body(*results: str) -> dict[str, object]:
         '[4 lines omitted, same as tool result #1: "alpha one"]',
         '[Unchanged: the same 4 lines as tool result #1, "alpha"]',
         "[Unchanged: the same 4 lines as tool result #1]",
-        "[4 lines omitted, same as lines 1-4 of tool result #1]",
-        "alpha one\n[3 lines omitted, same as lines 2-4 of tool result #1]",
+        "[4 lines omitted: lines 1-4 of tool result #1]",
+        "alpha one\n[3 lines omitted: lines 2-4 of tool result #1]",
         'Given earlier in this conversation, beginning "alpha one".',
         'alpha one\n[3 lines above: "beta two"]',
         '[2 lines #1 "alpha"]\n[2 lines above "gamma"]',
-        "alpha one\n[2 lines omitted, same as lines 2-3 of tool result #1]\nbeta four",
+        "alpha one\n[2 lines omitted: lines 2-3 of tool result #1]\nbeta four",
     ],
 )
 def test_a_reference_that_can_be_followed(written: str) -> None:
@@ -45,9 +45,9 @@ def test_a_reference_that_can_be_followed(written: str) -> None:
         '[4 lines omitted, same as tool result #2: "alpha one"]',  # of another message
         'alpha one\n[3 lines above: "gamma three"]',  # other lines than were there
         'Given earlier in this conversation, beginning "gamma three".',
-        "alpha one\n[2 lines omitted, same as lines 1-2 of tool result #1]\nbeta four",
-        "alpha one\n[3 lines omitted, same as lines 1-3 of tool result #1]",
-        "[4 lines omitted, same as lines 1-4 of tool result #3]",
+        "alpha one\n[2 lines omitted: lines 1-2 of tool result #1]\nbeta four",
+        "alpha one\n[3 lines omitted: lines 1-3 of tool result #1]",
+        "[4 lines omitted: lines 1-4 of tool result #3]",
         "alpha one\nbeta two\ngamma three",  # gone without a word
         "alpha one\nbeta two\ngamma three\nbeta four\nmore",
         "beta two\nalpha one\ngamma three\nbeta four",

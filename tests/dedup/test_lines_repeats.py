@@ -34,16 +34,13 @@ def extents(zones: Zones, trusts: str = "", units: Sequence[int] = ()) -> list[E
 
 def runs_of(zones: Zones, min_chars: int, trusts: str = "", units: Sequence[int] = ()) -> list[Run]:
     found: list[Run] = []
-
-    def accept(run: Run) -> tuple[int, int]:
-        found.append(run)
-        return run.start, run.start + run.lines
-
     finder = RunFinder(
         [key for zone in zones for key in zone], extents(zones, trusts, units), min_chars
     )
     for zone in range(len(zones)):
-        finder.search(zone, accept)
+        runs = finder.find(zone)
+        finder.settle(zone, [(run.start, run.end) for run in runs])
+        found += runs
     return found
 
 
@@ -55,16 +52,16 @@ def test_takes_the_longest_earlier_copy_not_the_first() -> None:
     first = ["alpha alpha", "beta beta", "x"]
     second = ["alpha alpha", "beta beta", "gamma gamma"]
     runs = runs_of([first, second, second], 20)
-    assert runs == [Run(3, 1, 0, 0, 2), Run(6, 2, 0, 0, 2)]
-    assert runs_of([["q", *second], first, second], 20)[-1] == Run(7, 2, 1, 0, 3)
+    assert runs == [Run(3, 5, 1, 0, 0), Run(6, 8, 2, 0, 0)]
+    assert runs_of([["q", *second], first, second], 20)[-1] == Run(7, 10, 2, 1, 0)
 
 
 def test_runs_stay_within_their_zones() -> None:
     zone = ["one line here", "another line"]
     assert runs_of([zone, zone, [*zone, *zone]], 10) == [
-        Run(2, 1, 0, 0, 2),
-        Run(4, 2, 0, 0, 2),
-        Run(6, 2, 0, 0, 2),
+        Run(2, 4, 1, 0, 0),
+        Run(4, 6, 2, 0, 0),
+        Run(6, 8, 2, 0, 0),
     ]
 
 
@@ -78,8 +75,8 @@ def test_what_repeats_within_a_unit_stays() -> None:
 def test_only_classes_that_may_be_named_are() -> None:
     zone = ["one line here", "another line"]
     assert runs_of([zone, zone], 10, "ab") == []
-    assert runs_of([zone, zone], 10, "-b") == [Run(2, 1, 0, 0, 2)]
-    assert runs_of([zone, zone, zone, zone], 10, "abab") == [Run(4, 2, 0, 0, 2), Run(6, 3, 2, 1, 2)]
+    assert runs_of([zone, zone], 10, "-b") == [Run(2, 4, 1, 0, 0)]
+    assert runs_of([zone, zone, zone, zone], 10, "abab") == [Run(4, 6, 2, 0, 0), Run(6, 8, 3, 2, 1)]
 
 
 def test_other_classes_do_not_take_the_places_of_candidates() -> None:
@@ -90,26 +87,26 @@ def test_other_classes_do_not_take_the_places_of_candidates() -> None:
 
 def test_short_runs_are_left() -> None:
     assert runs_of([["}", "", "}"], ["}", "", "}"]], 5) == []
-    assert runs_of([["}", "", "}"], ["}", "", "}"]], 4) == [Run(3, 1, 0, 0, 3)]
+    assert runs_of([["}", "", "}"], ["}", "", "}"]], 4) == [Run(3, 6, 1, 0, 0)]
 
 
 def test_zones_that_name_nothing_are_sources_only() -> None:
     zone = ["one line here", "another line"]
-    assert runs_of([zone, zone, zone], 10, "t-t") == [Run(4, 2, 2, 1, 2)]
+    assert runs_of([zone, zone, zone], 10, "t-t") == [Run(4, 6, 2, 2, 1)]
 
 
-def test_refused_runs_stay_and_can_be_sources() -> None:
+def test_runs_that_stay_can_be_sources() -> None:
     zone = ["one line here", "another line"]
-    offered: list[Run] = []
-
-    def refuse_first(run: Run) -> tuple[int, int] | None:
-        offered.append(run)
-        return (run.start, run.start + run.lines) if len(offered) > 1 else None
-
     finder = RunFinder(zone * 3, extents([zone] * 3), 20)
+    found: list[Run] = []
     for at in range(3):
-        finder.search(at, refuse_first)
-    assert offered == [Run(2, 1, 0, 0, 2), Run(4, 2, 0, 0, 2)]
+        found += finder.find(at)
+        finder.settle(at)
+    assert found == [Run(2, 4, 1, 0, 0), Run(4, 6, 2, 0, 0)]
+    finder = RunFinder(zone * 3, extents([zone] * 3, "-tt"), 20)
+    for at in range(3):
+        finder.settle(at, [(0, 1)] if at == 0 else [])
+    assert finder.find(2) == [Run(4, 6, 2, 2, 1)]
 
 
 def test_dropped_zones_are_no_sources() -> None:
@@ -117,11 +114,10 @@ def test_dropped_zones_are_no_sources() -> None:
     finder = RunFinder(
         [*zone, *zone, *other, *other], extents([zone, zone, other, other], "abaa"), 20
     )
-    found: list[Run] = []
-    finder.search(0, lambda run: found.append(run))
-    finder.drop(1, 3)
-    finder.search(3, lambda run: found.append(run))
-    assert found == []
+    finder.settle(0)
+    finder.drop(1)
+    finder.drop(2)
+    assert finder.find(3) == []
 
 
 CHUNKS = [
@@ -144,8 +140,8 @@ def test_every_run_equals_lines_that_stay(zones: list[list[str]], min_chars: int
     keys = [key for zone in zones for key in zone]
     zone_of = [number for number, zone in enumerate(zones) for _ in zone]
     dropped: set[int] = set()
-    for start, zone, source, source_zone, lines in runs_of(zones, min_chars):
-        span = range(start, start + lines)
+    for start, end, zone, source, source_zone in runs_of(zones, min_chars):
+        span, lines = range(start, end), end - start
         assert {zone_of[at] for at in span} == {zone}
         assert {zone_of[at] for at in range(source, source + lines)} == {source_zone}
         assert source_zone < zone
@@ -197,9 +193,7 @@ def longest_first(zones: list[list[str]], min_chars: int) -> set[int]:
     st.integers(1, 8),
 )
 def test_drops_what_brute_force_drops(zones: list[list[str]], min_chars: int) -> None:
-    dropped = {
-        at for run in runs_of(zones, min_chars) for at in range(run.start, run.start + run.lines)
-    }
+    dropped = {at for run in runs_of(zones, min_chars) for at in range(run.start, run.end)}
     assert dropped == longest_first(zones, min_chars)
 
 

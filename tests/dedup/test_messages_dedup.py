@@ -272,8 +272,8 @@ def test_years_are_not_line_numbers() -> None:
 def test_lines_that_no_quotation_can_tell_apart_are_counted() -> None:
     same = "the same line again\n"
     changed, _ = checked([tool("the first\n" + same * 100), tool(same * 90 + "the end")])
-    numbered = "[87 lines omitted, same as lines 2-88 of tool result #1]"
-    assert changed[1]["content"] == f"{numbered}\n{same * 3}the end"
+    numbered = "[90 lines omitted: lines 2-91 of tool result #1]"
+    assert changed[1]["content"] == f"{numbered}\nthe end"
     few = [tool("the first\n" + same * 9), tool(same * 9 + "the end")]
     assert checked(few)[0] == few
     in_json = [tool(json.dumps([message["content"] + "."])) for message in changed]
@@ -288,7 +288,7 @@ def test_the_lines_before_the_first_that_can_be_quoted_stay() -> None:
 
 
 def test_quotations_end_before_quotation_marks() -> None:
-    value = '"quoted" at its very beginning, this line is\n' + FILE
+    value = '"quoted" is how it begins\n' + FILE
     changed, _ = checked([tool(value), tool(value + "more")])
     assert changed[1]["content"].split("\n")[:2] == [
         value.split("\n")[0],
@@ -303,6 +303,20 @@ def read(call_id: str, content: str, name: str = "read_file", arguments: str = "
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": call_id, "content": content},
     ]
+
+
+def test_most_of_a_text_is_numbered_where_its_head_cannot_be_quoted() -> None:
+    head = "exit code: 0\nwarnings: 0\nwhat was printed:\n"
+    first, other = tool(f"took 1 s\n{head}{FILE}"), tool(f"took 2 s\n{head}another text")
+    changed, _ = checked([first, other, tool(f"took 3 s\n{head}{FILE}")])
+    reference = "[15 lines omitted: lines 2-16 of tool result #1]"
+    assert changed[2]["content"] == f"took 3 s\n{reference}\n"
+
+
+def test_beside_what_a_reader_cut_off_nothing_stays() -> None:
+    code = "\n".join(f"def function_{at}(argument): return {at}" for at in range(60))
+    changed, _ = checked([*read("a", code), *read("b", f"exit code: 0\n{code[100:1500]}")])
+    assert len(changed[3]["content"].split("\n")) == 4
 
 
 def test_lines_beside_an_edit_stay_readable() -> None:

@@ -199,7 +199,7 @@ def test_every_quotation_begins_one_line_before_it(messages: list[Any], min_char
         before.append(line)
 
 
-NUMBERED = re.compile(r"same as lines? (\d+)(?:-(\d+))? of ([a-z ]+) #(\d+)\]")
+NUMBERED = re.compile(r": lines? (\d+)(?:-(\d+))? of ([a-z ]+) #(\d+)\]")
 
 
 @given(prompts, thresholds)
