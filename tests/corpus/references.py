@@ -26,10 +26,6 @@ _FORMS = (
         r"\[(?P<count>\d+) lines? omitted(?:, numbered from (?P<number>\d+))?: "
         rf"lines? (?P<first>\d+)(?:-\d+)? of {_PLACE}\]"
     ),
-    re.compile(
-        rf"\[(?P<count>\d+) lines? omitted, {_NUMBERED}"
-        rf"same as lines? (?P<first>\d+)(?:-\d+)? of {_PLACE}\]"
-    ),
     re.compile(rf"\[Unchanged: the same (?P<count>\d+) lines? as {_PLACE}(?:, {_QUOTE})?\]"),
 )
 _UNCHANGED = re.compile(rf"\[Unchanged: the same \d+ lines? as {_PLACE}(?:, .*)?\]")
