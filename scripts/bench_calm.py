@@ -59,7 +59,7 @@ def shown(values: Iterable[float | None]) -> str:
     if not known:
         return "failed"
     value = statistics.median(known)
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def main() -> int:

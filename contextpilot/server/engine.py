@@ -21,6 +21,8 @@ from contextpilot.server.windows import WindowPlanner
 _MAX_SAMPLES = 360
 _SAMPLE_INTERVAL_S = 10.0
 _MAX_WEIGHTS = 200_000
+_FEW_NAMESPACES = 8
+"""So many are forgotten in a few milliseconds."""
 RUNNING_TOKENS = 64
 """Prefill tokens that a request which only generates counts for, as load."""
 
@@ -143,6 +145,11 @@ class Engine:
             if space is not None:
                 with space.lock:
                     space.planner.index.end_credit(one.request_id)
+
+    def forgets_at_once(self) -> bool:
+        """Return whether `forget` takes no time, and waits for no thread that is planning."""
+        spaces = self.namespaces.items()
+        return len(spaces) <= _FEW_NAMESPACES and not any(self.is_busy(name) for name, _ in spaces)
 
     def forget(self) -> None:
         """Forget what the cache held: the engine is gone. What recurs stays known."""

@@ -241,7 +241,10 @@ class EnginePool:
 
     def _bury(self, engine: Engine) -> None:
         """Forget a dead engine's part of the index; who waited there goes elsewhere."""
-        engine.forget()
+        if engine.forgets_at_once():
+            engine.forget()
+        else:
+            asyncio.get_running_loop().run_in_executor(None, engine.forget)
         self.receiver.distrust(engine)
         engine.line.dismiss(EngineDownError(f"engine {engine.number} does not answer"))
 

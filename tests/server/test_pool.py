@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -336,6 +337,30 @@ def test_a_dead_engine_loses_its_index_and_who_waits_there_goes_elsewhere() -> N
         assert pool.receiver.receive(snapshot) == "ok"
         assert index.match([1, 2, 3]) == 3
         await pool.close()
+
+    run(main())
+
+
+def test_a_dead_engine_of_many_tenants_is_forgotten_beside_the_loop() -> None:
+    async def main() -> None:
+        pool = EnginePool(URLS[:1], lambda: Namespaces(10_000, 100, 100))
+        engine = pool.engines[0]
+        for number in range(40):
+            engine.plan(job(1, 2, 3, namespace=f"tenant {number}"))
+        held = threading.Event()
+
+        def hold() -> None:
+            with engine.namespaces.get("tenant 1").lock:
+                held.wait(30)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        await until(lambda: engine.is_busy("tenant 1"))
+        pool._bury(engine)  # returns, though a thread is planning there
+        held.set()
+        spaces = [space for _, space in engine.namespaces.items()]
+        await until(lambda: not any(space.index.stats().num_blocks for space in spaces))
+        thread.join(30)
 
     run(main())
 
