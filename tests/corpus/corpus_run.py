@@ -1,4 +1,6 @@
-"""Sends cases through the proxy in its default settings, over real sockets, and judges them.
+"""Sends cases through the proxy over real sockets, and judges them.
+
+The proxy runs in its default settings, except that a move costs nothing: what may move, does.
 
 Each case goes three times, each time under a key of its own: cold; after a session that held the
 same items in another order; after one that held some of them. Only then is something live, so
@@ -67,12 +69,17 @@ class Proxy:
         self._connection.close()
 
 
+WORST = {"displacement_cost": 0, "min_gain_tokens": 0}
+
+
 @contextlib.contextmanager
 def proxy(**settings: Any) -> Iterator[Proxy]:
-    """Run our server in its default settings, or others; yields a client of it."""
+    """Run our server where moves cost nothing, or in other settings; yields a client of it."""
     upstream = Scripted()
     with serving(upstream) as url:
-        server = make_server(Settings(**{"port": 0, "kind": "other", "engine": (url,), **settings}))
+        server = make_server(
+            Settings(**{"port": 0, "kind": "other", "engine": (url,), **WORST, **settings})
+        )
         with serving(server) as own:
             client = Proxy(own, upstream)
             try:
@@ -169,9 +176,9 @@ def judge_talk(talk: Talk, client: Proxy) -> TalkVerdict:
     chars = [0, 0]
     problem = ""
     for number, sent in enumerate(talk.requests(), start=1):
-        got, _ = client.send(talk.api, sent, f"talk {talk.name}")
+        got, result = client.send(talk.api, sent, f"talk {talk.name}")
         turns = got.get("messages", got.get("input"))
-        own = reference_problem(sent, got)
+        own = reference_problem(sent, got, may_move=bool(result.get("moved")))
         if turns[: len(before)] != before:
             own = own or "what was written before is written in another way"
         if talk.stays and got != sent:

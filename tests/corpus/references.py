@@ -52,22 +52,31 @@ class Line(NamedTuple):
     text: str
 
 
-def reference_problem(sent: Any, got: Any) -> str:
-    """Return why a reference of a rewritten request cannot be followed; "" if all can."""
+def reference_problem(sent: Any, got: Any, may_move: bool = False) -> str:
+    """Return why a reference of a rewritten request cannot be followed; "" if all can.
+
+    Where blocks moved, the lines that the references give back may stand in another order.
+    """
     originals, written = list(texts_of(sent)), list(texts_of(got))
     if len(originals) != len(written):
         return f"{len(originals)} texts were sent, {len(written)} arrive"
     before: list[Line] = []
     whole: dict[str, str] = {}
+    found: tuple[list[str], list[str]] = ([], [])
     for original, text in zip(originals, written, strict=True):
         for one, two in _inner(original, text, whole):
             if one.text != two.text:
-                problem = _Walk(one.text.split("\n"), two, before).problem()
-                if problem:
+                walk = _Walk(one.text.split("\n"), two, before)
+                problem = walk.problem()
+                if problem and may_move:
+                    found[0].extend(one.text.split("\n"))
+                    found[1].extend(walk.followed())
+                elif problem:
                     return f"{two.source}: {problem}"
             before += [Line(two.source, line) for line in two.text.split("\n")]
         whole[text.source] = text.text
-    return ""
+    lost = Counter(found[0]) - Counter(found[1])
+    return f"lost where blocks moved: {next(iter(lost))[:60]!r}" if lost else ""
 
 
 def _inner(sent: Text, got: Text, whole: Mapping[str, str]) -> Iterator[tuple[Text, Text]]:
@@ -165,6 +174,20 @@ class _Walk:
             self._before.append(Line(self._got.source, line))
         left = len(self._sent) - self._at
         return f"{left} lines are gone without a word" if left else ""
+
+    def followed(self) -> list[str]:
+        """Return the lines with those that references name in their place."""
+        lines: list[str] = []
+        for line in self._got.text.split("\n"):
+            match = next((m for form in _FORMS if (m := form.fullmatch(line.strip()))), None)
+            said = match.groupdict() if match else {}
+            start = self._place(said.get("quote"), said.get("place")) if match else ""
+            if isinstance(start, int) and line not in self._sent:
+                there = self._before[start : start + int(said["count"])]
+                lines += [one.text for one in there]
+            else:
+                lines.append(line)
+        return lines
 
     def _changed(self, line: str, following: Sequence[str]) -> str:
         for form in _FORMS:
