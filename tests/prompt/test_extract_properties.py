@@ -204,29 +204,3 @@ def test_labels_that_move_take_citations_along(bodies: list[str], data: st.DataO
     changed = found.rebuild(order)[0]["content"]
     assert all(f"[{i}] {body}" in changed for i, body in enumerate(bodies, start=1))
     assert found.legend(order) == ""
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<doc>" * 40_000,
-        "<doc>a</doc> " * 20_000,
-        "<" * 200_000,
-        "[" * 200_000,
-        '[{"a":' * 30_000,
-        "\n" + " " * 200_000,
-        "[1] " * 50_000,
-        "\n".join(f"[{i}] x" for i in range(1, 10_000)),
-        "---\n" * 40_000,
-        "# a\n" * 40_000,
-        "```\n" * 40_000,
-        "Document 1" * 20_000,
-        '[{"text": "a"},' * 20_000,
-    ],
-    ids=lambda text: text[:12].strip(),
-)
-@pytest.mark.timeout(60)
-def test_hostile_texts_take_no_quadratic_time(text: str) -> None:
-    for mode in MODES:
-        for role in ("user", "tool"):
-            found_in(text, role, mode)

@@ -85,17 +85,18 @@ class Extraction:
 
     def arrange(self, arrangements: Sequence[Arrangement]) -> list[Any]:
         """Return the messages with the first groups arranged so, and the others as they are."""
-        messages = list(self.messages)
+        lists: dict[Path, Any] = {}
         for group, given in zip(self.groups, arrangements, strict=False):
             _check(group, given)
             if isinstance(group, PartsGroup) and not _is_unchanged(given):
-                items = group.arranged(
-                    at_path(messages, group.path), given.order, given.replacements
-                )
-                messages = _with(messages, group.path, items)
-        for path, edits in self._edits(arrangements).items():
-            messages = _with(messages, path, edited(at_path(messages, path), edits))
-        return messages
+                items = lists.get(group.path) or at_path(self.messages, group.path)
+                lists[group.path] = group.arranged(items, given.order, given.replacements)
+        messages = with_texts(self.messages, lists)
+        texts: dict[Path, Any] = {
+            path: edited(at_path(messages, path), edits)
+            for path, edits in self._edits(arrangements).items()
+        }
+        return with_texts(messages, texts)
 
     def head(self, arrangements: Sequence[Arrangement] | None = None, before: Any = None) -> Head:
         """Return what stands in the prompt before a group's first block, as keys of the index.
@@ -193,11 +194,6 @@ def at_path(messages: Sequence[Any], path: Path) -> Any:
     for step in path:
         node = node[step]
     return node
-
-
-def _with(messages: Sequence[Any], path: Path, value: Any) -> list[Any]:
-    changed: dict[Path, Any] = {path: value}
-    return with_texts(messages, changed)
 
 
 def _until(node: Any, path: Path, end: Any) -> Any:

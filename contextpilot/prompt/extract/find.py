@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from contextpilot.prompt.extract.evidence import Left
 from contextpilot.prompt.extract.forged import holds_notes
-from contextpilot.prompt.extract.group import MAX_GROUPS, Found, Span
+from contextpilot.prompt.extract.group import MAX_GROUPS, MAX_PIECES, Found, Span
 from contextpilot.prompt.extract.numbered import find_inline, find_numbered
 from contextpilot.prompt.extract.ordered import sequence_reason
 from contextpilot.prompt.extract.page import Page
@@ -37,6 +37,8 @@ def find_groups(page: Page, mode: str, separator: str | None = None) -> Finding:
     if mode == "parts":
         return Finding([], [])
     tags = Tags(page, any_name=mode == "xml")
+    if tags.too_many:
+        return Finding([], [Left("xml", len(tags.known) // 2, "too-many")])
     if mode in ("auto", "xml"):
         tagged = find_tagged(tags, mode)
         if tagged or mode == "xml":
@@ -101,7 +103,11 @@ def _one(page: Page, mode: str, separator: str | None) -> _Find:
 def _judged(page: Page, lists: list[Found], mode: str) -> Finding:
     found, left = [], []
     for one in lists:
-        code = _against(page, one) if mode == "auto" else one.against
+        code = "too-many" if len(one.pieces) > MAX_PIECES else one.against
+        if mode == "auto" and page.role == "tool" and page.tool in AGAINST:
+            code = AGAINST[page.tool]
+        if mode == "auto" and not code:
+            code = _against(page, one)
         if code:
             left.append(Left(one.kind, len(one.pieces), code))
         else:
@@ -111,10 +117,6 @@ def _judged(page: Page, lists: list[Found], mode: str) -> Finding:
 
 def _against(page: Page, found: Found) -> str:
     """Return the rule against moving blocks, by what they are and where they stand."""
-    if page.role == "tool" and page.tool in AGAINST:
-        return AGAINST[page.tool]
-    if found.against:
-        return found.against
     text = page.text
     bodies = [piece.body.of(text) for piece in found.pieces]
     reason = sequence_reason(bodies) if found.kind != "files" else ""

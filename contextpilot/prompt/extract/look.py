@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -27,6 +28,10 @@ SCOPES = ("all", *ROLES)
 _NUMBER = re.compile(r"[A-Za-z][ \t]{1,3}(?:#|no\.? )?\[?(\d{1,4})\b")
 _WORD_BEFORE = re.compile(rf"\b{WORDS}s?\b", re.IGNORECASE)
 _MENTION_CHARS = 24
+_MIN_CHARS = 20
+"""No shorter text holds two blocks."""
+MAX_REQUEST_GROUPS = 256
+"""Lists in one request, the first ones; what comes after them stays."""
 _MAX_MENTIONS = 5000
 
 
@@ -103,14 +108,23 @@ def look(
     around = Surroundings(messages, opening)
     found: list[Group | PartsGroup] = []
     left: list[Left] = []
+    lists: Counter[int] = Counter()
     for place in find_places(messages, _roles(scope)):
+        if len(found) >= MAX_REQUEST_GROUPS:
+            break
+        before = len(found) + len(left)
+        if lists[int(place.path[0])] > MAX_GROUPS:
+            continue  # what else its message holds stays
         if isinstance(place, PartsPlace):
             if mode in ("auto", "parts"):
                 _look_at_parts(messages, place, mode, found, left)
-        else:
+        elif len(place.text) >= _MIN_CHARS:
             _look_at_text(place, mode, separator, chosen, around, found, left)
+        lists[int(place.path[0])] += len(found) + len(left) - before
     groups = _within_bounds(found, left)
-    settled = [_settled(group, groups, around, mode, left) for group in groups]
+    settled = [
+        _settled(group, groups, around, mode, left) for own in groups.values() for group in own
+    ]
     kept = tuple(group for group in settled if group is not None)
     if not kept:
         return Looked(None, tuple(left))
@@ -157,23 +171,21 @@ def _look_at_parts(
 
 def _within_bounds(
     found: Sequence[Group | PartsGroup], left: list[Left]
-) -> list[Group | PartsGroup]:
-    """Return the groups of messages that hold no more than `MAX_GROUPS`."""
-    by_message: dict[Any, list[Group | PartsGroup]] = {}
+) -> dict[int, list[Group | PartsGroup]]:
+    """Return the groups by message, of those that hold no more than `MAX_GROUPS`."""
+    by_message: dict[int, list[Group | PartsGroup]] = {}
     for group in found:
-        by_message.setdefault(group.path[0], []).append(group)
-    kept: list[Group | PartsGroup] = []
-    for groups in by_message.values():
+        by_message.setdefault(int(group.path[0]), []).append(group)
+    for index, groups in list(by_message.items()):
         if len(groups) > MAX_GROUPS:
             left.append(Left(groups[0].kind, len(groups), "too-many"))
-        else:
-            kept += groups
-    return kept
+            del by_message[index]
+    return by_message
 
 
 def _settled(
     group: Group | PartsGroup,
-    groups: Sequence[Group | PartsGroup],
+    groups: Mapping[int, Sequence[Group | PartsGroup]],
     around: Surroundings,
     mode: str,
     left: list[Left],

@@ -23,7 +23,7 @@ WORDS = (
 )
 _HAN_WORDS = r"(?:文档|资料|参考资料|参考|来源|文書|資料|参考文献|문서|자료)"
 _MARK = re.compile(
-    rf"^[ \t]{{0,8}}(?:"
+    rf"[ \t]{{0,8}}(?:"
     rf"\[(?P<bracket>\d{{1,4}})\][:.)]?|"
     rf"(?:\#{{1,6}}[ \t]{{1,4}})?(?:\*\*)?\[?(?P<word>{WORDS}|{_HAN_WORDS})[ \t]{{0,4}}"
     rf"(?P<id>ids?[ \t]{{0,2}}[:#]|:(?=[ \t]{{0,4}}\d{{1,4}}[ \t]{{0,4}}$))?"
@@ -35,6 +35,9 @@ _MARK = re.compile(
     rf"(?P<dotted>\d{{1,4}})[.)](?=[ \t]))[ \t]{{0,8}}",
     re.IGNORECASE | re.MULTILINE,
 )
+_LINE = re.compile(r"^[^\d\n]{0,48}\d", re.MULTILINE)
+"""A line that has a number near its beginning, as every mark has."""
+_MAX_LINES = 20_000
 _INLINE = re.compile(r"\[(\d{1,3})\][:.)]?[ \t]{0,4}(?=\S)")
 MIN_MEAN_CHARS = 80
 """Shorter lists are choices or steps as often as documents: automatic detection passes them by."""
@@ -115,7 +118,12 @@ def find_inline(page: Page, region: Span, wrapper: str | None) -> Found | None:
 
 
 def _marks(text: str, region: Span) -> Iterator[_Mark]:
-    for match in _MARK.finditer(text, *region):
+    for number, line in enumerate(_LINE.finditer(text, *region)):
+        if number == _MAX_LINES:
+            return
+        match = _MARK.match(text, line.start(), region.end)
+        if match is None:
+            continue
         if match["bracket"]:
             style, label = "bracket", "bracket"
         elif match["dotted"]:

@@ -295,6 +295,8 @@ def _array(text: str, at: int) -> tuple[list[Span], int]:
     elements: list[Span] = []
 
     def element(start: int) -> int:
+        if len(elements) > MAX_PIECES:
+            raise ValueError("too many rows")
         elements.append(Span(start, _DECODER.raw_decode(text, start)[1]))
         return elements[-1].end
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 
 from contextpilot.prompt.extract.endings import movable
 from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
@@ -14,6 +15,7 @@ from contextpilot.prompt.extract.vocabulary import RECORD_FIELDS, RETRIEVAL_WRAP
 
 _HEADING = re.compile(r"^(#{1,6})[ \t]+\S[^\n]*", re.MULTILINE)
 _RULE = re.compile(r"^(-{3,}|={3,}|\*{3,}|_{3,}|#{3,})[ \t\r]*$", re.MULTILINE)
+_RULES = ("---", "===", "***", "___", "###")
 _SETEXT = re.compile(r"(?:\A|\n[ \t]*\n)[^\n]{1,60}[^\s.!?:;,]\n(?:-{3,}|={3,})[ \t\r]*(?=\n)")
 """An underlined heading: a short line alone, without a full stop."""
 _FIELD = re.compile(r"^[ \t>*-]*\**([A-Za-z][\w ]{0,24}?)\**[ \t]?:[ \t]*\**[ \t]*\S", re.MULTILINE)
@@ -137,7 +139,9 @@ def _announces(page: Page, piece: Piece) -> bool:
 def find_bullets(page: Page, region: Span) -> Found | None:
     """Return memories written as bullets under a heading or line that names memories."""
     text = page.text
-    marks = list(_BULLET.finditer(text, *region))
+    if not _MEMORY_INTRO.search(text, *region):
+        return None
+    marks = list(islice(_BULLET.finditer(text, *region), 4 * MAX_PIECES))
     runs: list[list[re.Match[str]]] = []
     for mark in marks:
         near = runs and not text[_line_end(text, runs[-1][-1].end()) : mark.start()].strip()
@@ -166,7 +170,9 @@ def find_files(page: Page, region: Span) -> Found | None:
 def _listed_files(page: Page, region: Span) -> Found | None:
     """Return files written as `path`, a rule, content, a rule."""
     text = page.text
-    marks = list(_LISTED_FILE.finditer(text, *region)) if "\n---\n" in text else []
+    if "\n---\n" not in text:
+        return None
+    marks = list(islice(_LISTED_FILE.finditer(text, *region), MAX_PIECES + 1))
     if not 1 < len(marks) <= MAX_PIECES:
         return None
     pieces = []
@@ -186,7 +192,8 @@ def _fenced_files(page: Page, region: Span) -> Found | None:
     """Return files written as `path` and a code fence each."""
     text = page.text
     pieces: list[Piece] = []
-    for mark in _FENCED_FILE.finditer(text, *region) if "```" in text else ():
+    files = _FENCED_FILE.finditer(text, *region) if "```" in text else iter(())
+    for mark in islice(files, 2 * MAX_PIECES):
         close = text.find(f"\n{mark[2]}", mark.end() - 1, region.end)
         if close < 0 or (pieces and text[pieces[-1].span.end : mark.start()].strip()):
             return None
@@ -221,8 +228,11 @@ def _is_record(body: str) -> bool:
 def _separators(text: str, region: Span, separator: str | None) -> list[Span]:
     if separator is not None:
         pattern = re.compile(re.escape(separator))
-        return [Span(*mark.span()) for mark in pattern.finditer(text, *region)]
-    rules = list(_RULE.finditer(text, *region))
+        marks = islice(pattern.finditer(text, *region), MAX_PIECES + 1)
+        return [Span(*mark.span()) for mark in marks]
+    if not any(rule in text for rule in _RULES):
+        return []
+    rules = list(islice(_RULE.finditer(text, *region), MAX_PIECES + 1))
     if len({rule[1] for rule in rules}) != 1:  # of several kinds it is unsure which separates
         return []
     return [Span(*rule.span()) for rule in rules]

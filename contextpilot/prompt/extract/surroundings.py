@@ -7,6 +7,7 @@ that asked for it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from contextpilot.prompt.extract.asks import Asks, read_asks
@@ -17,6 +18,7 @@ from contextpilot.prompt.extract.places import plain_texts
 
 AnyGroup = Group | PartsGroup
 _SYSTEM = ("system", "developer")
+_MAX_SYSTEM = 16
 
 
 class Surroundings:
@@ -33,6 +35,8 @@ class Surroundings:
         self._is_told = any(map(tells, told))
         self._roles = [_role(message) for message in messages]
         self._asks: dict[int, list[Asks]] = {}
+        self._system = [i for i, role in enumerate(self._roles) if role in _SYSTEM]
+        self._last_user = self._users_before()
         self._telling = next(
             (
                 i
@@ -47,35 +51,46 @@ class Surroundings:
         """Return whether a system message before this one says that documents follow."""
         return self._is_told or index > self._telling
 
-    def reason(self, group: AnyGroup, others: Sequence[AnyGroup]) -> str:
-        """Return the rule by which the prompt keeps a group as it is; "" if there is none."""
+    def reason(self, group: AnyGroup, groups: Mapping[int, Sequence[AnyGroup]]) -> str:
+        """Return the rule by which the prompt keeps a group as it is; "" if there is none.
+
+        Args:
+            groups: all groups, by the index of their message: what they hold asks for nothing.
+        """
         shown = shown_numbers(group)
-        index = int(group.path[0])
-        for asks in self._around(index, others):
+        for asks in self._around(int(group.path[0]), groups):
             reason = asks.reason(shown)
             if reason:
                 return reason
         return ""
 
-    def _around(self, index: int, others: Sequence[AnyGroup]) -> Iterator[Asks]:
+    def _around(self, index: int, groups: Mapping[int, Sequence[AnyGroup]]) -> Iterator[Asks]:
         yield from self._opening
         for i in (index, *self._stable(index)):
-            yield from self._of(i, others)
+            yield from self._of(i, groups.get(i, ()))
 
     def _stable(self, index: int) -> Iterator[int]:
         """Yield the other messages that belong to a group's: the same in every later turn."""
         roles = self._roles
-        yield from (i for i in range(index) if roles[i] in _SYSTEM)
+        yield from (i for i in self._system[:_MAX_SYSTEM] if i < index)
         if roles[index] in _SYSTEM:
             after = range(index + 1, len(roles))
-            yield from [i for i in after if roles[i] == "user"][:1]
+            yield from islice((i for i in after if roles[i] == "user"), 1)
         elif roles[index] == "user":
             for i in range(index + 1, len(roles)):
                 if roles[i] != "user":
                     break
                 yield i
         else:
-            yield from [i for i in range(index - 1, -1, -1) if roles[i] == "user"][:1]
+            yield from (i for i in self._last_user[index : index + 1] if i >= 0)
+
+    def _users_before(self) -> list[int]:
+        """Return for each message the last user's before it; -1 where there is none."""
+        found, last = [], -1
+        for i, role in enumerate(self._roles):
+            found.append(last)
+            last = i if role == "user" else last
+        return found
 
     def _of(self, index: int, groups: Sequence[AnyGroup]) -> list[Asks]:
         """Return what a message asks for, without the blocks in it."""
@@ -83,7 +98,7 @@ class Surroundings:
         if known is None:
             spans: dict[Any, list[Group]] = {}
             for group in groups:
-                if isinstance(group, Group) and group.path[0] == index:
+                if isinstance(group, Group):
                     spans.setdefault(group.path[1:], []).append(group)
             texts = plain_texts(self._messages[index])
             known = [read_asks(_without(text, spans.get(path, ()))) for path, text in texts]

@@ -28,6 +28,7 @@ from contextpilot.prompt.extract.vocabulary import (
     WRAPPERS,
 )
 
+MAX_TAGS = 20_000
 NUMBERED = "#"
 """The name under which elements like `<1>` count as siblings."""
 _TAG = re.compile(r"<(/?)([A-Za-z_][\w.\-]{0,63}|\d{1,3})((?:\s[^<>]{0,2000})?)>")
@@ -70,7 +71,11 @@ class Tags:
         self.by_name: dict[str, list[Tag]] = {}
         self.known: list[Tag] = []
         self.outputs: list[int] = []
-        for match in _TAG.finditer(page.text) if "</" in page.text else ():
+        self.too_many = False
+        for number, match in enumerate(_TAG.finditer(page.text) if "</" in page.text else ()):
+            if number == MAX_TAGS:
+                self.too_many = True
+                break
             if not match[1] and match[3].endswith("/"):
                 continue
             name = NUMBERED if match[2].isdigit() else match[2]
