@@ -176,7 +176,7 @@ def draw(found: dict[str, dict[str, list[Point]]], path: Path) -> None:
             )
         panel.set_xlim(0, 1.1)
         panel.set_ylim(bottom=0)
-    axes[0][0].legend(fontsize=7)
+    axes.flat[len(found) - 1].legend(fontsize=7)
     figure.supxlabel("displacement (random order: 1)")
     figure.supylabel("hit ratio, %")
     figure.savefig(path, dpi=110)

@@ -64,7 +64,7 @@ class BatchPlanner:
             by_pinned.setdefault(pinned, []).append(position)
         groups = []
         for pinned, members in by_pinned.items():
-            sets, weights = _number_blocks([contexts[i] for i in members], set(pinned))
+            sets, weights = _number_blocks([contexts[i] for i in members], set(pinned), bounds)
             tokens = np.array(list(weights.values()) or [1], np.int64)
             live = self._live_tokens([*head.keys, *pinned], weights)
             alone: set[int] = set()
@@ -197,18 +197,19 @@ def _live_ones(sets: Sequence[Ints], tokens: Ints, live: Live) -> set[int]:
 
 
 def _number_blocks(
-    contexts: Sequence[Sequence[Block]], without: set[BlockKey]
+    contexts: Sequence[Sequence[Block]], pinned: set[BlockKey], bounds: Bounds
 ) -> tuple[list[Ints], dict[BlockKey, int]]:
-    """Return each context as sorted block numbers, and the weights in order of number."""
+    """Return the free blocks of each context as sorted numbers, and weights in order of number."""
     numbers: dict[BlockKey, int] = {}
     weights: dict[BlockKey, int] = {}
     sets = []
     for context in contexts:
-        found = set()
-        for block in context:
-            if block.key not in without:
-                found.add(numbers.setdefault(block.key, len(numbers)))
-                weights.setdefault(block.key, block.weight)
+        own = {block.key: block.weight for block in context}
+        for key in (*pinned, *bounds.anchored(own, pinned)):
+            own.pop(key, None)
+        for key, weight in own.items():
+            weights.setdefault(key, weight)
+        found = {numbers.setdefault(key, len(numbers)) for key in own}
         sets.append(np.array(sorted(found), np.int64))
     return sets, weights
 

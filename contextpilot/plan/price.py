@@ -124,20 +124,20 @@ class Candidates:
         heap = []
         taken = {*live} if together else {*self._keys}
         for i, key in enumerate(self._keys):
-            gain = self._gain(together & self._masks[i], i) if key not in taken else 0.0
-            if gain:
-                heap.append((-gain, i))
+            share = self._near.share(together & self._masks[i]) if key not in taken else 0.0
+            if share:
+                heap.append((-share, i))
         heapq.heapify(heap)
-        while heap:  # gains only fall while blocks are placed: stale ones are upper bounds
+        while heap:  # shares only fall while blocks are placed: stale ones are upper bounds
             stale, i = heap[0]
-            gain = self._gain(together & self._masks[i], i)
-            if not gain:
+            share = self._near.share(together & self._masks[i])
+            if not share:
                 heapq.heappop(heap)
-            elif -gain > stale:
-                heapq.heapreplace(heap, (-gain, i))
+            elif -share > stale:
+                heapq.heapreplace(heap, (-share, i))
             else:
                 heapq.heappop(heap)
-                steps.append((self._keys[i], gain, waiting.take(i)))
+                steps.append((self._keys[i], _SURE * share * self._weights[i], waiting.take(i)))
                 together &= self._masks[i]
         return steps
 
@@ -174,14 +174,10 @@ class Candidates:
             passed += cost * self._relevance[i]
             joint = together & self._masks[i]
             if joint and most * self._weights[i] - price > best:
-                gain = self._gain(joint, i)
+                gain = _SURE * self._near.share(joint) * self._weights[i]
                 if gain - price > best:
                     best, chosen = gain - price, (i, gain)
         return chosen
-
-    def _gain(self, contexts: int, i: int) -> float:
-        """Return the tokens that a block is expected to gain, shared with these contexts."""
-        return _SURE * self._near.share(contexts) * self._weights[i] if contexts else 0.0
 
 
 def worthwhile(lead: Sequence[Step], cost: float, least: float) -> tuple[int, float]:

@@ -126,6 +126,40 @@ def test_shared_blocks_lead_by_mean_original_rank() -> None:
     assert prompts == [[2, 1, 0, 5], [2, 1, 6]]
 
 
+@given(contexts, contexts)
+@settings(max_examples=100)
+def test_a_batch_keeps_every_order_at_a_cost_beyond_every_gain(
+    before: list[list[int]], batch: list[list[int]]
+) -> None:
+    planner = new_planner()
+    for keys in before:
+        run(planner, keys, FREE)
+    prompts, order = run_batch(
+        planner, [blocks_of(keys) for keys in batch], Bounds(displacement_cost=10**9)
+    )
+    assert [batch[position] for position in order] == prompts
+
+
+def test_a_few_shared_tokens_are_not_worth_two_contexts_order() -> None:
+    light, heavy = [[0, 1, 2, 6], [3, 4, 5, 6]], [[0, 1, 2, 6], [0, 1, 2, 5]]
+    for batch, is_shared in ((light, False), (heavy, True)):
+        blocks = [blocks_of(keys) for keys in batch]
+        prompts, order = run_batch(new_planner(), blocks, Bounds(displacement_cost=90))
+        assert (prompts[0][0] == prompts[1][0]) == is_shared
+        assert prompts == [batch[position] for position in order]
+    prompts, _ = run_batch(new_planner(), [blocks_of(keys) for keys in light])
+    assert prompts[0][0] == prompts[1][0] == 6
+
+
+def test_anchored_blocks_of_a_batch_are_not_shared_and_stand_last() -> None:
+    limit = Bounds(displacement_cost=0, min_gain_tokens=0, anchor="end")
+    batch = [[6, 1, 2, 3], [6, 4, 3, 2], [5, 6, 2, 3]]
+    prompts, order = run_batch(new_planner(), [blocks_of(keys) for keys in batch], limit)
+    for position, prompt in zip(order, prompts, strict=True):
+        assert prompt[-1] == batch[position][0]
+        assert {*prompt[:2]} == {2, 3}
+
+
 def test_a_live_prefix_that_outweighs_the_neighbours_is_joined() -> None:
     planner = new_planner()
     run(planner, [6, 5, 4], FREE)

@@ -34,6 +34,20 @@ def test_documents_in_a_message_are_reordered_to_hit(proxy: Client, upstream: Sc
     assert "from most to least important: 4,3,2,1" in second
 
 
+def test_the_most_relevant_document_stands_last_where_it_is_anchored(
+    upstream: Scripted, start: Any
+) -> None:
+    anchored = start(engine=(upstream.url,), anchor="end")
+    for texts in (TEXTS, TEXTS[::-1]):
+        reply = anchored.post(CHAT, {"messages": [user(documents(texts) + "\nwhy?")]})
+        written = sent(upstream)[0]["content"]
+        places = [written.index(f'<document id="{text[12]}">\n{text}') for text in texts]
+        assert max(places) == places[0]
+        assert reply.status == 200
+    anchored.post(CHAT, {"messages": [user("\n".join(TEXTS) + "\nwhy?")]})
+    assert sent(upstream)[0]["content"] == "\n".join(TEXTS) + "\nwhy?"
+
+
 def test_without_a_note_numbers_move_with_their_blocks(upstream: Scripted, start: Any) -> None:
     quiet = start(engine=(upstream.url,), annotate=False)
 
