@@ -11,24 +11,66 @@ import re
 _ERROR = re.compile(rb'\s*\{\s*"(?:error"\s*:\s*[^n\s]|(?:object|type)"\s*:\s*"error")')
 _ENOUGH_BYTES = 64
 """So many bytes of a JSON object show whether it is an error."""
+_ENOUGH_OF_LINE = 4096
+"""So many bytes of an event show what it is."""
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":", b"error:")
-_EARLY = re.compile(rb'"type"\s*:\s*"(?:response\.(?:created|queued|in_progress)|ping)"')
+_EARLY = (b"response.created", b"response.queued", b"response.in_progress", b"ping")
 """Events that come before the prompt is read."""
+_EARLY_TYPE = re.compile(rb'"type"\s*:\s*"(?:%b)"' % b"|".join(map(re.escape, _EARLY)))
 
 
-def shows_reading(head: bytes, has_ended: bool) -> bool | None:
-    """Return whether the body of a successful answer shows that the prompt was read.
+class Evidence:
+    """Looks at the body of one successful answer, piece by piece, until it tells.
 
-    Args:
-        head: what came of the body so far, from its first byte.
-        has_ended: no more of it will come.
-
-    Returns:
-        None while that cannot be told.
+    Attributes:
+        shows_reading: whether it shows that the prompt was read; None while that cannot be told.
     """
-    begin = head.lstrip()
-    if begin.startswith(_FIELDS):
-        return _stream_shows_reading(head, has_ended)
+
+    def __init__(self) -> None:
+        self.shows_reading: bool | None = None
+        self._rest = b""
+        self._is_stream = False
+        self._is_early = False
+
+    def feed(self, piece: bytes | None) -> None:
+        """Take a piece of the body; None is its end."""
+        if self.shows_reading is not None:
+            return
+        self._rest += piece or b""
+        has_ended = piece is None
+        if not self._is_stream:
+            begin = self._rest.lstrip()
+            self._is_stream = begin.startswith(_FIELDS)
+            if not self._is_stream:
+                self.shows_reading = _object_shows_reading(begin, has_ended)
+                return
+        self.shows_reading = self._look_at_events(has_ended)
+
+    def _look_at_events(self, has_ended: bool) -> bool | None:
+        *lines, self._rest = self._rest.split(b"\n")
+        is_enough = len(self._rest) >= _ENOUGH_OF_LINE
+        if has_ended or is_enough:
+            lines.append(self._rest)
+        for line in lines:
+            told = self._look_at_line(line)
+            if told is not None:
+                return told
+        if is_enough:
+            self._rest = b":"  # the rest of the line tells no more than a comment
+        return False if has_ended else None
+
+    def _look_at_line(self, line: bytes) -> bool | None:
+        name, _, value = line.partition(b":")
+        if name == b"event" or not line.strip():  # an empty line ends an event
+            self._is_early = value.strip() in _EARLY
+        if name == b"error" or (name == b"event" and value.strip() == b"error"):
+            return False
+        if name != b"data" or not value.strip() or self._is_early or _EARLY_TYPE.search(value):
+            return None
+        return not _ERROR.match(value)
+
+
+def _object_shows_reading(begin: bytes, has_ended: bool) -> bool | None:
     if _ERROR.match(begin):
         return False
     if has_ended:
@@ -36,18 +78,3 @@ def shows_reading(head: bytes, has_ended: bool) -> bool | None:
     if begin.startswith(b"{"):
         return True if len(begin) >= _ENOUGH_BYTES else None
     return None if any(name.startswith(begin) for name in _FIELDS) else True
-
-
-def _stream_shows_reading(head: bytes, has_ended: bool) -> bool | None:
-    """Return the same for a stream of events, from its first event that tells it."""
-    *lines, rest = head.split(b"\n")
-    for line in [*lines, rest] if has_ended else lines:
-        name, _, value = line.partition(b":")
-        if name == b"error" or (name == b"event" and value.strip() == b"error"):
-            return False
-        if name == b"data" and value.strip():
-            if _ERROR.match(value):
-                return False
-            if not _EARLY.search(value):
-                return True
-    return False if has_ended else None

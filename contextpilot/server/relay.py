@@ -11,7 +11,7 @@ from typing import Any
 from starlette.types import Receive, Send
 
 from contextpilot.server.answer import Answer, BrokenAnswerError, Headers
-from contextpilot.server.reached import shows_reading
+from contextpilot.server.reached import Evidence
 from contextpilot.server.upstream import UpstreamError, forwarded_headers
 from contextpilot.server.usage import Usage, UsageReader
 
@@ -25,7 +25,6 @@ class Delivery:
         status: the engine's status; None before it answered.
         first_byte_s, total_s: seconds from the request's arrival; None before.
         has_broken: the engine's answer ended before its end.
-        shows_reading: whether the answer shows that the prompt was read; None while that is open.
     """
 
     def __init__(self, send: Send, cut: Callable[[], None]) -> None:
@@ -37,7 +36,7 @@ class Delivery:
         self.first_byte_s: float | None = None
         self.total_s: float | None = None
         self.has_broken = False
-        self.shows_reading: bool | None = None
+        self._evidence = Evidence()
 
     @property
     def has_begun(self) -> bool:
@@ -108,9 +107,10 @@ class Delivery:
         """Look at a piece of the body before it goes on; None is the end."""
         if chunk is not None:
             self._usage.feed(chunk)
-        if self.shows_reading is None and self.status is not None and 200 <= self.status < 300:
-            self.shows_reading = shows_reading(self._usage.head, chunk is None)
-            if self.shows_reading:
+        evidence = self._evidence
+        if evidence.shows_reading is None and self.status in range(200, 300):
+            evidence.feed(chunk)
+            if evidence.shows_reading:
                 on_reading()
 
 

@@ -30,11 +30,6 @@ class UsageReader:
         self._head = b""
         self._tail = b""
 
-    @property
-    def head(self) -> bytes:
-        """The first bytes of the answer."""
-        return self._head
-
     def feed(self, chunk: bytes) -> None:
         """Take a piece of the body."""
         if len(self._head) < _KEPT_BYTES:

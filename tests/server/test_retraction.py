@@ -16,7 +16,7 @@ from conftest import Start
 from servers import Client, Scripted, Seen, send_json, serving, wait_until
 
 from contextpilot.server.engine import Engine
-from contextpilot.server.reached import shows_reading
+from contextpilot.server.reached import Evidence
 
 CHAT = "/v1/chat/completions"
 BLOCKS = [f"Document {name}: " + f"facts about {name}. " * 12 for name in "abcdef"]
@@ -78,12 +78,21 @@ def test_what_a_refused_prompt_shares_with_others_stays(proxy: Client, upstream:
 
 
 PROMPT_READ = b'data: {"choices": [{"delta": {"role": "assistant"}}]}\n\n'
+LONG_CREATED = (
+    b'event: response.created\ndata: {"response": {"instructions": "'
+    + b"be brief, " * 9000
+    + b'"}, '
+    b'"sequence_number": 0, "type": "response.created"}\n\n'
+)
 CREATED = b'event: response.created\ndata: {"type": "response.created", "response": {}}\n\n'
 
 
 @pytest.mark.parametrize(
     ("pieces", "believed"),
     [
+        ((LONG_CREATED, b'data: {"type": "response.output_item.added"}\n\n'), True),
+        ((LONG_CREATED, b'event: response.output_item.added\ndata: {"a": 1}\n\n'), True),
+        ((LONG_CREATED,), False),
         ((PROMPT_READ, b"data: [DONE]\n\n"), True),
         ((b": ping\n\n", PROMPT_READ), True),
         ((CREATED, b'data: {"type": "response.output_item.added"}\n\n'), True),
@@ -285,6 +294,19 @@ def test_evidence_does_not_depend_on_how_the_answer_is_cut(split: int) -> None:
         (b"plain text", True),
         (b"", True),
     ):
-        told = [shows_reading(body[:at], False) for at in range(0, len(body), split)]
-        told.append(shows_reading(body, True))
-        assert next(one for one in told if one is not None) is reads
+        evidence = Evidence()
+        for at in range(0, len(body), split):
+            evidence.feed(body[at : at + split])
+        evidence.feed(None)
+        assert evidence.shows_reading is reads
+
+
+def test_a_stream_that_is_kept_alive_for_long_is_believed_once_it_tells() -> None:
+    """What came before is not kept."""
+    evidence = Evidence()
+    for _ in range(50_000):
+        evidence.feed(b": keep-alive\n\n")
+        assert evidence.shows_reading is None
+    assert len(evidence._rest) < 100
+    evidence.feed(b'data: {"choices": [{"text": "' + b"x" * 10_000)
+    assert evidence.shows_reading is True
