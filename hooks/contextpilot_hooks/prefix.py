@@ -352,13 +352,18 @@ class PrefixLedger(Ledger):
             names.pop(request.name, None)
 
     def _empty(self) -> None:
-        """The tree was reset: a request grows again when it is admitted again, or on its way."""
-        for request in list(self._requests.values()):
-            if request.name not in self._coming:
-                self._drop(request)
-            elif request.length:
-                self._place(request, 0, None)
-                self._dead.pop(request.name)
+        packed: dict[Branch, bytes] = {}
+        for number, request in enumerate(list(self._requests.values()), 1):
+            branch = request.branch
+            if branch is not None and not request.tokens:
+                if branch not in packed:
+                    packed[branch] = _packed(branch.tokens())
+                self._keep_tokens(request, packed[branch])
+            self._place(request, 0, None)
+            if number % _SLICE == 0:
+                self._bound()
+                time.sleep(0)
+        self._bound()
         self._clear_marks()
 
 

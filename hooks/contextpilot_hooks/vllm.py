@@ -13,8 +13,9 @@ Tested with 0.10.2 to 0.33.0; what counts is the shape, checked before anything 
 |                                       | BlockPool.get_cached_block what is true now             |
 
 The scheduler exists once per engine core, so one tensor-parallel rank reports; each data-parallel
-replica has a scheduler and reports as an engine of its own. Models whose layers do not all use
-full attention are refused with one warning: there, a cached hash alone does not make a hit.
+replica has a scheduler and reports as an engine of its own. With EAGLE or MTP the last block of a
+hit is computed anew, so it is not told. Models whose layers do not all use full attention are
+refused with one warning: there, a cached hash alone does not make a hit.
 
 `vllm serve` kills its engine core when it ends (shutdown timeout 0), so the index hears no farewell
 then, only silence; the next start has a new epoch and begins with an empty snapshot.
@@ -111,6 +112,7 @@ def watch_scheduler(scheduler: Any, version: str, settings: Settings | None = No
         _probe(pool),
         read_bound("REQUESTS", MAX_REQUESTS),
         read_bound("BLOCKS", MAX_BLOCKS),
+        _num_unused(manager.coordinator),
     )
     name = engine_name("vllm", _replica(scheduler))
     reporter = open_reporter(ledger, Engine(name, "vllm", version, block_size), settings)
@@ -245,6 +247,18 @@ def _block_size(coordinator: Any, pool: Any) -> int:
             f"blocks of {block_size} tokens are hashed by {pool.hash_block_size} tokens"
         )
     return int(block_size)
+
+
+def _num_unused(coordinator: Any) -> int:
+    """Blocks at the end of a hit that are computed anew, for the hidden states EAGLE and MTP need.
+
+    0.20 to 0.32 name the groups of layers that do it; 0.33 some that do it no more, besides.
+    """
+    for name in ("drop_eagle_group_ids", "eagle_group_ids"):
+        groups = getattr(coordinator, name, None)
+        if groups is not None:
+            return int(0 in groups)
+    return int(bool(getattr(coordinator, "use_eagle", False)))
 
 
 def _probe(pool: Any) -> Callable[[Hashable], bool]:

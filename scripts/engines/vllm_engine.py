@@ -44,7 +44,12 @@ class VllmEngine:
     """Prompts in, one output token per step out, over `blocks` cache blocks of 16 tokens."""
 
     def __init__(
-        self, blocks: int, caching: bool = True, specs: Any = None, **parallel: Any
+        self,
+        blocks: int,
+        caching: bool = True,
+        specs: Any = None,
+        eagle: bool = False,
+        **parallel: Any,
     ) -> None:
         import vllm.v1.core.kv_cache_utils as utils
         import vllm.v1.core.sched.scheduler as module
@@ -66,7 +71,7 @@ class VllmEngine:
         )
         self.scheduler = call(
             module.Scheduler,
-            vllm_config=_config(blocks, caching, parallel),
+            vllm_config=_config(blocks, caching, eagle, parallel),
             kv_cache_config=cache,
             structured_output_manager=types.SimpleNamespace(
                 should_advance=lambda *_, **__: False,
@@ -169,7 +174,24 @@ def _sampling(outputs: int) -> Any:
     )
 
 
-def _config(blocks: int, caching: bool, parallel: dict[str, Any]) -> Config:
+def _speculative() -> Config:
+    """EAGLE's; nothing is drafted, as there is no model."""
+    yes, no = (lambda: True), (lambda: False)
+    return Config(
+        method="eagle",
+        num_speculative_tokens=1,
+        max_num_new_slots_for_drafting=0,
+        use_eagle=yes,
+        use_eagle_block_drop=yes,
+        needs_eagle_block_drop=yes,
+        uses_draft_model=no,
+        uses_extract_hidden_states=no,
+        use_ngram_gpu=no,
+        use_dflash=no,
+    )
+
+
+def _config(blocks: int, caching: bool, eagle: bool, parallel: dict[str, Any]) -> Config:
     return Config(
         scheduler_config=Config(
             max_num_seqs=16,
@@ -192,6 +214,7 @@ def _config(blocks: int, caching: bool, parallel: dict[str, Any]) -> Config:
             prefix_caching_hash_algo="sha256",
         ),
         model_config=Config(max_model_len=blocks * BLOCK, is_encoder_decoder=False),
+        speculative_config=_speculative() if eagle else None,
         parallel_config=Config(
             **{
                 "decode_context_parallel_size": 1,

@@ -48,6 +48,14 @@ def test_exact(drive, version):
     assert seen["swallowed"] == []
 
 
+@pytest.mark.parametrize("version", ["0.10.2", "0.18.1", "0.20.2", "0.24.0", "0.32.0", "0.33.0"])
+def test_with_eagle_the_block_that_is_dropped_is_not_told(drive, version):
+    seen = drive(version, "eagle")
+    assert seen["mismatches"] == 0
+    assert seen["hits"] > 200
+    assert seen["warnings"] == []
+
+
 @pytest.mark.parametrize("wrapper", ["evict", "cache", "reset"])
 def test_the_comparison_notices_a_wrapper_that_sees_nothing(drive, wrapper):
     assert drive("0.32.0", f"blind-{wrapper}")["mismatches"] > 0

@@ -2,8 +2,8 @@
 
     python vllm_drive.py ROOT VERSION [MODE]
 
-MODE is exact (the default), blind-evict, blind-cache, blind-reset (one wrapper sees nothing),
-hybrid, no-caching, reshaped, replica, crash or undo.
+MODE is exact (the default), eagle, blind-evict, blind-cache or blind-reset (one wrapper sees
+nothing), hybrid, no-caching, reshaped, replica, crash or undo.
 
 Runs in vLLM's environment, as a process of its own. The hooks are started the way the .pth does
 it; the index is the tests' receiver on a real socket.
@@ -73,8 +73,11 @@ class Workload:
         return f"chatcmpl-{ours}-{self.random.getrandbits(32):08x}"
 
 
-def drive(engine: Any, receiver: Receiver, patience: float) -> dict[str, Any]:
-    """Random bursts, resets and re-sent prompts, compared with the engine's own answers."""
+def drive(engine: Any, receiver: Receiver, patience: float, unused: int) -> dict[str, Any]:
+    """Random bursts, resets and re-sent prompts, compared with the engine's own answers.
+
+    unused: blocks of a hit that are computed anew.
+    """
     work, result = Workload(5), {"checks": 0, "mismatches": 0, "hits": 0, "resets": 0}
     for number in range(REQUESTS):
         tokens = work.prompt()
@@ -83,10 +86,10 @@ def drive(engine: Any, receiver: Receiver, patience: float) -> dict[str, Any]:
             finish(engine)
         if number % 10 == 9:
             finish(engine)
-            check(engine, receiver, work, result, patience)
+            check(engine, receiver, work, result, patience, unused)
         if number % 60 == 59:
             result["resets"] += bool(engine.scheduler.reset_prefix_cache())
-            check(engine, receiver, work, result, patience)
+            check(engine, receiver, work, result, patience, unused)
     return result
 
 
@@ -96,14 +99,20 @@ def finish(engine: Any) -> None:
 
 
 def check(
-    engine: Any, receiver: Receiver, work: Workload, result: dict[str, Any], patience: float
+    engine: Any,
+    receiver: Receiver,
+    work: Workload,
+    result: dict[str, Any],
+    patience: float,
+    unused: int,
 ) -> None:
     """The index against the engine, request by request."""
     truth = {name: engine.reusable(tokens) for name, tokens in work.prompts.items()}
 
     def told(name: str) -> int:
         # The engine computes at least the last token anew.
-        return min(receiver.tokens(name), (len(work.prompts[name]) - 1) // 16 * 16)
+        most = (len(work.prompts[name]) - 1) // 16 - unused
+        return min(receiver.tokens(name), max(0, most) * 16)
 
     eventually(lambda: all(told(name) == tokens for name, tokens in truth.items()), patience)
     result["checks"] += len(truth)
@@ -157,6 +166,7 @@ def run(mode: str, receiver: Receiver) -> dict[str, Any]:
     options: dict[str, Any] = {
         "hybrid": {"specs": hybrid},
         "no-caching": {"caching": False},
+        "eagle": {"eagle": True},
         "replica": {"data_parallel_size": 4, "data_parallel_rank": 2, "data_parallel_index": 2},
     }.get(mode, {})
     engine = VllmEngine(BLOCKS, **options)
@@ -165,9 +175,9 @@ def run(mode: str, receiver: Receiver) -> dict[str, Any]:
     if mode == "undo":
         eventually(lambda: bool(receiver.messages))
         return undo(engine, receiver)
-    if mode in ("exact", "replica") or mode.startswith("blind"):
+    if mode in ("exact", "eagle", "replica") or mode.startswith("blind"):
         eventually(lambda: bool(receiver.messages))
-        result = drive(engine, receiver, 0.2 if mode.startswith("blind") else 10.0)
+        result = drive(engine, receiver, 0.2 if mode.startswith("blind") else 10.0, mode == "eagle")
     else:
         result = {"outputs": [engine.run(f"r{n}", list(range(300 + n))) >= 0 for n in range(20)]}
         time.sleep(0.3)

@@ -136,7 +136,6 @@ class Engine:
         self.watch.settle()
 
     def reset(self):
-        """All that ran is gone, and followed from its next run on."""
         self.tree.reset()
         self.watch.reset()
 
