@@ -88,9 +88,9 @@ def explain_plan(
 
 def _held_tokens(matched: Sequence[Block], head: Head, index: ContextIndex) -> int:
     """Return the tokens of live blocks, and no more than the engine said to hold of them."""
-    tokens = sum(block.weight for block in matched)
-    told = index.told_tokens([*head.keys, *(block.key for block in matched)])
-    return tokens if told is None else max(0, min(tokens, told - head.tokens))
+    tokens = head.tokens + sum(block.weight for block in matched)
+    path = [*head.keys, *(block.key for block in matched)]
+    return max(0, index.held_tokens(path, tokens) - head.tokens)
 
 
 def first_miss(blocks: Sequence[Block], plan: Plan) -> str | None:

@@ -11,20 +11,19 @@ names come and go without effect, and paths leave in the order of their last use
 | `add_cached`: so much is cached   | that, and its credit        | stays                  |
 | `limit_cached`: so much is left   | that                        | stays                  |
 | `set_cached`: so much, for all    | that                        | goes, beyond that      |
-| `release`: unknown                | nothing                     | stays                  |
+| `release`, `unfollow`: unknown    | nothing                     | stays                  |
 | `end_credit`: it never ran        | what was told of it, if any | stays                  |
 | `expire`: credit, never confirmed | what was told of it, if any | stays                  |
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from contextpilot.block import BlockKey
-from contextpilot.paths import PathTree
+from contextpilot.paths import NamedPath, PathTree
 from contextpilot.radix import Node
 
 _MIN_YOUNG = 64
@@ -40,37 +39,6 @@ class IndexStats(NamedTuple):
     num_nodes: int
     num_requests: int
     num_evicted_blocks: int
-
-
-class _Request:
-    """A named path; `ends` and `total` are estimates until the engine counts the prompt.
-
-    `told` are the tokens that the engine said to hold, and `kept` the leading blocks within them;
-    None before it said anything. `has_credit`: more than that is believed.
-    """
-
-    __slots__ = ("ends", "has_credit", "kept", "keys", "ticket", "told", "total")
-
-    def __init__(
-        self, keys: tuple[BlockKey, ...], ends: tuple[int, ...], total: int, ticket: int
-    ) -> None:
-        self.keys = keys
-        self.ends = ends
-        self.total = total
-        self.ticket = ticket
-        self.kept: int | None = None
-        self.told: int | None = None
-        self.has_credit = True
-
-    def count(self, prompt_tokens: int | None) -> None:
-        """Learn the engine's count of the whole prompt, which corrects the estimates."""
-        if prompt_tokens and self.total and prompt_tokens != self.total:
-            scale = prompt_tokens / self.total
-            self.ends = tuple(round(end * scale) for end in self.ends)
-            self.total = prompt_tokens
-
-    def blocks_within(self, tokens: int) -> int:
-        return bisect_right(self.ends, tokens) if tokens > 0 else 0
 
 
 class ContextIndex(PathTree):
@@ -92,13 +60,14 @@ class ContextIndex(PathTree):
         self._start()
 
     def _start(self) -> None:
-        self._requests: OrderedDict[str, _Request] = OrderedDict()
+        self._requests: OrderedDict[str, NamedPath] = OrderedDict()
         self._num_request_blocks = 0
         self._anchors: dict[str, Node] = {}
         self._young: deque[str] = deque()
         self._marks: deque[tuple[float, int]] = deque()
         self._old = 0
         self._last_told = 0
+        self._has_unheld = False
 
     def clear(self) -> None:
         """Forget everything, names too, at once however much it is."""
@@ -110,7 +79,7 @@ class ContextIndex(PathTree):
     def empty(self) -> None:
         """Forget what the cache held, as fast as `clear`; names stay, for the engine to tell of."""
         self._note_all_dropped()
-        anchors, self._anchors = self._anchors, {}
+        anchors, self._anchors, self._has_unheld = self._anchors, {}, False
         self._young.clear()
         self._uproot(anchors)
 
@@ -139,11 +108,14 @@ class ContextIndex(PathTree):
         if request is None:
             return None
         matched = self.match(request.keys)
-        told = self.told_tokens(request.keys[:matched])
-        if request.has_credit and request.kept is not None and request.kept <= matched:
-            matched, told = request.kept, request.told
-        tokens = request.ends[matched - 1] if matched else 0
-        return tokens if told is None else min(told, tokens)
+        if request.has_credit and request.kept is not None:
+            matched = min(matched, request.kept)
+        if not matched:
+            return 0
+        tokens = self.held_tokens(request.keys[:matched], request.ends[matched - 1])
+        return (
+            tokens if not request.has_credit or request.told is None else min(tokens, request.told)
+        )
 
     # -- planned ---------------------------------------------------------------------------------
 
@@ -170,7 +142,7 @@ class ContextIndex(PathTree):
         if request_id is not None:
             given = tuple(range(1, len(keys) + 1) if ends is None else ends)
             whole = total or (given[-1] if given else 0)
-            self._name(request_id, _Request(path, given, whole, self._clock), node)
+            self._name(request_id, NamedPath(path, given, whole, self._clock), node)
         self._evict()
         return found
 
@@ -228,6 +200,13 @@ class ContextIndex(PathTree):
         self.cut(request.keys, request.kept or 0)
         node.told = tokens
         return True
+
+    def unfollow(self, request_id: str) -> None:
+        """Learn that an engine knows the request, and not what is left of it."""
+        request = self._requests.get(request_id)
+        if request is not None:
+            self._hear(request)
+            self.release(request_id)
 
     def truncate(self, request_id: str, tokens: int) -> int:
         """Drop what follows the first `tokens` prompt tokens of a request; return the blocks.
@@ -306,16 +285,24 @@ class ContextIndex(PathTree):
 
     def _learn(
         self, request_id: str, tokens: int, prompt_tokens: int | None, slack: int
-    ) -> _Request | None:
+    ) -> NamedPath | None:
         request = self._requests.get(request_id)
         if request is not None:
             request.count(prompt_tokens)
             request.told = tokens
             request.kept = request.blocks_within(tokens + slack) if tokens else 0
-            self._last_told = max(self._last_told, request.ticket)
+            self._hear(request)
         return request
 
-    def _limit(self, request_id: str, request: _Request, tokens: int) -> Node:
+    def _hear(self, request: NamedPath) -> None:
+        """Note that an engine knows a request: from the first on, paths need somebody's word."""
+        self._last_told = max(self._last_told, request.ticket)
+        if self._has_unheld:
+            self._has_unheld = False
+            for leaf in self._leaves.nodes():
+                self._prune(leaf)
+
+    def _limit(self, request_id: str, request: NamedPath, tokens: int) -> Node:
         node, _ = self._extend(request.keys[: request.kept])
         self._hold(request_id, node, tokens)
         request.has_credit = False
@@ -379,9 +366,10 @@ class ContextIndex(PathTree):
         elif (node := self._anchor(request_id)) is not None:
             node.anchors -= 1
             del self._anchors[request_id]
+            self._has_unheld = True
         self._drop_name(request_id)
 
-    def _name(self, request_id: str, request: _Request, node: Node) -> None:
+    def _name(self, request_id: str, request: NamedPath, node: Node) -> None:
         node.anchors += 1  # or else it might go with what the name held before
         self.unname(request_id)
         node.anchors -= 1

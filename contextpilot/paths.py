@@ -10,6 +10,7 @@ that ends with a node; when the last one goes, so does what nobody else holds.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice
@@ -43,6 +44,9 @@ class PathTree:
         max_blocks: bound on blocks in the tree.
         max_visits: nodes that one search may look at; beyond it the best found so far counts.
         tick: returns the next logical time; shared by trees whose leaves are to be compared.
+
+    Attributes:
+        granule: tokens that the engine's cache holds together: all of them, or none.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class PathTree:
         self._max_visits = max_visits
         self._tick = tick or count(1).__next__
         self.watch: Watch | None = None
+        self.granule = 1
         self._num_evicted = 0
         self._clock = 0
         self._dropped: OrderedDict[BlockKey, None] = OrderedDict()
@@ -146,16 +151,13 @@ class PathTree:
             node, covered, matched = child, common, before + common
         return (node, covered) if matched == len(keys) else (None, 0)
 
-    def told_tokens(self, keys: Sequence[BlockKey]) -> int | None:
-        """Return the prompt tokens that an engine counted at the end of a path.
-
-        None when `keys` is no path of the tree, when more is held behind it, and when no engine
-        told.
-        """
+    def held_tokens(self, keys: Sequence[BlockKey], tokens: int) -> int:
+        """Return how many of a live path's tokens an engine finds in its cache: whole granules,
+        and no more than an engine said to hold where the path ends in the tree."""
         node, covered = self._descend(keys)
-        if node is None or covered < len(node.keys) or node.children:
-            return None
-        return node.told
+        if node is not None and covered == len(node.keys) and not node.children:
+            tokens = tokens if node.told is None else min(tokens, node.told)
+        return tokens // self.granule * self.granule
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -292,3 +294,35 @@ class PathTree:
     def _evict(self) -> None:
         if self._num_blocks > self._max_blocks:
             self.shed(self._num_blocks - self._max_blocks)
+
+
+class NamedPath:
+    """A named path; `ends` and `total` are estimates until the engine counts the prompt.
+
+    `told` are the tokens that the engine said to hold, and `kept` the leading blocks within them;
+    None before it said anything. `has_credit`: more than that is believed.
+    """
+
+    __slots__ = ("ends", "has_credit", "kept", "keys", "ticket", "told", "total")
+
+    def __init__(
+        self, keys: tuple[BlockKey, ...], ends: tuple[int, ...], total: int, ticket: int
+    ) -> None:
+        self.keys = keys
+        self.ends = ends
+        self.total = total
+        self.ticket = ticket
+        self.kept: int | None = None
+        self.told: int | None = None
+        self.has_credit = True
+
+    def count(self, prompt_tokens: int | None) -> None:
+        """Learn the engine's count of the whole prompt, which corrects the estimates."""
+        if prompt_tokens and self.total and prompt_tokens != self.total:
+            scale = prompt_tokens / self.total
+            self.ends = tuple(round(end * scale) for end in self.ends)
+            self.total = prompt_tokens
+
+    def blocks_within(self, tokens: int) -> int:
+        """Return how many leading blocks end within so many tokens; none within 0."""
+        return bisect_right(self.ends, tokens) if tokens > 0 else 0

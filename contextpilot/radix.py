@@ -75,6 +75,11 @@ class Leaves:
                 leaf.queued = False
         return None
 
+    def nodes(self) -> list[Node]:
+        """Return the leaves."""
+        found = (entry[2] for entry in self.entries)
+        return [node for node in found if node.parent is not None and not node.children]
+
     def pop(self) -> Node:
         """Take the leaf of which `oldest` told."""
         leaf = heapq.heappop(self.entries)[2]

@@ -261,8 +261,9 @@ class SyncReceiver:
         # a block that lacks less than one engine block still hits all but that
         told = request_id, event.tokens, event.prompt_tokens, engine.block_size - 1
         with owner.lock:
+            tree.granule = engine.block_size
             if event.kind == "unfollowed":
-                tree.release(request_id)
+                tree.unfollow(request_id)
             elif event.kind == "truncated" and is_alone:
                 tree.set_cached(*told)
             elif event.kind == "truncated" or is_final:

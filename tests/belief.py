@@ -1,0 +1,444 @@
+"""A random machine: engines' caches -> ledgers -> reporters -> a lossy wire -> receiver -> index.
+
+What the index believes must never be above the truth once everything was delivered, and must not
+be needlessly below it: what an engine follows and holds is believed.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter, deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+from contextpilot_hooks.chain import ChainLedger, Registered, Step
+from contextpilot_hooks.ledger import Ledger
+from contextpilot_hooks.prefix import PrefixLedger
+from contextpilot_hooks.reporter import Reporter
+from contextpilot_hooks.settings import Engine as Name
+from contextpilot_hooks.settings import Settings
+from contextpilot_hooks.sglang_tree import TreeWatch, WalkedTree
+from contextpilot_hooks.transport import Answer, NotDelivered
+from radix_tree import RadixTree
+
+from contextpilot.namespace import Namespace, Namespaces
+from contextpilot.server.engine import Engine as Place
+from contextpilot.server.reports import PoolReceiver
+from contextpilot.sync.events import answer_message, parse_message
+from contextpilot.sync.receiver import CREDIT_S, GONE_AFTER_S, Owner, SyncReceiver
+
+SPACES = ("default", "tenant")
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a run is made of; bounds of 0 are the defaults."""
+
+    ledger: str = "chain"
+    form: str = "library"
+    num_engines: int = 1
+    loss: bool = True
+    restarts: bool = True
+    lost_index: bool = False
+    max_requests: int = 0
+    max_held: int = 0
+    max_index: int = 100_000
+
+
+@dataclass
+class Request:
+    """A planned prompt. `read` tokens of it were computed; it is done when all were."""
+
+    name: str
+    space: str
+    keys: tuple[str, ...]
+    ends: tuple[int, ...]
+    tokens: tuple[int, ...]
+    read: int = 0
+
+
+class ChainCache:
+    """Blocks of 8 tokens under chained keys, as in vLLM."""
+
+    size = 8
+
+    def __init__(self, bounds: dict[str, int]) -> None:
+        self.held: dict[Hashable, None] = {}
+        named = {"max_held": "max_blocks"}
+        bounds = {named.get(name, name): bound for name, bound in bounds.items()}
+        self.ledger = ChainLedger(self.size, self.held.__contains__, **bounds)
+
+    def keys(self, request: Request, tokens: int | None = None) -> list[Hashable]:
+        stop = (len(request.tokens) if tokens is None else tokens) // self.size
+        ends = range(self.size, self.size * stop + 1, self.size)
+        return [(request.space, request.tokens[:end]) for end in ends]
+
+    def admit(self, request: Request) -> None:
+        new = Registered(request.name, self.keys(request), len(request.tokens))
+        self.ledger.hand_over(Step([new], []))
+
+    def read(self, request: Request) -> None:
+        keys = self.keys(request, request.read)
+        new = [key for key in keys if key not in self.held]
+        for key in keys:
+            self.held.pop(key, None)
+            self.held[key] = None
+        self.ledger.hand_over(Step([], new))
+
+    def evict(self, count: int, chance: random.Random) -> None:
+        if chance.random() < 0.2:  # anywhere: what follows a hole is there, and not found
+            gone = chance.sample(list(self.held), min(count, len(self.held)))
+        else:
+            inner = {(space, tokens[: -self.size]) for space, tokens in self.held}
+            gone = [key for key in self.held if key not in inner][:count]
+        for key in gone:
+            del self.held[key]
+        self.ledger.hand_over(Step([], gone))
+
+    def reset(self) -> None:
+        self.held.clear()
+        self.ledger.clear()
+
+    def match(self, request: Request) -> int:
+        keys = self.keys(request)
+        found = next((n for n, key in enumerate(keys) if key not in self.held), len(keys))
+        return found * self.size
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+
+class TreeCache:
+    """Pages of 4 tokens in a radix tree, as in SGLang."""
+
+    size = 4
+
+    def __init__(self, bounds: dict[str, int]) -> None:
+        self.tree = RadixTree(self.size)
+        named = {"max_held": "max_tokens"}
+        bounds = {named.get(name, name): bound for name, bound in bounds.items()}
+        self.ledger = PrefixLedger(self.size, **bounds)
+        view = WalkedTree(self.tree, self.size, self.tree.first_page)
+        self.watch = TreeWatch(view, self.ledger, salted=False)
+
+    def key(self, request: Request, tokens: int | None = None) -> list[int]:
+        salt = 10_000 * SPACES.index(request.space)  # as if it were another tree
+        return [salt + token for token in request.tokens[:tokens]]
+
+    def admit(self, request: Request) -> None:
+        self.watch.admit(SimpleNamespace(rid=request.name, origin_input_ids=self.key(request)))
+
+    def read(self, request: Request) -> None:
+        key = self.key(request, request.read)
+        self.tree.insert(key)
+        self.watch.inserted(key)
+
+    def evict(self, count: int, chance: random.Random) -> None:
+        for _ in range(count):
+            leaves = self.tree.leaves()
+            if leaves:
+                leaf = chance.choice(leaves[: len(leaves) // 2 + 1])
+                self.tree.delete(leaf)
+                self.watch.evicted(leaf.id)
+        self.watch.settle()
+
+    def reset(self) -> None:
+        self.tree.reset()
+        self.watch.reset()
+
+    def match(self, request: Request) -> int:
+        return int(self.tree.match(self.tree.aligned(self.key(request)))[0])
+
+    def __len__(self) -> int:
+        return len(self.tree.leaves())
+
+
+class ToldCache(ChainCache):
+    """An engine that tells the numbers of its requests itself."""
+
+    def __init__(self, bounds: dict[str, int]) -> None:
+        super().__init__({})
+        self.ran: dict[str, Request] = {}
+        self.ledger = Ledger(**{name: n for name, n in bounds.items() if name == "max_requests"})
+
+    def admit(self, request: Request) -> None:
+        """Nothing is told of what waits."""
+
+    def read(self, request: Request) -> None:
+        self.ran[request.name] = request
+        for key in self.keys(request, request.read):
+            self.held.pop(key, None)
+            self.held[key] = None
+        self.tell()
+
+    def evict(self, count: int, chance: random.Random) -> None:
+        inner = {(space, tokens[: -self.size]) for space, tokens in self.held}
+        for key in [key for key in self.held if key not in inner][:count]:
+            del self.held[key]
+        self.tell()
+
+    def tell(self) -> None:
+        for request in self.ran.values():
+            self.ledger.set(request.name, self.match(request), len(request.tokens))
+
+
+CACHES: dict[str, Any] = {"chain": ChainCache, "prefix": TreeCache, "told": ToldCache}
+
+
+@dataclass
+class EngineRun:
+    """One engine: its cache, its reporter, and the requests on their way through it."""
+
+    name: str
+    cache: Any
+    reporter: Reporter
+    waiting: list[Request] = field(default_factory=list)
+    running: list[Request] = field(default_factory=list)
+
+
+class World:
+    """One run, from a seed."""
+
+    def __init__(self, seed: int, features: Features) -> None:
+        self.chance = random.Random(seed)
+        self.features = features
+        self.now = 1000.0
+        self.counter = 0
+        self.counts: Counter[str] = Counter()
+        self.late: deque[bytes] = deque(maxlen=20)
+        self.is_lossy = features.loss
+        self.docs = [(f"d{n}", self.chance.randint(3, 30)) for n in range(12)]
+        self.new_index()
+        self.engines = [self.new_engine(f"e{n}") for n in range(features.num_engines)]
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def new_index(self) -> None:
+        self.requests: dict[str, Request] = {}
+        self.evicted: set[str] = set()
+        self.spaces = Namespaces(self.features.max_index, 64, 8)
+        if self.features.form == "library":
+            self.receiver = SyncReceiver(self.owner, lambda: self.now, self.owners)
+        else:
+            place = Place(0, "http://127.0.0.1:1", self.spaces)
+            self.receiver = PoolReceiver([place], lambda: self.now)
+
+    def owner(self, request: str) -> Owner | None:
+        space: Namespace | None = self.spaces.owner(request)
+        return Owner(space.planner.index, space.lock) if space is not None else None
+
+    def owners(self) -> list[Owner]:
+        return [Owner(space.planner.index, space.lock) for _, space in self.spaces.items()]
+
+    def new_engine(self, name: str) -> EngineRun:
+        wanted = {"max_requests": self.features.max_requests, "max_held": self.features.max_held}
+        cache = CACHES[self.features.ledger]({what: n for what, n in wanted.items() if n})
+        settings = Settings(False, "127.0.0.1", 1, "", "")
+        reporter = Reporter(cache.ledger, settings, Name(name, "vllm", "1", cache.size))
+        cache.ledger.on_change = lambda: None
+        reporter._transport = SimpleNamespace(post=self.post)  # type: ignore[assignment]
+        reporter._stop.wait = lambda timeout=None: False  # type: ignore[method-assign]
+        return EngineRun(name, cache, reporter)
+
+    # -- the wire --------------------------------------------------------------------------------
+
+    def post(self, body: bytes) -> Answer:
+        if self.is_lossy and self.chance.random() < 0.12:
+            raise NotDelivered("lost on the way")
+        if self.is_lossy and self.late and self.chance.random() < 0.08:
+            self.take(self.chance.choice(self.late))  # an old one, again
+        self.late.append(body)
+        answer = self.take(body)
+        if self.is_lossy and self.chance.random() < 0.08:
+            raise NotDelivered("the answer was lost")
+        return answer
+
+    def take(self, body: bytes) -> Answer:
+        message = parse_message(json.loads(body))
+        self.counts.update(event.kind for event in message.events)
+        self.counts["snapshots"] += message.snapshot
+        answer = answer_message(self.receiver.receive(message))
+        return Answer(answer["status"], answer["version"])
+
+    def report(self, engine: EngineRun, messages: int, heartbeat: bool = False) -> None:
+        for _ in range(messages):
+            message = engine.reporter._next_message(heartbeat=heartbeat)
+            if message is None:
+                return
+            engine.reporter._deliver(message)
+
+    # -- what happens ----------------------------------------------------------------------------
+
+    def plan(self, space: str = "") -> Request:
+        chance = self.chance
+        space = space or chance.choice(SPACES)
+        known = [request for request in self.requests.values() if request.space == space]
+        docs = ["system"]
+        if known and chance.random() < 0.6:
+            base = chance.choice(known)
+            docs = [*base.keys[: chance.randint(1, len(base.keys))]]
+        rest = [name for name, _ in self.docs if name not in docs]
+        docs += chance.sample(rest, chance.randint(0, min(3, len(rest))))
+        tokens: list[int] = []
+        ends = []
+        for doc in docs:
+            number, length = int(doc[1:]) if doc != "system" else 99, dict(self.docs).get(doc, 11)
+            tokens += [number] * length
+            ends.append(len(tokens))
+        tokens += [chance.randint(1000, 1010) for _ in range(chance.randint(1, 12))]
+        self.counter += 1
+        name = f"cp-{self.counter:024x}"
+        request = Request(name, space, tuple(docs), tuple(ends), tuple(tokens))
+        home = self.spaces.get(space)
+        with home.lock:
+            home.planner.index.insert(request.keys, name, request.ends, len(tokens))
+            self.spaces.own(name, home)
+        self.requests[name] = request
+        return request
+
+    def send(self, request: Request) -> None:
+        engine = self.chance.choice(self.engines)
+        engine.cache.admit(request)
+        engine.waiting.append(request)
+
+    def advance(self, engine: EngineRun, whole: bool = False) -> None:
+        """Read a part of some request's prompt, or all that is left."""
+        if engine.waiting and (whole or self.chance.random() < 0.7):
+            request = engine.waiting.pop(0)
+            request.read = engine.cache.match(request)
+            engine.running.append(request)
+        if engine.running:
+            request = self.chance.choice(engine.running)
+            left = len(request.tokens) - request.read
+            request.read += left if whole else self.chance.randint(0, left)
+            engine.cache.read(request)
+            if request.read == len(request.tokens):
+                engine.running.remove(request)
+
+    def step(self) -> None:
+        chance, engine = self.chance, self.chance.choice(self.engines)
+        self.now += chance.random()
+        dice = chance.random()
+        if dice < 0.22:
+            request = self.plan()
+            if chance.random() < 0.9:  # else it never reaches an engine
+                self.send(request)
+        elif dice < 0.50:
+            self.advance(engine)
+        elif dice < 0.62:
+            engine.cache.evict(chance.randint(1, 5), chance)
+        elif dice < 0.64 and engine.waiting:
+            engine.waiting.pop(chance.randrange(len(engine.waiting)))  # aborted
+        elif dice < 0.655:
+            self.rare(engine)
+        elif dice < 0.66 and self.requests:
+            self.evicted.update(chosen := chance.sample(list(self.requests), 1))
+            self.receiver.evict(chosen)
+        else:
+            self.report(engine, chance.randint(1, 3), heartbeat=chance.random() < 0.3)
+
+    def rare(self, engine: EngineRun) -> None:
+        what = self.chance.choice(("reset", "restart", "index", "silence", "lose"))
+        self.counts[what] += 1
+        if what == "reset":
+            engine.cache.reset()
+        elif what == "restart" and self.features.restarts:
+            if self.chance.random() < 0.3:
+                self.report(engine, 3)
+            self.engines[self.engines.index(engine)] = self.new_engine(engine.name)
+        elif what == "index" and self.features.lost_index:
+            self.new_index()
+        elif what == "silence":
+            self.now += 1.5 * GONE_AFTER_S
+        elif what == "lose" and hasattr(engine.cache, "watch"):
+            engine.cache.watch.lose()
+        elif what == "lose" and isinstance(engine.cache.ledger, ChainLedger):
+            engine.cache.ledger.invalidate()
+
+    def quiet(self) -> None:
+        """Let all that is under way end, everything be delivered, and lost credit expire."""
+        self.is_lossy = False
+        for engine in self.engines:
+            while engine.waiting or engine.running:
+                self.advance(engine, whole=True)
+        for engine in self.engines:
+            self.report(engine, 40, heartbeat=True)
+        for _ in range(12):  # the engine tells of one request after the other
+            self.now += CREDIT_S / 8
+            for space in SPACES:
+                self.send(self.plan(space))
+            for engine in self.engines:
+                while engine.waiting:
+                    self.advance(engine, whole=True)
+                self.report(engine, 3, heartbeat=True)
+        self.is_lossy = self.features.loss
+
+    # -- truth -----------------------------------------------------------------------------------
+
+    def above(self) -> Iterator[str]:
+        """Say of which requests more is believed than any engine holds."""
+        size = self.engines[0].cache.size
+        for request in self.requests.values():
+            index = self.spaces.get(request.space).planner.index
+            truth = max(engine.cache.match(request) for engine in self.engines)
+            matched = index.match(request.keys)
+            believed = request.ends[matched - 1] if matched else 0
+            if believed - (size - 1) > truth:
+                yield f"{request.name[-4:]}: {matched} blocks, {believed} tokens; held {truth}"
+            live = index.live_tokens(request.name)
+            if live is not None and live > truth:
+                yield f"{request.name[-4:]}: {live} live tokens; held {truth}"
+
+    def below(self) -> Iterator[str]:
+        """Say of which requests less is believed than the engine that follows them told."""
+        for engine in self.engines:
+            size, reported = engine.cache.size, engine.cache.ledger._reported
+            for name, mark in reported.items():
+                request = self.requests.get(name)
+                if request is None or self.spaces.owner(name) is None or name in self.evicted:
+                    continue
+                matched = self.spaces.get(request.space).planner.index.match(request.keys)
+                kept = sum(end <= mark.tokens + size - 1 for end in request.ends)
+                if mark.tokens > engine.cache.match(request):
+                    yield f"{name[-4:]}: told {mark.tokens}, holds {engine.cache.match(request)}"
+                if matched < kept and name in self.spaces.get(request.space).planner.index:
+                    yield f"{name[-4:]}: {matched} blocks believed of {kept} told"
+
+    def run(self, steps: int, every: int = 50) -> list[str]:
+        """Return what was wrong whenever all was quiet: nothing, one hopes."""
+        wrong: list[str] = []
+        for number in range(1, steps + 1):
+            self.step()
+            if number % every == 0:
+                self.quiet()
+                self.counts["checks"] += len(self.requests)
+                wrong += [f"step {number}: above: {text}" for text in self.above()]
+                if self.features.max_index > 1000:
+                    wrong += [f"step {number}: below: {text}" for text in self.below()]
+                if wrong:
+                    break
+        return wrong
+
+
+def variants() -> list[tuple[str, Features]]:
+    """The kinds of runs, by name."""
+    found = []
+    for ledger in CACHES:
+        for form in ("library", "server"):
+            base = Features(ledger, form)
+            found += [
+                (f"{ledger}, {form}", base),
+                (f"{ledger}, {form}, nothing lost", replace(base, loss=False, restarts=False)),
+                (f"{ledger}, {form}, index restarts", replace(base, lost_index=True)),
+                (f"{ledger}, {form}, low bounds", replace(base, max_requests=4, max_held=40)),
+                (f"{ledger}, {form}, small index", replace(base, max_index=30)),
+                (f"{ledger}, {form}, two engines", replace(base, num_engines=2)),
+                (
+                    f"{ledger}, {form}, two engines, low bounds, index restarts",
+                    replace(base, num_engines=2, max_requests=4, max_held=40, lost_index=True),
+                ),
+            ]
+    return found
