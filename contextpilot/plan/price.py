@@ -23,7 +23,7 @@ from contextpilot.plan.support import Neighbours
 
 _SURE = 0.3
 """What a token that all neighbours hold is worth: it may be asked for again, or evicted before."""
-_THRIFTY = 1.0
+_THRIFTY = 2.0
 """Blocks of mean weight that moving the best one costs, in the lead that spares displacement."""
 _DECAY = 0.25
 """Relevance falls with the rank to this power."""
