@@ -15,9 +15,9 @@ the stream changes nothing before them.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import count
 from typing import NamedTuple
 
@@ -70,23 +70,28 @@ class RunFinder:
     def __init__(self, keys: Sequence[str], zones: Sequence[Extent], min_chars: int) -> None:
         self._zones = zones
         self._begins = [0, *(zone.end for zone in zones)]
-        self._kept = _intern(keys)
-        self._seeds = _NO_SEEDS
+        self._kept, distinct = _intern(keys)
+        self._wanted, self._offered = _NO_SEEDS, _NO_SEEDS
         if keys:
-            self._seeds = _shared_windows(np.array(self._kept, np.int64), keys, zones, min_chars)
-        self._next_seed = 0
-        # By window and class: where it stands, and in which zone.
-        self._seen: defaultdict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
+            ids = np.array(self._kept, np.int64)
+            is_blank = np.array([not key.strip() for key in distinct])[ids]
+            windows = _Windows(ids, is_blank, _window_ends(keys, min_chars))
+            self._wanted, self._offered = _shared(windows, zones)
+        self._next_offered = 0
+        self._seen: defaultdict[str, _Places] = defaultdict(_Places)
 
     def find(self, zone: int) -> list[Run]:
         """The maximal runs of a zone, first to last, none of which overlap. O(its lines)."""
-        positions, hashes, window_ends = self._seeds
-        begin, extent = self._begins[zone], self._zones[zone]
+        extent = self._zones[zone]
+        if extent.may_name is None:
+            return []
+        positions, hashes, window_ends = self._wanted
+        seen = [self._seen[trust] for trust in extent.may_name if trust in self._seen]
         runs: list[Run] = []
-        index = bisect_left(positions, begin)
+        index = bisect_left(positions, self._begins[zone])
         while index < len(positions) and (position := positions[index]) < extent.end:
-            window_lines = window_ends[index] - position
-            run = self._longest(position, hashes[index], window_lines, zone)
+            copies = [copy for places in seen for copy in places.of(hashes[index])]
+            run = self._longest(position, copies, window_ends[index] - position, zone)
             if run is None:
                 index += 1
             else:
@@ -103,49 +108,66 @@ class RunFinder:
 
         Every zone must be settled, in order.
         """
-        positions, hashes, _ = self._seeds
+        kept, end = self._kept, self._zones[zone].end
         for first, last in dropped:
-            self._kept[first:last] = [_DROPPED] * (last - first)
-        end, trust = self._zones[zone].end, self._zones[zone].trust
-        index = self._next_seed
-        while index < len(positions) and (position := positions[index]) < end:
-            if self._kept[position] != _DROPPED:
-                self._note(hashes[index], trust, position, zone)
-            index += 1
-        self._next_seed = index
+            kept[first:last] = [_DROPPED] * (last - first)
+        positions, hashes, _ = self._offered
+        add = self._seen[self._zones[zone].trust].add
+        begin, self._next_offered = self._next_offered, bisect_left(positions, end)
+        for index in range(begin, self._next_offered):
+            position = positions[index]
+            if not dropped or kept[position] != _DROPPED:
+                add(hashes[index], position)
 
-    def _note(self, window: int, trust: str, position: int, zone: int) -> None:
-        seen = self._seen[window, trust]
-        if len(seen) < MAX_CANDIDATES:
-            seen.append((position, zone))
-
-    def _longest(self, position: int, window: int, window_lines: int, zone: int) -> Run | None:
+    def _longest(
+        self, position: int, copies: Sequence[int], window_lines: int, zone: int
+    ) -> Run | None:
         """The longest run from here, earliest copy first."""
         kept, extent = self._kept, self._zones[zone]
         best: Run | None = None
         lines = 0
-        for trust in extent.may_name or ():
-            for candidate, source_zone in self._seen.get((window, trust), ()):
-                source = self._zones[source_zone]
-                if source.unit == extent.unit:
-                    continue
-                limit = min(source.end, candidate + extent.end - position)
-                wanted = max(lines + 1, window_lines)
-                if candidate + wanted > limit:
-                    continue
-                if kept[candidate : candidate + wanted] != kept[position : position + wanted]:
-                    continue
-                behind, ahead = candidate + wanted, position + wanted
-                while behind < limit and kept[behind] == kept[ahead]:
-                    behind += 1
-                    ahead += 1
-                lines = behind - candidate
-                best = Run(position, ahead, zone, candidate, source_zone)
+        for candidate in copies:
+            source_zone = bisect_right(self._begins, candidate) - 1
+            source = self._zones[source_zone]
+            if source.unit == extent.unit:
+                continue
+            limit = min(source.end, candidate + extent.end - position)
+            wanted = max(lines + 1, window_lines)
+            if candidate + wanted > limit:
+                continue
+            if kept[candidate : candidate + wanted] != kept[position : position + wanted]:
+                continue
+            behind, ahead = candidate + wanted, position + wanted
+            while behind < limit and kept[behind] == kept[ahead]:
+                behind += 1
+                ahead += 1
+            lines = behind - candidate
+            best = Run(position, ahead, zone, candidate, source_zone)
         return best
 
 
+class _Places:
+    """Where windows stand that may be named: most of them once, so that first places lie apart."""
+
+    def __init__(self) -> None:
+        self._first: dict[int, int] = {}
+        self._later: defaultdict[int, list[int]] = defaultdict(list)
+
+    def add(self, window: int, position: int) -> None:
+        """Note a place; the earliest ones suffice."""
+        if self._first.setdefault(window, position) != position:
+            later = self._later[window]
+            if len(later) < MAX_CANDIDATES - 1:
+                later.append(position)
+
+    def of(self, window: int) -> Sequence[int]:
+        """Return the places of a window, earliest first."""
+        first = self._first.get(window)
+        return () if first is None else (first, *self._later.get(window, ()))
+
+
 class _Seeds(NamedTuple):
-    """Positions whose window occurs in two units (a few false ones among them)."""
+    """Positions whose window occurs in another unit (a few false ones among them)."""
 
     positions: Sequence[int]
     hashes: Sequence[int]
@@ -155,24 +177,52 @@ class _Seeds(NamedTuple):
 _NO_SEEDS = _Seeds((), (), ())
 
 
-def _intern(keys: Sequence[str]) -> list[int]:
+class _Windows(NamedTuple):
+    """By line: its id, whether it is blank, and the end of the window that begins with it."""
+
+    ids: _Integers
+    is_blank: npt.NDArray[np.bool_]
+    ends: _Integers
+
+
+def _intern(keys: Sequence[str]) -> tuple[list[int], Collection[str]]:
+    """A number for each line, equal for equal lines, and the distinct lines in that order."""
     number: defaultdict[str, int] = defaultdict(count().__next__)
-    return list(map(number.__getitem__, keys))
+    return list(map(number.__getitem__, keys)), number.keys()
 
 
-def _shared_windows(
-    ids: _Integers, keys: Sequence[str], zones: Sequence[Extent], min_chars: int
-) -> _Seeds:
+def _shared(windows: _Windows, zones: Sequence[Extent]) -> tuple[_Seeds, _Seeds]:
+    """The windows that occur in an earlier unit, and those that occur in a later one.
+
+    Those that begin with a blank line count for nothing: the run does as well without it.
+    """
+    ids, is_blank, ends = windows
     zone_ends = np.array([zone.end for zone in zones], np.int64)
     lines_per_zone = np.diff(zone_ends, prepend=0)
-    ends = _window_ends(keys, min_chars)
-    positions = np.flatnonzero(ends <= np.repeat(zone_ends, lines_per_zone))
-    units = np.repeat(np.array([zone.unit for zone in zones], np.int64), lines_per_zone)
+    positions = np.flatnonzero((ends <= np.repeat(zone_ends, lines_per_zone)) & ~is_blank)
+    units = np.repeat(np.array([zone.unit for zone in zones], np.int64), lines_per_zone)[positions]
     hashes = _window_hashes(ids, positions, ends[positions])
-    shared = _occurs_in_two(hashes, units[positions])
-    positions, hashes = positions[shared], hashes[shared]
-    # Item by item, a memoryview is read faster than an array, and built faster than a list.
-    return _Seeds(positions.data, hashes.data, ends[positions].data)
+    first, last = _units_of(hashes, units)
+    later = np.flatnonzero(last > units)
+    later = later[_rank_within(units[later], hashes[later]) < MAX_CANDIDATES]
+    wanted, offered = (
+        # Item by item, a memoryview is read faster than an array, and built faster than a list.
+        _Seeds(positions[chosen].data, hashes[chosen].data, ends[positions[chosen]].data)
+        for chosen in (np.flatnonzero(first < units), later)
+    )
+    return wanted, offered
+
+
+def _rank_within(units: _Integers, hashes: _Unsigned) -> _Integers:
+    """How many equal hashes of its unit stand before each."""
+    order = np.lexsort((hashes, units))  # stable
+    units, hashes = units[order], hashes[order]
+    begins = np.ones(len(order), np.bool_)
+    begins[1:] = (units[1:] != units[:-1]) | (hashes[1:] != hashes[:-1])
+    places = np.arange(len(order))
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = places - np.maximum.accumulate(np.where(begins, places, 0))
+    return ranks
 
 
 def _window_ends(keys: Sequence[str], min_chars: int) -> _Integers:
@@ -208,15 +258,11 @@ def _mix(values: _Unsigned) -> _Unsigned:
     return mixed
 
 
-def _occurs_in_two(hashes: _Unsigned, units: _Integers) -> npt.NDArray[np.bool_]:
-    """True wherever a hash occurs in two units; also for some of the others.
-
-    Units count up, so a hash that occurs in several differs in its first and its last.
-    """
+def _units_of(hashes: _Unsigned, units: _Integers) -> tuple[_Integers, _Integers]:
+    """The first and the last unit that each hash occurs in, or another of its bucket."""
     bits = max(4, (8 * len(hashes)).bit_length())
     buckets = (_mix(hashes) >> np.uint64(64 - bits)).astype(np.int64)
     first, last = np.zeros(1 << bits, np.int64), np.zeros(1 << bits, np.int64)
     first[buckets[::-1]] = units[::-1]
     last[buckets] = units
-    shared: npt.NDArray[np.bool_] = first[buckets] != last[buckets]
-    return shared
+    return first[buckets], last[buckets]

@@ -27,6 +27,8 @@ class Quotes:
         bare = [line.lstrip() for line in lines]
         for length in LENGTHS:
             bare = [line for line in bare if len(line) >= length]
+            if not bare:
+                return
             self._counts.update([line[:length] for line in bare])
 
     def unique(self, line: str, at_least: int = 0) -> str | None:
@@ -36,10 +38,17 @@ class Quotes:
         marks.
         """
         bare = quotable(line)
+        if len(bare) < LENGTHS[0]:
+            return None
         for length in LENGTHS:
             if at_least <= length <= len(bare) and self._counts[bare[:length]] == 1:
                 return bare[:length]
         return None
+
+
+def can_be_quoted(line: str) -> bool:
+    """Whether enough of a line can stand between quotation marks."""
+    return len(line) >= LENGTHS[0] and len(quotable(line)) >= LENGTHS[0]
 
 
 def quotable(line: str) -> str:

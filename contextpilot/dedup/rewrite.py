@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from .edges import without_context
 from .lines import RunFinder
-from .quotes import Quotes
+from .quotes import Quotes, can_be_quoted
 from .references import looks_like_ours, write_numbered, write_reference, write_unchanged
 from .report import Origin, Replacement
 from .shapes import Path, Slot
@@ -15,8 +15,8 @@ from .stream import Copy, Spans, Stream
 from .texts import shown_lines
 from .trust import sources_for
 
-_LINES_PER_QUOTE = 8
-"""Among so many lines at least, a quarter of the run, one is looked for that can be quoted."""
+_LINES_PER_QUOTE, _MOST_LINES_PER_QUOTE = 8, 64
+"""In a quarter of the run, of so many lines at least and at most, one is looked for to quote."""
 _MIN_CHARS_PER_NUMBERED = 240
 """Lines are counted only for runs of so many characters: it is harder than to look for a line."""
 _WORTH_COUNTING = 40
@@ -214,10 +214,12 @@ class Rewriter:
 
     def _quoted(self, writing: _Writing, copy: Copy) -> tuple[Copy, str] | None:
         """The reference for a run from its first line on whose beginning no other line has."""
-        lines = range(copy.begin, copy.end)
-        for line in lines[: max(_LINES_PER_QUOTE, len(lines) // 4)]:
+        for line in _quoted_lines(copy):
+            there = copy.source.shown(line + copy.shift)
+            if not can_be_quoted(there):
+                continue
             self._count_to(writing, copy, line)
-            quote = self._quotes.unique(copy.source.shown(line + copy.shift))
+            quote = self._quotes.unique(there)
             if quote is not None:
                 break
         else:
@@ -275,3 +277,9 @@ class Rewriter:
                     for zone in self._stream.zones_of(number):
                         known.add(self._stream.zones[zone].lines)
         return known
+
+
+def _quoted_lines(copy: Copy) -> range:
+    """The lines of a run that may be quoted: what stands before the one that is stays."""
+    lines = range(copy.begin, copy.end)
+    return lines[: min(max(_LINES_PER_QUOTE, len(lines) // 4), _MOST_LINES_PER_QUOTE)]

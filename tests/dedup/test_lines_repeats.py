@@ -90,6 +90,12 @@ def test_short_runs_are_left() -> None:
     assert runs_of([["}", "", "}"], ["}", "", "}"]], 4) == [Run(3, 6, 1, 0, 0)]
 
 
+def test_runs_begin_with_a_line_that_is_not_blank() -> None:
+    zone = ["", "  ", "one line here", "", "another line"]
+    assert runs_of([zone, zone], 10) == [Run(7, 10, 1, 2, 0)]
+    assert runs_of([[""] * 99, [""] * 99], 10) == []
+
+
 def test_zones_that_name_nothing_are_sources_only() -> None:
     zone = ["one line here", "another line"]
     assert runs_of([zone, zone, zone], 10, "t-t") == [Run(4, 6, 2, 2, 1)]
@@ -213,9 +219,10 @@ def operations(monkeypatch: pytest.MonkeyPatch, zones: Sequence[Sequence[str]]) 
     counted: list[CountedList] = []
     intern = lines_module._intern
 
-    def counting_intern(keys: Sequence[str]) -> list[int]:
-        counted.append(CountedList(intern(keys)))
-        return counted[-1]
+    def counting_intern(keys: Sequence[str]) -> Any:
+        ids, distinct = intern(keys)
+        counted.append(CountedList(ids))
+        return counted[-1], distinct
 
     executed = 0
 
