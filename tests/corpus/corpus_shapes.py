@@ -72,7 +72,8 @@ def _placed(case: Case, items: Sequence[Item]) -> list[dict[str, Any]]:
         return [{"role": "user", "content": [*_parts(case, items), *_asked(case, items)]}]
     content: Any = _parts(case, items) if place == "tool_parts" else case.text(items)
     name = str(case.spec.get("tool", "search"))
-    return [{"role": "user", "content": ask}, *called(case.api, name, content)]
+    arguments = case.filled("arguments", items, "{}")
+    return [{"role": "user", "content": ask}, *called(case.api, name, content, arguments)]
 
 
 def _parts(case: Case, items: Sequence[Item]) -> list[Any]:
