@@ -1,7 +1,7 @@
 """One bound for all that the namespaces of a process hold, shared by use.
 
-The least recently used leaves go first, whoever's they are, as in an engine's cache; then the
-oldest names of requests, and the oldest contexts of windows that were not used for longest.
+The least recently used leaves go first, whoever's they are, as in an engine's cache; the oldest
+names of requests; the oldest contexts and conversations where nothing was planned for longest.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from collections import OrderedDict
 from itertools import count
 from typing import NamedTuple, Protocol
 
+from contextpilot.dedup.conversation import Conversations
 from contextpilot.index import ContextIndex
 from contextpilot.plan.support import SupportWindow
 
 _MAX_OWNERS = 500_000
+BLOCKS_PER_TALK = 4
+"""A block of a conversation takes about as much memory as so many others."""
 _MIN_SPENT = 64
 """Entries of namespaces that are gone which the queue of the oldest leaves may always hold."""
 
@@ -35,16 +38,19 @@ class Space(Protocol):
     def window(self) -> SupportWindow:
         """The recent contexts."""
 
+    conversations: Conversations
+
     def forget_request(self, request_id: str) -> None:
         """Forget a request's name, and what is known of it under that name."""
 
 
 class Held(NamedTuple):
-    """Blocks in the trees, blocks of the paths that requests name, blocks in the windows."""
+    """Blocks in the trees, of the paths that requests name, in the windows, of conversations."""
 
     blocks: int = 0
     named: int = 0
     recent: int = 0
+    talks: int = 0
 
 
 class Budget:
@@ -52,15 +58,16 @@ class Budget:
 
     Args:
         max_blocks: bound on the blocks of all trees; on those that requests name, and on those of
-            the windows, each.
+            the windows, each; and, divided by `BLOCKS_PER_TALK`, on those of conversations.
     """
 
     def __init__(self, max_blocks: int) -> None:
         self.max_blocks = max_blocks
+        self._max_talks = max(1, max_blocks // BLOCKS_PER_TALK)
         self.tick = count(1).__next__
         self._lock = threading.Lock()
         self._sizes: OrderedDict[Space, Held] = OrderedDict()
-        self._windows: OrderedDict[Space, None] = OrderedDict()
+        self._recent: OrderedDict[Space, None] = OrderedDict()
         self._queue: list[tuple[int, int, weakref.ref[Space]]] = []
         self._queued: set[Space] = set()
         self._ticket = count(1).__next__
@@ -88,22 +95,22 @@ class Budget:
                 return
             self._count(space)
             self._sizes.move_to_end(space)
-            if space.window.num_keys:
-                self._windows[space] = None
-                self._windows.move_to_end(space)
+            if space.window.num_keys or space.conversations.num_blocks:
+                self._recent[space] = None
+                self._recent.move_to_end(space)
             if space not in self._queued:
                 self._enqueue(space, 0)
             if self.held.blocks > self.max_blocks:
                 self._shed_blocks()
             if self.held.named > self.max_blocks or len(self._owners) > _MAX_OWNERS:
                 self._shed_names()
-            if self.held.recent > self.max_blocks:
-                self._shed_windows()
+            if self.held.recent > self.max_blocks or self.held.talks > self._max_talks:
+                self._shed_recent()
 
     def leave(self, space: Space) -> None:
         """Count a namespace no more."""
         with self._lock:
-            self._windows.pop(space, None)
+            self._recent.pop(space, None)
             self._queued.discard(space)
             self._add(self._sizes.pop(space, Held()), -1)
             if len(self._queue) > 2 * len(self._queued) + _MIN_SPENT:
@@ -114,7 +121,8 @@ class Budget:
 
     def _count(self, space: Space) -> None:
         index = space.index
-        now = Held(index.stats().num_blocks, index.num_named_blocks, space.window.num_keys)
+        sizes = index.stats().num_blocks, index.num_named_blocks, space.window.num_keys
+        now = Held(*sizes, space.conversations.num_blocks)
         self._add(self._sizes.get(space, Held()), -1)
         self._add(now, 1)
         self._sizes[space] = now
@@ -179,16 +187,18 @@ class Budget:
             self._owners[request_id] = reference
             self._owners.move_to_end(request_id, last=False)
 
-    def _shed_windows(self) -> None:
-        for space in list(self._windows):
-            over = self.held.recent - self.max_blocks
-            if over <= 0:
+    def _shed_recent(self) -> None:
+        for space in list(self._recent):
+            contexts = max(0, self.held.recent - self.max_blocks)
+            talks = max(0, self.held.talks - self._max_talks)
+            if not contexts and not talks:
                 break
             if space.lock.acquire(blocking=False):
                 try:
-                    space.window.shed(over)
+                    space.window.shed(contexts)
+                    space.conversations.shed(talks)
                 finally:
                     space.lock.release()
                 self._count(space)
-                if not space.window.num_keys:
-                    del self._windows[space]
+                if not space.window.num_keys and not space.conversations.num_blocks:
+                    del self._recent[space]

@@ -252,7 +252,9 @@ class ContextPilot:
         if space is None:
             raise unknown_conversation(conversation_id)
         with space.lock:
-            return space.conversations.deduplicate(conversation_id, blocks, hint_template)
+            found = space.conversations.deduplicate(conversation_id, blocks, hint_template)
+        self._namespaces.settle(space)
+        return found
 
     # -- what is known ---------------------------------------------------------------------------
 
@@ -358,6 +360,8 @@ class ContextPilot:
             space.counts.hinted_blocks += len(turn.hints)
             if conversation_id is not None:
                 space.conversations.add(conversation_id, turn.blocks)
+        if conversation_id is not None:
+            self._namespaces.settle(space)
 
 
 def _send_request_ids() -> Callable[..., None] | None:

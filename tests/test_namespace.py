@@ -178,7 +178,7 @@ def test_the_sums_are_those_of_the_namespaces(todo: list[Any], bound: int) -> No
         plan(engines[number], str(name), keys)
         spaces = [space for namespaces in engines for _, space in namespaces.items()]
         sizes = [
-            (s.index.stats().num_blocks, s.index.num_named_blocks, s.window.num_keys)
+            (s.index.stats().num_blocks, s.index.num_named_blocks, s.window.num_keys, 0)
             for s in spaces
         ]
         assert budget.held == tuple(map(sum, zip(*sizes, strict=True)))
@@ -196,3 +196,22 @@ def test_the_library_bounds_the_process_too() -> None:
     stats = pilot.stats().values()
     assert 100 < sum(one["num_blocks"] for one in stats) <= 200
     assert sum(one["requests"] for one in stats) == 200
+
+
+def test_the_blocks_of_conversations_are_bounded_together() -> None:
+    pilot = cp.ContextPilot(max_blocks=400)  # 100 blocks of conversations
+    shared = ["the same first document"]
+    for number in range(40):
+        texts = [*shared, *(f"document {number} {step}" for step in range(5))]
+        pilot.optimize(texts, "why?", namespace=f"t{number % 3}", conversation_id=str(number))
+    assert pilot._namespaces._budget.held.talks <= 100
+    newest = pilot.deduplicate(shared, conversation_id="39", namespace="t0")
+    assert newest.overlapping_blocks == shared
+    with pytest.raises(cp.UnknownConversationError):
+        pilot.deduplicate(shared, conversation_id="0", namespace="t0")
+    for number in range(50):  # without any plan, in one conversation
+        texts = [f"more {number} {step}" for step in range(5)]
+        pilot.deduplicate(texts, conversation_id="39", namespace="t0")
+        assert pilot._namespaces._budget.held.talks <= 100
+    again = pilot.deduplicate(["more 49 1", *shared], conversation_id="39", namespace="t0")
+    assert (again.overlapping_blocks, again.new_blocks) == (["more 49 1"], shared)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from contextpilot.block import Block, BlockKey
@@ -44,6 +45,8 @@ class Conversations:
     def __init__(self, max_conversations: int = 10_000) -> None:
         self._max = max_conversations
         self._held: OrderedDict[str, dict[BlockKey, _Beginnings]] = OrderedDict()
+        self.num_blocks = 0
+        """Blocks of all conversations, some 800 bytes each; its owner bounds them by `shed`."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -54,9 +57,25 @@ class Conversations:
         for block in blocks:
             if block.key not in held:
                 held[block.key] = _beginnings(block.text)
+                self.num_blocks += 1
         self._held.move_to_end(conversation_id)
         while len(self._held) > self._max:
-            self._held.popitem(last=False)
+            self.num_blocks -= len(self._held.popitem(last=False)[1])
+
+    def shed(self, num_blocks: int) -> None:
+        """Forget the oldest conversations, as many as hold so many blocks.
+
+        Of the last one its oldest blocks go: what it is not known to hold is written out again.
+        """
+        goal = max(0, self.num_blocks - num_blocks)
+        while self.num_blocks > goal and len(self._held) > 1:
+            self.num_blocks -= len(self._held.popitem(last=False)[1])
+        over = max(0, self.num_blocks - goal)
+        if over:
+            (held,) = self._held.values()
+            for key in list(islice(held, over)):
+                del held[key]
+            self.num_blocks -= over
 
     def deduplicate(
         self, conversation_id: str, blocks: Sequence[Block], template: str

@@ -6,9 +6,11 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from contextpilot.block import Block, BlockReader
+from contextpilot.budget import BLOCKS_PER_TALK
 from contextpilot.dedup.conversation import Conversations, Deduplication
 from contextpilot.index import IndexStats
 from contextpilot.jobs import AnsweredJobs, encode_plans
@@ -168,6 +170,14 @@ class Service:
         while len(self._conversations) > self.settings.max_namespaces:
             self._conversations.popitem(last=False)
         held.add(conversation, turn.blocks)
+        self._bound_conversations()
+
+    def _bound_conversations(self) -> None:
+        """Where all hold too much, let those who hold most forget their oldest conversations."""
+        held = self._conversations.values()
+        bound = max(1, self.settings.max_blocks // BLOCKS_PER_TALK)
+        while (over := sum([one.num_blocks for one in held]) - bound) > 0:
+            max(held, key=attrgetter("num_blocks")).shed(over)
 
     def deduplicate(
         self, contexts: Sequence[Any], conversation: str, template: str, namespace: str
@@ -177,7 +187,9 @@ class Service:
         with input_errors():
             blocks = self.reader.read(contexts, "contexts")
             check_template("hint_template", template, "first_line")
-            return held.deduplicate(conversation, blocks, template)
+            found = held.deduplicate(conversation, blocks, template)
+        self._bound_conversations()
+        return found
 
     # -- what is known ---------------------------------------------------------------------------
 

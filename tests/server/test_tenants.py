@@ -105,3 +105,24 @@ def test_json_logs_are_json() -> None:
     record = logging.LogRecord("contextpilot.x", 30, "f", 1, "said %s", ("so",), None)
     content = json.loads(JsonFormatter().format(record))
     assert (content["level"], content["message"]) == ("warning", "said so")
+
+
+def test_who_holds_most_of_all_conversations_forgets_first(start: Start) -> None:
+    client = start(max_blocks=400)  # 100 blocks of conversations
+
+    def optimize(namespace: str, conversation: str, texts: list[str]) -> None:
+        body = {"contexts": texts, "query": "?", "namespace": namespace}
+        assert client.post("/optimize", {**body, "conversation_id": conversation}).status == 200
+
+    def known(namespace: str, conversation: str) -> bool:
+        body = {"contexts": BLOCKS[:1], "namespace": namespace, "conversation_id": conversation}
+        return bool(client.post("/deduplicate", body).json().get("overlapping_blocks"))
+
+    optimize("small", "talk", BLOCKS)
+    optimize("large", "old", BLOCKS)
+    for number in range(60):
+        texts = [BLOCKS[0], *(f"block {number} {step}" for step in range(8))]
+        optimize("large", f"talk {number}", texts)
+    assert known("small", "talk")
+    assert known("large", "talk 59")
+    assert not known("large", "old")
