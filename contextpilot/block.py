@@ -13,8 +13,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from contextpilot.fields import id_of, is_bare_id, text_of
+from contextpilot.tokens import text_tokens
 
 CHARS_PER_TOKEN = 4
+"""Of English; what a text weighs is estimated by `tokens`."""
 OVERHEAD_TOKENS = 3
 """Tokens that the label and the separator around a block take."""
 UNKNOWN_TOKENS = 256
@@ -43,8 +45,8 @@ def content_key(text: str) -> bytes:
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimate a block's tokens from its length: a quarter of its characters, and the label."""
-    return max(1, len(text) // CHARS_PER_TOKEN) + OVERHEAD_TOKENS
+    """Estimate a block's tokens from its characters, with its label."""
+    return max(1, text_tokens(text)) + OVERHEAD_TOKENS
 
 
 class BlockReader:

@@ -15,6 +15,7 @@ from contextpilot.index import ContextIndex
 from contextpilot.paths import Watch
 from contextpilot.plan.online import OnlinePlanner
 from contextpilot.plan.support import SupportWindow
+from contextpilot.tokens import TokenScale
 
 _HALF_LIFE_S = 3600.0
 """Age at which a use of a namespace counts half."""
@@ -44,6 +45,7 @@ class Namespace:
     conversations: Conversations = field(default_factory=Conversations)
     explanations: Explanations = field(default_factory=Explanations)
     counts: Counts = field(default_factory=Counts)
+    tokens: TokenScale = field(default_factory=TokenScale)
     lock: threading.RLock = field(default_factory=threading.RLock)
     home: object = None
     """Tells apart whose namespace this is, where several `Namespaces` share a budget."""
@@ -75,6 +77,7 @@ class Namespaces:
         window_size: recent contexts of a namespace that conditional support counts.
         max_namespaces: bound on their number.
         budget: bounds what they hold, together with others that share it.
+        exact_weights: weights come from the caller's tokenizer, not from an estimate.
 
     Attributes:
         watcher: makes what is told of the changes of a namespace's index.
@@ -87,6 +90,7 @@ class Namespaces:
         max_namespaces: int,
         budget: Budget | None = None,
         clock: Callable[[], float] = time.monotonic,
+        exact_weights: bool = False,
     ) -> None:
         for name, value in (
             ("max_blocks", max_blocks),
@@ -102,6 +106,7 @@ class Namespaces:
         self._window_size = window_size
         self._max_namespaces = max_namespaces
         self._clock = clock
+        self._exact_weights = exact_weights
         self._home = object()
         self._spaces: dict[str, Namespace] = {}
         self._lock = threading.Lock()
@@ -159,7 +164,8 @@ class Namespaces:
         index = ContextIndex(self._budget.max_blocks, tick=self._budget.tick)
         index.watch = self.watcher(name) if self.watcher is not None else None
         window = SupportWindow(self._window_size)
-        return Namespace(OnlinePlanner(index, window), home=self._home)
+        tokens = TokenScale(self._exact_weights)
+        return Namespace(OnlinePlanner(index, window), tokens=tokens, home=self._home)
 
     def _use(self, name: str) -> float:
         return self._spaces[name].use

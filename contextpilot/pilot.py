@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from contextpilot.block import Block, BlockReader, Tokenizer
 from contextpilot.dedup.conversation import HINT_TEMPLATE, Deduplication, unknown_conversation
 from contextpilot.explain import Explanation
-from contextpilot.namespace import Namespaces
+from contextpilot.namespace import Namespace, Namespaces
 from contextpilot.options import Options
 from contextpilot.plan.online import NO_HEAD
 from contextpilot.planning import Job, LocalPlanning, Planning
@@ -25,6 +24,7 @@ from contextpilot.sync.receiver import Owner, SyncReceiver
 if TYPE_CHECKING:
     from contextpilot.endpoint import SyncEndpoint
     from contextpilot.remote import RemotePlanning
+    from contextpilot.sent import SentPrompts
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,8 @@ class ContextPilot:
     ) -> None:
         self._options = Options().override(**options)
         self._reader = BlockReader(tokenizer)
-        self._namespaces = Namespaces(max_blocks, window_size, max_namespaces)
+        exact = tokenizer is not None
+        self._namespaces = Namespaces(max_blocks, window_size, max_namespaces, exact_weights=exact)
         self._namespace = namespace
         self._namespaces.get(namespace)
         self._receiver = SyncReceiver(self._owner, indexes=self._owners)
@@ -110,10 +111,11 @@ class ContextPilot:
                 self._planning = self._remote = RemotePlanning(
                     url, self._namespaces, token, index_timeout_s, shows_progress
                 )
-        self._place = object()  # ids of one instance are unknown to another
-        self._followed: Callable[..., None] | None = None
+        self._sent: SentPrompts | None = None
         if self._endpoint is not None or self._remote is not None:
-            self._followed = _send_request_ids()
+            from contextpilot.sent import SentPrompts
+
+            self._sent = SentPrompts(self._namespaces)
         if use_gpu:
             logger.warning("use_gpu=True: this version plans on the CPU")
 
@@ -273,13 +275,18 @@ class ContextPilot:
             return space.explanations.get(request_id)
 
     def stats(self) -> dict[str, Any]:
-        """Return per namespace the requests, tokens and expected hits, and the index's sizes."""
+        """Return per namespace the requests, tokens and expected hits, and the index's sizes.
+
+        `weights` tells where tokens come from: "tokenizer", "learnt" from the engine's counts of
+        whole prompts, or "estimate"; `weight_ratio` is what estimates are multiplied with.
+        """
         result = {}
         for name, space in self._namespaces.items():
             with space.lock:
                 counts, index = asdict(space.counts), space.planner.index.stats()._asdict()
                 counts["conversations"] = len(space.conversations)
-            result[name] = counts | index
+                weights = {"weights": space.tokens.source, "weight_ratio": space.tokens.ratio}
+            result[name] = counts | index | weights
         return result
 
     def engines(self) -> dict[str, dict[str, Any]]:
@@ -329,17 +336,15 @@ class ContextPilot:
 
     def _owner(self, request_id: str) -> Owner | None:
         space = self._namespaces.owner(request_id)
-        return Owner(space.planner.index, space.lock) if space is not None else None
+        return _owner_of(space) if space is not None else None
 
     def _owners(self) -> list[Owner]:
         spaces = self._namespaces.items()
-        return [Owner(space.planner.index, space.lock) for _, space in spaces]
+        return [_owner_of(space) for _, space in spaces]
 
     def _follow(self, job: Job, messages: Messages) -> Messages:
-        """Let the OpenAI client find the id of messages that a caller rebuilds."""
-        if self._followed is not None:
-            place = (self._place, job.namespace, job.head.keys)
-            self._followed(messages[-1]["content"], messages.plan_id, place)
+        if self._sent is not None:
+            self._sent.follow(job, messages)
         return messages
 
     def _remember(self, namespace: str, explanation: Explanation) -> None:
@@ -364,21 +369,8 @@ class ContextPilot:
             self._namespaces.settle(space)
 
 
-def _send_request_ids() -> Callable[..., None] | None:
-    """Let the OpenAI client send the ids that messages carry, now or once it is imported.
-
-    The hooks do that and share no code with this package, so they are only asked to.
-
-    Returns:
-        What to tell of each prompt: its text, its id, and the place that it was planned for.
-    """
-    try:
-        import_module("contextpilot_hooks.openai").install()
-        register: Callable[..., None] = import_module("contextpilot_hooks.prompts").PROMPTS.register
-    except ImportError:
-        logger.info("contextpilot_hooks is absent: send messages.request_id as X-Request-Id")
-        return None
-    return register
+def _owner_of(space: Namespace) -> Owner:
+    return Owner(space.index, space.lock, space.tokens)
 
 
 def _check_text(name: str, value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from contextpilot.block import Block
@@ -105,7 +106,23 @@ class LocalPlanning:
         planner, blocks = space.planner, job.contexts[position]
         request_id = new_request_id()
         explained = explain_plan(request_id, blocks, plan, job.head, planner.index, planner.window)
-        space.counts.add(explained.total_tokens, explained.matched_tokens)
+        planned = counted(space, job, Planned(position, plan, explained))
         planner.learn(blocks, plan, request_id, job.head, job.tails[position])
         self._namespaces.own(request_id, space)
-        return Planned(position, plan, explained)
+        return planned
+
+
+def counted(space: Namespace, job: Job, planned: Planned) -> Planned:
+    """Count a planned request, told in tokens as the engine counts them. Hold the space's lock."""
+    told, tokens = planned.explanation, space.tokens
+    estimate = job.head.tokens + told.total_tokens + job.tails[planned.position]
+    tokens.expect(planned.request_id, estimate)
+    if tokens.ratio != 1.0:
+        told = replace(
+            told,
+            matched_tokens=tokens.scale(told.matched_tokens),
+            total_tokens=tokens.scale(told.total_tokens),
+            reachable_tokens=tokens.scale(told.reachable_tokens),
+        )
+    space.counts.add(told.total_tokens, told.matched_tokens)
+    return planned._replace(explanation=told)

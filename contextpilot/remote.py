@@ -15,7 +15,7 @@ from contextpilot.jobs import decode_plans, encode_job
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD
-from contextpilot.planning import Job, LocalPlanning, Planned
+from contextpilot.planning import Job, LocalPlanning, Planned, counted
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +81,9 @@ class RemotePlanning:
         space = self._namespaces.get(job.namespace)
         for item in planned:
             with space.lock:
-                space.counts.add(item.explanation.total_tokens, item.explanation.matched_tokens)
-            yield item
+                told = counted(space, job, item)
+            self._namespaces.own(item.request_id, space)
+            yield told
 
     def close(self) -> None:
         """Close the connections that are kept open between calls, and end a running probe."""

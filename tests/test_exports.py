@@ -16,7 +16,7 @@ import contextpilot as cp
 ROOT = Path(cp.__file__).parent
 
 ROOMS = [
-    {"errors", "http", "progress", "fields"},
+    {"errors", "http", "progress", "fields", "tokens"},
     {"block"},
     {"radix"},
     {"paths"},
@@ -24,7 +24,7 @@ ROOMS = [
     {"plan"},
     {"prompt", "dedup", "namespace", "budget", "options", "explain", "jobs", "planning", "remote"}
     | {"sync"},
-    {"pilot", "default", "endpoint"},
+    {"pilot", "default", "endpoint", "sent"},
     {"server", "client", "install_hook", "llama_server"},
     {"commands", "bench"},
 ]

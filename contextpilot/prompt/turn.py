@@ -23,6 +23,7 @@ from contextpilot.prompt.messages import (
     messages_key,
     render_user,
 )
+from contextpilot.tokens import text_tokens
 
 _POSITION = "\0position\0"
 
@@ -72,11 +73,12 @@ class Turn:
 
     def tail_tokens(self, query: str) -> int:
         """Estimate the prompt tokens after the last planned block."""
-        characters = len(query) + sum(map(len, self.hints.values()))
+        tokens = text_tokens(query) + sum(map(text_tokens, self.hints.values()))
         template = self.options.ranking_template
         if template:
-            characters += len(template) + len(self.blocks) * len(LONGEST_ENTRY)
-        return characters // CHARS_PER_TOKEN
+            characters = len(template) + len(self.blocks) * len(LONGEST_ENTRY)
+            tokens += characters // CHARS_PER_TOKEN
+        return tokens
 
     def write(self, plan: Plan, request_id: str, query: str) -> Messages:
         """Return the messages: planned blocks, hints, annotation, question."""

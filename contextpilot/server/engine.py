@@ -161,6 +161,13 @@ class Engine:
         if self.slots is not None:
             self.slots.clear()
 
+    def counted(self, namespace: str, request_id: str, prompt_tokens: int) -> None:
+        """Take the engine's count of a request's prompt."""
+        space = self.namespaces.find(namespace)
+        if space is not None:
+            with space.lock:
+                space.tokens.count(request_id, prompt_tokens)
+
     def sample(self) -> Sample:
         """Return the sums as they are now."""
         now = self.traffic
@@ -201,6 +208,9 @@ class Engine:
             weights.popitem(last=False)
         full = self.traffic.evicted > 0
         plain = self._plain.run(job.namespace, blocks, job.head, held, full)
+        space = self.namespaces.find(job.namespace)
+        if space is not None:
+            plain = space.tokens.scale(plain)
         self.traffic = self.traffic._replace(
             tokens=self.traffic.tokens + told.total_tokens,
             live_tokens=self.traffic.live_tokens + told.matched_tokens,

@@ -64,6 +64,7 @@ class Lease:
         self._pending = estimate
         self._unconfirmed: Sequence[Planned] = ()
         self._following: Following | None = None
+        self._asked: tuple[str, str] | None = None
         self.wish = SlotWish()
         self.runs = True
         self.waited_s = 0.0
@@ -103,6 +104,8 @@ class Lease:
     def _note(self, job: Job, planned: list[Planned]) -> list[Planned]:
         if self.runs:
             self._unconfirmed = planned
+        if self.runs and len(planned) == 1:
+            self._asked = job.namespace, planned[0].request_id
         if self.runs and self._engine.slots and len(planned) == 1 and self._following is None:
             following = Following(self._engine, self._receiver, job, planned[0], self.wish)
             self._following = following
@@ -115,6 +118,8 @@ class Lease:
 
     def answered(self, usage: Usage, generated: int | None) -> None:
         """Note what the whole answer told of its tokens."""
+        if usage.prompt_tokens and self._asked is not None:
+            self._engine.counted(*self._asked, usage.prompt_tokens)
         if self._following is not None:
             self._following.answered(usage, generated)
 

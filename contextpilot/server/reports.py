@@ -68,7 +68,9 @@ class PoolReceiver(SyncReceiver):
 
     def _indexes(self, name: str) -> list[Owner]:
         spaces = [e.namespaces.items() for e in self._pool if name in e.names]
-        return [Owner(space.planner.index, space.lock) for found in spaces for _, space in found]
+        return [
+            Owner(space.index, space.lock, space.tokens) for found in spaces for _, space in found
+        ]
 
     def _peers(self, name: str) -> Collection[str]:
         return next((set(e.names) - {name} for e in self._pool if name in e.names), ())
@@ -112,7 +114,7 @@ class PoolReceiver(SyncReceiver):
         for engine in self._pool:
             space = engine.namespaces.owner(request_id)
             if space is not None:
-                return Owner(space.planner.index, space.lock)
+                return Owner(space.index, space.lock, space.tokens)
         return None
 
 

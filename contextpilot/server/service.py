@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import fields
 from operator import attrgetter
+from statistics import median
 from typing import Any, NamedTuple
 
 from contextpilot.block import Block, BlockReader
@@ -14,7 +15,7 @@ from contextpilot.budget import BLOCKS_PER_TALK
 from contextpilot.dedup.conversation import Conversations, Deduplication
 from contextpilot.index import IndexStats
 from contextpilot.jobs import AnsweredJobs, encode_plans
-from contextpilot.namespace import Counts, Namespaces
+from contextpilot.namespace import Counts, Namespace, Namespaces
 from contextpilot.options import Options
 from contextpilot.plan.online import NO_HEAD, Head
 from contextpilot.planning import Job, LocalPlanning, Planned
@@ -207,7 +208,7 @@ class Service:
         sums: Counter[str] = Counter(dict.fromkeys(_SUMS, 0))
         for space in spaces:
             sums.update(vars(space.counts) | space.planner.index.stats()._asdict())
-        return {"namespaces": len(spaces)} | dict(sums)
+        return {"namespaces": len(spaces)} | dict(sums) | _weights(spaces)
 
     def health(self) -> dict[str, Any]:
         """Return whether requests can be served, and the state of each engine."""
@@ -262,3 +263,10 @@ def default_options(settings: Settings) -> Options:
         anchor=settings.anchor,
         anchor_blocks=settings.anchor_blocks,
     )
+
+
+def _weights(spaces: Sequence[Namespace]) -> dict[str, Any]:
+    """Return how many namespaces learnt what a token weighs, and the median of their ratios."""
+    sources = Counter(space.tokens.source for space in spaces)
+    learnt = [space.tokens.ratio for space in spaces if space.tokens.source == "learnt"]
+    return {"weights": dict(sources), "weight_ratio": median(learnt) if learnt else None}

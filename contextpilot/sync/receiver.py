@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 from contextpilot.index import ContextIndex
 from contextpilot.sync.events import SLOT_ENGINE, Event, SyncMessage
 from contextpilot.sync.slots import Answer, SlotTranslator
+from contextpilot.tokens import TokenScale
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +38,15 @@ _MAX_ENGINES = 1024
 
 
 class Owner(NamedTuple):
-    """Where a request was learnt: its index, and the lock to hold while using it."""
+    """Where a request was learnt: its index, and the lock to hold while using it.
+
+    Attributes:
+        tokens: takes the engine's counts of whole prompts; None where nobody learns from them.
+    """
 
     tree: ContextIndex
     lock: AbstractContextManager[Any]
+    tokens: TokenScale | None = None
 
 
 Resolve = Callable[[str], Owner | None]
@@ -262,6 +268,8 @@ class SyncReceiver:
         told = request_id, event.tokens, event.prompt_tokens, engine.block_size - 1
         with owner.lock:
             tree.granule = engine.block_size
+            if event.prompt_tokens and owner.tokens is not None:
+                owner.tokens.count(request_id, event.prompt_tokens)
             if event.kind == "unfollowed":
                 tree.unfollow(request_id)
             elif event.kind == "truncated" and is_alone:

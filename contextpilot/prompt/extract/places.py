@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from contextpilot.block import CHARS_PER_TOKEN, OVERHEAD_TOKENS
+from contextpilot.block import OVERHEAD_TOKENS
 from contextpilot.prompt.extract.group import Path
 from contextpilot.prompt.extract.tools import Call, ToolKind, calls, kind_of, own_name
+from contextpilot.tokens import text_tokens
 
 Role: TypeAlias = Literal["system", "user", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "tool")
@@ -206,7 +207,7 @@ def _hashable(value: Any) -> Any:
 def count_tokens(node: Any, depth: int = 0) -> int:
     """Estimate the tokens of all texts in messages, without images and other files."""
     if isinstance(node, str):
-        return len(node) // CHARS_PER_TOKEN
+        return text_tokens(node)
     if depth > _MAX_DEPTH:
         return 0
     if isinstance(node, Mapping):
