@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from statistics import median
+from statistics import mean, median
 from typing import Literal
 
 Source = Literal["tokenizer", "learnt", "estimate"]
@@ -28,7 +28,6 @@ _RATES: tuple[tuple[int, int, int], ...] = (
     (0x61, 0x7A, 22),
     (0x20, 0x20, 2),  # a space goes with the word behind it
     (0x09, 0x0D, 32),
-    (0x80, 0xBF, 0),  # the further bytes of a character
     (0xC2, 0xCD, 98),  # Latin letters with marks: they break up words
     (0xCE, 0xCF, 52),  # Greek
     (0xD0, 0xD3, 37),  # Cyrillic
@@ -58,6 +57,8 @@ def _table() -> bytes:
 
 
 _TABLE = _table()
+_CONTINUATION = bytes(range(0x80, 0xC0))
+"""The further bytes of a character."""
 
 
 def text_tokens(text: str) -> int:
@@ -73,7 +74,7 @@ def text_tokens(text: str) -> int:
 
 
 def _units(text: str) -> int:
-    rates = memoryview(text.encode("utf-8", "surrogatepass").translate(_TABLE))
+    rates = text.encode("utf-8", "surrogatepass").translate(_TABLE, _CONTINUATION)
     total = 0
     for at in range(0, len(rates), _SLICE):
         # the low half of Adler-32 is 1 and the sum of the bytes, added up in C
@@ -86,7 +87,9 @@ _MIN_TOKENS = 32
 _MAX_EXPECTED = 512
 _MAX_PAIRS = 64
 _FIT_EVERY = 8
-_SPREAD = 1.5
+_ODD = 3.0
+_MIN_SPREAD = 0.15
+"""Of the inverse lengths of prompts, about their mean."""
 _FAR = 1.03
 _BOUNDS = (1 / 8, 8.0)
 
@@ -155,19 +158,20 @@ class TokenScale:
 def _ratio_of(pairs: Sequence[tuple[int, int]]) -> float:
     """Return the tokens counted for an estimated one, robust against odd counts.
 
-    What the engine puts in front of every prompt alike (tools, a template) is no text of ours:
-    where prompts are of different lengths, the slope between short and long ones leaves it out.
+    What the engine puts in front of every prompt alike (tools, a template) is no text of ours: it
+    adds the more to a ratio the shorter the prompt is, so that prompts of different lengths tell it
+    apart (a line through the ratios over one by the estimate).
     """
-    ordered = sorted(pairs)
-    half = len(ordered) // 2
-    ratio = median(count / estimate for estimate, count in ordered)
-    low, high = ordered[len(ordered) // 4][0], ordered[-1 - len(ordered) // 4][0]
-    if high < _SPREAD * low:
-        return ratio
-    slopes = [
-        (longer[1] - shorter[1]) / (longer[0] - shorter[0])
-        for shorter, longer in zip(ordered[:half], ordered[-half:], strict=True)
-        if longer[0] > shorter[0]
+    ratios = [count / estimate for estimate, count in pairs]
+    middle = median(ratios)
+    points = [
+        (1 / estimate, ratio)
+        for (estimate, _), ratio in zip(pairs, ratios, strict=True)
+        if 1 / _ODD < ratio / middle < _ODD
     ]
-    slope = median(slopes)
-    return slope if 0 < slope < ratio else ratio
+    mean_x, mean_y = mean(x for x, _ in points), mean(y for _, y in points)
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    if spread < len(points) * (_MIN_SPREAD * mean_x) ** 2:
+        return middle
+    constant = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+    return median(y - max(0.0, constant) * x for x, y in points)
