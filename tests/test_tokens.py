@@ -18,23 +18,7 @@ from contextpilot.tokens import TokenScale, text_tokens
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from weights.texts import TEXTS
-
-# Tokens that cl100k, o200k, Qwen's, DeepSeek's and Mistral's tokenizer make of it: geometric means.
-COUNTED = {
-    "English": 97,
-    "French": 109,
-    "Russian": 116,
-    "Arabic": 110,
-    "Hindi": 173,
-    "Thai": 134,
-    "Chinese": 119,
-    "Japanese": 143,
-    "Korean": 103,
-    "Python": 150,
-    "JSON": 222,
-    "numbers": 177,
-}
+from weights.texts import COUNTED, TEXTS
 
 
 @pytest.mark.parametrize("name", COUNTED)

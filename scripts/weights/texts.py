@@ -155,3 +155,19 @@ TEXTS = {
     ),
 }
 """Text by the name of its language or kind."""
+
+COUNTED = {
+    "English": 97,
+    "French": 109,
+    "Russian": 116,
+    "Arabic": 110,
+    "Hindi": 173,
+    "Thai": 134,
+    "Chinese": 119,
+    "Japanese": 143,
+    "Korean": 103,
+    "Python": 150,
+    "JSON": 222,
+    "numbers": 177,
+}
+"""Tokens that cl100k, o200k, Qwen, DeepSeek and Tekken make of it: geometric means."""
