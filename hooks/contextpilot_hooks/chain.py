@@ -22,7 +22,7 @@ from typing import NamedTuple
 from .ledger import MAX_REQUESTS, Event, Ledger, Mark
 
 MAX_BLOCKS = 1 << 20
-"""Bound on distinct blocks: some 300 MB; 16 million tokens in blocks of 16."""
+"""Bound on distinct blocks: some 220 MB; 16 million tokens in blocks of 16."""
 _MAX_STEPS = 8192
 _SLICE = 512
 

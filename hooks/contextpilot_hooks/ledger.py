@@ -27,7 +27,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 MAX_REQUESTS = 65_536
-"""Some 500 bytes each in a ledger, the prompts' own blocks or tokens apart."""
+"""Some 530 bytes each in a ledger, the prompts' own blocks or tokens apart."""
 
 
 class Event(NamedTuple):
