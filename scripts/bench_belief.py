@@ -3,7 +3,8 @@
     python scripts/bench_belief.py vllm --requests 6000 [--cache-tokens N] [--bound N]
 
 `contextpilot serve` stands before the engine (scripts/engines sets it up; tiny random model, CPU).
-Prompts have a system prompt and documents of equal length in varying order, as a search finds them.
+Prompts have a system prompt and documents of equal length in varying order, as a search finds them;
+all are of the same words, since the server estimates tokens from characters, the same for all.
 The server says how many documents it believes to be cached (X-ContextPilot-Result), the engine how
 many tokens really were. `--bound` lets the hooks follow that many requests only (and as little of
 their blocks or tokens), so that the bound is passed early. The same requests go through a second
@@ -44,7 +45,7 @@ WORDS = [
     "kernel",
     "lantern",
 ]
-DOCUMENTS, PER_REQUEST = 150, 10
+DOCUMENTS, PER_REQUEST = 80, 8
 SETTLED = 300
 """The last requests, each sent only when what the engine tells must have arrived."""
 
@@ -122,8 +123,8 @@ def ask(url: str, documents: list[str]) -> Seen:
     import urllib.request
 
     messages = [
-        {"role": "system", "content": "You answer from the documents, and say where. " * 12},
-        {"role": "user", "content": "What do the documents say?"},
+        {"role": "system", "content": "0000 " + " ".join(WORDS * 4)},
+        {"role": "user", "content": "9999 " + " ".join(WORDS[:5])},
     ]
     query = messages[-1]["content"]
     body = {

@@ -52,6 +52,7 @@ def main() -> int:
     print("| ledger, receiver | runs | checked | events | snapshots | above | below |")
     print("|---|---|---|---|---|---|---|")
     started, total, failed = time.monotonic(), Counter[str](), []
+    sums: dict[str, Counter[str]] = {}
     for name, features in kinds:
         seeds = range(arguments.seed, arguments.seed + each)
         counts, wrong = runs_of(features, seeds, arguments.steps)
@@ -62,7 +63,14 @@ def main() -> int:
             flush=True,
         )
         total += counts
+        of_ledger = sums.setdefault(name.split(",")[0], Counter())
+        of_ledger.update(counts, runs=each, events=events)
         failed += [f"{name}: {text}" for text in wrong]
+    for name, of_ledger in sums.items():
+        told = [f"{of_ledger[what]:,}" for what in ("runs", "checks", "events", "snapshots")]
+        print(
+            f"| all of {name} | {' | '.join(told)} | {of_ledger['above']} | {of_ledger['below']} |"
+        )
     print(f"all: {total['checks']:,} checks, {total['above']} runs above, {total['below']} below, "
           f"{time.monotonic() - started:.0f} s")  # fmt: skip
     for text in failed[:10]:
