@@ -1,11 +1,12 @@
 """Print what planning does to a real model's answers, at several costs and anchors.
 
     python scripts/bench_answers.py --engine URL --questions questions.jsonl --journal answers.jsonl
-        [--count 200] [--ways plain 50 0 50+end reversed]
+        [--count 200] [--ways plain 50 0 50+end reversed] [--changed]
 
 A way is a `displacement_cost`, with `+end`, `+end2` or `+moved` for the anchor; `plain` and
 `reversed` need no planner. Every answer is written to the journal at once, by what was asked: a run
-that was cut off goes on where it was, and prompts that several ways share are asked once. Greedy
+that was cut off goes on where it was, and prompts that several ways share are asked once.
+`--changed` asks only where the ways' prompts differ: elsewhere no answer can change. Greedy
 decoding. The URL is any OpenAI-compatible one, its key in CONTEXTPILOT_ENGINE_KEY; `contextpilot
 bench --answers` measures an engine's cache and times besides.
 """
@@ -27,7 +28,7 @@ from machine import machine_line
 from contextpilot.bench.answers import gold_found, token_f1
 from contextpilot.bench.paired import CLASSES, McNemar, class_of
 from contextpilot.bench.prompts import Prompt, Requests, written
-from contextpilot.bench.statistics import Interval, mean_of
+from contextpilot.bench.statistics import mean_of
 from contextpilot.block import BlockReader
 from contextpilot.index import ContextIndex
 from contextpilot.plan.bounds import Bounds
@@ -136,18 +137,22 @@ def ask(url: str, prompt: Prompt) -> str:
 def report(
     questions: Questions, ways: dict[str, tuple[list[Prompt], float]], known: Journal
 ) -> None:
-    """Print every way beside the first, on the questions that all ways have answers to."""
-    positions = [
-        position
-        for position in range(len(questions.gold))
-        if all(known.get(prompts[position]) is not None for prompts, _ in ways.values())
-    ]
-    print(f"{len(positions)} questions; intervals of 95 %; p: McNemar's exact test")
+    """Print every way beside the first, on the questions that all ways have answers to.
+
+    Where all send the same prompt, the change is none, answered or not.
+    """
+    prompts_by_way = [prompts for prompts, _ in ways.values()]
+    asked, same = [], 0
+    for position, of_ways in enumerate(zip(*prompts_by_way, strict=True)):
+        if all(known.get(prompt) is not None for prompt in of_ways):
+            asked.append(position)
+        elif len({_key(prompt) for prompt in of_ways}) == 1:
+            same += 1
+    print(f"{len(asked)} questions answered, {same} more with the same prompt in every way; ")
+    print("changes are over both, with intervals of 95 %; p: McNemar's exact test")
     base: dict[str, list[float]] = {}
     for way, (prompts, hits) in ways.items():
-        answers = [known.get(prompts[position]) or "" for position in positions]
-        golds = [questions.gold[position] for position in positions]
-        pairs = list(zip(answers, golds, strict=True))
+        pairs = [(known.get(prompts[at]) or "", questions.gold[at]) for at in asked]
         scores = {
             "found": [gold_found(answer, gold) for answer, gold in pairs],
             "F1": [token_f1(answer, gold) for answer, gold in pairs],
@@ -157,26 +162,33 @@ def report(
             name: [own - theirs for own, theirs in zip(scores[name], base[name], strict=True)]
             for name in scores
         }
-        test = McNemar.of(changes["found"])
-        shown = [f"{way:10s} hits {100 * hits:4.1f} %"]
+        shown = [f"{way:8s} hits {100 * hits:4.1f} %"]
         for name, values in scores.items():
-            change = _points(mean_of(changes[name]))
-            shown.append(f"{name} {_points(mean_of(values), '').split()[0]} %, to plain {change}")
+            mean = 100 * sum(values) / max(1, len(values))
+            shown.append(
+                f"{name} {mean:.1f} %, to plain {_change([*changes[name], *[0.0] * same])}"
+            )
+        test = McNemar.of(changes["found"])
         shown.append(f"gained {test.gained}, lost {test.lost}, p {test.p:.2f}")
         print("; ".join(shown))
-        classes = [class_of(prompts[position]) for position in positions]
-        parts = []
-        for name in CLASSES:
-            own = [c for c, of in zip(changes["found"], classes, strict=True) if of == name]
-            if own and way != next(iter(ways)):
-                parts.append(f"{name} {_points(mean_of(own))} ({len(own)})")
-        if parts:
-            print(f"{'':10s} found by displacement: " + "; ".join(parts))
+        if scores is not base:
+            print(" " * 9 + _by_class(changes["found"], [prompts[at] for at in asked]))
 
 
-def _points(interval: Interval, sign: str = "+") -> str:
-    value, low, high = (100 * number for number in interval)
-    return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+def _by_class(changes: Sequence[float], prompts: Sequence[Prompt]) -> str:
+    """Return the change of the answered questions by how far their blocks moved."""
+    classes = [class_of(prompt) for prompt in prompts]
+    parts = []
+    for name in CLASSES:
+        own = [change for change, of in zip(changes, classes, strict=True) if of == name]
+        if own:
+            parts.append(f"{name} {_change(own)} ({len(own)})")
+    return "found, " + "; ".join(parts)
+
+
+def _change(values: Sequence[float]) -> str:
+    value, low, high = (100 * number for number in mean_of(values))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def main() -> None:
@@ -187,15 +199,18 @@ def main() -> None:
     parser.add_argument("--journal", type=Path, required=True)
     parser.add_argument("--count", type=int)
     parser.add_argument("--ways", nargs="+", default=["plain", "50", "0", "50+end", "reversed"])
+    parser.add_argument("--changed", action="store_true", help="ask only where prompts differ")
     arguments = parser.parse_args()
     questions = Questions(arguments.questions, arguments.count)
     ways = {way: prompts_of(questions, way) for way in arguments.ways}
     journal = Journal(arguments.journal)
     if arguments.engine:
-        for position in range(len(questions.gold)):
-            for prompts, _ in ways.values():
-                if journal.get(prompts[position]) is None:
-                    journal.add(prompts[position], ask(arguments.engine, prompts[position]))
+        for of_ways in zip(*(prompts for prompts, _ in ways.values()), strict=True):
+            if arguments.changed and len({_key(prompt) for prompt in of_ways}) == 1:
+                continue
+            for prompt in of_ways:
+                if journal.get(prompt) is None:
+                    journal.add(prompt, ask(arguments.engine, prompt))
     print(machine_line("numpy"))
     report(questions, ways, journal)
 
