@@ -122,11 +122,11 @@ class Candidates:
             steps.append((key, self._weights[i], waiting.take(i)))
             together &= self._masks[i]
         heap = []
-        taken = {*live} if together else {*self._keys}
+        taken = {*live}
         for i, key in enumerate(self._keys):
-            share = self._near.share(together & self._masks[i]) if key not in taken else 0.0
-            if share:
-                heap.append((-share, i))
+            joint = together & self._masks[i]
+            if joint and key not in taken:
+                heap.append((-self._near.share(joint), i))
         heapq.heapify(heap)
         while heap:  # shares only fall while blocks are placed: stale ones are upper bounds
             stale, i = heap[0]

@@ -119,10 +119,12 @@ class Neighbours:
 
     def share(self, contexts: int) -> float:
         """Return the part of all neighbours, by weight, that is among these contexts: 0 to 1."""
+        if not contexts or not self._total:
+            return 0.0
         mass = 0.0
         for level, weight in self._levels:
             mass += (contexts & level).bit_count() * weight
-        return mass / self._total if mass else 0.0
+        return mass / self._total
 
     def holding(self, keys: Sequence[BlockKey]) -> int:
         """Return the contexts that hold all of these blocks."""
