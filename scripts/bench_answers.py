@@ -137,7 +137,7 @@ def ask(url: str, prompt: Prompt) -> str:
 def report(
     questions: Questions, ways: dict[str, tuple[list[Prompt], float]], known: Journal
 ) -> None:
-    """Print every way beside the first, on the questions that all ways have answers to.
+    """Print every way beside the first, up to the first question that some way has no answer to.
 
     Where all send the same prompt, the change is none, answered or not.
     """
@@ -148,6 +148,8 @@ def report(
             asked.append(position)
         elif len({_key(prompt) for prompt in of_ways}) == 1:
             same += 1
+        else:  # what follows would count unchanged questions only
+            break
     print(f"{len(asked)} questions answered, {same} more with the same prompt in every way; ")
     print("changes are over both, with intervals of 95 %; p: McNemar's exact test")
     base: dict[str, list[float]] = {}

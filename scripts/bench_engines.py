@@ -192,6 +192,7 @@ def bench(case: Case, server: Server, workload: Path, target: Path, options: lis
     """Run one workload; keep the figures and the exact command."""
     command = ["bench", "--engine", server.base_url, "--workload", str(workload)]
     command += ["--modes", case.modes, "--concurrency", str(case.concurrency)]
+    command += ["--displacement-cost", "0"]
     command += [*case.options, *options]
     if case.concurrency > 1:
         command += ["--slice", "1000000"]

@@ -30,6 +30,7 @@ over those of the order as given, planning included, with a 95 % bootstrap inter
 requests. Limit: (1 − hit ratio of plain) / (1 − hit ratio), what × plain would be if only computed
 tokens took time. TTFT × faster: plain's mean time to first token over that of the mode, the same
 requests in both; the annotation's tokens, which × plain counts as throughput, only cost time here.
+Plans are at full gain (`displacement_cost=0`), which is not the default.
 
 Modes took turns where the cache holds the prompts of all of them. llama-server's slots do not, nor
 small caches, nor `locomo0-top100` in 2,000,000 tokens: there modes ran one after another, and the
