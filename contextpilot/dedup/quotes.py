@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-LENGTHS = (12, 16, 20, 24, 32, 40, 56, 80, 120)
+LENGTHS = (12, 14, 16, 18, 20, 24, 28, 32, 40, 56, 80, 120)
 """Of quotations, in characters. A line that needs a longer one is not quoted."""
 
 _UNQUOTABLE = re.compile('["\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]')

@@ -78,10 +78,12 @@ class Rewriter:
         blocks: Mapping[Path, Spans] | None = None,
         hint_template: str = "",
     ) -> None:
-        self._slots = slots
+        chosen = blocks or {}
+        can_change = [slot.unit for slot in slots if slot.can_change or slot.path in chosen]
+        self._slots = slots if can_change and can_change[-1] > slots[0].unit else []
         self._min_chars = min_chars
         self._hint_template = hint_template
-        self._stream = Stream(slots, min_chars, blocks or {})
+        self._stream = Stream(self._slots, min_chars, chosen)
         self._quotes = Quotes()
         self._among_blocks: dict[int, Quotes] = {}
         self._uncounted: list[str] = []
