@@ -98,8 +98,8 @@ def messages_of(case: Case, chars: int) -> list[dict[str, Any]]:
     return [tool(half), tool(half + "\nend")]
 
 
-def seconds(case: Case, chars: int) -> float:
-    """CPU seconds for a prompt."""
+def seconds_per_mb(case: Case, chars: int) -> float:
+    """CPU seconds for a prompt, by a million of its characters."""
     if case.shape == "blocks":
         text = text_of(case, chars // 2)
         size = max(200, len(text) // 100)
@@ -107,11 +107,12 @@ def seconds(case: Case, chars: int) -> float:
         history = [{"role": "user", "content": text}]
         started = time.process_time()
         hints_for_history(blocks, history, HINT_TEMPLATE)
-        return time.process_time() - started
+        return (time.process_time() - started) / len(text) / 2 * 1e6
     messages = messages_of(case, chars)
+    total = sum(len(message["content"]) for message in messages)
     started = time.process_time()
     rewrite_messages(messages)
-    return time.process_time() - started
+    return (time.process_time() - started) / total * 1e6
 
 
 def some_case(rng: random.Random) -> Case:
@@ -143,16 +144,16 @@ def main() -> None:
     while time.monotonic() < deadline or starts:
         case = starts.pop() if starts else changed(rng.choice(list(worst)), rng)
         case = some_case(rng) if not starts and rng.random() < 0.3 else case
-        worst[case] = seconds(case, options.chars)
+        worst[case] = seconds_per_mb(case, options.chars)
         tried += 1
         worst = dict(sorted(worst.items(), key=lambda item: -item[1])[:KEPT])
     print(f"\n{tried} prompts tried at {options.chars / 1e6:g} MB; the worst again at 1 and 2 MB")
     print(f"{'s/MB':>6} {'over size':>9}  lines, stretch, shape")
     for case in worst:
-        one, two = (min(seconds(case, size) for _ in range(3)) for size in (10**6, 2 * 10**6))
-        print(
-            f"{one:6.3f} {two / one / 2:9.2f}  {', '.join(case.lines)}; {case.block}; {case.shape}"
+        one, two = (
+            min(seconds_per_mb(case, size) for _ in range(3)) for size in (10**6, 2 * 10**6)
         )
+        print(f"{one:6.3f} {two / one:9.2f}  {', '.join(case.lines)}; {case.block}; {case.shape}")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ import numpy.typing as npt
 
 MAX_CANDIDATES = 8
 """Earlier copies of a class tried per position; the bound that keeps the search linear."""
+_MAX_PLACES = 8 * MAX_CANDIDATES
+"""Of those that are equal, so many are looked at to find such as are kept."""
 
 _DROPPED = -1
 _BASE = 0x9E3779B97F4A7C15
@@ -204,7 +206,9 @@ def _shared(windows: _Windows, zones: Sequence[Extent]) -> tuple[_Seeds, _Seeds]
     hashes = _window_hashes(ids, positions, ends[positions])
     first, last = _units_of(hashes, units)
     later = np.flatnonzero(last > units)
-    later = later[_rank_within(units[later], hashes[later]) < MAX_CANDIDATES]
+    later = later[_ranks(units[later], hashes[later]) < MAX_CANDIDATES]
+    classes = _class_numbers(zones, lines_per_zone)[positions]
+    later = later[_ranks(classes[later], hashes[later]) < _MAX_PLACES]
     wanted, offered = (
         # Item by item, a memoryview is read faster than an array, and built faster than a list.
         _Seeds(positions[chosen].data, hashes[chosen].data, ends[positions[chosen]].data)
@@ -213,12 +217,18 @@ def _shared(windows: _Windows, zones: Sequence[Extent]) -> tuple[_Seeds, _Seeds]
     return wanted, offered
 
 
-def _rank_within(units: _Integers, hashes: _Unsigned) -> _Integers:
-    """How many equal hashes of its unit stand before each."""
-    order = np.lexsort((hashes, units))  # stable
-    units, hashes = units[order], hashes[order]
+def _class_numbers(zones: Sequence[Extent], lines_per_zone: _Integers) -> _Integers:
+    """A number for the class of each line."""
+    numbers, _ = _intern([zone.trust for zone in zones])
+    return np.repeat(np.array(numbers, np.int64), lines_per_zone)
+
+
+def _ranks(groups: _Integers, hashes: _Unsigned) -> _Integers:
+    """How many equal hashes of its group stand before each."""
+    order = np.lexsort((hashes, groups))  # stable
+    groups, hashes = groups[order], hashes[order]
     begins = np.ones(len(order), np.bool_)
-    begins[1:] = (units[1:] != units[:-1]) | (hashes[1:] != hashes[:-1])
+    begins[1:] = (groups[1:] != groups[:-1]) | (hashes[1:] != hashes[:-1])
     places = np.arange(len(order))
     ranks = np.empty(len(order), np.int64)
     ranks[order] = places - np.maximum.accumulate(np.where(begins, places, 0))

@@ -24,12 +24,23 @@ class Quotes:
 
     def add(self, lines: Iterable[str]) -> None:
         """Count lines that stand in the prompt."""
-        bare = [line.lstrip() for line in lines]
+        bare = [line.lstrip() for line in lines if len(line) >= LENGTHS[0]]
+        if len(bare) == 1:
+            self._add_one(bare[0])
+            return
         for length in LENGTHS:
             bare = [line for line in bare if len(line) >= length]
             if not bare:
                 return
             self._counts.update([line[:length] for line in bare])
+
+    def _add_one(self, bare: str) -> None:
+        counts = self._counts
+        for length in LENGTHS:
+            if length > len(bare):
+                return
+            beginning = bare[:length]
+            counts[beginning] = counts.get(beginning, 0) + 1
 
     def unique(self, line: str, at_least: int = 0) -> str | None:
         """The shortest beginning of a line that no other line counted so far has.
@@ -41,7 +52,7 @@ class Quotes:
         if len(bare) < LENGTHS[0]:
             return None
         for length in LENGTHS:
-            if at_least <= length <= len(bare) and self._counts[bare[:length]] == 1:
+            if at_least <= length <= len(bare) and self._counts.get(bare[:length]) == 1:
                 return bare[:length]
         return None
 

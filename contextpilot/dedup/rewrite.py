@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from .edges import without_context
 from .lines import RunFinder
-from .quotes import Quotes, can_be_quoted
+from .quotes import LENGTHS, Quotes, can_be_quoted
 from .references import looks_like_ours, write_numbered, write_reference, write_unchanged
 from .report import Origin, Replacement
 from .shapes import Path, Slot
@@ -216,8 +216,11 @@ class Rewriter:
 
     def _quoted(self, writing: _Writing, copy: Copy) -> tuple[Copy, str] | None:
         """The reference for a run from its first line on whose beginning no other line has."""
+        source = copy.source
         for line in _quoted_lines(copy):
-            there = copy.source.shown(line + copy.shift)
+            if len(source.lines[line + copy.shift]) + len(source.lead) < LENGTHS[0]:
+                continue
+            there = source.shown(line + copy.shift)
             if not can_be_quoted(there):
                 continue
             self._count_to(writing, copy, line)

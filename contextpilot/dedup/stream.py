@@ -62,6 +62,7 @@ class Stream:
         self.zones: list[Zone] = list(chain.from_iterable(found))
         self.of_slot = [0, *accumulate(map(len, found))]
         self.ends = list(accumulate(len(zone.lines) for zone in self.zones))
+        self._num_strings = [sum(zone.first == 0 for zone in zones) for zones in found]
         self._line_starts: dict[int, list[int]] = {}
 
     def keys(self) -> list[str]:
@@ -118,9 +119,8 @@ class Stream:
         one string of several lines."""
         if not copy.owner.is_alone:
             return False
-        zones = self.zones_of(bisect_right(self.of_slot, copy.source_number) - 1)
-        strings = sum(self.zones[zone].first == 0 for zone in zones)
-        return not copy.source.is_json or strings == 1
+        slot = bisect_right(self.of_slot, copy.source_number) - 1
+        return not copy.source.is_json or self._num_strings[slot] == 1
 
     def shown(self, slot: int) -> tuple[list[str], dict[int, int]]:
         """The lines of a text that its reader sees, and where those of its zones begin among them.

@@ -13,11 +13,13 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from .numbering import listings
+from .quotes import LENGTHS
 from .references import is_reference, looks_like_ours
 
 _STRING = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?')
 _ESCAPE = re.compile(r"\\(.)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_LEAST_SHOWN = LENGTHS[0]
 _LABEL = re.compile(r"\[\d+\] ")
 
 
@@ -116,16 +118,16 @@ def block_zones(text: str, spans: Sequence[tuple[int, int]], min_chars: int) -> 
 
 
 def shown_lines(text: str, without: Container[int] = ()) -> Iterator[str]:
-    """The lines of a text as a reader may see them: of JSON also those within its strings.
+    """The lines of a text as a reader may see them: of JSON also those within longer strings.
 
     `without` are the offsets of strings to pass over.
     """
     yield from text.split("\n")
     if may_be_json(text):
         for match in _STRING.finditer(text):
-            if match.start(1) in without:
-                continue
-            yield from _decoded(match[1]).split("\n")
+            begin, end = match.span(1)
+            if end - begin >= _LEAST_SHOWN and begin not in without:
+                yield from _decoded(match[1]).split("\n")
 
 
 def may_be_json(text: str) -> bool:
