@@ -20,7 +20,20 @@ TEXT_FIELDS = (
 )
 METADATA_TEXT_FIELDS = TEXT_FIELDS[: TEXT_FIELDS.index("fact")]
 """What else metadata hold tells about a text, and is none."""
-HOLDER_FIELDS = ("node", "payload", "properties", "entity", "_source", "fields", "metadata", "meta")
+HOLDER_FIELDS = (
+    "node",
+    "document",
+    "content",
+    "chunk",
+    "segment",
+    "payload",
+    "properties",
+    "entity",
+    "_source",
+    "fields",
+    "metadata",
+    "meta",
+)
 ID_FIELDS = ("id", "node_id", "id_", "doc_id", "_id", "uuid", "chunk_id", "file_id", "memory_id")
 IMAGE_FIELDS = (
     *("image", "images", "image_url", "image_path", "image_resource", "image_base64", "blob"),

@@ -83,6 +83,8 @@ _CITING = frozenset(
 _FAR_EXAMPLES = ("如", "例")
 _EXAMPLE_CHARS = 32
 _CHAIN_CHARS = 6
+_EXAMPLE_SECTION = 240
+_EXAMPLE_WORDS = ("example", "beispiel", "exemple", "ejemplo", "esempio", "例")
 _MAX_ASKED_CHARS = 1 << 13
 """Longer texts around a list are no question: both ends are read."""
 
@@ -165,7 +167,9 @@ def _bracketed(text: str) -> Iterator[str]:
     example_end = -_CHAIN_CHARS - 1
     for mention in _BRACKET.finditer(text):
         start = mention.start()
-        if start - example_end <= _CHAIN_CHARS or _shows(text, start, _CITING):
+        near = text[max(0, start - _EXAMPLE_SECTION) : start].lower()
+        is_example = any(word in near for word in _EXAMPLE_WORDS)
+        if start - example_end <= _CHAIN_CHARS or is_example or _shows(text, start, _CITING):
             example_end = mention.end()
         else:
             yield mention[1] or mention[2]

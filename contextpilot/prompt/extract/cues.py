@@ -23,7 +23,7 @@ _HEADING = re.compile(
     rf"(?:here (?:are|is)[ \t]+|(?:below|these|following) (?:are|is)[ \t]+|i found[ \t]+|"
     rf"found[ \t]+)?"
     rf"(?:the[ \t]+)?(?:{_NOUN}{_ABOUT}|{CUE_FOREIGN}(?:[ \t]+\w+){{0,3}})[ \t]*"
-    rf"(?: ## \]\]|\*\*|---|[ ]?={{2,}}|\])?(?:[ \t]*\(\d{{1,3}}\))?[ \t]*[:：.]?(?:\*\*)?[ \t]*$",
+    rf"(?: ## \]\]|\*\*|---|[ ]?={{2,}}|\])?(?:[ \t]*\([^()\n]{{1,24}}\))?[ \t]*[:：.]?(?:\*\*)?[ \t]*$",
     _FLAGS,
 )
 _SENTENCE = re.compile(
@@ -48,6 +48,8 @@ _SENTENCE = re.compile(
 _SEQUENCE = re.compile(
     rf"\b{SEQUENCE_NOUNS}\b|步骤|对话|聊天记录|逐字稿|手順|会話|字幕|단계|대화", _FLAGS
 )
+_INTRODUCES = re.compile(r"[:：]\s*$|^#|\b(?:part of|following|here|below|current)\b", _FLAGS)
+_SHORT_INTRO = 60
 _ADJACENT_CHARS = 300
 _FAR_CHARS = 4000
 _MAX_NOUNS = 12
@@ -84,6 +86,7 @@ def read_intro(text: str, start: int, begin: int = 0) -> Intro:
     far = text[max(begin, start - _FAR_CHARS) : start]
     announced = bool(_HEADING.match(line) or _SENTENCE.search(last))
     sequence = bool(_SEQUENCE.search(last)) and not _HEADING.match(line)
+    sequence = sequence and (len(last) <= _SHORT_INTRO or _INTRODUCES.search(last) is not None)
     if sequence and announced:
         sequence = _names_sequence_first(last)
     return Intro(announced, _tells(far), sequence, not far.strip())

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from contextpilot.prompt.extract.group import Piece, Span
 
 _BLANK = re.compile(r"\n[ \t\r]*\n")
+_RULE = re.compile(r"\n[ \t]*(?:-{3,}|={3,}|_{3,}|\*{3,})[ \t\r]*(?=\n|$)")
+"""A line that closes a list whose blocks hold none."""
 _CUE = re.compile(
     r"[ \t]*(?:#{1,6}[ \t]+|\*\*|<)?(?:(?:user'?s?[ \t]+|final[ \t]+)?"
     r"(?:question|query|answer|task|instructions?|request|input)\b|(?:user|human|assistant)[ \t]*:|"
@@ -37,6 +39,9 @@ def movable(text: str, pieces: Sequence[Piece], end: int, *, closed: bool) -> tu
 
 
 def _open_end(text: str, others: Sequence[Piece], start: int, end: int) -> int | None:
+    rule = _RULE.search(text, start, end)
+    if rule is not None and not any(_RULE.search(text, *piece.body) for piece in others):
+        return rule.start()
     if any(_BLANK.search(text, *piece.body) for piece in others):
         return None
     blank = _BLANK.search(text, start, end)

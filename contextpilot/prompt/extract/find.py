@@ -11,6 +11,7 @@ from contextpilot.prompt.extract.group import MAX_GROUPS, MAX_PIECES, Found, Spa
 from contextpilot.prompt.extract.numbered import find_inline, find_numbered
 from contextpilot.prompt.extract.ordered import sequence_reason
 from contextpilot.prompt.extract.page import Page
+from contextpilot.prompt.extract.records import find_records
 from contextpilot.prompt.extract.rows import find_rows
 from contextpilot.prompt.extract.sections import (
     find_bullets,
@@ -78,6 +79,7 @@ def _auto(page: Page) -> _Find:
             return
         yield from find_numbered(page, region, wrapper, auto=True)
         yield find_inline(page, region, wrapper)
+        yield find_records(page, region, wrapper)
         yield find_bullets(page, region)
         yield find_files(page, region)
         yield find_ruled(page, region, wrapper)
@@ -104,8 +106,8 @@ def _judged(page: Page, lists: list[Found], mode: str) -> Finding:
     found, left = [], []
     for one in lists:
         code = "too-many" if len(one.pieces) > MAX_PIECES else one.against
-        if mode == "auto" and page.role == "tool" and page.tool in AGAINST:
-            code = AGAINST[page.tool]
+        if mode == "auto" and page.role == "tool" and not _tells_itself(page, one):
+            code = AGAINST.get(page.tool, code)
         if mode == "auto" and not code:
             code = _against(page, one)
         if code:
@@ -113,6 +115,13 @@ def _judged(page: Page, lists: list[Found], mode: str) -> Finding:
         else:
             found.append(one)
     return Finding(found, left)
+
+
+def _tells_itself(page: Page, found: Found) -> bool:
+    """Return whether rows say by themselves that a search chose them, whatever tool gave them."""
+    if page.tool == "runs":
+        return found.kind == "json" and found.why == "scores"
+    return page.tool == "sequence" and found.why in ("scores", "chosen-pages")
 
 
 def _against(page: Page, found: Found) -> str:

@@ -16,7 +16,7 @@ from contextpilot.prompt.annotate import annotate, runs
 
 Path: TypeAlias = tuple[str | int, ...]
 Kind: TypeAlias = Literal[
-    "xml", "numbered", "json", "markdown", "separator", "bullets", "files", "parts"
+    "xml", "numbered", "json", "markdown", "separator", "bullets", "files", "records", "parts"
 ]
 Labels: TypeAlias = Literal["stay", "move"]
 LABELS: tuple[Labels, ...] = ("stay", "move")
@@ -80,6 +80,7 @@ class Found(NamedTuple):
         counted: labels count places, so that a note may tell others; else they are ids, and never
             leave their block.
         depth: how many JSON strings the blocks stand within.
+        example: where an example begins that stands before the list, and asks for nothing.
     """
 
     kind: Kind
@@ -89,6 +90,7 @@ class Found(NamedTuple):
     against: str = ""
     counted: bool = True
     depth: int = 0
+    example: int | None = None
 
 
 def too_many(kind: Kind, pieces: Sequence[Piece]) -> Found:

@@ -76,15 +76,15 @@ def find_numbered(page: Page, region: Span, wrapper: str | None, *, auto: bool) 
     styles: dict[str, list[_Mark]] = {}
     for mark in _marks(page.text, region):
         styles.setdefault(mark.style, []).append(mark)
-    lists = [(marks, example) for s in styles.values() for marks, example in _last_list(page, s)]
+    lists = [found for style in styles.values() for found in _last_list(page, style)]
     lists.sort(key=lambda item: item[0][0].start)
     found = []
-    for marks, example in lists:
+    for marks, against, example in lists:
         if marks[0].style == "dotted" and auto and not _is_plain_list(page, marks, region, wrapper):
             continue
         one = _as_found(page, marks, region, wrapper, auto)
         if one is not None:
-            found.append(one._replace(against=one.against or example))
+            found.append(one._replace(against=one.against or against, example=example))
         if not auto:
             break
     return found
@@ -136,8 +136,8 @@ def _marks(text: str, region: Span) -> Iterator[_Mark]:
         yield _Mark(style, match.start(), match.end(), span, int(match[label]))
 
 
-def _last_list(page: Page, marks: Sequence[_Mark]) -> Iterator[tuple[list[_Mark], str]]:
-    """Yield the last list of a style, and the rule against it when what stands before is unclear.
+def _last_list(page: Page, marks: Sequence[_Mark]) -> Iterator[tuple[list[_Mark], str, int | None]]:
+    """Yield the last list of a style, the rule against it, and where an example before it begins.
 
     A list before it is an example when a question or an answer stands between the two.
     """
@@ -154,9 +154,9 @@ def _last_list(page: Page, marks: Sequence[_Mark]) -> Iterator[tuple[list[_Mark]
         return
     for one, after in itertools.pairwise(lists):
         if len(one) < 2 or _EXAMPLE_END.search(page.text, one[-1].end, after[0].start) is None:
-            yield lists[-1], "labels-unsure"
+            yield lists[-1], "labels-unsure", None
             return
-    yield lists[-1], ""
+    yield lists[-1], "", lists[0][0].start if len(lists) > 1 else None
 
 
 def _is_plain_list(page: Page, marks: Sequence[_Mark], region: Span, wrapper: str | None) -> bool:
@@ -186,7 +186,7 @@ def _as_found(
         return None
     if not all(p.body.of(text).strip() and page.fences.are_closed(p.body) for p in pieces):
         return None
-    if auto and sum(p.body.end - p.body.start for p in pieces) < MIN_MEAN_CHARS * len(pieces):
+    if auto and _are_short(text, pieces):
         return None
     note_at = pieces[-1].span.end if len(pieces) == len(marks) else len(text)
     counted = "id" not in marks[0].style.split() and page.role != "tool"
@@ -224,6 +224,13 @@ def _field_before(text: str, mark: _Mark, begin: int) -> tuple[str, int]:
     start = text.rfind("\n", begin, max(begin, mark.start - 1)) + 1
     match = _FIELD_LINE.match(text, start, mark.start) if start or not begin else None
     return (match[1], start) if match else ("", 0)
+
+
+def _are_short(text: str, pieces: Sequence[Piece]) -> bool:
+    """Return whether blocks are as short as choices; scripts without spaces say more in less."""
+    total = sum(piece.body.end - piece.body.start for piece in pieces)
+    far = sum(piece.body.of(text).isascii() or " " in piece.body.of(text) for piece in pieces)
+    return total < (MIN_MEAN_CHARS if far else MIN_MEAN_CHARS // 3) * len(pieces)
 
 
 def _closes_itself(text: str, piece: Piece) -> bool:

@@ -110,7 +110,8 @@ ORDERS: tuple[tuple[str, str], ...] = (
     (
         "number numbers index indices indexes identifier identifiers id ids position positions",
         r"\w+ (?:of (?:the |all |each |every |those |these )?(?:\w+ )?(?:documents?|passages?|"
-        r"sources?|items?|elements?|candidates?|results?|texts?|options?|articles?|chunks?|snippets?)|"
+        r"sources?|items?|elements?|candidates?|results?|texts?|options?|articles?|chunks?|"
+        r"snippets?)|"
         r"next to|only)\b",
     ),
     (
@@ -192,7 +193,6 @@ NUMBERED_NOUNS = (
     "источника источнике nummer numéro numero número номер extrait passaggio"
 )
 COMPARING = (
-    "compare contrast between difference differ merge combine vergleiche vergleich zwischen "
-    "comparer comparez entre compara comparar comparem confronta tra vergelijk porównaj сравни "
-    "сравните между karşılaştır"
+    "compare contrast difference differ merge combine vergleiche vergleich comparer comparez "
+    "compara comparar comparem confronta vergelijk porównaj сравни сравните karşılaştır"
 )

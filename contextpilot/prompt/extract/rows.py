@@ -16,6 +16,7 @@ from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, to
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.vocabulary import (
     ORIGIN_FIELDS,
+    PAGE_FIELDS,
     PLAIN_SCORES,
     RETRIEVAL_WRAPPERS,
     SCORE_FIELDS,
@@ -64,13 +65,28 @@ def find_rows(
     if anywhere:
         return _embedded(page, region)
     text = page.text
-    start = _start(text, region, page.role == "tool" or wrapper is not None)
+    start = _start(text, region, True)
     if start is None:
         return None
     try:
+        if page.role != "tool" and wrapper is None:
+            return _after_cue(page, region, start)
         return _search(page, region, text, start, region.end, wrapper)
     except (ValueError, RecursionError):
         return None
+
+
+def _after_cue(page: Page, region: Span, start: int) -> Found | None:
+    """Return rows that stand in prose, after a sentence that announces documents."""
+    intro = page.intro(start, region.start)
+    if not intro.announced or intro.sequence or page.text[start] != "[":
+        return None
+    elements, end = _array(page.text, start)
+    if len(elements) < 2 or not all(page.text[span.start] == "{" for span in elements):
+        return None
+    array = _Array(page.text, elements, end)
+    found = _judged(page, array, end, None, lambda span: span, 1)
+    return found._replace(why=found.why or "cue") if found is not None else None
 
 
 def _start(text: str, region: Span, with_header: bool) -> int | None:
@@ -178,8 +194,8 @@ def _judged(
     spans = [(place(span), place(body)) for span, body in zip(array.elements, bodies, strict=True)]
     pieces = tuple(Piece(span, body) for span, body in spans)
     names = [{member.key for member in row} for row in rows]
-    scores = _scores(rows, names)
-    why = _why(page, wrapper, names, scores)
+    scores = _scores(rows)
+    why = _why(page, wrapper, rows, names, scores)
     if scores is not None:
         note_at = None  # each row tells its rank itself
     against = _against(rows, names, scores, note_at)
@@ -187,13 +203,19 @@ def _judged(
 
 
 def _why(
-    page: Page, wrapper: str | None, names: Sequence[set[str]], scores: list[float] | None
+    page: Page,
+    wrapper: str | None,
+    rows: Sequence[list[_Member]],
+    names: Sequence[set[str]],
+    scores: list[float] | None,
 ) -> str:
     has_origin = all(ORIGIN_FIELDS & known for known in names)
     if page.is_found and (has_origin or scores is not None):
         return "search-tool"
     if scores is not None and (has_origin or len(names[0]) > 1) and _tell_relevance(names, scores):
         return "scores"
+    if scores is None and len(rows) > 2 and _are_pages_chosen(rows):
+        return "chosen-pages"
     in_wrapper = wrapper in RETRIEVAL_WRAPPERS or (wrapper in WRAPPERS and page.role != "tool")
     return "wrapper" if in_wrapper else ""
 
@@ -205,15 +227,26 @@ def _against(
     note_at: int | None,
 ) -> str:
     used = set().union(*names)
-    if SEQUENCE_FIELDS & used or any(
+    if (SEQUENCE_FIELDS - PAGE_FIELDS) & used or any(
         name.startswith("@") and name != "@search.score" for name in used
     ):
+        return "row-fields"
+    if PAGE_FIELDS & used and not _are_pages_chosen(rows):
         return "row-fields"
     if TIME_FIELDS & used and (scores is None or _are_times_sorted(rows, scores)):
         return "times"
     if scores is None and note_at is None:
         return "rank-untold"
     return ""
+
+
+def _are_pages_chosen(rows: Sequence[list[_Member]]) -> bool:
+    """Return whether all rows name a page, and the pages are in no order."""
+    for name in PAGE_FIELDS:
+        pages = [m.value for row in rows for m in row if m.key == name and isinstance(m.value, int)]
+        if len(pages) == len(rows):
+            return pages not in (sorted(pages), sorted(pages, reverse=True))
+    return False
 
 
 def _tell_relevance(names: Sequence[set[str]], scores: Sequence[float]) -> bool:
@@ -224,15 +257,26 @@ def _tell_relevance(names: Sequence[set[str]], scores: Sequence[float]) -> bool:
     return is_sorted and all(0 <= score <= 1 for score in scores) and any(s % 1 for s in scores)
 
 
-def _scores(rows: Sequence[list[_Member]], names: Sequence[set[str]]) -> list[float] | None:
+def _scores(rows: Sequence[list[_Member]]) -> list[float] | None:
     """Return the relevance score of each row; None unless all have one of the same name."""
-    shared = SCORE_FIELDS.intersection(*names)
+    told = [_told_scores(row) for row in rows]
+    shared = set(told[0]).intersection(*told[1:])
     for name in sorted(shared):
-        values = [member.value for row in rows for member in row if member.key == name]
-        numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
-        if len(numbers) == len(rows):
-            return [float(number) for number in numbers]
+        return [known[name] for known in told]
     return None
+
+
+def _told_scores(row: Sequence[_Member]) -> dict[str, float]:
+    """Return the scores of a row by name, those in its metadata too."""
+    members = [(member.key, member.value) for member in row]
+    for key, value in list(members):
+        if key in ("metadata", "_additional") and isinstance(value, dict):
+            members += [item for item in value.items() if isinstance(item[0], str)]
+    return {
+        key: float(value)
+        for key, value in members
+        if key in SCORE_FIELDS and isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
 
 
 def _are_times_sorted(rows: Sequence[list[_Member]], scores: Sequence[float]) -> bool:
@@ -260,13 +304,25 @@ def _bodies(text: str, rows: Sequence[list[_Member]]) -> list[Span] | None:
 
 
 def _text_span(text: str, row: list[_Member], name: str) -> Span | None:
+    """Return where a row's text of this name stands: its own, or in an object or part within."""
     values = [member for member in row if member.key == name]
-    for holder in (m for m in row if m.key in HOLDER_FIELDS and isinstance(m.value, dict)):
-        if not values and isinstance(holder.value.get(name), str):
-            values = [m for m in _object(text, holder.span.start)[0] if m.key == name]
-    if len(values) != 1 or not isinstance(values[0].value, str) or not values[0].value:
-        return None
-    return Span(values[0].span.start + 1, values[0].span.end - 1)
+    if len(values) == 1 and isinstance(values[0].value, str):
+        return Span(values[0].span.start + 1, values[0].span.end - 1) if values[0].value else None
+    for holder in row:
+        if holder.key in HOLDER_FIELDS and isinstance(holder.value, dict):
+            if isinstance(holder.value.get(name), str):
+                return _text_span(text, _object(text, holder.span.start)[0], name)
+        elif name == "text" and _is_one_part(holder):
+            (part,), _ = _array(text, holder.span.start)
+            return _text_span(text, _object(text, part.start)[0], name)
+    return None
+
+
+def _is_one_part(member: _Member) -> bool:
+    """Return whether a member is a content list of one part."""
+    value = member.value
+    is_list = member.key == "content" and isinstance(value, list) and len(value) == 1
+    return is_list and isinstance(value[0], dict)
 
 
 def _embedded(page: Page, region: Span) -> Found | None:

@@ -11,14 +11,14 @@ from contextpilot.prompt.extract.endings import movable
 from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
 from contextpilot.prompt.extract.numbered import MIN_MEAN_CHARS
 from contextpilot.prompt.extract.page import Page
-from contextpilot.prompt.extract.vocabulary import RECORD_FIELDS, RETRIEVAL_WRAPPERS, WRAPPERS
+from contextpilot.prompt.extract.records import is_record
+from contextpilot.prompt.extract.vocabulary import RETRIEVAL_WRAPPERS, WRAPPERS
 
 _HEADING = re.compile(r"^(#{1,6})[ \t]+\S[^\n]*", re.MULTILINE)
 _RULE = re.compile(r"^(-{3,}|={3,}|\*{3,}|_{3,}|#{3,})[ \t\r]*$", re.MULTILINE)
 _RULES = ("---", "===", "***", "___", "###")
 _SETEXT = re.compile(r"(?:\A|\n[ \t]*\n)[^\n]{1,60}[^\s.!?:;,]\n(?:-{3,}|={3,})[ \t\r]*(?=\n)")
 """An underlined heading: a short line alone, without a full stop."""
-_FIELD = re.compile(r"^[ \t>*-]*\**([A-Za-z][\w ]{0,24}?)\**[ \t]?:[ \t]*\**[ \t]*\S", re.MULTILINE)
 _MANIFEST = re.compile(r"^(?:apiVersion|kind|---|\w[\w.-]*:[ \t]*[|>&\[{]?[ \t]*$)", re.MULTILINE)
 _BULLET = re.compile(r"^[ \t]{0,4}[-*•][ \t]+(?=\S)", re.MULTILINE)
 _MEMORY_INTRO = re.compile(
@@ -26,7 +26,6 @@ _MEMORY_INTRO = re.compile(
 )
 _LISTED_FILE = re.compile(r"^([\w./\-]{0,200}[\w\-]\.\w{1,8})\n---\n", re.MULTILINE)
 _FENCED_FILE = re.compile(r"^([\w./\-]{0,200}[\w\-]\.\w{1,8})\n(`{3,})\w{0,20}\n", re.MULTILINE)
-_RECORD_CHARS = 600
 
 
 def find_markdown(page: Page, region: Span, *, closed: bool) -> Found | None:
@@ -100,7 +99,7 @@ def _why_ruled(page: Page, wrapper: str | None, bodies: Sequence[str], announced
         return "search-tool"
     if wrapper in RETRIEVAL_WRAPPERS or (wrapper in WRAPPERS and page.role != "tool"):
         return "wrapper"
-    if all(_is_record(body) for body in bodies):
+    if all(is_record(body) for body in bodies):
         return "search-records"
     return "cue" if announced or (page.told and wrapper is None) else ""
 
@@ -121,8 +120,10 @@ def _between_rules(page: Page, region: Span, *, closed: bool) -> list[Piece] | N
     pieces = pieces if closed else pieces[1:-1]
     while pieces and pieces[-1].span.start == pieces[-1].span.end:
         pieces.pop()
-    if len(pieces) > 1 and closed and _announces(page, pieces[0]):
-        pieces = pieces[1:]
+    if len(pieces) > 1 and closed:
+        if _announces(page, pieces[0]):
+            pieces = pieces[1:]
+        pieces = [_without_heading(page, pieces[0]), *pieces[1:]]
     if len(pieces) < 2 or fences.is_inside(pieces[0].span.start):
         return None
     if not all(p.span.start < p.span.end and fences.are_closed(p.span) for p in pieces):
@@ -134,6 +135,17 @@ def _announces(page: Page, piece: Piece) -> bool:
     """Return whether what stands before the first rule announces what comes after it."""
     body = piece.body.of(page.text)
     return len(body) < MIN_MEAN_CHARS and page.intro(piece.span.end, piece.span.start).announced
+
+
+def _without_heading(page: Page, piece: Piece) -> Piece:
+    """Return the first block without a paragraph before it that announces the list."""
+    text, blank = page.text, page.text.find("\n\n", *piece.span)
+    if blank < 0 or blank - piece.span.start > 3 * MIN_MEAN_CHARS:
+        return piece
+    heading = text[piece.span.start : blank].rstrip()
+    if heading.endswith(":") or page.intro(blank, piece.span.start).announced:
+        return _trimmed(text, blank, piece.span.end)
+    return piece
 
 
 def find_bullets(page: Page, region: Span) -> Found | None:
@@ -203,7 +215,8 @@ def _fenced_files(page: Page, region: Span) -> Found | None:
     if not 1 < len(pieces) <= MAX_PIECES:
         return None
     intro = page.intro(pieces[0].span.start, region.start)
-    why = "cue" if intro.announced and page.role != "tool" else ""
+    is_declared = (intro.announced or intro.empty) and page.role != "tool"
+    why = "files-listed" if is_declared else ""
     return Found("files", tuple(pieces), pieces[-1].span.end, why)
 
 
@@ -217,12 +230,6 @@ def _is_one_text(text: str, region: Span, bodies: Sequence[str]) -> bool:
     if all(_MANIFEST.match(body) for body in bodies):
         return True
     return text[region.start : region.start + 4].startswith("---\n") and ":" in bodies[0][:40]
-
-
-def _is_record(body: str) -> bool:
-    """Return whether a block begins with the fields of a search hit."""
-    names = {match[1].lower() for match in _FIELD.finditer(body[:_RECORD_CHARS])}
-    return any(field in names for field in RECORD_FIELDS) and len(names) > 1
 
 
 def _separators(text: str, region: Span, separator: str | None) -> list[Span]:

@@ -115,7 +115,8 @@ def shown_numbers(group: AnyGroup) -> Collection[str]:
 def _without(text: str, groups: Sequence[Group]) -> str:
     kept, at = [], 0
     for group in groups:
-        kept.append(text[at : group.start])
+        example = group.found.example
+        kept.append(text[at : group.start if example is None else max(at, example)])
         at = group.pieces[-1].span.end
     return "\n".join([*kept, text[at:]]) if groups else text
 

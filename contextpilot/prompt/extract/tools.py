@@ -64,7 +64,7 @@ def kind_of(call: Call | None) -> ToolKind:
     arguments = _parsed(call.arguments)
     searches = bool(words & SEARCH_WORDS)
     if words & READ_WORDS:
-        return "reads"
+        return "unknown" if searches and words & READ_WORDS == {"files"} else "reads"
     if words & RUN_WORDS or (words & WEAK_WORDS and not searches):
         return "search" if _command_searches(arguments) else "runs"
     if words & NO_DOCUMENT_WORDS:

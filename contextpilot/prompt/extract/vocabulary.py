@@ -17,7 +17,7 @@ DOCUMENT_TAGS = frozenset(
 LOOSE_TAGS = frozenset(
     (
         *("snippet", "excerpt", "chunk", "result", "item", "article", "reference", "fact", "node"),
-        *("file", "entry", "text"),
+        *("file", "entry", "text", "note"),
     )
 )
 """Elements that are documents only in a retrieval wrapper, after a cue or from a search tool."""
@@ -67,15 +67,16 @@ CUE_NOUNS = (
     r"search[ -]results?|retrieval[ -]results?|query[ -]results|results of (?:the|a) search|"
     r"contents are (?:the )?(?:search|retrieval)[ -]results|(?:pieces|parts|"
     r"bits) of (?:retrieved |relevant )?(?:context|information|evidence)|"
-    r"contexts?|evidence|references|articles(?! of)|knowledge(?:[ -]base)?|"
-    r"(?:context|background|reference|retrieved|relevant)[ -](?:information|knowledge|material)|"
+    r"contexts?|evidence|references|articles(?! of)|notes(?= found| retrieved)|"
+    r"knowledge(?:[ -]base)?|"
+    r"(?:context|background|reference|retrieved|relevant|gathered)[ -](?:information|knowledge|material)|"
     r"(?:retrieved|relevant|search|supporting)[ -](?:chunks?|articles?|facts|texts?|paragraphs?|"
     r"data|content|web ?pages|results?|entries|files|code))"
 )
 CUE_ADJECTIVES = (
     r"(?:retrieved|relevant|related|supporting|matching|similar|provided|following|given|found|"
     r"numbered|several|some|top|best|user|past|long-term|below|above|extracted|external|web|"
-    r"additional|reference|most|\d{1,3}|of|the|these|those|this|only|and|pieces)"
+    r"additional|gathered|collected|reference|most|\d{1,3}|of|the|these|those|this|only|and|pieces)"
 )
 CUE_FOREIGN = (
     r"(?:dokumente|quellen|textstellen|passagen|ausz(?:ü|ue)ge|suchergebnisse|kontext|"
@@ -122,6 +123,7 @@ SEARCH_WORDS = frozenset(
         *("rag", "recall", "knowledge", "kb", "semantic", "vector", "vectorstore", "similarity"),
         *("tavily", "exa", "serper", "brave", "bing", "google", "duckduckgo", "ddg", "searxng"),
         *("websearch", "mem0", "memory", "memories", "wikipedia", "arxiv", "pubmed", "docsearch"),
+        *("qdrant", "chroma", "pinecone", "weaviate", "milvus", "pgvector", "lancedb", "faiss"),
     )
 )
 READ_WORDS = frozenset(
@@ -139,8 +141,8 @@ RUN_WORDS = frozenset(
 )
 WEAK_WORDS = frozenset(
     (
-        *("file", "resource", "run", "execute", "python", "query", "list", "find", "process"),
-        *("script", "database", "db"),
+        *("file", "resource", "run", "execute", "python", "list", "process", "script"),
+        *("database", "db"),
     )
 )
 """Words of tools that read or run, unless a word of searching stands beside them."""
@@ -171,7 +173,7 @@ NO_DOCUMENT_WORDS = frozenset(
         *("message", "messages", "chat", "chats", "conversation", "conversations", "commit"),
         *("commits", "order", "orders", "customer", "customers", "invoice", "invoices", "product"),
         *("products", "flight", "flights", "hotel", "hotels", "todo", "todos", "task", "tasks"),
-        *("users", "contacts", "people", "records", "rows", "tables", "jobs", "repositories"),
+        *("users", "contacts", "people", "tables", "jobs", "repositories"),
         *("repos", "pulls", "pr", "prs", "tweets", "posts", "browser", "screenshot", "elements"),
         *("meeting", "meetings", "notes", "recipe", "lyrics", "chapters", "sections"),
     )
@@ -205,6 +207,8 @@ ORIGIN_FIELDS = frozenset(
         *("doc_name", "document_name", "name", "_id", "uuid", "file", "path"),
     )
 )
+PAGE_FIELDS = frozenset(("page", "page_number", "page_no", "page_index", "pageNumber"))
+"""Pages that are not in order were chosen by a search; those in order are read."""
 SEQUENCE_FIELDS = frozenset(
     (
         *("role", "step", "steps", "line", "lines", "line_number", "lineno", "line_no", "turn"),
