@@ -23,7 +23,8 @@ _HEADING = re.compile(
     rf"(?:here (?:are|is)[ \t]+|(?:below|these|following) (?:are|is)[ \t]+|i found[ \t]+|"
     rf"found[ \t]+)?"
     rf"(?:the[ \t]+)?(?:{_NOUN}{_ABOUT}|{CUE_FOREIGN}(?:[ \t]+\w+){{0,3}})[ \t]*"
-    rf"(?: ## \]\]|\*\*|---|[ ]?={{2,}}|\])?(?:[ \t]*\([^()\n]{{1,24}}\))?[ \t]*[:：.]?(?:\*\*)?[ \t]*$",
+    rf"(?: ## \]\]|\*\*|---|[ ]?={{2,}}|"
+    rf"\])?(?:[ \t]*\([^()\n]{{1,24}}\))?[ \t]*[:：.]?(?:\*\*)?[ \t]*$",
     _FLAGS,
 )
 _SENTENCE = re.compile(

@@ -69,7 +69,8 @@ CUE_NOUNS = (
     r"bits) of (?:retrieved |relevant )?(?:context|information|evidence)|"
     r"contexts?|evidence|references|articles(?! of)|notes(?= found| retrieved)|"
     r"knowledge(?:[ -]base)?|"
-    r"(?:context|background|reference|retrieved|relevant|gathered)[ -](?:information|knowledge|material)|"
+    r"(?:context|background|reference|retrieved|relevant|gathered)[ -](?:information|knowledge|"
+    r"material)|"
     r"(?:retrieved|relevant|search|supporting)[ -](?:chunks?|articles?|facts|texts?|paragraphs?|"
     r"data|content|web ?pages|results?|entries|files|code))"
 )
