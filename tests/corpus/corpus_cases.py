@@ -82,8 +82,10 @@ class Case:
 
     @property
     def api(self) -> str:
-        """The API spoken."""
-        return str(self.spec.get("api", "chat"))
+        """The API spoken: as the case says, else one of three by its name."""
+        turn = sum(map(ord, self.name)) % 4
+        given = ("chat", "chat", "messages", "responses")[turn]
+        return str(self.spec.get("api", "chat" if self.kind == "explicit" else given))
 
     @property
     def count(self) -> int:
