@@ -65,7 +65,8 @@ class AgedEngines:
             return None
         aged = self._known.get(engine.number)
         if aged is None:
-            aged = self._known[engine.number] = Aged(TtlSync(engine.namespaces))
+            engine.ttl_sync = TtlSync(engine.namespaces)
+            aged = self._known[engine.number] = Aged(engine.ttl_sync)
         aged.sync.expire()
         return aged
 

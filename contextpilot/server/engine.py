@@ -15,6 +15,7 @@ from contextpilot.planning import Courtesy, Job, LocalPlanning, Planned
 from contextpilot.server.limit import Limit
 from contextpilot.server.plain import PlainOrder
 from contextpilot.server.slots import Slots
+from contextpilot.server.ttl import TtlSync
 from contextpilot.server.waiting import Ageing, WaitingLine
 from contextpilot.server.windows import WindowPlanner
 
@@ -97,6 +98,7 @@ class Engine:
         self.limit = Limit(max_in_flight)
         self.line = WaitingLine(WindowPlanner(namespaces), self.limit, ageing)
         self.slots: Slots | None = None
+        self.ttl_sync: TtlSync | None = None
         self.up: bool | None = None
         self.names: set[str] = set()
         self.traffic = Traffic()

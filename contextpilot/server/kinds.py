@@ -35,11 +35,15 @@ class EngineKinds:
         self._known: dict[str, Kind] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
 
-    async def kind(self, url: str) -> Kind:
-        """Return the kind of the engine at a URL; "other" while it cannot be told."""
+    def known(self, url: str) -> Kind | None:
+        """Return the kind of the engine at a URL as far as nobody has to be asked."""
         if self._fixed != "auto":
             return self._fixed  # type: ignore[return-value]
-        known = self._known.get(url) or _HOSTS.get(urllib.parse.urlsplit(url).hostname or "")
+        return self._known.get(url) or _HOSTS.get(urllib.parse.urlsplit(url).hostname or "")
+
+    async def kind(self, url: str) -> Kind:
+        """Return the kind of the engine at a URL; "other" while it cannot be told."""
+        known = self.known(url)
         if known is not None:
             return known
         asking = self._asking.get(url)

@@ -16,7 +16,7 @@ from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head, Plan
 from contextpilot.planning import Job, Planned
-from contextpilot.server.engine import Engine
+from contextpilot.server.engine import Engine, path_of
 from contextpilot.server.following import Following, SlotWish
 from contextpilot.server.holders import Holders
 from contextpilot.server.offload import are_many, offload_planning
@@ -33,6 +33,7 @@ _BATCH = "contextpilot.plan.batch"
 _MAX_CONVERSATIONS = 100_000
 _PROBE_TIMEOUT_S = 5.0
 _CANCEL_AGAIN_S = 0.1
+_AGE_EVERY_S = 1.0
 _MAX_PROBE_BYTES = 4 << 20
 
 
@@ -85,6 +86,8 @@ class Lease:
 
     async def run(self, job: Job) -> list[Planned]:
         """Plan as `plan` does: on a thread what is large, or what had to wait for a thread."""
+        if self._engine.ttl_sync is not None:
+            self._engine.ttl_sync.expire()
         on_thread = are_many(job.contexts) or self._engine.is_busy(job.namespace)
         work = offload_planning(on_thread, self._engine.plan, job, self._ready_for(job))
         planning = asyncio.ensure_future(work) if on_thread else None
@@ -102,14 +105,20 @@ class Lease:
             self._engine.retract(planning.result())
 
     def _note(self, job: Job, planned: list[Planned]) -> list[Planned]:
+        engine = self._engine
         if self.runs:
             self._unconfirmed = planned
-        if self.runs and len(planned) == 1:
-            self._asked = job.namespace, planned[0].request_id
-        if self.runs and self._engine.slots and len(planned) == 1 and self._following is None:
-            following = Following(self._engine, self._receiver, job, planned[0], self.wish)
-            self._following = following
+            if len(planned) == 1:
+                self._follow(job, planned[0])
+        elif engine.ttl_sync is not None:  # whoever asked sends it now
+            for one in planned:
+                engine.ttl_sync.note(job.namespace, path_of(job, one))
         return planned
+
+    def _follow(self, job: Job, planned: Planned) -> None:
+        self._asked = job.namespace, planned.request_id
+        if self._engine.slots and self._following is None:
+            self._following = Following(self._engine, self._receiver, job, planned, self.wish)
 
     @property
     def id_slot(self) -> int | None:
@@ -213,6 +222,7 @@ class EnginePool:
         if self._get is None:
             self._upstream = Upstream(_PROBE_TIMEOUT_S, _PROBE_TIMEOUT_S)
             self._get = self._fetch
+        self._tasks.append(asyncio.create_task(self._age()))
         for engine in self.engines:
             if engine.url in self._unchecked:
                 engine.up = True
@@ -243,6 +253,14 @@ class EnginePool:
             kind = TimeoutError if error.status == 504 else ConnectionError
             fault = error.cause or kind(str(error))
         raise fault  # not within `except`: a cause cannot be caused by what it caused
+
+    async def _age(self) -> None:
+        """Let what is synced by age expire when it is due, and not with the next request."""
+        while True:
+            await asyncio.sleep(_AGE_EVERY_S)
+            for engine in self.engines:
+                while engine.ttl_sync is not None and engine.ttl_sync.expire():
+                    await asyncio.sleep(0)
 
     def _bury(self, engine: Engine) -> None:
         """Forget a dead engine's part of the index; who waited there goes elsewhere."""

@@ -74,6 +74,9 @@ class Proxy:
         self._metrics = metrics
         self._reader = RequestReader(service, metrics, choices)
         self._aged = AgedEngines()
+        for engine in service.pool.engines:
+            if engine.is_real:
+                self._aged.before(engine, kinds.known(engine.url) or "other")
         self._heads = Heads()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,6 +25,7 @@ MIN_CACHED_TOKENS = 1024
 """Providers cache no shorter prefixes, so less says nothing."""
 MAX_PLACES = 1_000_000
 """Some 200 bytes each."""
+_DROPPED_AT_ONCE = 1000
 
 
 class _Place:
@@ -83,9 +84,14 @@ class TtlSync:
             self._drop_oldest()
 
     def expire(self) -> int:
-        """Cut from the index what was not used for the time to live; return the blocks dropped."""
+        """Cut from the index what was not used for the time to live; return how many places went.
+
+        Some milliseconds' worth at once: call it again until nothing goes.
+        """
         oldest, dropped = self._clock() - self.ttl_s, 0
-        while self._places and next(iter(self._places.values())).used < oldest:
+        while self._places and dropped < _DROPPED_AT_ONCE:
+            if next(iter(self._places.values())).used >= oldest:
+                break
             dropped += self._drop_first(lambda place: place.used < oldest)
         return dropped
 
@@ -125,13 +131,14 @@ class TtlSync:
         """Drop the first place, and those before it on its path while they go, too."""
         path, place = [], next(iter(self._places.values()))
         while place.before is not None:
-            path.append(place)
+            path.append(self._places.get(place.mark, place))  # it may have gone, and come again
             place = place.before
         gone = list(takewhile(goes, path))
+        held = len(self._places)
         for one in gone:
             self._places.pop(one.mark, None)
         space = self._namespaces.find(str(place.key))
-        if space is None:
-            return 0
-        with space.lock:
-            return space.planner.index.cut([p.key for p in path[::-1]], len(path) - len(gone))
+        if space is not None:
+            with space.lock:
+                space.planner.index.cut([p.key for p in path[::-1]], len(path) - len(gone))
+        return held - len(self._places)

@@ -23,7 +23,7 @@ from contextpilot.server.service import Service
 
 JSON = "application/json"
 LARGE = 20 << 20
-DOCUMENT = "<document>\n" + "a line of a document of some length\n" * 60 + "{}\n</document>\n"
+DOCUMENT = "<document>\n" + "a line of a document of some length\n" * 340 + "{}\n</document>\n"
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import Client, Scripted, Seen, send_json
+from servers import Client, Scripted, Seen, send_json, wait_until
 
 from contextpilot.index import ContextIndex
 from contextpilot.namespace import Namespaces
@@ -105,7 +105,11 @@ def test_beyond_the_bound_only_what_no_other_path_shares_goes() -> None:
     assert all(upstream.index.match(path) == len(path) for path in paths[-49_000:])
     upstream.now += DEFAULT_TTL_S + 1
     held = upstream.index.stats().num_blocks
-    assert upstream.sync.expire() == held
+    slices = []
+    while gone := upstream.sync.expire():
+        slices.append(gone)
+    assert sum(slices) == held
+    assert max(slices) < 2000
     assert upstream.index.stats().num_blocks == 0
     assert len(upstream.sync) == 0
 
@@ -164,10 +168,57 @@ def test_a_refused_request_prolongs_nothing(
     assert live() == (2 if status == 200 else 0)
 
 
+def test_what_was_only_planned_for_a_cloud_ages_too(
+    upstream: Scripted, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index API plans, and its caller sends the prompt."""
+    now = [0.0]
+    monkeypatch.setattr(aged, "TtlSync", lambda spaces: ttl.TtlSync(spaces, lambda: now[0]))
+    client = start(engine=(upstream.url,), kind="anthropic")
+    blocks = [f"Document {name}: " + "facts " * 30 for name in "ab"]
+    body = {"contexts": blocks, "query": "q"}
+
+    def live() -> Any:
+        reply = client.post("/optimize", body)
+        assert reply.status == 200, reply.body
+        return client.get("/explain/" + reply.json()["request_id"]).json()["matched_blocks"]
+
+    assert live() == 0
+    now[0] = 200
+    assert live() == 2
+    now[0] = 200 + DEFAULT_TTL_S + 1
+    assert live() == 0
+
+
+def test_what_is_due_goes_without_any_request(
+    upstream: Scripted, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ttl, "DEFAULT_TTL_S", 0.2)
+    client = start(engine=(upstream.url,), kind="openai")
+    contexts = [f"Document {name}: " + "facts " * 30 for name in "ab"]
+    body = {"messages": [{"role": "user", "content": "q"}], "contextpilot": {"contexts": contexts}}
+    client.post("/v1/chat/completions", body)
+    wait_until(lambda: client.get("/stats").json()["num_blocks"] == 0)
+
+
+def test_what_comes_again_while_its_old_tails_are_still_due_stays() -> None:
+    upstream = Aged()
+    for number in range(3000):
+        upstream.send(["system", number])
+    upstream.now = DEFAULT_TTL_S + 1
+    upstream.sync.expire()  # one slice: the system prompt goes with the first tail
+    assert upstream.index.match(["system"]) == 0
+    upstream.send(["system", "new"])
+    while upstream.sync.expire():
+        pass
+    assert upstream.index.match(["system", "new"]) == 2
+    assert len(upstream.sync) == upstream.index.stats().num_blocks == 2
+
+
 def test_the_index_of_a_namespace_that_is_gone_is_not_made_anew() -> None:
     upstream = Aged()
     upstream.send("ab")
     upstream.namespaces.reset("n")
     upstream.now = DEFAULT_TTL_S + 1
-    assert upstream.sync.expire() == 0
+    assert upstream.sync.expire() == 2
     assert upstream.namespaces.find("n") is None
