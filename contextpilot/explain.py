@@ -112,7 +112,7 @@ def _reason(
     if not len(window):
         return "cold: the first request of this namespace"
     key: BlockKey = missed[0].key
-    if key not in window:
+    if key not in window and not index.was_dropped(key):
         return f"new block: not in any of the last {len(window)} contexts"
     if head.keys and index.match(head.keys) < len(head.keys):
         return "new head: the system instruction or the history before the blocks is not live"

@@ -155,7 +155,7 @@ def _check_number(number: Any, num_docs: int, field: str, where: str) -> int:
 
 def _read_blocks(reader: BlockReader, values: list[Any], field: str, where: str) -> list[Block]:
     try:
-        return reader.read(values, field)
+        return reader.read(values, field, bare_ids=True)
     except TypeError as error:
         raise _unreadable(f"{where}: {error}") from None
 
