@@ -68,7 +68,7 @@ def test_a_real_engine_hits_as_simulated(
     with launch(name, env=DEV_MODE, extra_flags=flags, hooks=False) as server:
         shown = Runner(capsys)("bench", "--engine", server.base_url, "--workload", workload,
                                "--modes", "plain,online,batch,proxy", "--repetitions", 1,
-                               "--out", tmp_path)  # fmt: skip
+                               "--displacement-cost", 0, "--out", tmp_path)  # fmt: skip
     assert shown.status == 0, shown.err
     report = json.loads((tmp_path / "bench.json").read_text())
     modes = {mode["mode"]: mode for mode in report["modes"]}
