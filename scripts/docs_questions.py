@@ -125,11 +125,12 @@ def main() -> None:
     random.Random(1).shuffle(asked)
     lines = []
     for number, text in asked:
+        if len(lines) == arguments.count:
+            break
         found = search.best(text, arguments.passages)
         if number in found:
             contexts = [known[i].passage for i in found]
             lines.append({"query": text, "answers": [known[number].name], "contexts": contexts})
-    lines = lines[: arguments.count]
     arguments.out.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     print(f"{len(lines)} questions over {len(known)} passages: {arguments.out}")
 
