@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 << 20
 _TIMEOUT_S = 30.0
+_NO_TOKEN = (
+    "Authorization must be 'Bearer' and the index token: set CONTEXTPILOT_INDEX_TOKEN to what it "
+    "is where ContextPilot(listen=...) runs"
+)
 
 
 def parse_address(listen: str) -> tuple[str, int]:
@@ -163,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.server.token
         given = self.headers.get("Authorization", "").encode("utf-8", "replace")
         if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):
-            self._reply(401, {"error": "Authorization must be 'Bearer' and the index token"})
+            self._reply(401, {"error": _NO_TOKEN})
             return None
         return body
 

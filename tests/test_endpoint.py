@@ -99,7 +99,9 @@ def test_a_token_guards_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTEXTPILOT_INDEX_TOKEN", "secret")
     with cp.ContextPilot(listen="127.0.0.1:0") as pilot:
         assert call(pilot, "POST", "/sync", sync(0))[0] == 401
-        assert call(pilot, "POST", "/sync", sync(0), Authorization="Bearer other")[0] == 401
+        status, told = call(pilot, "POST", "/sync", sync(0), Authorization="Bearer other")
+        assert status == 401
+        assert "CONTEXTPILOT_INDEX_TOKEN" in str(told)
         assert call(pilot, "POST", "/sync", sync(0), Authorization="Bearer secret")[0] == 200
         with cp.ContextPilot(index_url=pilot.index_url) as client:
             assert client.reorder([3, 1, 2])[0] == [[3, 1, 2]]

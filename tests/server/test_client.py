@@ -108,6 +108,7 @@ def test_the_token_is_needed(start: Callable[..., Http]) -> None:
     assert http.get("/metrics").status == 200
     for path in ("/requests", "/stats", "/explain/x", "/dashboard/feed", "/nothing"):
         assert http.get(path).status == 401
+        assert b"CONTEXTPILOT_INDEX_TOKEN" in http.get(path).body
         assert http.get(path, Authorization="Bearer secret\xe9").status == 401
 
 

@@ -71,6 +71,14 @@ async def learn(pool: EnginePool) -> None:
         lease.confirm()
 
 
+async def with_something_to_forget(engine: Engine) -> EnginePool:
+    pool = make_pool(URL, get=engine)
+    await pool.start()
+    await until(lambda: pool.engines[0].up)
+    await learn(pool)
+    return pool
+
+
 def held(pool: EnginePool) -> int:
     return pool.engines[0].namespaces.get("n").planner.index.match([1, 2, 3])
 
@@ -103,10 +111,7 @@ SHORT = [
 def test_what_passes_is_no_death(faults: list[Health]) -> None:
     async def main() -> None:
         engine = Engine()
-        pool = make_pool(URL, get=engine)
-        await pool.start()
-        await until(lambda: pool.engines[0].up)
-        await learn(pool)
+        pool = await with_something_to_forget(engine)
         for _ in range(3):  # in a row: what was before an answer does not count
             seen = engine.probes
             engine.goes_on([*faults, *[200] * 1000])
@@ -133,10 +138,7 @@ def test_what_passes_is_no_death(faults: list[Health]) -> None:
 def test_what_lasts_is_a_death(faults: list[Health], probes: int) -> None:
     async def main() -> None:
         engine = Engine()
-        pool = make_pool(URL, get=engine)
-        await pool.start()
-        await until(lambda: pool.engines[0].up)
-        await learn(pool)
+        pool = await with_something_to_forget(engine)
         seen = engine.probes
         engine.goes_on([*faults, *repeat(503, 1000)])
         await until(lambda: pool.engines[0].up is False)
