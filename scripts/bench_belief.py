@@ -21,9 +21,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 sys.path.insert(0, str(Path(__file__).parent / "engines"))
 
@@ -45,7 +45,10 @@ WORDS = [
     "kernel",
     "lantern",
 ]
+SYSTEM = {"role": "system", "content": "0000 " + " ".join(WORDS * 4)}
 DOCUMENTS, PER_REQUEST = 80, 8
+MARGIN = 6
+"""Tokens by which the place of the first document in the prompt may be off."""
 SETTLED = 300
 """The last requests, each sent only when what the engine tells must have arrived."""
 
@@ -59,14 +62,18 @@ class Seen(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """Tokens before the first document, and of each document."""
+    """Tokens before the first document, and of each document; the first is known to `MARGIN`."""
 
     head: int
     document: int
 
-    def documents(self, cached: int, page: int) -> int:
-        """Documents of which at most a page is missing; a token or two may be the separator's."""
-        return max(0, (cached - self.head + page + 1) // self.document)
+    def most(self, cached: int, page: int) -> int:
+        """Documents of which at most a page is missing, in favour of belief."""
+        return max(0, (cached - self.head + page - 1 + MARGIN) // self.document)
+
+    def least(self, cached: int) -> int:
+        """Documents that are cached for certain."""
+        return max(0, (cached - self.head - MARGIN) // self.document)
 
 
 def flags_for(engine: str, cache_tokens: int) -> list[str]:
@@ -122,11 +129,8 @@ def ask(url: str, documents: list[str]) -> Seen:
     """Send one request through a server."""
     import urllib.request
 
-    messages = [
-        {"role": "system", "content": "0000 " + " ".join(WORDS * 4)},
-        {"role": "user", "content": "9999 " + " ".join(WORDS[:5])},
-    ]
-    query = messages[-1]["content"]
+    query = "9999 " + " ".join(WORDS[:5])
+    messages = [SYSTEM, {"role": "user", "content": query}]
     body = {
         "model": MODEL_NAME,
         "messages": messages,
@@ -148,12 +152,13 @@ def ask(url: str, documents: list[str]) -> Seen:
     )
 
 
-def measure(url: str, documents: list[str]) -> Measure:
+def measure(url: str, server: Server, documents: list[str]) -> Measure:
     """Learn from the engine's own counts how long head and documents are."""
     few, more = ask(url, documents[:2]), ask(url, documents[:6])
-    document = (more.prompt - few.prompt) // 4
-    question = 12  # tokens after the last document, about
-    return Measure(few.prompt - 2 * document - question, document)
+    messages = [SYSTEM, {"role": "user", "content": "x"}]
+    body = {"model": MODEL_NAME, "messages": messages, "max_tokens": 1}
+    reply: Any = server.post("/v1/chat/completions", body)
+    return Measure(reply["usage"]["prompt_tokens"] - MARGIN, (more.prompt - few.prompt) // 4)
 
 
 def empty_cache(server: Server) -> None:
@@ -163,11 +168,13 @@ def empty_cache(server: Server) -> None:
         server.post(path, {})
 
 
-def run(name: str, url: str, server: Server, count: int, bound: int) -> list[Seen]:
+def run(
+    name: str, url: str, server: Server, count: int, bound: int, record: TextIO | None
+) -> list[Seen]:
     """All requests through one server; prints how it goes."""
     documents = texts()
     empty_cache(server)
-    learnt = measure(url, documents)
+    learnt = measure(url, server, documents)
     empty_cache(server)
     time.sleep(1)
     seen: list[Seen] = []
@@ -176,6 +183,8 @@ def run(name: str, url: str, server: Server, count: int, bound: int) -> list[See
         if number > count - SETTLED and name == "synced":
             time.sleep(0.08)
         seen.append(ask(url, found))
+        if record is not None:
+            record.write(json.dumps([name, number, *seen[-1], *learnt]) + "\n")
         if number % max(100, count // 20) == 0 or number == count:
             part = seen[-max(100, count // 20) :]
             print(f"  {name} {number:5d}: {ratio(part):5.1f} % cached, "
@@ -202,17 +211,19 @@ def ratio(seen: list[Seen]) -> float:
 
 def compare(seen: list[Seen], learnt: Measure, page: int) -> str:
     """How many documents were believed and really cached, and how often which was more."""
-    held = [learnt.documents(s.cached, page) for s in seen]
-    above = sum(s.believed > real for s, real in zip(seen, held, strict=True))
-    below = sum(s.believed < real for s, real in zip(seen, held, strict=True))
+    above = sum(s.believed > learnt.most(s.cached, page) for s in seen)
+    below = sum(s.believed < learnt.least(s.cached) for s in seen)
     believed = statistics.mean(s.believed for s in seen)
+    cached = statistics.mean(learnt.most(s.cached, page) for s in seen)
     return (
-        f"documents believed {believed:.2f}, cached {statistics.mean(held):.2f}; "
+        f"documents believed {believed:.2f}, cached {cached:.2f}; "
         f"above {above}, below {below} of {len(seen)}"
     )
 
 
-def bench(engine: str, count: int, cache_tokens: int, bound: int) -> None:
+def bench(
+    engine: str, count: int, cache_tokens: int, bound: int, record: TextIO | None = None
+) -> None:
     """Both runs on one engine."""
     ours, deaf = free_port(), free_port()
     env = {
@@ -225,9 +236,9 @@ def bench(engine: str, count: int, cache_tokens: int, bound: int) -> None:
         print(f"{engine}, cache of {cache_tokens:,} tokens, {count} requests, {what}", flush=True)
         with serving(server.base_url, ours) as synced, serving(server.base_url, deaf) as unsynced:
             wait_for(synced, unsynced)
-            heard = run("synced", synced, server, count, bound)
+            heard = run("synced", synced, server, count, bound, record)
             print(f"  sync: {health(synced)}")
-            blind = run("unsynced", unsynced, server, count, bound)
+            blind = run("unsynced", unsynced, server, count, bound, record)
         print(f"synced {ratio(heard):.2f} %, unsynced {ratio(blind):.2f} %")
 
 
@@ -259,10 +270,14 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=6000)
     parser.add_argument("--cache-tokens", type=int, default=24_000)
     parser.add_argument("--bound", type=int, default=0, help="requests that the hooks follow")
+    parser.add_argument("--record", type=Path, help="file that each request is appended to")
     arguments = parser.parse_args()
     print(machine_line())
-    for engine in arguments.engines:
-        bench(engine, arguments.requests, arguments.cache_tokens, arguments.bound)
+    with ExitStack() as files:
+        record = files.enter_context(arguments.record.open("a", 1)) if arguments.record else None
+        for engine in arguments.engines:
+            sizes = arguments.requests, arguments.cache_tokens, arguments.bound
+            bench(engine, *sizes, record)
 
 
 if __name__ == "__main__":
