@@ -6,6 +6,10 @@ Near-identical documents: a template of about 45 KB, four variants of it as tool
 variant every line that is not blank is changed with the given probability, independently (the
 hardest case: real edits cluster). "Possible" counts the characters (with line ends) of lines that
 stand earlier in the prompt: what exact line-level repetition allows, references at no cost.
+
+Whole conversations: near-identical documents that a tool returns one after another with single
+clauses changed, a code file that is read three times with edits in between, a file read again as it
+was. Each reference is followed by a program of its own, and first readings are compared.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import json
 import os
 import platform
 import random
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -33,6 +38,7 @@ CHANGES = {
     "35%": (0.35,) * 4,
     "10-35%": (0.10, 0.18, 0.27, 0.35),
 }
+QUOTED = re.compile(r'lines?\b[^"\]]*"([^"]+)"')
 THRESHOLDS = (24, 32, 40, 48, 64, 96, 128, 256)
 
 VOCABULARY = (
@@ -183,6 +189,69 @@ def print_thresholds(seed: int) -> None:
         print(f"{name:12} " + " ".join(row))
 
 
+def clustered(lines: list[str], edits: int, rng: random.Random) -> list[str]:
+    """The lines with some places changed, a few lines each, as people edit."""
+    changed = list(lines)
+    for _ in range(edits):
+        at = rng.randrange(len(changed))
+        changed[at : at + rng.randint(0, 3)] = [sentence(rng, 60) for _ in range(rng.randint(1, 3))]
+    return changed
+
+
+def reads(texts: list[str], name: str) -> list[dict[str, Any]]:
+    """A conversation in which a tool returns these texts one after another."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "Work through these."}]
+    for at, text in enumerate(texts):
+        function = {"name": name, "arguments": "{}"}
+        call = {"id": f"call_{at}", "type": "function", "function": function}
+        messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+        messages.append({"role": "tool", "tool_call_id": f"call_{at}", "content": text})
+    return messages
+
+
+def conversations(seed: int) -> dict[str, list[dict[str, Any]]]:
+    rng = random.Random(seed)
+    made: dict[str, list[dict[str, Any]]] = {}
+    for name, make in (("contracts", contract), ("proposals", proposal)):
+        lines = make(rng)
+        versions = [lines, *(clustered(lines, 20, rng) for _ in range(3))]
+        made[f"4 {name}, 20 places changed"] = reads(["\n".join(v) for v in versions], "fetch")
+    code = source_code(rng)[:400]
+    first = clustered(code, 3, rng)
+    versions = [code, first, clustered(first, 3, rng)]
+    texts = ["\n".join(version) for version in versions]
+    made["code read three times, 3 edits each"] = reads(texts, "read_file")
+    made["the same with line numbers"] = reads([numbered(text) for text in texts], "read_file")
+    made["code read again as it was"] = reads([texts[0], texts[0]], "read_file")
+    return made
+
+
+def bad_references(before: list[Any], changed: list[Any]) -> int:
+    """References whose quotation does not begin exactly one line before them, in full."""
+    lines: list[str] = []
+    bad = 0
+    for old, new in zip(before, changed, strict=True):
+        sent = set((old["content"] or "").split("\n"))
+        for line in (new["content"] or "").split("\n"):
+            for quoted in QUOTED.findall(line) if line not in sent else ():
+                bad += sum(other.lstrip().startswith(quoted) for other in lines) != 1
+            lines.append(line)
+    return bad
+
+
+def print_conversations(seed: int) -> None:
+    print(f"\n{'conversation':36} {'saved':>6} {'references':>10} {'not one line':>12} "
+          f"{'first readings changed':>22}")  # fmt: skip
+    for name, messages in conversations(seed).items():
+        changed, report = deduplicate_messages(messages)
+        assert report.expand() == messages
+        first = next(at for at, m in enumerate(messages) if m["role"] == "tool")
+        altered = changed[first] is not messages[first]
+        saved = report.chars_saved / report.chars_before
+        print(f"{name:36} {saved:6.1%} {len(report.replacements):10} "
+              f"{bad_references(messages, changed):12} {altered:22}")  # fmt: skip
+
+
 def near_identical(
     make: Callable[..., list[str]], changes: str, seed: int, chars: int
 ) -> list[str]:
@@ -206,11 +275,18 @@ def inputs(chars: int, seed: int) -> dict[str, list[str]]:
         "80 columns, 35 %": near_identical(wrapped, "35%", seed, chars),
         "numbered listings, 10 %": [numbered(text) for text in contracts],
         "JSON, 10 %": [json.dumps({"path": "a", "text": text}) for text in contracts],
-        "all different": ["\n".join(f"{at} {at * 7919} of all" for at in range(chars // 24))],
-        "all lines equal": ["the same line again\n" * (chars // 20)],
-        "period of 7 lines": ["a\nbb\nccc\n\ne e e e e\n}\n)\n" * (chars // 23)],
-        "blank lines": ["\n" * chars],
-        "short lines, 50 kinds": ["\n".join(f"ok {rng.randrange(50)}" for _ in range(chars // 5))],
+        **{name: [text, f"{text}\nend"] for name, text in hostile(chars // 2, rng).items()},
+    }
+
+
+def hostile(chars: int, rng: random.Random) -> dict[str, str]:
+    """Texts that are read twice with another end."""
+    return {
+        "all different": "\n".join(f"{at} {at * 7919} of all" for at in range(chars // 24)),
+        "all lines equal": "the same line again\n" * (chars // 20),
+        "period of 7 lines": "a\nbb\nccc\n\ne e e e e\n}\n)\n" * (chars // 23),
+        "blank lines": "\n" * chars,
+        "short lines, 50 kinds": "\n".join(f"ok {rng.randrange(50)}" for _ in range(chars // 5)),
     }
 
 
@@ -261,6 +337,7 @@ def main() -> None:
     options = parser.parse_args()
     print_machine()
     print_savings(options.seed)
+    print_conversations(options.seed)
     print_thresholds(options.seed)
     if not options.skip_speed:
         print_speed(options.seed, int(options.largest_mb * 1e6), options.repeats)

@@ -8,6 +8,7 @@ to stay.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from .stream import Copy
 from .trust import WORKSPACE
@@ -46,12 +47,16 @@ def _context(copy: Copy) -> int:
 def _lines_kept_before(copy: Copy, before: Copy | None) -> int:
     """How many lines stay at a run's head: what is before it came in the place of other lines.
 
-    It lies between runs of one text, or is at its head and has as many lines as there were.
+    It lies between runs of one text, or is at its head and has as many lines as there were. Blank
+    lines stay before a run anyway.
     """
     if before is not None and _are_of_one_text(before, copy):
-        return _context(copy) * _is_edit(before, copy)
-    here, there = copy.zone.first + copy.begin, copy.source.first + copy.begin + copy.shift
-    return min(1, _context(copy)) * (0 < here == there)
+        lines = _context(copy) * _is_edit(before, copy)
+    else:
+        here, there = copy.zone.first + copy.begin, copy.source.first + copy.begin + copy.shift
+        lines = min(1, _context(copy)) * (0 < here == there)
+    beside = copy.zone.keys[max(0, copy.begin - lines) : copy.begin]
+    return lines - sum(1 for _ in takewhile(lambda key: not key.strip(), reversed(beside)))
 
 
 def _lines_kept_behind(copy: Copy, behind: Copy | None) -> int:
