@@ -18,8 +18,10 @@ from contextpilot.index import ContextIndex
 from contextpilot.plan.support import SupportWindow
 
 _MAX_OWNERS = 500_000
-BLOCKS_PER_TALK = 4
+_BLOCKS_PER_TALK = 4
 """A block of a conversation takes about as much memory as so many others."""
+_MIN_TALKS = 1_000
+"""Blocks of conversations that are kept under any bound."""
 _MIN_SPENT = 64
 """Entries of namespaces that are gone which the queue of the oldest leaves may always hold."""
 
@@ -53,17 +55,22 @@ class Held(NamedTuple):
     talks: int = 0
 
 
+def max_talks(max_blocks: int) -> int:
+    """Return the bound on the blocks of all conversations, under a bound on those of the trees."""
+    return max(_MIN_TALKS, max_blocks // _BLOCKS_PER_TALK)
+
+
 class Budget:
     """Bounds what namespaces hold together. Thread-safe; takes no namespace's lock but in passing.
 
     Args:
         max_blocks: bound on the blocks of all trees; on those that requests name, and on those of
-            the windows, each; and, divided by `BLOCKS_PER_TALK`, on those of conversations.
+            the windows, each; a fourth of it on those of conversations.
     """
 
     def __init__(self, max_blocks: int) -> None:
         self.max_blocks = max_blocks
-        self._max_talks = max(1, max_blocks // BLOCKS_PER_TALK)
+        self._max_talks = max_talks(max_blocks)
         self.tick = count(1).__next__
         self._lock = threading.Lock()
         self._sizes: OrderedDict[Space, Held] = OrderedDict()
@@ -106,6 +113,10 @@ class Budget:
                 self._shed_names()
             if self.held.recent > self.max_blocks or self.held.talks > self._max_talks:
                 self._shed_recent()
+
+    def disown(self, request_id: str) -> None:
+        """Note that a request's name is gone; whoever calls may hold its namespace's lock."""
+        self._owners.pop(request_id, None)
 
     def leave(self, space: Space) -> None:
         """Count a namespace no more."""

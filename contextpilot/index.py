@@ -57,6 +57,8 @@ class ContextIndex(PathTree):
         tick: Callable[[], int] | None = None,
     ) -> None:
         super().__init__(max_blocks, max_visits, tick)
+        self.on_unnamed: Callable[[str], object] | None = None
+        """Is told of each request whose name goes, but for `clear`."""
         self._start()
 
     def _start(self) -> None:
@@ -390,3 +392,5 @@ class ContextIndex(PathTree):
         request = self._requests.pop(request_id, None)
         if request is not None:
             self._num_request_blocks -= len(request.keys) + 1
+            if self.on_unnamed is not None:
+                self.on_unnamed(request_id)

@@ -163,6 +163,7 @@ class Namespaces:
     def _make(self, name: str) -> Namespace:
         index = ContextIndex(self._budget.max_blocks, tick=self._budget.tick)
         index.watch = self.watcher(name) if self.watcher is not None else None
+        index.on_unnamed = self._budget.disown
         window = SupportWindow(self._window_size)
         tokens = TokenScale(self._exact_weights)
         return Namespace(OnlinePlanner(index, window), tokens=tokens, home=self._home)
@@ -174,6 +175,8 @@ class Namespaces:
         """Free the indexes of namespaces that were dropped; takes their locks, so hold no other."""
         for space in spaces:
             with space.lock:
+                for request_id in space.index.requests():
+                    self._budget.disown(request_id)
                 space.index.clear()
                 space.index.watch = None  # whoever still plans there tells nobody any more
                 space.is_gone = True

@@ -76,6 +76,7 @@ def test_the_oldest_names_of_requests_go_first() -> None:
     ids = [plan(namespaces, f"tenant {number % 2}", [number]) for number in range(40)]
     known = [number for number, name in enumerate(ids) if namespaces.owner(name) is not None]
     assert known == list(range(known[0], 40))
+    assert len(namespaces._budget._owners) == len(known)
     assert 10 <= len(known) <= 60 // 4
     for number, name in enumerate(ids):
         space = namespaces.find(f"tenant {number % 2}")
@@ -156,6 +157,7 @@ def test_what_a_dropped_namespace_held_counts_no_more() -> None:
         if gone is not None:
             kept = gone
     assert len(budget._sizes) == 3
+    assert len(budget._owners) == 3
     assert len(budget._queue) < 100
     namespaces.settle(kept)  # by a thread that still planned there
     assert len(budget._sizes) == 3
@@ -185,6 +187,7 @@ def test_the_sums_are_those_of_the_namespaces(todo: list[Any], bound: int) -> No
         assert budget.held.blocks == blocks_in(*engines) <= bound
         assert budget.held.named <= max(bound, len(keys) + 3)
         assert budget.held.recent <= bound
+        assert len(budget._owners) == sum(s.index.stats().num_requests for s in spaces)
 
 
 def test_the_library_bounds_the_process_too() -> None:
@@ -198,7 +201,8 @@ def test_the_library_bounds_the_process_too() -> None:
     assert sum(one["requests"] for one in stats) == 200
 
 
-def test_the_blocks_of_conversations_are_bounded_together() -> None:
+def test_the_blocks_of_conversations_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contextpilot.budget._MIN_TALKS", 10)
     pilot = cp.ContextPilot(max_blocks=400)  # 100 blocks of conversations
     shared = ["the same first document"]
     for number in range(40):

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from contextpilot.block import Block, BlockReader
-from contextpilot.budget import BLOCKS_PER_TALK
+from contextpilot.budget import max_talks
 from contextpilot.dedup.conversation import Conversations, Deduplication
 from contextpilot.index import IndexStats
 from contextpilot.jobs import AnsweredJobs, encode_plans
@@ -176,7 +176,7 @@ class Service:
     def _bound_conversations(self) -> None:
         """Where all hold too much, let those who hold most forget their oldest conversations."""
         held = self._conversations.values()
-        bound = max(1, self.settings.max_blocks // BLOCKS_PER_TALK)
+        bound = max_talks(self.settings.max_blocks)
         while (over := sum([one.num_blocks for one in held]) - bound) > 0:
             max(held, key=attrgetter("num_blocks")).shed(over)
 

@@ -66,8 +66,9 @@ def test_a_body_of_20_mb_holds_nobody_up(
 ) -> None:
     small = reorder(proxy, "other")
     monkeypatch.setattr(RequestReader, "read", small.watched(RequestReader.read))
-    count = LARGE // len(DOCUMENT)
-    text = "".join(DOCUMENT.format(number) for number in range(count)) + "Which one?"
+    document = DOCUMENT.replace("{}", "and a longer line of it\n" * 800 + "{}")
+    count = LARGE // len(document)
+    text = "".join(document.format(number) for number in range(count)) + "Which one?"
     body = json.dumps({"messages": [{"role": "user", "content": text}]}).encode()
     reply = small.beside(lambda: proxy.request("POST", "/v1/chat/completions", body))
     assert reply.status == 200

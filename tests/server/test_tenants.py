@@ -107,7 +107,10 @@ def test_json_logs_are_json() -> None:
     assert (content["level"], content["message"]) == ("warning", "said so")
 
 
-def test_who_holds_most_of_all_conversations_forgets_first(start: Start) -> None:
+def test_who_holds_most_of_all_conversations_forgets_first(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contextpilot.budget._MIN_TALKS", 10)
     client = start(max_blocks=400)  # 100 blocks of conversations
 
     def optimize(namespace: str, conversation: str, texts: list[str]) -> None:
