@@ -27,7 +27,7 @@ def messages_of(text: str, role: str) -> list[Any]:
         call = {"id": "c", "type": "function", "function": {"name": "search", "arguments": "{}"}}
         asked = {"role": "assistant", "content": None, "tool_calls": [call]}
         return [asked, {"role": "tool", "tool_call_id": "c", "content": text}]
-    return [{"role": role, "content": text}, {"role": "user", "content": "Which of them is it?"}]
+    return [{"role": role, "content": text}, {"role": "user", "content": "How deep is the port?"}]
 
 
 def _repeated(unit: str, role: str = "user", start: str = "", end: str = "") -> Any:

@@ -149,7 +149,10 @@ def test_json_in_sequence_or_without_text_is_no_list_of_blocks(rows: list[Any]) 
 
 
 def test_memories_with_times_and_scores_are_blocks() -> None:
-    rows = [{"memory": name, "created_at": "today", "score": 0.5} for name in ("tea", "rain")]
+    rows = [
+        {"id": name, "memory": name, "created_at": "today", "score": 0.5}
+        for name in ("tea", "rain")
+    ]
     found = extract_blocks([{"role": "tool", "content": json.dumps({"results": rows})}])
     assert found is not None
     assert found.texts == ["tea", "rain"]
@@ -244,7 +247,7 @@ def listed(*texts: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "ending", ["\n\nQuestion: which?", "\n\nWhich of these is it?", "\n\n## Task\nSum up.", "\n\n"]
+    "ending", ["\n\nQuestion: which?", "\n\nHow deep is it?", "\n\n## Task\nSum up.", "\n\n"]
 )
 def test_the_last_block_moves_when_its_end_is_sure(ending: str) -> None:
     assert reversed_text(listed(A, B, C) + ending) == listed(C, B, A) + ending

@@ -8,6 +8,7 @@ tried at the words that may begin it.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
@@ -56,10 +57,19 @@ _RULES = _by_word()
 _ANYTHING: _Rules = ((False, re.compile("")),)
 _FOREIGN = _by_stem(FOREIGN_ORDINALS)
 _NOUNS, _COMPARING = frozenset(NUMBERED_NOUNS.split()), frozenset(COMPARING.split())
-_FAR_SCRIPT = re.compile("[\u0590-\u0dff\u0e00-\u0eff\u3000-\ud7ff]")
+_FAR_SCRIPT = re.compile("[\u0590-\u0dff\u0e00-\u0eff\u2460-\u24ff\u3000-\ud7ff]")
 _FAR_POSITION, _FAR_ORDER = re.compile(FAR_POSITIONS), re.compile(FAR_ORDERS)
 _FAR_NUMBERS = re.compile(f"{FAR_NUMBERED}|{FAR_COMPARED}")
 _BRACKET = re.compile(r"\[(\d{1,4})\](?!\()|#(\d{1,3})\b")
+_THEM = re.compile(
+    r"\b(?:(?<!cite )(?<!use )(?:them|these|those)\b(?! (?:days|times|words|rules|instructions|"
+    r"guidelines))|"
+    r"each(?! other)\b|ones\b|the one (?:on|about|that|with|from|where|which|of)\b|"
+    r"they (?:form|are|come|stand|follow|tell|make)\b|their (?:order|weight|sequence)\b)",
+    _FLAGS,
+)
+"""A question that speaks of the documents, and not of what stands in them."""
+_ANSWERS = re.compile(r"^[ \t]*1[ \t]*[:.)=][ \t]*\S[^\n]{0,40}\n[ \t]*2[ \t]*[:.)=]", re.MULTILINE)
 _RANKED = re.compile(r"\[\d{1,4}\] ?> ?\[\d{1,4}\]")
 _NUMBER_AFTER = re.compile(
     r"[ \t]{0,3}(?:#|n[o°º]\.?[ \t]{0,2}|nr\.?[ \t]{0,2}|number[ \t])?\[?(\d{1,4})\b"
@@ -67,7 +77,8 @@ _NUMBER_AFTER = re.compile(
     _FLAGS,
 )
 _SPELLED_AFTER = re.compile(
-    rf"(?: number)? (?:{NUMBER_WORDS})\b(?! (?:of|or more|years?|times))", _FLAGS
+    rf"(?: number)? (?:(?i:{NUMBER_WORDS})\b(?! (?:of|or more|years?|times))|"
+    r"(?:I{1,3}|IV|VI{0,3}|IX|X)\b)"
 )
 _COMPARED_AFTER = re.compile(r"[^\d\n]{0,24}?(\d{1,3})\D{1,9}?(\d{1,3})(?!\d)")
 _EXAMPLES = frozenset(
@@ -83,6 +94,7 @@ _CITING = frozenset(
 _FAR_EXAMPLES = ("如", "例")
 _EXAMPLE_CHARS = 32
 _CHAIN_CHARS = 6
+_QUESTION_CHARS = 400
 _EXAMPLE_SECTION = 240
 _EXAMPLE_WORDS = ("example", "beispiel", "exemple", "ejemplo", "esempio", "例")
 _MAX_ASKED_CHARS = 1 << 13
@@ -96,11 +108,18 @@ class Asks(NamedTuple):
     order: bool
     numbers: frozenset[str]
     spelled: bool
+    them: bool
 
-    def reason(self, shown: Collection[str]) -> str:
-        """Return the rule against moving blocks that show these numbers; "" if there is none."""
+    def reason(self, shown: Collection[str], *, after: bool) -> str:
+        """Return the rule against moving blocks that show these numbers; "" if there is none.
+
+        Args:
+            after: the text stands after the blocks: what it calls "these" are they.
+        """
         if self.order:
             return "order-asked"
+        if after and self.them:
+            return "position-asked"
         if self.position:
             return "position-asked"
         return "number-asked" if self.spelled or not self.numbers.isdisjoint(shown) else ""
@@ -132,8 +151,20 @@ def _read(text: str) -> Asks:
     if not text.isascii() and _FAR_SCRIPT.search(text):
         position = position or _FAR_POSITION.search(text) is not None
         order = order or _FAR_ORDER.search(text) is not None
-        numbers.update(n for m in _FAR_NUMBERS.finditer(text) for n in m.groups() if n)
-    return Asks(position, order, frozenset(numbers), spelled)
+        numbers.update(_plain(n) for m in _FAR_NUMBERS.finditer(text) for n in m.groups() if n)
+    order = order or _ANSWERS.search(text) is not None
+    return Asks(
+        position,
+        order,
+        frozenset(numbers),
+        spelled,
+        _THEM.search(text[-_QUESTION_CHARS:]) is not None,
+    )
+
+
+def _plain(number: str) -> str:
+    """Return a number of one character of another script in plain digits."""
+    return str(int(unicodedata.numeric(number))) if len(number) == 1 else number
 
 
 def _others(word: str) -> _Rules:
@@ -169,7 +200,8 @@ def _bracketed(text: str) -> Iterator[str]:
         start = mention.start()
         near = text[max(0, start - _EXAMPLE_SECTION) : start].lower()
         is_example = any(word in near for word in _EXAMPLE_WORDS)
-        if start - example_end <= _CHAIN_CHARS or is_example or _shows(text, start, _CITING):
+        shows = _shows(text, start, _CITING) if mention[1] else _shows(text, start)
+        if start - example_end <= _CHAIN_CHARS or is_example or shows:
             example_end = mention.end()
         else:
             yield mention[1] or mention[2]

@@ -47,7 +47,7 @@ def _open_end(text: str, others: Sequence[Piece], start: int, end: int) -> int |
     blank = _BLANK.search(text, start, end)
     stop = blank.start() if blank else end
     bodies = [piece.body.of(text) for piece in others] + [text[start:stop]]
-    if any(_is_followed_up(body) for body in bodies):
+    if any(_is_followed_up(body) for body in bodies) or _has_more_lines(bodies):
         return None
     rest = text[stop:end].strip()
     if not rest or _CUE.match(rest):
@@ -60,3 +60,9 @@ def _is_followed_up(body: str) -> bool:
     """Return whether a line after the first may be a question that belongs to no block."""
     lines = body.strip().split("\n")[1:]
     return any(_CUE.match(line) or line.rstrip().endswith("?") for line in lines)
+
+
+def _has_more_lines(bodies: Sequence[str]) -> bool:
+    """Return whether the last block alone has several lines: a question may be one of them."""
+    *others, last = bodies
+    return "\n" in last.strip() and all("\n" not in body.strip() for body in others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -198,14 +199,18 @@ def _settled(
     if mode == "auto" and reason:
         left.append(Left(group.kind, len(group.texts), reason))
         return None
-    if isinstance(group, PartsGroup) or not group.numbers_stay:
+    if isinstance(group, PartsGroup) or len(group.shown) < len(group.pieces):
         return group
-    return replace(group, labels="move") if reason or _speak_of_each_other(group) else group
+    if mode == "auto" and _speak_of_each_other(group):
+        left.append(Left(group.kind, len(group.texts), "number-asked"))
+        return None
+    return replace(group, labels="move") if reason else group
 
 
 def _speak_of_each_other(group: Group) -> bool:
     """Return whether a block names another one by its number."""
     shown, text = set(group.shown), group.text
+    begins = [piece.body.start for piece in group.pieces]
     for number, mention in enumerate(
         _NUMBER.finditer(text, group.start, group.pieces[-1].span.end)
     ):
@@ -214,9 +219,9 @@ def _speak_of_each_other(group: Group) -> bool:
         if mention[1] not in shown:
             continue
         start = mention.start() + 1
-        if _WORD_BEFORE.search(text, max(0, start - _MENTION_CHARS), start) and any(
-            piece.body.start < start < piece.body.end for piece in group.pieces
-        ):
+        at = bisect_right(begins, start) - 1
+        inside = at >= 0 and start < group.pieces[at].body.end and mention[1] != group.shown[at]
+        if inside and _WORD_BEFORE.search(text, max(0, start - _MENTION_CHARS), start):
             return True
     return False
 

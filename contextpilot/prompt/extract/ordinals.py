@@ -16,12 +16,14 @@ NOUNS = (
     "item items hit hits attachment attachments paper papers report reports section sections "
     "clause clauses part parts piece pieces record records row rows fact facts citation citations "
     "contract contracts letter letters story stories image images option options candidate "
-    "candidates element elements link links one ones segment segments comment comments"
+    "candidates element elements link links one ones segment segments comment comments pair half "
+    "couple trio draft drafts version versions"
 )
 _NOUN = rf"(?:search )?(?:{NOUNS.replace(' ', '|')})"
 ORDINALS = (
     "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth last final "
     "penultimate former latter previous preceding next middle top bottom earlier later initial ith "
+    "opening closing "
     "nth"
 )
 _ORDINAL = rf"(?:{ORDINALS.replace(' ', '|')}|[in]-th|\d{{1,3}}(?:st|nd|rd|th))"
@@ -50,6 +52,8 @@ POSITIONS: tuple[tuple[str, str], ...] = (
         "merge compare contrast summarize summarise quote translate skip ignore read cite",
         rf"\w+ the {_ORDINAL}\b",
     ),
+    ("second third next", r"\w+[- ](?:to|from|but)[- ](?:the[- ])?(?:last|end|one)\b"),
+    (NUMBER_WORDS.replace("|", " "), rf"\w+ (?:or|and|to|vs\.?|versus) (?:{NUMBER_WORDS})\b"),
     (ORDINAL, r"\w+ (?:and|or|one|of these)\b"),
     (NOUNS, rf"{_NOUN} (?:above|below|before|after) (?:it|that|this)\b"),
     ("one", r"one (?:above|below|before|after)\b"),
@@ -74,6 +78,14 @@ ORDERS: tuple[tuple[str, str], ...] = (
     ),
     ("the their its", r"\w+ order (?:in which (?:they|the|these)|they|matters|given)\b"),
     ("same keep", r"\w+ (?:the )?order\b"),
+    ("order", r"order (?:shown|above|below|given|listed|presented|you see)\b"),
+    ("one", r"one (?:by one|after (?:the other|another)|at a time)\b"),
+    ("every", r"every (?:other|second|third|fourth|odd|even)\b"),
+    ("odd even", r"\w+-numbered\b"),
+    ("top bottom", r"\w+ to (?:top|bottom)\b"),
+    ("comes come", r"comes? (?:first|last|before|after)\b"),
+    ("alphabetical", r"\w+"),
+    ("reply respond answer", r"\w+ like \[?\d"),
     (
         "order",
         r"order of (?:the |these |all )?(?:documents|passages|sources|segments|items|importance|"
@@ -119,6 +131,7 @@ ORDERS: tuple[tuple[str, str], ...] = (
         r"\w+(?: only)?(?: with| by)? (?:\w+ ){0,3}(?:index|indices|numbers?|position|rank)\b"
         r"(?! of (?:sentences|words|tokens))",
     ),
+    ("which", r"which (?:are|were|one|ones|of (?:them|these|those))\b"),
     (
         "which",
         r"which (?:of (?:the|these) )?(?:following )?(?:two |three )?(?:passage|document|source|"
@@ -160,12 +173,21 @@ FOREIGN_ORDINALS = (
     "τελευταί birinci ikinci üçüncü dördüncü beşinci sonuncu önceki i̇kinci ensimmäi toinen. "
     "toisen. "
     "toisessa. kolmas. kolmannen. viimei első második harmadik negyedik utolsó pertama kedua. "
-    "ketiga. keempat. terakhir"
+    "ketiga. keempat. terakhir "
+    # Catalan, Lithuanian, Latvian, Estonian, Croatian, Swahili, Tagalog, Basque
+    "segon. segona. tercer. últim antras. antrasis antrą antro trečias trečia pirmas pirmasis "
+    "pirma. "
+    "pirmajam pirmam pirmą pirmo paskutin otrais otrajā trešais pēdēj teine. teist. teise. esimene "
+    "esimese esimest kolmas. viimane viimase treći treća treće trećeg prvi. prvo prva. prvom "
+    "zadnji "
+    "posljednj pili. kwanza. tatu. ikalawa ikatlo unang huling bigarren lehen. azken"
 )
 FAR_POSITIONS = (
     # Arabic, Hebrew, Hindi, Thai
     r"الأول|الثاني|الثالث|الرابع|الخامس|الأخير|السابق|הראשון|השני|השלישי|הרביעי|האחרון|"
     r"पहल[ाेी]|दूसर[ाेी]|तीसर[ाेी]|चौथ[ाेी]|पाँचव|आख़?िरी|अंतिम|पिछल[ाेी]|"
+    r"دوم|سوم|نخست|اول|چهارم|آخرین|دوسر[اےی]|پہل[اےی]|تیسر[اےی]|آخری|"
+    r"দ্বিতীয়|প্রথম|তৃতীয়|চতুর্থ|শেষ|இரண்டாவது|முதலாவ|முதல்|மூன்றாவது|கடைசி|"
     r"ที่(?:หนึ่ง|สอง|สาม|สี่|ห้า|\d)|สุดท้าย|"
     # Chinese, Japanese, Korean
     r"第\s?[一二三四五六七八九十两百\d]+|最后|最末|倒数|前一|后一|上一[个篇份条段]|下一[个篇份条段]|前者|后者|首个|"
@@ -175,7 +197,8 @@ FAR_POSITIONS = (
 """Scripts that are searched as they are, since words have no ends or beginnings of their own."""
 FAR_ORDERS = r"按照?顺序|依次|逐一|同样的顺序|相同的?顺序|同じ順|順番に|순서대로"
 FAR_NUMBERED = (
-    r"(?:文档|文件|文章|资料|段落|来源|文書|資料|ドキュメント|記事|문서|자료)\s?(\d{1,3})"
+    r"(?:文档|文件|文章|资料|段落|来源|文書|資料|ドキュメント|記事|문서|자료)\s?"
+    r"(\d{1,3}|[一二三四五六七八九十])|([٠-٩۰-۹०-९০-৯௦-௯①-⑳])"
 )
 FAR_COMPARED = (
     r"(?:比较|比較|对比|對比|비교)[^\d\n]{0,12}?(\d{1,3})\D{1,9}?(\d{1,3})(?!\d)|"

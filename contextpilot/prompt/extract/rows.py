@@ -212,7 +212,7 @@ def _why(
     has_origin = all(ORIGIN_FIELDS & known for known in names)
     if page.is_found and (has_origin or scores is not None):
         return "search-tool"
-    if scores is not None and (has_origin or len(names[0]) > 1) and _tell_relevance(names, scores):
+    if scores is not None and has_origin and _tell_relevance(names, scores):
         return "scores"
     if scores is None and len(rows) > 2 and _are_pages_chosen(rows):
         return "chosen-pages"
@@ -227,6 +227,9 @@ def _against(
     note_at: int | None,
 ) -> str:
     used = set().union(*names)
+    for member in (member for row in rows for member in row if member.key in HOLDER_FIELDS):
+        if isinstance(member.value, dict) and member.key not in ("metadata", "meta"):
+            used.update(name for name in member.value if isinstance(name, str))
     if (SEQUENCE_FIELDS - PAGE_FIELDS) & used or any(
         name.startswith("@") and name != "@search.score" for name in used
     ):

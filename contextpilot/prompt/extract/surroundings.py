@@ -34,7 +34,7 @@ class Surroundings:
         self._opening = [read_asks(text) for text in told]
         self._is_told = any(map(tells, told))
         self._roles = [_role(message) for message in messages]
-        self._asks: dict[int, list[Asks]] = {}
+        self._asks: dict[int, list[tuple[Asks, bool]]] = {}
         self._system = [i for i, role in enumerate(self._roles) if role in _SYSTEM]
         self._last_user = self._users_before()
         self._telling = next(
@@ -58,16 +58,21 @@ class Surroundings:
             groups: all groups, by the index of their message: what they hold asks for nothing.
         """
         shown = shown_numbers(group)
-        for asks in self._around(int(group.path[0]), groups):
-            reason = asks.reason(shown)
+        for asks, after in self._around(int(group.path[0]), groups):
+            reason = asks.reason(shown, after=after)
             if reason:
                 return reason
         return ""
 
-    def _around(self, index: int, groups: Mapping[int, Sequence[AnyGroup]]) -> Iterator[Asks]:
-        yield from self._opening
-        for i in (index, *self._stable(index)):
-            yield from self._of(i, groups.get(i, ()))
+    def _around(
+        self, index: int, groups: Mapping[int, Sequence[AnyGroup]]
+    ) -> Iterator[tuple[Asks, bool]]:
+        """Yield what is asked around a message's groups, and whether it stands after them."""
+        yield from ((asks, False) for asks in self._opening)
+        for i in self._stable(index):
+            asked_of = i > index and self._roles[i] == "user"
+            yield from ((asks, asked_of) for asks, _ in self._of(i, groups.get(i, ())))
+        yield from self._of(index, groups.get(index, ()))
 
     def _stable(self, index: int) -> Iterator[int]:
         """Yield the other messages that belong to a group's: the same in every later turn."""
@@ -92,16 +97,19 @@ class Surroundings:
             last = i if role == "user" else last
         return found
 
-    def _of(self, index: int, groups: Sequence[AnyGroup]) -> list[Asks]:
-        """Return what a message asks for, without the blocks in it."""
+    def _of(self, index: int, groups: Sequence[AnyGroup]) -> list[tuple[Asks, bool]]:
+        """Return what a message asks for, without the blocks in it; and what stands after them."""
         known = self._asks.get(index)
         if known is None:
             spans: dict[Any, list[Group]] = {}
             for group in groups:
                 if isinstance(group, Group):
                     spans.setdefault(group.path[1:], []).append(group)
-            texts = plain_texts(self._messages[index])
-            known = [read_asks(_without(text, spans.get(path, ()))) for path, text in texts]
+            known = []
+            for path, text in plain_texts(self._messages[index]):
+                before, after = _split(text, spans.get(path, ()))
+                known += [(read_asks(before), False)] if before else []
+                known += [(read_asks(after), bool(groups))] if after else []
             self._asks[index] = known
         return known
 
@@ -112,13 +120,14 @@ def shown_numbers(group: AnyGroup) -> Collection[str]:
     return places.union(group.shown) if isinstance(group, Group) else places
 
 
-def _without(text: str, groups: Sequence[Group]) -> str:
+def _split(text: str, groups: Sequence[Group]) -> tuple[str, str]:
+    """Return what stands before and between the blocks of a text, and what stands after them."""
     kept, at = [], 0
     for group in groups:
         example = group.found.example
         kept.append(text[at : group.start if example is None else max(at, example)])
         at = group.pieces[-1].span.end
-    return "\n".join([*kept, text[at:]]) if groups else text
+    return "\n".join(kept), text[at:]
 
 
 def _role(message: Any) -> Any:

@@ -221,9 +221,7 @@ def _against(
         return "labels-unsure"
     if counted and shown and not _go_up(shown):
         return "labels-unsure"
-    is_wrapped = name in DOCUMENT_TAGS and bool(tags.wrapper_of(run))
-    is_sequence = not is_wrapped and page.intro(run[0].span.start).sequence
-    return "introduced-as-sequence" if is_sequence else ""
+    return "introduced-as-sequence" if page.intro(run[0].span.start).sequence else ""
 
 
 def _go_up(shown: Sequence[str]) -> bool:

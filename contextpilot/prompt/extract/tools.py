@@ -31,8 +31,11 @@ _PRINTING_COMMAND = re.compile(
     r"(?:^|[\s;&|/])(?:cat|sed|awk|head|tail|less|more|grep|rg|ag|find|ls|git|psql|"
     r"sqlite3?)(?:\s|$)"
 )
-_SQL = re.compile(
-    r"\s*(?:select|with|insert|update|delete|show|describe|match|from)\b", re.IGNORECASE
+_QUERY_LANGUAGE = re.compile(
+    r"\s*(?:select|with|insert|update|delete|show|describe|match|from|prefix|query|mutation)\b|"
+    r"\s*[{\[]|"
+    r".*\border ?by\b",
+    re.IGNORECASE | re.DOTALL,
 )
 _NAMES = ("name", "tool_name", "tool")
 _MAX_ARGUMENTS = 1 << 16
@@ -121,4 +124,6 @@ def _asks_in_words(arguments: Mapping[str, Any]) -> bool:
     if PLACE_ARGUMENTS & arguments.keys():
         return False
     asked = [arguments[key] for key in SEARCH_ARGUMENTS & arguments.keys()]
-    return any(isinstance(text, str) and text.strip() and not _SQL.match(text) for text in asked)
+    return any(
+        isinstance(text, str) and text.strip() and not _QUERY_LANGUAGE.match(text) for text in asked
+    )

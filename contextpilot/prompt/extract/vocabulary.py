@@ -97,7 +97,8 @@ CUE_HAN = (
     r"참고 자료|다음 문서|관련 문서|컨텍스트|검색된 문서)"
 )
 SEQUENCE_NOUNS = (
-    r"(?:transcripts?|transcription|conversations?|dialogues?|chat|messages?|turns?|utterances?|"
+    r"(?:novel|manuscript|scan(?:s|ned)?|sheets?|so far|transcripts?|transcription|"
+    r"conversations?|dialogues?|chat|messages?|turns?|utterances?|"
     r"speakers?|subtitles?|captions?|steps?|instructions?|procedure|recipe|directions|stages|"
     r"phases|"
     r"log|logs|timeline|history|events?|diary|journal|minutes|agenda|story|chapters?|scenes?|"
@@ -106,7 +107,7 @@ SEQUENCE_NOUNS = (
     r"mails?|"
     r"threads?|comments?|posts?|replies|tickets?|issues?|to-?dos?|tasks?|checklist|commits?|"
     r"changelog|"
-    r"changes|elements?|interactive|options?|choices?|candidates?|answers?|candidate|responses?|"
+    r"changes|elements?|interactive|options?|choices?|candidates?|"
     r"segments?|sentences?|lines?|rows?|images?|photos?|frames?|footnotes?|notes|bibliography|"
     r"related work|in (?:chronological|the right|the same) order|chronological|sorted|ordered by|"
     r"newest|oldest|in order|code files?|rules|requirements|principles|criteria|guidelines|"
@@ -123,14 +124,14 @@ SEARCH_WORDS = frozenset(
         *("search", "searches", "searching", "retrieve", "retrieval", "retriever", "retrieved"),
         *("rag", "recall", "knowledge", "kb", "semantic", "vector", "vectorstore", "similarity"),
         *("tavily", "exa", "serper", "brave", "bing", "google", "duckduckgo", "ddg", "searxng"),
-        *("websearch", "mem0", "memory", "memories", "wikipedia", "arxiv", "pubmed", "docsearch"),
+        *("websearch", "docsearch"),
         *("qdrant", "chroma", "pinecone", "weaviate", "milvus", "pgvector", "lancedb", "faiss"),
     )
 )
 READ_WORDS = frozenset(
     (
         *("read", "cat", "view", "open", "load", "show", "head", "tail", "less", "parse"),
-        *("readfile", "files", "notebook", "pdf", "download", "editor"),
+        *("readfile", "files", "notebook", "pdf", "download", "editor", "edit", "replace"),
     )
 )
 RUN_WORDS = frozenset(
@@ -176,16 +177,28 @@ NO_DOCUMENT_WORDS = frozenset(
         *("products", "flight", "flights", "hotel", "hotels", "todo", "todos", "task", "tasks"),
         *("users", "contacts", "people", "tables", "jobs", "repositories"),
         *("repos", "pulls", "pr", "prs", "tweets", "posts", "browser", "screenshot", "elements"),
-        *("meeting", "meetings", "notes", "recipe", "lyrics", "chapters", "sections"),
+        *("meeting", "meetings", "notes", "recipe", "lyrics", "chapters", "sections", "directions"),
+        *("jira", "linear", "asana", "trello", "slack", "gmail", "outlook", "discord", "teams"),
+        *("zendesk", "hubspot", "salesforce", "stripe", "shopify", "ocr", "speech", "classify"),
     )
 )
 SEARCH_ARGUMENTS = frozenset(
-    ("query", "queries", "q", "search_query", "search_term", "question", "keywords", "search")
+    ("query", "queries", "q", "search_query", "search_term", "question", "keywords")
 )
 PLACE_ARGUMENTS = frozenset(
     (
         *("path", "paths", "file", "file_path", "filename", "filepath", "command", "cmd", "sql"),
-        *("script", "code", "uri", "absolute_path", "target_file", "pattern", "glob"),
+        *(
+            "replace",
+            "replacement",
+            "script",
+            "code",
+            "uri",
+            "absolute_path",
+            "target_file",
+            "pattern",
+            "glob",
+        ),
     )
 )
 
@@ -206,6 +219,7 @@ ORIGIN_FIELDS = frozenset(
         *("url", "link", "source", "uri", "href", "title", "filename", "file_name", "file_id"),
         *("document_id", "doc_id", "source_id", "chunk_id", "metadata", "node_id", "id", "domain"),
         *("doc_name", "document_name", "name", "_id", "uuid", "file", "path"),
+        *("node", "segment", "payload", "properties", "fields", "_source", "location"),
     )
 )
 PAGE_FIELDS = frozenset(("page", "page_number", "page_no", "page_index", "pageNumber"))
