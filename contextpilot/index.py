@@ -210,6 +210,15 @@ class ContextIndex(PathTree):
             self._hear(request)
             self.release(request_id)
 
+    def put_ahead(self, request_id: str, tokens: int) -> None:
+        """Learn that a request was sent with more in front of its blocks than was planned.
+
+        Call it before the engine tells of it; `tokens` are estimated as those of its blocks.
+        """
+        request = self._requests.get(request_id)
+        if request is not None:
+            request.put_ahead(tokens)
+
     def truncate(self, request_id: str, tokens: int) -> int:
         """Drop what follows the first `tokens` prompt tokens of a request; return the blocks.
 

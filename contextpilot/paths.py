@@ -303,7 +303,7 @@ class NamedPath:
     None before it said anything. `has_credit`: more than that is believed.
     """
 
-    __slots__ = ("ends", "has_credit", "kept", "keys", "ticket", "told", "total")
+    __slots__ = ("ahead", "ends", "has_credit", "kept", "keys", "ticket", "told", "total")
 
     def __init__(
         self, keys: tuple[BlockKey, ...], ends: tuple[int, ...], total: int, ticket: int
@@ -312,6 +312,7 @@ class NamedPath:
         self.ends = ends
         self.total = total
         self.ticket = ticket
+        self.ahead = 0
         self.kept: int | None = None
         self.told: int | None = None
         self.has_credit = True
@@ -322,6 +323,13 @@ class NamedPath:
             scale = prompt_tokens / self.total
             self.ends = tuple(round(end * scale) for end in self.ends)
             self.total = prompt_tokens
+
+    def put_ahead(self, tokens: int) -> None:
+        """Learn that so many tokens, as estimated, were put in front of what was planned."""
+        if self.told is None and tokens != self.ahead:
+            more, self.ahead = tokens - self.ahead, tokens
+            self.ends = tuple(end + more for end in self.ends)
+            self.total += more
 
     def blocks_within(self, tokens: int) -> int:
         """Return how many leading blocks end within so many tokens; none within 0."""

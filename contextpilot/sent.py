@@ -10,7 +10,8 @@ import weakref
 from collections.abc import Callable
 from importlib import import_module
 
-from contextpilot.namespace import Namespaces
+from contextpilot.block import estimate_tokens
+from contextpilot.namespace import Namespace, Namespaces
 from contextpilot.planning import Job
 from contextpilot.prompt.messages import Messages
 
@@ -27,7 +28,7 @@ class SentPrompts:
     def __init__(self, namespaces: Namespaces) -> None:
         self._register: Callable[..., None] | None = None
         self._place = object()  # ids of one instance are unknown to another
-        self._count = _counter(namespaces)
+        self._namespaces = weakref.ref(namespaces)
         try:
             import_module("contextpilot_hooks.openai").install()
             self._register = import_module("contextpilot_hooks.prompts").PROMPTS.register
@@ -38,18 +39,35 @@ class SentPrompts:
         """Let the id of a planned prompt be found again when a caller rebuilds its messages."""
         if self._register is not None:
             place = (self._place, job.namespace, job.head.keys)
-            self._register(messages[-1]["content"], messages.plan_id, place, self._count)
+            listener = _Listener(self._namespaces, job.head.tokens)
+            self._register(messages[-1]["content"], messages.plan_id, place, listener)
 
 
-def _counter(namespaces: Namespaces) -> Callable[[str, int], None]:
-    """Return what takes the prompt tokens that an answer told; it keeps nothing alive."""
-    known = weakref.ref(namespaces)
+class _Listener:
+    """Learns how one prompt was sent and answered; keeps alive nothing of its instance."""
 
-    def count(request_id: str, prompt_tokens: int) -> None:
-        living = known()
-        space = living.owner(request_id) if living is not None else None
+    __slots__ = ("_head_tokens", "_namespaces")
+
+    def __init__(self, namespaces: weakref.ref[Namespaces], head_tokens: int) -> None:
+        self._namespaces = namespaces
+        self._head_tokens = head_tokens
+
+    def sent(self, request_id: str, before: list[str]) -> None:
+        """Correct where the blocks of a prompt end that was sent with more in front of it."""
+        ahead = sum(map(estimate_tokens, before)) - self._head_tokens
+        space = self._space(request_id)
+        if ahead > 0 and space is not None:
+            with space.lock:
+                space.index.put_ahead(request_id, ahead)
+                space.tokens.put_ahead(request_id, ahead)
+
+    def counted(self, request_id: str, prompt_tokens: int) -> None:
+        """Learn what a token weighs."""
+        space = self._space(request_id)
         if space is not None:
             with space.lock:
                 space.tokens.count(request_id, prompt_tokens)
 
-    return count
+    def _space(self, request_id: str) -> Namespace | None:
+        namespaces = self._namespaces()
+        return namespaces.owner(request_id) if namespaces is not None else None

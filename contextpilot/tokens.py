@@ -103,10 +103,11 @@ class TokenScale:
     Not thread-safe: its owner holds the lock. One factor, so that weights estimated before and
     after it changed fit together; it is applied to what is told, not to the weights.
 
-    | state    | invariant                                                             |
-    |----------|-----------------------------------------------------------------------|
-    | expected | estimates of requests that no count came for yet; the oldest go first  |
-    | pairs    | the latest estimates with their counts, one a request                 |
+    | state    | invariant                                                              |
+    |----------|------------------------------------------------------------------------|
+    | expected | estimates of requests that no count came for yet, and what was put in  |
+    |          | front of them; the oldest go first                                     |
+    | pairs    | the latest estimates with their counts, one a request                  |
 
     Args:
         is_exact: weights come from the caller's tokenizer: nothing is learnt.
@@ -114,7 +115,7 @@ class TokenScale:
 
     def __init__(self, is_exact: bool = False) -> None:
         self._is_exact = is_exact
-        self._expected: OrderedDict[str, int] = OrderedDict()
+        self._expected: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._pairs: deque[tuple[int, int]] = deque(maxlen=_MAX_PAIRS)
         self._num_counted = 0
         self._is_learnt = False
@@ -136,14 +137,19 @@ class TokenScale:
         """Remember the estimate of a request's whole prompt, unscaled."""
         if self._is_exact or estimate < _MIN_TOKENS:
             return
-        self._expected[request_id] = estimate
+        self._expected[request_id] = estimate, 0
         if len(self._expected) > _MAX_EXPECTED:
             self._expected.popitem(last=False)
 
+    def put_ahead(self, request_id: str, tokens: int) -> None:
+        """Learn that a request was sent with so much in front of what was planned, unscaled."""
+        if request_id in self._expected:
+            self._expected[request_id] = self._expected[request_id][0], tokens
+
     def count(self, request_id: str, prompt_tokens: int) -> None:
         """Take the engine's count of a request's prompt; only the first of a request counts."""
-        estimate = self._expected.pop(request_id, None)
-        if estimate is None or prompt_tokens < _MIN_TOKENS:
+        estimate = sum(self._expected.pop(request_id, ()))
+        if not estimate or prompt_tokens < _MIN_TOKENS:
             return
         self._pairs.append((estimate, prompt_tokens))
         self._num_counted += 1

@@ -256,3 +256,25 @@ def test_messages_are_explained_after_the_conversation_went_on(pilot: cp.Context
     messages.append({"role": "user", "content": "more"})
     assert messages.request_id == ""
     assert pilot.explain(messages).reason != "unknown"
+
+
+@pytest.mark.parametrize("in_display", [False, True])
+def test_what_is_put_in_front_is_not_taken_for_blocks(
+    engine: Engine, client: Any, pilot: cp.ContextPilot, in_display: bool
+) -> None:
+    """Of a prompt whose first half is a system message, half is left: no block of it."""
+    blocks = [f"words of a block, number {n}. " * 10 for n in range(6)]
+    messages = pilot.optimize(blocks, "q")
+    index = pilot._namespaces.get("default").index
+    planned = index._requests[messages.request_id].total
+    system = {"role": "system", "content": "words of a rule, and one more. " * 65}
+    sent = [system, *messages] if in_display else [system] + messages  # noqa: RUF005
+    for _ in range(2):  # however often it is sent
+        client.chat.completions.create(model="m", messages=sent)
+    assert engine.ids()[0] == messages.request_id
+    whole = index._requests[messages.request_id].total
+    assert whole == pytest.approx(2 * planned, rel=0.1)
+    assert index.match(index._requests[messages.request_id].keys) == 6
+    with pilot._namespaces.get("default").lock:
+        index.set_cached(messages.request_id, whole - planned, whole)
+    assert index.live_tokens(messages.request_id) == 0

@@ -154,7 +154,7 @@ def test_events_teach_an_instance_that_listens() -> None:
         before = pilot.explain(pilot.optimize(BLOCKS, "q")).total_tokens
         for seq in range(8):
             messages = pilot.optimize(BLOCKS, "q")
-            whole = pilot._namespaces.get("default").tokens._expected[messages.request_id]
+            whole = sum(pilot._namespaces.get("default").tokens._expected[messages.request_id])
             sync(pilot, seq, messages.request_id, 2 * whole)
         assert told(pilot) == ("learnt", 2.0)
         explained = pilot.explain(pilot.optimize(BLOCKS, "q"))
@@ -166,7 +166,7 @@ def test_what_was_planned_before_and_after_is_believed_alike() -> None:
     with cp.ContextPilot(listen="127.0.0.1:0") as pilot:
         for seq in range(9):
             messages = pilot.optimize(BLOCKS, "q")
-            whole = pilot._namespaces.get("default").tokens._expected[messages.request_id]
+            whole = sum(pilot._namespaces.get("default").tokens._expected[messages.request_id])
             sync(pilot, seq, messages.request_id, 2 * whole)
         index = pilot._namespaces.get("default").index
         last = pilot.optimize(BLOCKS, "q")

@@ -8,8 +8,8 @@ as its last user message what a planned prompt was written as (see `prompts`), g
   fields: api.openai.com with its regions, and Azure's *.openai.azure.com.
 
 The same prompt may be sent any number of times, also at once: from the second time on the id has a
-number behind it. A retry by the client is the same call, with the same id. What an answer's `usage`
-says of the prompt's tokens goes to whoever planned it.
+number behind it. A retry by the client is the same call, with the same id. Whoever planned a prompt
+is told what stands before it, and what an answer's `usage` says of its tokens.
 
 What the caller set under these names, in the call or on the client, is left as it is. Sync, async,
 streaming, raw-response and parsed calls are covered: in openai 1.x to 3.x all lead to `create` or
@@ -64,9 +64,14 @@ def attach(module: ModuleType) -> None:
 
 
 def request_id_of(kwargs: Mapping[str, Any]) -> str | None:
-    """The id of the prompt in the keyword arguments of one call; None when it has none."""
+    """The id of the prompt that one call sends; None when it has none."""
     prompts = [kwargs[key] for key in _PROMPTS if kwargs.get(key) is not None]
-    return next((found for one in prompts if (found := _carried(one) or PROMPTS.find(one))), None)
+    for prompt in prompts:
+        found = _carried(prompt) or PROMPTS.find(prompt)
+        if found is not None:
+            PROMPTS.sent(found, prompt)
+            return found
+    return None
 
 
 def with_request_id(client: Any, kwargs: dict[str, Any], planned: str) -> dict[str, Any]:

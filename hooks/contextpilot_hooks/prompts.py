@@ -17,19 +17,26 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 MAX_PROMPTS = 4096
 
-Counted = Callable[[str, int], None]
-"""Told the id of a request, and its prompt's tokens as the engine counted them."""
+
+class Listener(Protocol):
+    """Whoever planned a prompt, and wants to know what becomes of it. Called on any thread."""
+
+    def sent(self, request_id: str, before: list[str]) -> None:
+        """Take the texts of the messages that stood before the planned one when it was sent."""
+
+    def counted(self, request_id: str, prompt_tokens: int) -> None:
+        """Take the tokens of the whole prompt, as the engine counted them."""
 
 
 class _Plan(NamedTuple):
     digest: bytes
     place: Hashable
-    counted: Counted | None
+    listener: Listener | None
 
 
 class Prompts:
@@ -45,15 +52,15 @@ class Prompts:
         self._lock = threading.Lock()
 
     def register(
-        self, text: str, request_id: str, place: Hashable = None, counted: Counted | None = None
+        self, text: str, request_id: str, place: Hashable = None, listener: Listener | None = None
     ) -> None:
         """Note that `text` is the planned user message of a request.
 
         Args:
             place: equal for requests whose ids are as good as each other's for the same text.
-            counted: called when an answer tells the request's prompt tokens; may not raise.
+            listener: told of the prompt when it is sent, and when it is answered.
         """
-        plan = _Plan(_digest(text), place, counted)
+        plan = _Plan(_digest(text), place, listener)
         with self._lock:
             self._drop(request_id)
             self._plans[request_id] = plan
@@ -75,6 +82,14 @@ class Prompts:
                 return None if is_repeated else found
         return None
 
+    def sent(self, request_id: str, prompt: object) -> None:
+        """Tell whoever planned a request what stands before its planned message."""
+        plan = self._plans.get(request_id)
+        if plan is None or plan.listener is None or not isinstance(prompt, (list, tuple)):
+            return
+        last = max((i for i, one in enumerate(prompt) if _role(one) == "user"), default=0)
+        plan.listener.sent(request_id, [text for one in prompt[:last] for text in _texts(one)])
+
     def sending(self, request_id: str) -> str:
         """Return the id to send: engines refuse one that is in flight, so each is sent once.
 
@@ -92,8 +107,8 @@ class Prompts:
     def counted(self, request_id: str, prompt_tokens: int) -> None:
         """Pass on how many tokens the engine counted in a request's prompt."""
         plan = self._plans.get(request_id)
-        if plan is not None and plan.counted is not None:
-            plan.counted(request_id, prompt_tokens)
+        if plan is not None and plan.listener is not None:
+            plan.listener.counted(request_id, prompt_tokens)
 
     def clear(self) -> None:
         """Forget everything."""

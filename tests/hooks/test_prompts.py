@@ -6,6 +6,8 @@ import threading
 from typing import Any
 
 import pytest
+from contextpilot_hooks.chain import ChainLedger, Registered, Step
+from contextpilot_hooks.ids import find_request_id
 from contextpilot_hooks.prompts import Prompts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,16 +114,25 @@ def test_an_id_is_sent_once_and_then_with_a_number(prompts: Prompts) -> None:
     assert prompts.sending(OTHER) == OTHER
 
 
-def test_counts_go_to_whoever_planned(prompts: Prompts) -> None:
-    seen: list[tuple[str, int]] = []
-    prompts.register("more", OTHER, "here", lambda *told: seen.append(told))
-    prompts.counted(OTHER, 7)
-    prompts.counted(ID, 8)
-    prompts.counted("unknown", 9)
-    assert seen == [(OTHER, 7)]
+def test_whoever_planned_a_prompt_hears_of_it(prompts: Prompts) -> None:
+    seen: list[Any] = []
+
+    class Planner:
+        def sent(self, request_id: str, before: list[str]) -> None:
+            seen.append((request_id, before))
+
+        def counted(self, request_id: str, prompt_tokens: int) -> None:
+            seen.append((request_id, prompt_tokens))
+
+    prompts.register("more", OTHER, "here", Planner())
+    for name in (OTHER, ID, "unknown"):
+        prompts.counted(name, 7)
+        prompts.sent(name, [{"role": "system", "content": "s"}, user("more"), {"content": "p"}])
+        prompts.sent(name, "more")
+    assert seen == [(OTHER, 7), (OTHER, ["s"])]
     prompts.clear()
     prompts.counted(OTHER, 7)
-    assert len(seen) == 1
+    assert len(seen) == 2
     assert prompts.find("more") is None
 
 
@@ -159,3 +170,21 @@ def test_what_is_found_was_registered_for_that_text_alone(
         assert {name for places in prompts._texts.values() for name in places.values()} <= set(
             prompts._plans
         )
+
+
+@pytest.mark.parametrize("form", ["{}", "chatcmpl-{}-a7f079c1", "0_cmpl-{}-0-bece2282"])
+def test_engines_know_all_sends_of_a_prompt_as_one_request(prompts: Prompts, form: str) -> None:
+    names = [find_request_id(form.format(prompts.sending(ID))) for _ in range(12)]
+    assert set(names) == {ID}
+
+
+def test_a_ledger_tells_of_a_prompt_once_however_often_it_is_sent() -> None:
+    cached = {"a", "b"}
+    ledger = ChainLedger(16, lambda key: key in cached)
+    for _ in range(3):
+        ledger.hand_over(Step([Registered(ID, ["a", "b"], 40)], []))
+    assert [(event.kind, event.request, event.tokens) for event in ledger.take()] == [
+        ("cached", ID, 32)
+    ]
+    ledger.hand_over(Step([Registered(ID, ["a", "b"], 40)], []))
+    assert ledger.take() == []
