@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import random
 import statistics
@@ -37,6 +38,7 @@ NUM_CONVERSATIONS = 500
 DOCUMENT_TOKENS = 100
 NUM_OWN, NUM_COMMON, NUM_ASKED = 12, 400, 6
 MAX_TURNS = 8
+_LETTERS = str.maketrans("0123456789", "ghijklmnop")
 SYSTEM = "Answer from the documents alone. " * 12
 WARM_UP = 0.2
 MAX_GROWTH = 1.05
@@ -78,8 +80,10 @@ class Conversation:
 
 
 def document(name: str) -> str:
-    """Return a document's text, always the same."""
-    text = f"Document {name}: " + f"what {name} says, " * DOCUMENT_TOKENS
+    """Return a document's text, always the same, of words that an estimate takes for a token."""
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    words = [digest[at : at + CHARS_PER_TOKEN].translate(_LETTERS) for at in range(0, 40, 4)]
+    text = f"{' '.join(words)} " * DOCUMENT_TOKENS
     return text[: DOCUMENT_TOKENS * CHARS_PER_TOKEN]
 
 
