@@ -155,7 +155,7 @@ def test_memories_with_times_and_scores_are_blocks() -> None:
     ]
     found = extract_blocks([{"role": "tool", "content": json.dumps({"results": rows})}])
     assert found is not None
-    assert found.texts == ["tea", "rain"]
+    assert found.last.contents == ["tea", "rain"]
 
 
 def test_json_of_users_counts_only_on_request() -> None:

@@ -46,6 +46,22 @@ class Responses(Shape):
             before.append({"role": "system", "content": instructions})
         return before
 
+    def searched(self, body: Mapping[str, Any]) -> list[Message]:
+        turns = self.turns(body)
+        instructions = body.get("instructions")
+        if not isinstance(instructions, str):
+            return turns
+        return [{"role": "system", "content": instructions}, *turns]
+
+    def unsearched(self, body: Mapping[str, Any]) -> list[Message]:
+        return super().opening(body)
+
+    def with_searched(self, body: Mapping[str, Any], messages: Sequence[Message]) -> dict[str, Any]:
+        if not isinstance(body.get("instructions"), str):
+            return self.with_turns(body, messages)
+        instructions = messages[0]["content"]
+        return {**self.with_turns(body, messages[1:]), "instructions": instructions}
+
     def turns(self, body: Mapping[str, Any]) -> list[Message]:
         if isinstance(body.get("input"), str):
             return [{"role": "user", "content": body["input"]}]
