@@ -226,7 +226,7 @@ def test_what_cannot_be_run_is_refused_with_the_fix(run: Runner, workload: Path)
 
 @pytest.mark.parametrize(
     ("block", "place"),
-    [('{"id": "a"}', "line 1: contexts[0] has no text"), ("7", "request 1: block 7 is an id")],
+    [('{"id": "a"}', "request 1: block a is an id"), ("7", "request 1: block 7 is an id")],
 )
 def test_blocks_without_a_text_are_refused(
     run: Runner, tmp_path: Path, block: str, place: str
