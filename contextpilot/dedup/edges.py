@@ -1,8 +1,8 @@
 """Which lines at the ends of a run stay, so that what was edited beside it can be edited again.
 
-A tool that replaces text exactly needs what was changed together with lines around it. Beside what
-is no edit (the frame that a tool put around a file, the place where it cut a long one) nothing has
-to stay.
+A tool that replaces text exactly needs what was changed together with lines around it. An edit
+lies between two runs of one text. Beside what is none (the frame that a tool put around a file, the
+place where it cut a long one) nothing has to stay.
 """
 
 from __future__ import annotations
@@ -45,30 +45,20 @@ def _context(copy: Copy) -> int:
 
 
 def _lines_kept_before(copy: Copy, before: Copy | None) -> int:
-    """How many lines stay at a run's head: what is before it came in the place of other lines.
-
-    It lies between runs of one text, or is at its head and has as many lines as there were. Blank
-    lines stay before a run anyway.
-    """
-    if before is not None and _are_of_one_text(before, copy):
-        lines = _context(copy) * _is_edit(before, copy)
-    else:
-        here, there = copy.zone.first + copy.begin, copy.source.first + copy.begin + copy.shift
-        lines = min(1, _context(copy)) * (0 < here == there)
+    """How many lines stay at a run's head; blank ones before it stay anyway."""
+    lines = _context(copy) if before is not None and _is_edit(before, copy) else 0
     beside = copy.zone.keys[max(0, copy.begin - lines) : copy.begin]
     return lines - sum(1 for _ in takewhile(lambda key: not key.strip(), reversed(beside)))
 
 
 def _lines_kept_behind(copy: Copy, behind: Copy | None) -> int:
-    if behind is not None and _are_of_one_text(copy, behind):
-        return _context(copy) * _is_edit(copy, behind)
-    here = copy.zone.of - copy.zone.first - copy.end
-    there = copy.source.of - copy.source.first - copy.end - copy.shift
-    return min(1, _context(copy)) * (0 < here == there)
+    return _context(copy) if behind is not None and _is_edit(copy, behind) else 0
 
 
 def _is_edit(first: Copy, second: Copy) -> bool:
-    """Whether what lies between two runs was edited: both go on in one text, at length."""
+    """Whether what lies between two runs was edited: both stood in one text, at length."""
+    if first.number != second.number and first.zone.is_json:
+        return False  # in two strings
     leaves_some = first.zone.first + first.end < second.zone.first + second.begin
     shorter = min(first.end - first.begin, second.end - second.begin)
     return leaves_some and first.owner == second.owner and shorter >= _LEAST_LINES
@@ -76,8 +66,3 @@ def _is_edit(first: Copy, second: Copy) -> bool:
 
 def _ends_text(copy: Copy) -> bool:
     return copy.zone.first + copy.end == copy.zone.of
-
-
-def _are_of_one_text(first: Copy, second: Copy) -> bool:
-    """Whether two runs of a text stand in the same string, if it is JSON."""
-    return first.number == second.number or not first.zone.is_json
