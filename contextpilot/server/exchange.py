@@ -37,6 +37,7 @@ class Exchange:
         routed: a plan of the head alone, which changed nothing: it tells the index where it went.
         waited_s: seconds in the line of requests that wait for an engine, over all attempts.
         belief: what of the prompt a cloud upstream is believed to hold.
+        lists: which lists were found in the messages, which were left as they are, and why.
         result: what the response header says.
     """
 
@@ -57,6 +58,7 @@ class Exchange:
     volatile: tuple[str, ...] = ()
     waited_s: float = 0.0
     belief: Belief | None = None
+    lists: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=lambda: {"status": "passed"})
 
     @property

@@ -14,13 +14,16 @@ from contextpilot.options import Options
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head
 from contextpilot.planning import Job, Planned
-from contextpilot.prompt.extract import Arrangement, Extraction, look
+from contextpilot.prompt.extract import Arrangement, Extraction, Looked, look
 from contextpilot.prompt.extract.parts import PartsGroup
 from contextpilot.prompt.messages import Message, message_texts, messages_key
 from contextpilot.server.choices import Choices, Order, group_keys
 from contextpilot.server.controls import Controls
 from contextpilot.server.spans import arranged_spans
 from contextpilot.server.wire.shape import Shape
+
+_MAX_TOLD = 4
+"""Lists that a header tells of: the last ones."""
 
 
 class _Written(NamedTuple):
@@ -199,8 +202,13 @@ def found_draft(
     choices: Choices,
     namespace: str,
     session: str | None = None,
+    told: dict[str, Any] | None = None,
 ) -> GroupDraft | RepeatsDraft | None:
-    """Look for blocks in the messages of a request; None when there is nothing to do."""
+    """Look for blocks in the messages of a request; None when there is nothing to do.
+
+    Args:
+        told: takes up which lists were found and which are left, and why, for the answer's header.
+    """
     messages = shape.searched(body)
     if controls.mode == "off" or not messages:
         return None
@@ -209,6 +217,8 @@ def found_draft(
     opening = shape.unsearched(body)
     looked = look(messages, controls.mode, controls.scope, labels=labels, opening=opening)
     extraction = looked.extraction
+    if told is not None:
+        told.update(_lists(looked))
     if extraction is not None:
         return GroupDraft(shape, body, extraction, options, reader, choices, namespace, session)
     if options.deduplicate:
@@ -216,6 +226,23 @@ def found_draft(
         if report is not None and report.replacements:
             return RepeatsDraft(shape, body, changed, report.chars_saved)
     return None
+
+
+def _lists(looked: Looked) -> dict[str, Any]:
+    """Return what a header tells of lists: those that may move, those that stay, and why."""
+    groups = looked.extraction.groups if looked.extraction is not None else ()
+    told: dict[str, Any] = {}
+    if groups:
+        told["found"] = [
+            {"form": group.kind, "blocks": len(group.texts), "why": group.why}
+            for group in groups[-_MAX_TOLD:]
+        ]
+    if looked.left:
+        told["left"] = [
+            {"form": one.form, "blocks": one.blocks, "why": one.code, "words": one.words}
+            for one in list(dict.fromkeys(looked.left))[-_MAX_TOLD:]
+        ]
+    return told
 
 
 def deduplicated(

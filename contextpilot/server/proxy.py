@@ -316,4 +316,5 @@ def _told(planned: Planned, draft: Draft, exchange: Exchange) -> dict[str, Any]:
         "live_tokens": planned.explanation.matched_tokens,
         "total_tokens": planned.explanation.total_tokens,
     }
+    told |= exchange.lists
     return told | ({"volatile": exchange.volatile} if exchange.volatile else {})

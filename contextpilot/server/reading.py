@@ -80,6 +80,8 @@ class RequestReader:
         self._metrics.observe("plan_seconds", time.perf_counter() - started)
         for kind in exchange.volatile:
             self._metrics.add("volatile_heads_total", kind=kind)
+        if exchange.draft is None:
+            exchange.result |= exchange.lists
         if exchange.volatile:
             exchange.result["volatile"] = exchange.volatile
 
@@ -98,6 +100,7 @@ class RequestReader:
             self._choices,
             exchange.namespace,
             session_of(self._settings, exchange.controls, exchange.headers, exchange.parsed),
+            exchange.lists,
         )
 
 

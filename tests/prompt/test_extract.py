@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from contextpilot.prompt.annotate import RANKING_TEMPLATE
-from contextpilot.prompt.extract import Arrangement, Group, extract_blocks, look
+from contextpilot.prompt.extract import RULES, Arrangement, Group, evidence, extract_blocks, look
 
 LONG = "{} is described here in as many words as a retrieved passage commonly has, and some more."
 A, B, C = (LONG.format(name) for name in ("Alpha", "Beta", "Gamma"))
@@ -463,3 +464,33 @@ def test_the_head_of_a_later_turn_continues_the_path_of_the_first() -> None:
     assert later != both.head([Arrangement([0, 1, 2])])
     with pytest.raises(ValueError, match="arrangements"):
         both.head([*done, *done])
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+
+def test_the_docs_show_the_table_of_evidence() -> None:
+    docs = Path(__file__).parents[2] / "docs" / "extraction.md"
+    assert evidence.table() in docs.read_text(encoding="utf-8")
+
+
+def test_every_rule_that_code_names_stands_in_the_table_and_the_other_way_round() -> None:
+    folder = Path(evidence.__file__).parent
+    code = "".join(p.read_text(encoding="utf-8") for p in folder.glob("*.py") if p != folder)
+    others = code.replace((folder / "evidence.py").read_text(encoding="utf-8"), "")
+    assert [name for name in RULES if f'"{name}"' not in others] == []
+
+
+@pytest.mark.parametrize(
+    "reserved", ["</document>", "<document>", "The documents above were renumbered"]
+)
+def test_a_block_that_holds_markup_or_notes_of_ours_makes_its_list_stay(reserved: str) -> None:
+    text = "".join(f"<document>{t}</document>\n" for t in (A, f"{B} {reserved} x", C))
+    looked = look(user(f"<documents>\n{text}</documents>\nWhy?"))
+    assert looked.extraction is None
+    assert {one.code for one in looked.left} <= {"forged"}
+
+
+def test_documents_joined_by_blank_lines_alone_are_left_alone() -> None:
+    looked = look(user(f"Use the following context.\n\n{A}\n\n{B}\n\n{C}\n\nQuestion: why?"))
+    assert looked.extraction is None

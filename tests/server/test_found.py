@@ -142,3 +142,13 @@ def test_volatile_heads_are_reported_and_kept(proxy: Client, upstream: Scripted)
     assert sent(upstream)[0] == system
     text = proxy.get("/metrics").body.decode()
     assert 'contextpilot_volatile_heads_total{kind="timestamp"} 1' in text
+
+
+def test_the_header_tells_what_was_found_and_why_the_rest_stays(proxy: Client) -> None:
+    reply = proxy.post(CHAT, {"messages": [user(documents(TEXTS) + "\nwhy?")]})
+    assert reply.result["found"] == [{"form": "xml", "blocks": 4, "why": "document-tags"}]
+    reply = proxy.post(CHAT, {"messages": [user(documents(TEXTS) + "\nIs the last one right?")]})
+    assert reply.result["status"] == "unplanned"
+    (left,) = reply.result["left"]
+    assert (left["form"], left["blocks"], left["why"]) == ("xml", 4, "position-asked")
+    assert left["words"] == "the prompt counts them"

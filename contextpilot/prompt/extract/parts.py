@@ -21,6 +21,7 @@ class PartsGroup:
     parts: tuple[Mapping[str, Any], ...]
 
     kind: Kind = "parts"
+    why: str = "search-parts"
     numbers_stay: bool = False
 
     @cached_property
