@@ -20,6 +20,14 @@ def machine_line(*packages: str) -> str:
     return " · ".join(parts + [f"{name} {_version(name)}" for name in packages])
 
 
+def memory_mb(pid: int | str = "self") -> float:
+    """Return the resident memory of a process; Linux only."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("the process has gone")
+
+
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -30,7 +30,7 @@ from typing import Any
 
 import uvicorn
 from bench_server import CHUNK_INTERVAL_S, CHUNKS, JSON, contexts, start
-from machine import machine_line
+from machine import machine_line, memory_mb
 
 from contextpilot.server.answer import BrokenAnswerError
 from contextpilot.server.body import read_body
@@ -252,14 +252,6 @@ class Soak:
 
 
 # -- the verdict -----------------------------------------------------------------------------------
-
-
-def memory_mb(pid: int) -> float:
-    """Return the resident memory of a process; Linux only."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("the process has gone")
 
 
 async def watch(pid: int, seconds: float) -> list[float]:

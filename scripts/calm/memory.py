@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from pathlib import Path
+
+from machine import memory_mb
 
 from contextpilot.block import Block, content_key
 from contextpilot.plan.bounds import Bounds
@@ -22,14 +23,6 @@ def blocks(first: int, count: int) -> list[Block]:
     """Return blocks that follow each other in number."""
     numbers = range(first, first + count)
     return [Block(content_key(str(number)), "", 200, None) for number in numbers]
-
-
-def resident_bytes() -> int:
-    """Return what this process keeps in memory; Linux only."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("no VmRSS")
 
 
 def held_over_bound() -> float:
@@ -51,12 +44,12 @@ def bytes_a_block(num_engines: int) -> float:
     pool = make_pool(Settings(engine=urls, max_blocks=bound))
     plannings = [LocalPlanning(namespaces) for namespaces in pool.indexes()]
     gc.collect()
-    before = resident_bytes()
+    before = memory_mb()
     for number in range(bound // 20 + 500):
         job = Job("tenant", [blocks(20 * number, 20)], Bounds(), HEAD, [10])
         list(plannings[number % num_engines].run(job))
     gc.collect()
-    return (resident_bytes() - before) / bound
+    return (memory_mb() - before) * (1 << 20) / bound
 
 
 def left_after_invented_names() -> float:

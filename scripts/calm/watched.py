@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvloop
+from loop_probe import Probe
 
 from contextpilot.server.garbage import collect_seldom
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
 
-TICK_S = 0.001
 JSON = {"Content-Type": "application/json"}
 TIMEOUT_S = 120.0
 
@@ -33,7 +33,7 @@ class Watched:
     def __init__(self, **settings: Any) -> None:
         self._server = make_server(Settings(port=0, kind="other", log_level="error", **settings))
         self.app: Any = self._server.config.app
-        self.worst_s = 0.0
+        self._probe = Probe()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
@@ -73,26 +73,20 @@ class Watched:
         """Send a request; return for how long the loop was away at most, until a second later."""
         self.ask("GET", "/stats?namespace=none")  # what a first request costs is not meant
         time.sleep(1)
-        self.worst_s = 0.0
+        self._probe.read()
         self.ask(method, path, body)
         time.sleep(1)
-        return 1e3 * self.worst_s
+        return self._probe.read()["stall_ms"]
 
     def _run(self) -> None:
         loop = uvloop.new_event_loop()
         asyncio.set_event_loop(loop)
         loop.run_until_complete(
             asyncio.wait(
-                [loop.create_task(self._server.serve()), loop.create_task(self._watch())],
+                [loop.create_task(self._server.serve()), loop.create_task(self._probe.run())],
                 return_when=asyncio.FIRST_COMPLETED,
             )
         )
-
-    async def _watch(self) -> None:
-        while True:
-            began = time.process_time()
-            await asyncio.sleep(TICK_S)
-            self.worst_s = max(self.worst_s, time.process_time() - began)
 
 
 @contextmanager
