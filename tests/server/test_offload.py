@@ -68,12 +68,12 @@ def test_a_body_of_20_mb_holds_nobody_up(
     monkeypatch.setattr(RequestReader, "read", small.watched(RequestReader.read))
     document = DOCUMENT.replace("{}", "and a longer line of it\n" * 800 + "{}")
     count = LARGE // len(document)
-    text = "".join(document.format(number) for number in range(count)) + "Which one?"
+    text = "".join(document.format(number) for number in range(count)) + "What do they say of it?"
     body = json.dumps({"messages": [{"role": "user", "content": text}]}).encode()
     reply = small.beside(lambda: proxy.request("POST", "/v1/chat/completions", body))
     assert reply.status == 200
     assert reply.result["status"] == "planned"
-    assert upstream.last.json()["messages"][0]["content"].endswith("Which one?")
+    assert upstream.last.json()["messages"][0]["content"].endswith("What do they say of it?")
     assert small.during[0] >= 5
 
 
@@ -136,7 +136,7 @@ def test_a_sync_message_of_4_mb_holds_nobody_up_and_keeps_its_place(
 
     monkeypatch.setattr(PoolReceiver, "receive", watched)
     monkeypatch.setattr("contextpilot.server.routes.parse_slowly", small.watched(parse))
-    large = sync_body(0, [told(number, 1) for number in range(60_000)])
+    large = sync_body(0, [told(number, 1) for number in range(120_000)])
     assert len(large) > 4 << 20
 
     def send() -> Reply:
@@ -149,7 +149,7 @@ def test_a_sync_message_of_4_mb_holds_nobody_up_and_keeps_its_place(
 
     assert small.beside(send).json()["status"] == "ok"
     assert taken == [0, 1]
-    assert small.during[0] >= 5
+    assert small.during[0] >= 2  # of a loop that is held up, one at most
 
 
 def test_events_wait_behind_no_planning(proxy: Client, monkeypatch: pytest.MonkeyPatch) -> None:
