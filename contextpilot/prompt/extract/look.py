@@ -27,7 +27,7 @@ Mode: TypeAlias = Literal[
 MODES: tuple[Mode, ...] = get_args(Mode)
 SCOPES = ("all", *ROLES)
 _NUMBER = re.compile(r"[A-Za-z][ \t]{1,3}(?:#|no\.? )?\[?(\d{1,4})\b")
-_WORD_BEFORE = re.compile(rf"\b{WORDS}s?\b", re.IGNORECASE)
+_WORD_BEFORE = re.compile(rf"\b{WORDS}s?[ \t]{{1,3}}(?:#|no\.? )?\[?\Z", re.IGNORECASE)
 _MENTION_CHARS = 24
 _MIN_CHARS = 20
 """No shorter text holds two blocks."""
@@ -218,10 +218,10 @@ def _speak_of_each_other(group: Group) -> bool:
             return True
         if mention[1] not in shown:
             continue
-        start = mention.start() + 1
+        start = mention.start(1)
         at = bisect_right(begins, start) - 1
         inside = at >= 0 and start < group.pieces[at].body.end and mention[1] != group.shown[at]
-        if inside and _WORD_BEFORE.search(text, max(0, start - _MENTION_CHARS), start):
+        if inside and _WORD_BEFORE.search(text, max(begins[at], start - _MENTION_CHARS), start):
             return True
     return False
 

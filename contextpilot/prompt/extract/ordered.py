@@ -104,13 +104,22 @@ def _are_turns(lines: Sequence[str]) -> bool:
 
 def _are_timed(lines: Sequence[str]) -> bool:
     """Return whether blocks begin with times: of the clock, or dates in order."""
-    if _most(_CLOCK, lines):
+    clocks = [_clocked(match) for match in map(_CLOCK.match, lines) if match]
+    if 2 * len(clocks) > len(lines) and clocks in (sorted(clocks), sorted(clocks, reverse=True)):
         return True
     found = [match[1] for match in map(_DATE.match, lines) if match]
     if 2 * len(found) <= len(lines):
         return False
     dates = [_dated(date) for date in found]
     return dates in (sorted(dates), sorted(dates, reverse=True))
+
+
+def _clocked(match: re.Match[str]) -> tuple[int, ...]:
+    """Return a time of the clock as numbers to compare; afternoons come after mornings."""
+    parts = [int(part) for part in re.findall(r"\d+", match[0])]
+    if match.string[match.end() : match.end() + 3].strip().lower().startswith("pm"):
+        parts[0] += 12 * (parts[0] < 12)
+    return (len(parts), *parts)
 
 
 def _dated(date: str) -> tuple[int, ...] | str:
