@@ -58,6 +58,8 @@ _ANYTHING: _Rules = ((False, re.compile("")),)
 _FOREIGN = _by_stem(FOREIGN_ORDINALS)
 _NOUNS, _COMPARING = frozenset(NUMBERED_NOUNS.split()), frozenset(COMPARING.split())
 _FAR_SCRIPT = re.compile("[\u0590-\u0dff\u0e00-\u0eff\u2460-\u24ff\u3000-\ud7ff]")
+_UNKNOWN_SCRIPT = re.compile("[\u0530-\u058f\u0a00-\u0b7f\u0c00-\u0dff\u0e80-\u137f\u1780-\u17ff]")
+"""Scripts whose ordinals we do not know: in doubt, a question in one counts the documents."""
 _FAR_POSITION, _FAR_ORDER = re.compile(FAR_POSITIONS), re.compile(FAR_ORDERS)
 _FAR_NUMBERS = re.compile(f"{FAR_NUMBERED}|{FAR_COMPARED}")
 _BRACKET = re.compile(r"\[(\d{1,4})\](?!\()|#(\d{1,3})\b")
@@ -152,6 +154,8 @@ def _read(text: str) -> Asks:
         position = position or _FAR_POSITION.search(text) is not None
         order = order or _FAR_ORDER.search(text) is not None
         numbers.update(_plain(n) for m in _FAR_NUMBERS.finditer(text) for n in m.groups() if n)
+    if not text.isascii() and _UNKNOWN_SCRIPT.search(text[-_QUESTION_CHARS:]):
+        position = True
     order = order or _ANSWERS.search(text) is not None
     return Asks(
         position,

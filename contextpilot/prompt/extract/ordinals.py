@@ -84,7 +84,15 @@ ORDERS: tuple[tuple[str, str], ...] = (
     ("odd even", r"\w+-numbered\b"),
     ("top bottom", r"\w+ to (?:top|bottom)\b"),
     ("comes come", r"comes? (?:first|last|before|after)\b"),
-    ("alphabetical", r"\w+"),
+    ("alphabetical halves columns numbering positions", r"\w+"),
+    ("two three four", r"\w+ at a time\b"),
+    ("walk", r"walk (?:me |us )?through\b"),
+    ("lead", rf"lead {_NOUN}\b"),
+    ("right just immediately directly", r"\w+ (?:before|after|above|below)\b"),
+    ("runner", r"runner-?up"),
+    ("tail", r"tail end"),
+    ("top", r"top (?:two|three|four|five)\b(?! (?:search|documents|results|passages|sources))"),
+    (NUMBER_WORDS.replace("|", " "), rf"\w+, (?:{NUMBER_WORDS})\b"),
     ("reply respond answer", r"\w+ like \[?\d"),
     (
         "order",
@@ -180,12 +188,17 @@ FOREIGN_ORDINALS = (
     "pirmajam pirmam pirmą pirmo paskutin otrais otrajā trešais pēdēj teine. teist. teise. esimene "
     "esimese esimest kolmas. viimane viimase treći treća treće trećeg prvi. prvo prva. prvom "
     "zadnji "
+    "първ втори. втората. второто. трета. други. друга. прв. први. прва. прво. првом. annað. "
+    "annar. önnur. "
+    "fyrsta. fyrsti. þriðja. dara. tríú. chéad. ail. trydydd. cyntaf. olaf. екінші бірінші "
+    "үшінші соңғы "
+    "biyu. farko. dua. unua. tria. lasta. "
     "posljednj pili. kwanza. tatu. ikalawa ikatlo unang huling bigarren lehen. azken"
 )
 FAR_POSITIONS = (
     # Arabic, Hebrew, Hindi, Thai
     r"الأول|الثاني|الثالث|الرابع|الخامس|الأخير|السابق|הראשון|השני|השלישי|הרביעי|האחרון|"
-    r"पहल[ाेी]|दूसर[ाेी]|तीसर[ाेी]|चौथ[ाेी]|पाँचव|आख़?िरी|अंतिम|पिछल[ाेी]|"
+    r"पहल[ाेी]|पहिलो|दोस्रो|तेस्रो|दूसर[ाेी]|तीसर[ाेी]|चौथ[ाेी]|पाँचव|आख़?िरी|अंतिम|पिछल[ाेी]|"
     r"دوم|سوم|نخست|اول|چهارم|آخرین|دوسر[اےی]|پہل[اےی]|تیسر[اےی]|آخری|"
     r"দ্বিতীয়|প্রথম|তৃতীয়|চতুর্থ|শেষ|இரண்டாவது|முதலாவ|முதல்|மூன்றாவது|கடைசி|"
     r"ที่(?:หนึ่ง|สอง|สาม|สี่|ห้า|\d)|สุดท้าย|"

@@ -179,7 +179,19 @@ NO_DOCUMENT_WORDS = frozenset(
         *("repos", "pulls", "pr", "prs", "tweets", "posts", "browser", "screenshot", "elements"),
         *("meeting", "meetings", "notes", "recipe", "lyrics", "chapters", "sections", "directions"),
         *("jira", "linear", "asana", "trello", "slack", "gmail", "outlook", "discord", "teams"),
-        *("zendesk", "hubspot", "salesforce", "stripe", "shopify", "ocr", "speech", "classify"),
+        *(
+            "scroll",
+            "playlist",
+            "songs",
+            "zendesk",
+            "hubspot",
+            "salesforce",
+            "stripe",
+            "shopify",
+            "ocr",
+            "speech",
+            "classify",
+        ),
     )
 )
 SEARCH_ARGUMENTS = frozenset(
