@@ -48,7 +48,7 @@ NOTES = {
         "write its original number instead of the one shown: {legend}. Lower original numbers are "
         "more important."
     ),
-    "in brackets": "(Numbered originally: {legend}.)",
+    "told how to cite": "(Cite by original number: {legend}.)",
 }
 BLOCKS = 5
 TOKENS = 24

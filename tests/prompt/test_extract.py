@@ -428,8 +428,8 @@ def test_a_note_is_written_only_when_something_moved() -> None:
     assert found is not None
     assert found.rebuild([0, 1, 2], note="moved")[0]["content"] == text
     legend = found.legend([2, 0, 1])
-    assert "instead of the one shown: 1 is 3, 2-3 are 1-2. " in legend
-    assert "shown: 1 is 2, 2 is 1, the others are right. " in found.legend([1, 0, 2])
+    assert "(Numbered originally: 1 is 3, 2-3 are 1-2.)" in legend
+    assert "originally: 1 is 2, 2 is 1, the others are right.)" in found.legend([1, 0, 2])
     changed = found.rebuild([2, 0, 1], note=legend)[0]["content"]
     assert changed == f"{numbered(C, A, B)}\n\n{legend}\n\nQuestion: which?"
 

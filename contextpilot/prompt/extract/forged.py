@@ -12,6 +12,7 @@ _NOTES = (
     " omitted, same as ",
     "Same text as [",
     "instead of the one shown:",
+    "(Numbered originally: ",
 )
 """The fixed parts of the notes, hints and references that we write."""
 

@@ -25,11 +25,8 @@ MAX_GROUPS = 8
 MAX_PIECES = 2000
 """Blocks in one list."""
 
-LEGEND_TEMPLATE = (
-    "The documents above were renumbered and are not sorted by importance. "
-    "When you cite one, write its original number instead of the one shown: {legend}. "
-    "Lower original numbers are more important."
-)
+# Longer notes are taken for the question by small models (scripts/check_answers.py --notes).
+LEGEND_TEMPLATE = "(Numbered originally: {legend}.)"
 
 
 class Span(NamedTuple):
