@@ -84,7 +84,8 @@ def flags_for(engine: str, cache_tokens: int) -> list[str]:
         return ["--max-model-len", "4096", "--num-gpu-blocks-override", str(blocks)]
     if engine == "sglang":
         return ["--max-total-tokens", str(cache_tokens), "--page-size", str(page)]
-    return ["--ctx-size", str(cache_tokens), "--slot-prompt-similarity", "0"]
+    # Copies in RAM are left out: a request that shares less than a quarter of one does not find it.
+    return ["--ctx-size", str(cache_tokens), "--cache-ram", "0"]
 
 
 def bounds_for(bound: int) -> dict[str, str]:
