@@ -14,6 +14,7 @@ ID = "cp-0123456789abcdef01234567"
         f"cmpl-{ID}-1-b5d4f3f5",
         f"{ID}_1",
         f"x cp-12 {ID}",
+        f"chatcmpl-cp-{'f' * 24}-{ID}-a7f079c1",  # a client's own, and that of the proxy behind it
     ],
 )
 def test_found_inside_what_engines_add(text):
