@@ -10,6 +10,7 @@ import heapq
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import count
 from typing import NamedTuple, Protocol
 
@@ -22,6 +23,8 @@ _BLOCKS_PER_TALK = 4
 """A block of a conversation takes about as much memory as so many others."""
 _MIN_TALKS = 1_000
 """Blocks of conversations that are kept under any bound."""
+_FEW_NAMES = 2_000
+"""So many take less than a millisecond; more are forgotten on a thread."""
 _MIN_SPENT = 64
 """Entries of namespaces that are gone which the queue of the oldest leaves may always hold."""
 
@@ -118,8 +121,12 @@ class Budget:
         """Note that a request's name is gone; whoever calls may hold its namespace's lock."""
         self._owners.pop(request_id, None)
 
-    def leave(self, space: Space) -> None:
-        """Count a namespace no more."""
+    def leave(self, space: Space, names: Sequence[str]) -> None:
+        """Count a namespace no more; `names` are those of its requests."""
+        if len(names) <= _FEW_NAMES:
+            self._disown_all(names)
+        else:
+            threading.Thread(target=self._disown_all, args=(names,), daemon=True).start()
         with self._lock:
             self._recent.pop(space, None)
             self._queued.discard(space)
@@ -127,6 +134,10 @@ class Budget:
             if len(self._queue) > 2 * len(self._queued) + _MIN_SPENT:
                 self._queue = [entry for entry in self._queue if entry[2]() in self._queued]
                 heapq.heapify(self._queue)
+
+    def _disown_all(self, names: Sequence[str]) -> None:
+        for request_id in names:
+            self.disown(request_id)
 
     # -- counting --------------------------------------------------------------------------------
 

@@ -175,12 +175,11 @@ class Namespaces:
         """Free the indexes of namespaces that were dropped; takes their locks, so hold no other."""
         for space in spaces:
             with space.lock:
-                for request_id in space.index.requests():
-                    self._budget.disown(request_id)
+                names = space.index.requests()
                 space.index.clear()
                 space.index.watch = None  # whoever still plans there tells nobody any more
                 space.is_gone = True
-            self._budget.leave(space)
+            self._budget.leave(space, names)
 
 
 def _used(use: float, now: float) -> float:
