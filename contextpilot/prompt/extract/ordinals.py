@@ -57,6 +57,15 @@ POSITIONS: tuple[tuple[str, str], ...] = (
     (ORDINAL, r"\w+ (?:and|or|one|of these)\b"),
     (NOUNS, rf"{_NOUN} (?:above|below|before|after) (?:it|that|this)\b"),
     ("one", r"one (?:above|below|before|after)\b"),
+    (
+        "one ones those that",
+        r"\w+ (?:in|at|near|towards?) the (?:middle|start|end|top|bottom|beginning|front|back)\b",
+    ),
+    ("follows precedes succeeds", rf"\w+ (?:the|this|that) {_NOUN}\b"),
+    (
+        "compare contrast between merge combine",
+        r"\w+ (?:I{1,3}|IV|VI{0,3}|IX|X),? (?:and|with|to|or|vs\.?|versus) (?:[IVX]{1,4})\b",
+    ),
     (NOUNS, rf"{_NOUN} (?:at the )?(?:top|bottom|beginning|end) of (?:the|this) list\b"),
     # French and Italian words that are English ones without their article
     (
@@ -78,6 +87,7 @@ ORDERS: tuple[tuple[str, str], ...] = (
     ),
     ("the their its", r"\w+ order (?:in which (?:they|the|these)|they|matters|given)\b"),
     ("same keep", r"\w+ (?:the )?order\b"),
+    ("in", r"in (?:their |that )?order(?=[ \t]*(?:[.,;:!?)\n]|$))"),
     ("order", r"order (?:shown|above|below|given|listed|presented|you see)\b"),
     ("one", r"one (?:by one|after (?:the other|another)|at a time)\b"),
     ("every", r"every (?:other|second|third|fourth|odd|even)\b"),
@@ -113,6 +123,7 @@ ORDERS: tuple[tuple[str, str], ...] = (
     (
         "one a single",
         r"\w+ (?:score|grade|number|integer|label|word|line|sentence|answer|verdict|rating|"
+        r"bullet|bullet point|paragraph|row|entry|item|heading|title|summary|"
         r"json object) (?:per|for each|on each|for every) \w+|one per \w+",
     ),
     (
