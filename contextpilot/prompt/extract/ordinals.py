@@ -59,7 +59,28 @@ POSITIONS: tuple[tuple[str, str], ...] = (
     ("one", r"one (?:above|below|before|after)\b"),
     (
         "one ones those that",
-        r"\w+ (?:in|at|near|towards?) the (?:middle|start|end|top|bottom|beginning|front|back)\b",
+        r"\w+ (?:in|at|near|towards?|on) the (?:middle|start|end|top|bottom|beginning|front|back|"
+        r"left|right)\b",
+    ),
+    (
+        "one ones document text passage that what",
+        r"\w+ (?:that |which )?i (?:gave|sent|pasted|shared|posted|attached|mentioned|showed)"
+        r"(?: you)? (?:first|last|earlier|before|at the|in the)\b",
+    ),
+    (
+        "upper lower topmost bottommost uppermost lowest leading trailing",
+        rf"\w+ (?:(?:{NUMBER_WORDS}|few|half|\d{{1,2}})\b|(?:of )?(?:the |these )?{_NOUN}\b)",
+    ),
+    ("topmost bottommost uppermost", r"\w+"),
+    (
+        "adjacent neighbouring neighboring consecutive successive surrounding",
+        rf"\w+ {_NOUN}\b",
+    ),
+    ("neighbour neighbours neighbor neighbors", r"neighbou?rs?(?=[ ]?[?.!,;:)]|$)"),
+    ("list", r"list (?:begins|starts|ends|opens|closes)\b"),
+    (
+        "is are",
+        r"\w+ (?-i:[A-H]) (?:better|worse|older|newer|longer|shorter|more|less|right|true)\b",
     ),
     ("follows precedes succeeds", rf"\w+ (?:the|this|that) {_NOUN}\b"),
     (
@@ -165,6 +186,14 @@ ORDERS: tuple[tuple[str, str], ...] = (
     ),
     ("earlier later", r"\w+ (?:documents?|passages?|sources?|ones?)\b"),
     ("continue", r"continue (?:the|this) (?:story|text|conversation)\b"),
+    ("transition transitions", rf"\w+ (?:between|from) (?:the |these |each )?{_NOUN}\b"),
+    ("as across through", rf"\w+ the (?:{_NOUN}) (?:progress|go on|proceed|unfold|continue)\w*"),
+    (
+        "develop develops evolve evolves unfold unfolds progress",
+        rf"\w+ (?:across|through|over|"
+        rf"throughout|from) (?:the |these )?{_NOUN}\b",
+    ),
+    ("into", r"into (?:one|a single) (?:continuous|connected|flowing|coherent) (?:text|story)\b"),
     ("click", r"click\("),
     ("element", r"element (?:index|id|number)\b"),
     ("sequence", r"sequence of (?:events|the (?:documents|passages|steps|turns))\b"),
@@ -181,6 +210,7 @@ FOREIGN_ORDINALS = (
     "eerste tweede derde. vierde vijfde laatste vorige. voorlaatste "
     "första tredje fjärde femte sista første fjerde sidste siste "
     # French, Spanish, Portuguese, Italian, Romanian
+    "dernier. dernière "
     "deuxième deuxieme troisième troisieme quatrième quatrieme cinquième cinquieme précédent "
     "avant-dernier primero. primeros. primera. primeras. segundo segunda tercero. tercera. cuarto. "
     "cuarta. quinto. quinta. último última últimos ultimo. ultima. ultimi. ultimul penúltim "
@@ -201,7 +231,8 @@ FOREIGN_ORDINALS = (
     "pirmajam pirmam pirmą pirmo paskutin otrais otrajā trešais pēdēj teine. teist. teise. esimene "
     "esimese esimest kolmas. viimane viimase treći treća treće trećeg prvi. prvo prva. prvom "
     "zadnji "
-    "първ втори. втората. второто. трета. други. друга. прв. први. прва. прво. првом. annað. "
+    "първ втори. втория. вторият. втората. второто. трета. други. другом. другог. "
+    "другој. друга. прв. први. прва. прво. првом. annað. "
     "annar. önnur. "
     "fyrsta. fyrsti. þriðja. dara. tríú. chéad. ail. trydydd. cyntaf. olaf. екінші бірінші "
     "үшінші соңғы "

@@ -107,8 +107,8 @@ def _why_ruled(page: Page, wrapper: str | None, bodies: Sequence[str], announced
 def _between_rules(page: Page, region: Span, *, closed: bool) -> list[Piece] | None:
     """Return what stands between rules of one kind; an introduction and a question stay.
 
-    Where the region is open, a rule must stand before the first block or right after the cue, and
-    one after the last.
+    Where the region is open, a rule or the cue must stand before the first block, and a rule after
+    the last.
     """
     text, fences = page.text, page.fences
     marks = _separators(text, region, None)
@@ -117,7 +117,10 @@ def _between_rules(page: Page, region: Span, *, closed: bool) -> list[Piece] | N
     begins = [region.start, *(mark.end for mark in marks)]
     ends = [*(mark.start for mark in marks), region.end]
     pieces = [_trimmed(text, begin, end) for begin, end in zip(begins, ends, strict=True)]
-    pieces = pieces if closed else pieces[1:-1]
+    if not closed:
+        first = _without_heading(page, pieces[0])
+        is_cued = first is not pieces[0] and not _is_heading(page, first)
+        pieces = [first, *pieces[1:-1]] if is_cued else pieces[1:-1]
     while pieces and pieces[-1].span.start == pieces[-1].span.end:
         pieces.pop()
     if len(pieces) > 1 and closed:
@@ -129,6 +132,12 @@ def _between_rules(page: Page, region: Span, *, closed: bool) -> list[Piece] | N
     if not all(p.span.start < p.span.end and fences.are_closed(p.span) for p in pieces):
         return None
     return pieces
+
+
+def _is_heading(page: Page, piece: Piece) -> bool:
+    """Return whether what is left of an introduction is no block: nothing, or a heading."""
+    body = piece.body.of(page.text)
+    return not body or body.endswith(":") or _announces(page, piece)
 
 
 def _announces(page: Page, piece: Piece) -> bool:
