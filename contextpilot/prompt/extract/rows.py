@@ -21,6 +21,7 @@ from contextpilot.prompt.extract.vocabulary import (
     RETRIEVAL_WRAPPERS,
     SCORE_FIELDS,
     SEQUENCE_FIELDS,
+    SEQUENCE_HOLDERS,
     TIME_FIELDS,
     WRAPPERS,
 )
@@ -132,14 +133,14 @@ def _only_array(text: str, at: int, end: int, depth: int) -> _Array | None:
     members, until = _object(text, at)
     if depth == 0 and _skip(text, until) < end:
         return None
-    found = [
-        array
+    found = {
+        member.key.lower(): array
         for member in members
         if isinstance(member.value, (list, dict))
         for array in [_only_array(text, member.span.start, member.span.end, depth + 1)]
         if array is not None
-    ]
-    return found[0] if len(found) == 1 else None
+    }
+    return found.popitem()[1] if len(found) == 1 and not found.keys() & SEQUENCE_HOLDERS else None
 
 
 def _only_string(text: str, at: int) -> Span | None:

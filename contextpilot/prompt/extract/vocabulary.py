@@ -251,6 +251,24 @@ SEQUENCE_FIELDS = frozenset(
         *("line_num", "start_index", "end_index", "html_url", "ordering", "sort", "sort_key"),
     )
 )
+SEQUENCE_HOLDERS = frozenset(
+    (
+        *("playlist", "queue", "tracks", "songs", "steps", "chapters", "timeline", "history"),
+        *("messages", "transcript", "turns", "utterances", "subtitles", "captions", "thread"),
+        *("comments", "replies", "slides", "scenes", "verses", "segments", "agenda", "todos"),
+        *(
+            "tasks",
+            "moves",
+            "commits",
+            "stages",
+            "lessons",
+            "episodes",
+            "instructions",
+            "leaderboard",
+        ),
+    )
+)
+"""Members whose array is a sequence by its name, whatever its rows tell."""
 TIME_FIELDS = frozenset(
     (
         *("ts", "time", "timestamp", "date", "datetime", "created", "created_at", "updated_at"),
