@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -45,6 +46,12 @@ class Small:
                 self.during.append(self.served - before)
 
         return call
+
+    def wait_for(self, more: int, timeout: float = 10.0) -> None:
+        """Return once so many more were served, or after `timeout` seconds."""
+        enough, until = self.served + more, time.monotonic() + timeout
+        while self.served < enough and time.monotonic() < until:
+            time.sleep(0.001)
 
     def beside(self, large: Callable[[], Reply]) -> Reply:
         """Send while a large request is served; return its reply."""
@@ -132,6 +139,7 @@ def test_a_sync_message_of_4_mb_holds_nobody_up_and_keeps_its_place(
 
     def parse(content: bytes) -> Any:
         parsing.set()
+        small.wait_for(2)  # in vain where the loop itself parses
         return parse_slowly(content)
 
     monkeypatch.setattr(PoolReceiver, "receive", watched)
