@@ -232,8 +232,16 @@ def test_questions_about_numbers_in_the_system_prompt() -> None:
     system = {"role": "system", "content": "Documents:\n\n" + numbered(A, B, C)}
     for question, tied in (("Why?", False), ("What is in source 2?", True)):
         turns = [system, *user(question), {"role": "assistant", "content": "So."}]
-        found = extract_blocks([*turns, *user("And document 3?")], scope="system")
+        found = extract_blocks([*turns, *user("And why else?")], scope="system")
         assert (found is None) is tied
+
+
+@pytest.mark.parametrize("later", ["And document 3?", "What does the second document say?"])
+def test_a_later_turn_that_counts_documents_brings_back_their_order(later: str) -> None:
+    first = user(f"Use the documents.\n\n{numbered(A, B, C)}\n\nQuestion: why?")
+    turns = [*first, {"role": "assistant", "content": "So."}]
+    assert extract_blocks([*turns, *user("And why else?")]) is not None
+    assert extract_blocks([*turns, *user(later)]) is None
 
 
 # -- where blocks end ------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """What stands around the blocks of a request: instructions before, questions after.
 
-Only texts that later turns cannot change count: a group's own message, the system's, the question
-that asked for it.
+Texts that later turns cannot change count whole: a group's own message, the system's, the question
+that asked for it. Of later questions only those that count the blocks do: then the order given
+comes back, once, at the cost of what was cached behind it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Surroundings:
         self._roles = [_role(message) for message in messages]
         self._asks: dict[int, list[tuple[Asks, bool]]] = {}
         self._system = [i for i, role in enumerate(self._roles) if role in _SYSTEM]
+        self._counted: dict[str, int] | None = None
         self._last_user = self._users_before()
         self._telling = next(
             (
@@ -62,7 +64,29 @@ class Surroundings:
             reason = asks.reason(shown, after=after)
             if reason:
                 return reason
-        return ""
+        return self._counted_later(int(group.path[0]), shown, groups)
+
+    def _counted_later(
+        self, index: int, shown: Collection[str], groups: Mapping[int, Sequence[AnyGroup]]
+    ) -> str:
+        """Return the rule by which a later question counts the blocks; "" if none does."""
+        if self._counted is None:
+            self._counted = self._last_counts(groups)
+        counted = self._counted
+        if counted.get("position", -1) > index:
+            return "position-asked"
+        named = any(counted.get(number, -1) > index for number in ("spelled", *shown))
+        return "number-asked" if named else ""
+
+    def _last_counts(self, groups: Mapping[int, Sequence[AnyGroup]]) -> dict[str, int]:
+        """Return where users last spoke of a position, a spelled number, and each number."""
+        found: dict[str, int] = {}
+        for i, role in enumerate(self._roles):
+            for asks, _ in self._of(i, ()) if role == "user" and i not in groups else ():
+                found.update(dict.fromkeys(asks.numbers, i))
+                found.update({"position": i} if asks.position else {})
+                found.update({"spelled": i} if asks.spelled else {})
+        return found
 
     def _around(
         self, index: int, groups: Mapping[int, Sequence[AnyGroup]]
