@@ -75,7 +75,7 @@ class Server:
         with HTTP.open(request, timeout=timeout) as reply:
             return decoded(reply.read())
 
-    def get(self, path: str, timeout: float = 30.0) -> object:
+    def get(self, path: str, timeout: float = 120.0) -> object:
         """GET and decode JSON; text that is no JSON comes back as it is."""
         with HTTP.open(self.base_url + path, timeout=timeout) as reply:
             return decoded(reply.read())

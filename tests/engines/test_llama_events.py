@@ -171,7 +171,7 @@ def outputs(env: dict[str, str]) -> list[str]:
                 "temperature": 0,
                 "seed": 1,
             }
-            reply: Any = server.post("/v1/completions", body, timeout=30)
+            reply: Any = server.post("/v1/completions", body)
             texts.append(reply["choices"][0]["text"])
     return texts
 

@@ -189,7 +189,7 @@ def test_a_client_that_hangs_up_frees_the_engine(pair: Pair, stream: bool) -> No
 
 def test_saturation_is_learnt_from_the_engines_queue(pair: Pair) -> None:
     with asked(pair, 8 * PLACES):  # a queue that outlasts several scrapes
-        wait_until(lambda: pair.state()["max_in_flight"] == PLACES, 60)
+        wait_until(lambda: pair.state()["max_in_flight"] == PLACES, 300)
         with asked(pair, 1):
             wait_until(lambda: pair.state()["waiting"] == 1)
     wait_until(lambda: pair.state()["in_flight"] == 0)

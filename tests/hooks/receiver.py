@@ -56,7 +56,7 @@ class Receiver:
         """Cached prompt tokens of `request`, over all engines."""
         return max((state.get(request, 0) for state in self.state.values()), default=0)
 
-    def wait(self, condition: Any, timeout: float = 20.0) -> None:
+    def wait(self, condition: Any, timeout: float = 60.0) -> None:
         """Until `condition()` holds after some message."""
         with self.changed:
             assert self.changed.wait_for(condition, timeout), (
@@ -161,7 +161,7 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def eventually(condition: Any, timeout: float = 20.0) -> bool:
+def eventually(condition: Any, timeout: float = 60.0) -> bool:
     """Poll `condition` until it is true or the time is over."""
     end = time.monotonic() + timeout
     while not condition():

@@ -113,7 +113,7 @@ class CachingEngine:
         data = json.dumps({**message, **more}).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.index_url + "/sync", data, headers)
-        with _DIRECT.open(request, timeout=30) as reply:
+        with _DIRECT.open(request, timeout=120) as reply:
             status: str = json.load(reply)["status"]
         self._seq += 1
         return status

@@ -125,7 +125,7 @@ def serving(app: Any) -> Iterator[str]:
         assert not thread.is_alive()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Return once the condition holds; fail when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -146,7 +146,7 @@ class Client:
     ) -> Iterator[http.client.HTTPResponse]:
         """Send a request; the reply's body is not read yet."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        with contextlib.closing(http.client.HTTPConnection(self._host, timeout=30)) as connection:
+        with contextlib.closing(http.client.HTTPConnection(self._host, timeout=120)) as connection:
             connection.request(method, path, body, named)
             with connection.getresponse() as response:
                 yield response

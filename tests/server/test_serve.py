@@ -63,7 +63,7 @@ def test_it_serves_and_stops(tmp_path: Path) -> None:
     ):
         assert client.get("/v1/models").json() == {"ok": True}
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=120)
         assert process.returncode == 0
         for line in log.splitlines():
             assert json.loads(line)["level"] in ("info", "warning")
@@ -85,7 +85,7 @@ def test_a_running_request_ends_before_the_stop() -> None:
         process.send_signal(signal.SIGTERM)
         ask.join(30)
         assert found == [b"first last"]
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
         assert process.returncode == 0
 
 
