@@ -198,7 +198,7 @@ class AsyncClient(_Calls[Awaitable[Json], Awaitable[str]]):
     def __init__(
         self, url: str = DEFAULT_URL, token: str | None = None, timeout_s: float = _TIMEOUT_S
     ) -> None:
-        from contextpilot.server.upstream import Upstream
+        from contextpilot.http.pooled import Upstream
 
         self._url = _checked_url(url).rstrip("/")
         self._shown_url = BlockingHttp(url, {}, timeout_s).shown_url
@@ -225,7 +225,7 @@ class AsyncClient(_Calls[Awaitable[Json], Awaitable[str]]):
         return _decode_text(await self._ask("GET", path, None))
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> _Told:
-        from contextpilot.server.upstream import UpstreamError
+        from contextpilot.http.pooled import UpstreamError
 
         url = f"{self._shown_url}{path.partition('?')[0]}"
         try:

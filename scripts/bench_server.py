@@ -28,9 +28,9 @@ import uvicorn
 import uvloop
 from machine import machine_line
 
+from contextpilot.http.pooled import Upstream
 from contextpilot.server.run import serve
 from contextpilot.server.settings import Settings
-from contextpilot.server.upstream import Upstream
 
 JSON = ((b"content-type", b"application/json"),)
 NUM_BLOCKS = 20

@@ -19,7 +19,7 @@ from machine import machine_line
 
 import contextpilot as cp
 from contextpilot.block import BlockReader
-from contextpilot.server.slots import NO_PROMPT, Prompt, Slots
+from contextpilot.server.pool.slot_choice import NO_PROMPT, Prompt, Slots
 
 SIMILAR = 0.1  # llama-server's --slot-prompt-similarity (b11434)
 Choose = Callable[[Prompt], int]

@@ -34,8 +34,8 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD
 from contextpilot.plan.simulate import PrefixCache, simulate
 from contextpilot.planning import Job
-from contextpilot.server.engine import Engine
-from contextpilot.server.waiting import Ageing, Errand
+from contextpilot.server.pool.member import Engine
+from contextpilot.server.pool.waiting import Ageing, Errand
 
 ARRIVAL_SEED = 20
 

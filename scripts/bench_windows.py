@@ -37,7 +37,7 @@ from launch import HTTP, MODEL_NAME, Server, free_port, launch
 from machine import machine_line
 from tiny_model import ensure_model
 
-from contextpilot.server.upstream import Upstream
+from contextpilot.http.pooled import Upstream
 
 ARRIVAL_SEED = 20
 START_TIMEOUT_S = 60.0

@@ -31,7 +31,7 @@ from daily.engine import BLOCK_TOKENS, CHARS_PER_TOKEN, run_engine
 from daily.server import run_server
 from machine import machine_line
 
-from contextpilot.server.upstream import Upstream, UpstreamError
+from contextpilot.http.pooled import Upstream, UpstreamError
 
 NUM_CLIENTS = 16
 NUM_CONVERSATIONS = 500

@@ -32,11 +32,11 @@ import uvicorn
 from bench_server import CHUNK_INTERVAL_S, CHUNKS, JSON, contexts, start
 from machine import machine_line, memory_mb
 
-from contextpilot.server.answer import BrokenAnswerError
-from contextpilot.server.body import read_body
+from contextpilot.http.pooled import Upstream, UpstreamError
+from contextpilot.http.response import BrokenAnswerError
+from contextpilot.server.request_body import read_body
 from contextpilot.server.run import serve
 from contextpilot.server.settings import Settings
-from contextpilot.server.upstream import Upstream, UpstreamError
 
 NUM_CLIENTS = 8
 INDEX_INTERVAL_S = 0.1

@@ -22,8 +22,8 @@ from contextpilot_hooks.transport import Answer, NotDelivered
 from engine_caches import CACHES, SPACES, Request
 
 from contextpilot.namespace import Namespace, Namespaces
-from contextpilot.server.engine import Engine as Place
-from contextpilot.server.reports import PoolReceiver
+from contextpilot.server.pool.member import Engine as Place
+from contextpilot.server.pool.reports import PoolReceiver
 from contextpilot.sync.events import answer_message, parse_message
 from contextpilot.sync.receiver import CREDIT_S, GONE_AFTER_S, Owner, SyncReceiver
 

@@ -1,12 +1,10 @@
-"""The public surface, who imports whom, and what an import costs."""
+"""The public surface, and what an import costs."""
 
 from __future__ import annotations
 
-import ast
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,21 +12,6 @@ import pytest
 import contextpilot as cp
 
 ROOT = Path(cp.__file__).parent
-
-ROOMS = [
-    {"errors", "http", "progress", "fields", "tokens"},
-    {"block"},
-    {"radix"},
-    {"paths"},
-    {"index"},
-    {"plan"},
-    {"prompt", "dedup", "namespace", "budget", "options", "explain", "jobs", "planning", "remote"}
-    | {"sync"},
-    {"pilot", "default", "endpoint", "sent"},
-    {"server", "client", "install_hook", "llama_server"},
-    {"commands", "bench"},
-]
-"""A room imports from rooms before its own, and from its own level."""
 
 
 def test_public_names() -> None:
@@ -74,25 +57,6 @@ def test_signatures_that_callers_rely_on() -> None:
     assert {"conversation_id", "hint_template"} < {*names(cp.ContextPilot.deduplicate)}
     assert names(cp.optimize)[:2] == ["contexts", "query"]
     assert names(cp.optimize_batch)[:2] == ["all_contexts", "queries"]
-
-
-def imported_names(source: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-
-
-def test_a_room_imports_only_from_rooms_to_its_left() -> None:
-    level = {room: i for i, rooms in enumerate(ROOMS) for room in rooms}
-    for source in ROOT.rglob("*.py"):
-        room = source.relative_to(ROOT).parts[0].removesuffix(".py")
-        for name in imported_names(source):
-            top, *rest = name.split(".")
-            if room in level and top == "contextpilot" and rest:
-                assert level.get(rest[0], len(ROOMS)) <= level[room], f"{source} imports {name}"
-            assert top != "contextpilot_hooks", f"{source} imports {name}"
 
 
 def modules_after(code: str) -> set[str]:

@@ -21,7 +21,7 @@ from contextpilot.bench.results import failures, summarize
 from contextpilot.bench.schedule import Pass, Progress, Run, Schedule
 from contextpilot.bench.server import serving
 from contextpilot.errors import CommandError
-from contextpilot.server.upstream import Upstream
+from contextpilot.http.pooled import Upstream
 
 JUDGE_KEY = "CONTEXTPILOT_JUDGE_KEY"
 _CONNECT_TIMEOUT_S = 10.0

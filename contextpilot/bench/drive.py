@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from contextpilot.bench.prompts import Prompt
-from contextpilot.server.answer import Answer, BrokenAnswerError, Headers
-from contextpilot.server.upstream import Upstream, UpstreamError
-from contextpilot.server.usage import UsageReader
+from contextpilot.engines.usage import UsageReader
+from contextpilot.http.pooled import Upstream, UpstreamError
+from contextpilot.http.response import Answer, BrokenAnswerError, Headers
 
 PATH = "/v1/chat/completions"
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from contextpilot.bench.drive import Sender
 from contextpilot.bench.prompts import Prompt
 from contextpilot.commands.checks.cached_tokens import FLAGS
+from contextpilot.engines.detect import EngineKinds, Kind
 from contextpilot.errors import CommandError
-from contextpilot.server.answer import BrokenAnswerError
-from contextpilot.server.kinds import EngineKinds, Kind
-from contextpilot.server.upstream import Upstream, UpstreamError
+from contextpilot.http.pooled import Upstream, UpstreamError
+from contextpilot.http.response import BrokenAnswerError
 
 KEY_VARIABLE = "CONTEXTPILOT_ENGINE_KEY"
 NAMES = {"vllm": "vLLM", "sglang": "SGLang", "llamacpp": "llama-server"}

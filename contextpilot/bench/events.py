@@ -13,8 +13,8 @@ from contextpilot.bench.engine import Facts
 from contextpilot.bench.prompts import Requests
 from contextpilot.block import BlockReader
 from contextpilot.errors import CommandError
-from contextpilot.server.answer import BrokenAnswerError
-from contextpilot.server.upstream import Upstream, UpstreamError
+from contextpilot.http.pooled import Upstream, UpstreamError
+from contextpilot.http.response import BrokenAnswerError
 
 INDEX_URL = "CONTEXTPILOT_INDEX_URL"
 _WAIT_S = 10.0

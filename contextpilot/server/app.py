@@ -12,21 +12,21 @@ from starlette.types import Receive, Scope, Send
 
 from contextpilot import __version__
 from contextpilot.budget import Budget
+from contextpilot.engines.detect import EngineKinds
+from contextpilot.http.pooled import Upstream
 from contextpilot.namespace import Namespaces
-from contextpilot.server import api
 from contextpilot.server.dashboard import ASSET_PATHS, make_router
 from contextpilot.server.entry import Activity, Entry
 from contextpilot.server.errors import install_handlers
-from contextpilot.server.kinds import EngineKinds
-from contextpilot.server.metrics import Metrics
-from contextpilot.server.pool import EnginePool
-from contextpilot.server.proxy import Proxy
-from contextpilot.server.routes import shortcuts
+from contextpilot.server.index_api import router as api
+from contextpilot.server.index_api.body_routes import shortcuts
+from contextpilot.server.observe.metrics import Metrics
+from contextpilot.server.pool.engine_pool import EnginePool
+from contextpilot.server.pool.waiting import Ageing
+from contextpilot.server.proxy.handler import Proxy
+from contextpilot.server.proxy.state_file import StateFile
 from contextpilot.server.service import Service
 from contextpilot.server.settings import Settings
-from contextpilot.server.state import StateFile
-from contextpilot.server.upstream import Upstream
-from contextpilot.server.waiting import Ageing
 
 OPEN_PATHS = ASSET_PATHS | {"/health", "/metrics", "/docs", "/openapi.json"}
 """Served without the index token: they tell nothing of any prompt or tenant."""

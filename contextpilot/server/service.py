@@ -23,10 +23,10 @@ from contextpilot.prompt.annotate import check_template
 from contextpilot.prompt.messages import Message, Messages
 from contextpilot.prompt.turn import Turn, head_of
 from contextpilot.server.errors import input_errors
-from contextpilot.server.lane import SyncLane
+from contextpilot.server.event_lane import SyncLane
+from contextpilot.server.observe.records import Record, Records, without_text
 from contextpilot.server.offload import are_many, offload, offload_planning
-from contextpilot.server.pool import EnginePool, Lease
-from contextpilot.server.records import Record, Records, without_text
+from contextpilot.server.pool.engine_pool import EnginePool, Lease
 from contextpilot.server.settings import Settings
 
 _MANY_NAMESPACES = 200

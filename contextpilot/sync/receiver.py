@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from contextpilot.index import ContextIndex
 from contextpilot.sync.events import SLOT_ENGINE, Event, SyncMessage
-from contextpilot.sync.slots import Answer, SlotTranslator
+from contextpilot.sync.sources.llama_slots import Answer, SlotTranslator
 from contextpilot.tokens import TokenScale
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 
 import contextpilot as cp
 from contextpilot.namespace import Namespaces
-from contextpilot.server.ttl import TtlSync
+from contextpilot.server.pool.expiry import TtlSync
 
 from .measurement import Measurement
 from .served import BLOCKS, CHAT, answering, asking, served

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from contextpilot.namespace import Namespaces
-from contextpilot.server.limit import Limit
-from contextpilot.server.pool import EnginePool
-from contextpilot.server.pulse import Rhythm
+from contextpilot.server.pool.engine_pool import EnginePool
+from contextpilot.server.pool.health import Rhythm
+from contextpilot.server.pool.limit import Limit
 
 from .measurement import Measurement
 from .served import serving

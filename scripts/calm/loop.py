@@ -10,8 +10,8 @@ from typing import Any
 from contextpilot.block import content_key
 from contextpilot.explain import Explanation
 from contextpilot.server.dashboard.tree import name_of
-from contextpilot.server.records import Record
-from contextpilot.sync.slots import Answer
+from contextpilot.server.observe.records import Record
+from contextpilot.sync.sources.llama_slots import Answer
 
 from .measurement import Measurement
 from .watched import Watched, watched

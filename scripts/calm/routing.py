@@ -12,7 +12,7 @@ from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head
 from contextpilot.planning import Job
-from contextpilot.server.pool import EnginePool
+from contextpilot.server.pool.engine_pool import EnginePool
 
 from .measurement import Measurement
 

@@ -15,7 +15,7 @@ from contextpilot_hooks.ids import find_request_id
 from contextpilot_hooks.reporter import Reporter
 from contextpilot_hooks.settings import Engine, Settings
 
-from contextpilot.server.body import read_body
+from contextpilot.server.request_body import read_body
 
 BLOCK_TOKENS = 16
 CHARS_PER_TOKEN = 4

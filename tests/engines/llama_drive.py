@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 from launch import MODEL_NAME, Server, free_port, launch
 from servers import Client, serving, wait_until
 
-from contextpilot.server.pool import EnginePool
+from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
-from contextpilot.sync.slots import SlotTranslator
+from contextpilot.sync.sources.llama_slots import SlotTranslator
 
 
 @dataclass

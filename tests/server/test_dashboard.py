@@ -22,8 +22,8 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head
 from contextpilot.planning import Job
 from contextpilot.server.dashboard import ASSET_PATHS, make_router
-from contextpilot.server.pool import EnginePool
-from contextpilot.server.records import Record, Records, without_text
+from contextpilot.server.observe.records import Record, Records, without_text
+from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.sync.events import Event, SyncMessage
 
 CANARY = "canary-7f3a"

@@ -10,9 +10,9 @@ from conftest import Start
 from fastapi import FastAPI
 from servers import Client, serving, wait_until
 
-from contextpilot.server import api
 from contextpilot.server.app import create_app
-from contextpilot.server.routes import shortcuts
+from contextpilot.server.index_api import router as api
+from contextpilot.server.index_api.body_routes import shortcuts
 from contextpilot.server.settings import Settings
 
 BODIES: list[tuple[str, Any]] = [

@@ -8,7 +8,7 @@ import pytest
 from servers import Client, Scripted
 
 from contextpilot.plan.online import NO_HEAD, Head
-from contextpilot.server.heads import TELLING, Heads, reason
+from contextpilot.server.proxy.unstable_heads import TELLING, Heads, reason
 
 CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
 BLOCKS = [f"Document {name}: " + f"facts about {name}. " * 12 for name in "abc"]

@@ -16,7 +16,7 @@ from contextpilot.plan.online import NO_HEAD
 from contextpilot.planning import Job
 from contextpilot.server.entry import Activity
 from contextpilot.server.garbage import Collector
-from contextpilot.server.pool import EnginePool
+from contextpilot.server.pool.engine_pool import EnginePool
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_dropped_namespaces_are_free_at_once() -> None:
 
 
 def test_the_weights_of_the_newest_blocks_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("contextpilot.server.engine._MAX_WEIGHTS", 10)
+    monkeypatch.setattr("contextpilot.server.pool.member._MAX_WEIGHTS", 10)
     pool = EnginePool(["http://a:1"], lambda: Namespaces(10_000, 100, 10))
     for number in range(8):
         blocks = [Block(number * 4 + key, "text", 100, None) for key in range(4)]

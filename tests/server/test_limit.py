@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from contextpilot.server.limit import Limit
+from contextpilot.server.pool.limit import Limit
 
 VLLM = """# HELP vllm:num_requests_running Number of requests in model execution batches.
 # TYPE vllm:num_requests_running gauge

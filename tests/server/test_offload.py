@@ -16,10 +16,10 @@ from servers import Client, Reply, Scripted
 
 from contextpilot.plan.online import Plan
 from contextpilot.planning import Job
-from contextpilot.server.engine import Engine
 from contextpilot.server.offload import LARGE_BYTES, parse_slowly
-from contextpilot.server.reading import RequestReader
-from contextpilot.server.reports import PoolReceiver
+from contextpilot.server.pool.member import Engine
+from contextpilot.server.pool.reports import PoolReceiver
+from contextpilot.server.proxy.reading import RequestReader
 from contextpilot.server.service import Service
 
 JSON = "application/json"
@@ -143,7 +143,9 @@ def test_a_sync_message_of_4_mb_holds_nobody_up_and_keeps_its_place(
         return parse_slowly(content)
 
     monkeypatch.setattr(PoolReceiver, "receive", watched)
-    monkeypatch.setattr("contextpilot.server.routes.parse_slowly", small.watched(parse))
+    monkeypatch.setattr(
+        "contextpilot.server.index_api.body_routes.parse_slowly", small.watched(parse)
+    )
     large = sync_body(0, [told(number, 1) for number in range(120_000)])
     assert len(large) > 4 << 20
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from contextpilot.block import Block
 from contextpilot.plan.online import NO_HEAD
 from contextpilot.plan.simulate import PrefixCache
-from contextpilot.server.plain import PlainOrder
+from contextpilot.server.pool.original_order import PlainOrder
 
 WEIGHT = 100
 ASKED = st.lists(

@@ -16,11 +16,11 @@ from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head
 from contextpilot.planning import Job, Planned
-from contextpilot.server.plain import PlainOrder
-from contextpilot.server.pool import EngineDownError, EnginePool, Lease
-from contextpilot.server.pulse import Rhythm
-from contextpilot.server.slots import Prompt, Slots
-from contextpilot.server.waiting import Ageing
+from contextpilot.server.pool.engine_pool import EngineDownError, EnginePool, Lease
+from contextpilot.server.pool.health import Rhythm
+from contextpilot.server.pool.original_order import PlainOrder
+from contextpilot.server.pool.slot_choice import Prompt, Slots
+from contextpilot.server.pool.waiting import Ageing
 from contextpilot.sync.events import Event, SyncMessage
 
 URLS = ("http://a:1", "http://b:2", "http://c:3")

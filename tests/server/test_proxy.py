@@ -286,7 +286,9 @@ def broken(*_: Any, **__: Any) -> Any:
     raise RuntimeError("broken on purpose")
 
 
-@pytest.mark.parametrize("place", ["reading.found_draft", "proxy.splice", "engine.Engine.plan"])
+@pytest.mark.parametrize(
+    "place", ["proxy.reading.found_draft", "proxy.handler.splice", "pool.member.Engine.plan"]
+)
 def test_a_failure_of_planning_sends_the_request_unplanned(
     proxy: Client, upstream: Scripted, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -303,7 +305,7 @@ def test_a_failure_of_planning_sends_the_request_unplanned(
 def test_blocks_handed_over_are_written_even_if_planning_fails(
     proxy: Client, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contextpilot.server.engine.Engine.plan", broken)
+    monkeypatch.setattr("contextpilot.server.pool.member.Engine.plan", broken)
     reply = proxy.post(CHAT, chat(contextpilot={"contexts": BLOCKS}))
     assert reply.result["status"] == "unplanned"
     content = upstream.last.json()["messages"][0]["content"]

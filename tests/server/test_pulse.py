@@ -19,9 +19,9 @@ from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD
 from contextpilot.planning import Job
-from contextpilot.server.faults import is_ours, is_refused
-from contextpilot.server.pool import EnginePool
-from contextpilot.server.pulse import Rhythm
+from contextpilot.server.pool.engine_pool import EnginePool
+from contextpilot.server.pool.faults import is_ours, is_refused
+from contextpilot.server.pool.health import Rhythm
 
 URL = "http://a:1"
 FAST = Rhythm(interval_s=0.02, first_retry_s=0.01, max_retry_s=0.05, silences=3, refusals=2)

@@ -15,8 +15,8 @@ import pytest
 from conftest import Start
 from servers import Client, Scripted, Seen, send_json, serving, wait_until
 
-from contextpilot.server.engine import Engine
-from contextpilot.server.reached import Evidence
+from contextpilot.server.pool.member import Engine
+from contextpilot.server.proxy.prompt_read import Evidence
 
 CHAT = "/v1/chat/completions"
 BLOCKS = [f"Document {name}: " + f"facts about {name}. " * 12 for name in "abcdef"]
@@ -196,8 +196,8 @@ def test_a_plan_that_could_not_be_written_is_not_believed(
         raise RuntimeError("broken on purpose")
 
     with monkeypatch.context() as patch:
-        patch.setattr("contextpilot.server.proxy._written", broken)
-        patch.setattr("contextpilot.server.drafts.ExplicitDraft.write", lambda *_: {})
+        patch.setattr("contextpilot.server.proxy.handler._written", broken)
+        patch.setattr("contextpilot.server.proxy.drafts.ExplicitDraft.write", lambda *_: {})
         assert proxy.post(CHAT, asking(BLOCKS)).result["status"] == "unplanned"
     assert live(proxy, upstream) == 0
 

@@ -17,9 +17,9 @@ from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head
 from contextpilot.planning import Job
-from contextpilot.server.holders import Holders, HolderTree
-from contextpilot.server.pool import EnginePool
-from contextpilot.server.routing import STICKY_TOKENS, Standing, cheapest, with_home
+from contextpilot.server.pool.engine_pool import EnginePool
+from contextpilot.server.pool.holders import Holders, HolderTree
+from contextpilot.server.pool.routing import STICKY_TOKENS, Standing, cheapest, with_home
 
 IDLE = (0, 0, 0), (1, 0, 0), (2, 0, 0)
 

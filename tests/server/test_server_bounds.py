@@ -11,10 +11,10 @@ from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head
 from contextpilot.planning import Job
-from contextpilot.server import pool as pools
-from contextpilot.server import slots as slot_module
-from contextpilot.server.pool import EnginePool
-from contextpilot.server.slots import Prompt, Slots
+from contextpilot.server.pool import engine_pool as pools
+from contextpilot.server.pool import slot_choice as slot_module
+from contextpilot.server.pool.engine_pool import EnginePool
+from contextpilot.server.pool.slot_choice import Prompt, Slots
 
 HEAD = Head(("system",), 500)
 

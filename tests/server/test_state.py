@@ -13,11 +13,11 @@ import pytest
 from conftest import Start
 from servers import Client, Scripted, serving
 
-from contextpilot.server import state as state_module
-from contextpilot.server.choices import Choices, GroupKeys
+from contextpilot.server.proxy import state_file as state_module
+from contextpilot.server.proxy.choices import Choices, GroupKeys
+from contextpilot.server.proxy.state_file import StateFile
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
-from contextpilot.server.state import StateFile
 
 CHAT = "/v1/chat/completions"
 TEXTS = [f"Facts about {name}: " + f"{name} is old and {name} is far away. " * 5 for name in "abcd"]

@@ -12,8 +12,9 @@ from servers import Client, Scripted, Seen, send_json, wait_until
 
 from contextpilot.index import ContextIndex
 from contextpilot.namespace import Namespaces
-from contextpilot.server import aged, ttl
-from contextpilot.server.ttl import DEFAULT_TTL_S, TtlSync
+from contextpilot.server.pool import aged
+from contextpilot.server.pool import expiry as ttl
+from contextpilot.server.pool.expiry import DEFAULT_TTL_S, TtlSync
 
 Start = Callable[..., Client]
 

@@ -14,10 +14,10 @@ from contextpilot.block import BlockReader
 from contextpilot.namespace import Namespaces
 from contextpilot.options import Options
 from contextpilot.planning import LocalPlanning
-from contextpilot.server.choices import Choices
-from contextpilot.server.controls import Controls
-from contextpilot.server.found import found_draft
-from contextpilot.server.wire.paths import shape_of
+from contextpilot.prompt.apis.paths import shape_of
+from contextpilot.server.proxy.choices import Choices
+from contextpilot.server.proxy.controls import Controls
+from contextpilot.server.proxy.found import found_draft
 
 NAMES = "abcdefg"
 DOCUMENTS = [f"Facts about {name}.\n" + f"{name} is old and far away.\n" * 12 for name in NAMES]

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from contextpilot.server.answer import HIGH_WATER_BYTES, BrokenAnswerError
-from contextpilot.server.upstream import Upstream, UpstreamError
+from contextpilot.http.pooled import Upstream, UpstreamError
+from contextpilot.http.response import HIGH_WATER_BYTES, BrokenAnswerError
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 T = TypeVar("T")

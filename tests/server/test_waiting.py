@@ -18,10 +18,10 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head, Plan
 from contextpilot.plan.simulate import PrefixCache
 from contextpilot.planning import Job
-from contextpilot.server.engine import Engine
-from contextpilot.server.limit import Limit
-from contextpilot.server.waiting import LARGE_WINDOW, Ageing, Errand, WaitingLine
-from contextpilot.server.windows import WindowPlanner
+from contextpilot.server.pool.limit import Limit
+from contextpilot.server.pool.member import Engine
+from contextpilot.server.pool.waiting import LARGE_WINDOW, Ageing, Errand, WaitingLine
+from contextpilot.server.pool.windows import WindowPlanner
 
 
 def errand(keys: Sequence[int], namespace: str = "a", head: Head = NO_HEAD) -> Errand:

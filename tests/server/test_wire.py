@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextpilot.server.exchange import with_members
-from contextpilot.server.usage import UsageReader
-from contextpilot.server.wire.splice import splice
+from contextpilot.engines.usage import UsageReader
+from contextpilot.prompt.apis.splice import splice
+from contextpilot.server.proxy.exchange import with_members
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
 VALUES = st.recursive(

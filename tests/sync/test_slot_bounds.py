@@ -9,7 +9,7 @@ import pytest
 from contextpilot.index import ContextIndex
 from contextpilot.sync.events import SlotEvent, SyncMessage
 from contextpilot.sync.receiver import Owner, SyncReceiver
-from contextpilot.sync.slots import EXPIRE_S, SETTLE_S, Answer
+from contextpilot.sync.sources.llama_slots import EXPIRE_S, SETTLE_S, Answer
 
 HEAD = 100
 PROMPT = 200
@@ -68,7 +68,7 @@ def test_each_request_cuts_the_one_before_behind_the_head(server: Server) -> Non
 
 
 def test_answers_that_wait(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("contextpilot.sync.slots._MAX_PENDING", 2)
+    monkeypatch.setattr("contextpilot.sync.sources.llama_slots._MAX_PENDING", 2)
     server.run("a")
     for name in "xyz":  # their events are late
         since = server.plan(name)
@@ -85,7 +85,7 @@ def test_answers_that_wait(server: Server, monkeypatch: pytest.MonkeyPatch) -> N
 def test_runs_among_which_that_of_an_answer_is_looked_for(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contextpilot.sync.contents._MAX_RUNS", 2)
+    monkeypatch.setattr("contextpilot.sync.sources.slot_contents._MAX_RUNS", 2)
     since = server.plan("late")
     for name in "abc":
         server.run(name)
@@ -96,7 +96,7 @@ def test_runs_among_which_that_of_an_answer_is_looked_for(
 
 
 def test_steps_of_a_run(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("contextpilot.sync.contents._MAX_STARTS", 2)
+    monkeypatch.setattr("contextpilot.sync.sources.slot_contents._MAX_STARTS", 2)
     server.run("a", steps=5)
     server.run("b")
     server.now += SETTLE_S
@@ -105,7 +105,7 @@ def test_steps_of_a_run(server: Server, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_runs_of_a_slot(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("contextpilot.sync.contents._MAX_HELD", 3)
+    monkeypatch.setattr("contextpilot.sync.sources.slot_contents._MAX_HELD", 3)
     names = [f"r{number}" for number in range(12)]
     for name in names:
         server.run(name)
@@ -115,7 +115,7 @@ def test_runs_of_a_slot(server: Server, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_files_that_slots_were_saved_to(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("contextpilot.sync.contents._MAX_FILES", 2)
+    monkeypatch.setattr("contextpilot.sync.sources.slot_contents._MAX_FILES", 2)
     for name in "abcd":
         server.run(name)
         server.hear(SlotEvent("saved", 0, copy=f"file-{name}"))

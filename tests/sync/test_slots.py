@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from contextpilot.index import ContextIndex
 from contextpilot.sync.events import Event, SlotEvent
-from contextpilot.sync.slots import EXPIRE_S, SETTLE_S, Answer, SlotTranslator
+from contextpilot.sync.sources.llama_slots import EXPIRE_S, SETTLE_S, Answer, SlotTranslator
 
 RAM = 2_000
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from contextpilot import __version__
 from contextpilot.server.dashboard.tree import branches
-from contextpilot.server.engine import Engine
-from contextpilot.server.pool import EnginePool
-from contextpilot.server.records import Record, Records
+from contextpilot.server.observe.records import Record, Records
+from contextpilot.server.pool.engine_pool import EnginePool
+from contextpilot.server.pool.member import Engine
 
 _SEARCHED = 2000
 _SHOWN = 6

@@ -10,10 +10,10 @@ from fastapi.responses import JSONResponse, Response
 
 from contextpilot.server.dashboard.feed import Feed
 from contextpilot.server.dashboard.tree import MAX_DEPTH
+from contextpilot.server.index_api.schemas import ErrorReply
+from contextpilot.server.observe.records import Records
 from contextpilot.server.offload import offload
-from contextpilot.server.pool import EnginePool
-from contextpilot.server.records import Records
-from contextpilot.server.schemas import ErrorReply
+from contextpilot.server.pool.engine_pool import EnginePool
 
 _ASSETS = {
     "/": ("index.html", "text/html; charset=utf-8"),

@@ -1,0 +1,1 @@
+"""What the project knows of each engine, and of what stands between."""

@@ -1,0 +1,102 @@
+"""What cloud upstreams take beside the prompt: added only where the caller gave none of it.
+
+OpenAI routes requests of equal `prompt_cache_key` to the same cache; Anthropic caches up to each
+of at most four `cache_control` breakpoints, and finds again only prefixes that ended at one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from contextpilot.engines.detect import Kind
+from contextpilot.plan.online import Head
+
+MAX_BREAKPOINTS = 4
+_BREAKPOINT = {"type": "ephemeral"}
+_MARKABLE = ("text", "image", "document", "tool_result", "tool_use", "search_result")
+
+
+def with_cloud_members(
+    kind: Kind,
+    body: dict[str, Any],
+    namespace: str,
+    head: Head,
+    cuts: Sequence[int] = (),
+) -> dict[str, Any]:
+    """Return a planned body with what its upstream takes to find the prefix again.
+
+    Args:
+        head: what stands before the blocks: requests that share it go to the same cache.
+        cuts: characters of the last message's text after which a prefix may be found again.
+    """
+    if kind == "openai" and "prompt_cache_key" not in body:
+        return {**body, "prompt_cache_key": _cache_key(namespace, head)}
+    if kind == "anthropic" and "messages" in body and not _mentions(body, "cache_control"):
+        return _with_breakpoints(body, cuts)
+    return body
+
+
+def _cache_key(namespace: str, head: Head) -> str:
+    text = f"{namespace}\0{head.keys!r}".encode("utf-8", "replace")
+    return "cp-" + hashlib.sha256(text).hexdigest()[:32]
+
+
+def _mentions(node: Any, name: str) -> bool:
+    """Return whether an object anywhere in `node` has a member of this name."""
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Mapping):
+            if name in node:
+                return True
+            stack.extend(node.values())
+        elif isinstance(node, list):
+            stack.extend(node)
+    return False
+
+
+def _with_breakpoints(body: dict[str, Any], cuts: Sequence[int]) -> dict[str, Any]:
+    """Mark the system prompt, the cuts, and the last message, while breakpoints are left."""
+    left = MAX_BREAKPOINTS
+    changed = dict(body)
+    system = _marked(body.get("system"))
+    if system is not None:
+        changed["system"] = system
+        left -= 1
+    messages = body["messages"]
+    if not isinstance(messages, list) or not messages or not isinstance(messages[-1], dict):
+        return changed
+    content = _split(messages[-1].get("content"), cuts[: left - 1])
+    marked = _marked(content)
+    if marked is not None:
+        changed["messages"] = [*messages[:-1], {**messages[-1], "content": marked}]
+    return changed
+
+
+def _split(content: Any, cuts: Sequence[int]) -> Any:
+    """Return a text as parts that end, marked, at the cuts; anything else as it is."""
+    places = sorted({cut for cut in cuts if isinstance(content, str) and 0 < cut < len(content)})
+    if not places:
+        return content
+    bounds = [0, *places, len(content)]
+    parts = [_text(content[a:b]) for a, b in pairwise(bounds)]
+    return [{**part, "cache_control": _BREAKPOINT} for part in parts[:-1]] + parts[-1:]
+
+
+def _marked(content: Any) -> list[Any] | None:
+    """Return content with its last part marked; None when that cannot be."""
+    if isinstance(content, str) and content:
+        content = [_text(content)]
+    if not isinstance(content, list) or not content or not isinstance(content[-1], dict):
+        return None
+    last = content[-1]
+    if last.get("type") not in _MARKABLE or last.get("text") == "":
+        return None
+    return [*content[:-1], {**last, "cache_control": _BREAKPOINT}]
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}

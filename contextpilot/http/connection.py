@@ -1,0 +1,123 @@
+"""One HTTP/1.1 connection to an engine.
+
+General clients decode header values, fold names and add headers of their own; they also cost more
+per streamed piece than all the rest of the proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from contextpilot.http.response import HIGH_WATER_BYTES, Answer, BrokenAnswerError, Headers
+
+
+class Connection(asyncio.Protocol):
+    """Carries one request after another. For use within one event loop.
+
+    Args:
+        read_timeout_s: longest silence while an answer is due; 0: no limit.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, read_timeout_s: float) -> None:
+        self._loop = loop
+        self._timeout = read_timeout_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+        self._answer: Answer | None = None
+        self._last_heard = 0.0
+        self.is_closed = False
+        self.num_requests = 0
+        self.idle_since = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether another request can be sent."""
+        answer = self._answer
+        return not self.is_closed and (
+            answer is None or (answer.is_complete and answer.keeps_alive)
+        )
+
+    async def request(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> Answer:
+        """Send a request; return the answer when its head has come.
+
+        Raises:
+            BrokenAnswerError: the connection ended first.
+            TimeoutError: the engine stayed silent.
+        """
+        transport = self._transport
+        if self.is_closed or transport is None:
+            raise BrokenAnswerError("the engine closed the connection", False)
+        answer = self._answer = Answer(method == b"HEAD", self._pause)
+        self.num_requests += 1
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, lines)
+        if len(body) < HIGH_WATER_BYTES:
+            transport.write(head + body)
+        else:
+            transport.write(head)
+            transport.write(body)
+        self._last_heard = self._loop.time()
+        self._watch_silence()
+        await answer.head()
+        return answer
+
+    def close(self) -> None:
+        """Close the connection; an engine that still writes stops."""
+        self.is_closed = True
+        self._stop_watching()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def release(self) -> bool:
+        """End the use of an answer; return whether the connection can carry another request."""
+        self._stop_watching()
+        if self.is_idle:
+            self.idle_since = self._loop.time()
+            return True
+        self.close()
+        return False
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+
+    def data_received(self, data: bytes) -> None:
+        self._last_heard = self._loop.time()
+        answer = self._answer
+        if answer is None or answer.is_complete or not answer.feed(data):
+            self.close()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.is_closed = True
+        self._stop_watching()
+        if self._answer is not None:
+            self._answer.end()
+
+    # -- silence ---------------------------------------------------------------------------------
+
+    def _pause(self, is_paused: bool) -> None:
+        if self._transport is not None and not self.is_closed:
+            if is_paused:
+                self._transport.pause_reading()
+            else:
+                self._last_heard = self._loop.time()
+                self._transport.resume_reading()
+
+    def _watch_silence(self) -> None:
+        """Fail when nothing was heard for too long; a pause that we asked for does not count."""
+        answer = self._answer
+        if not self._timeout or answer is None:
+            return
+        silent = 0.0 if answer.is_paused else self._loop.time() - self._last_heard
+        if silent >= self._timeout:
+            answer.fail(TimeoutError("the engine did not answer in time"))
+            self.close()
+        else:
+            self._timer = self._loop.call_later(self._timeout - silent, self._watch_silence)
+
+    def _stop_watching(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

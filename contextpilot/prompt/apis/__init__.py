@@ -1,0 +1,1 @@
+"""Request and response shapes of the APIs that prompts are written in."""

@@ -1,0 +1,25 @@
+"""Which API a path speaks."""
+
+from __future__ import annotations
+
+from contextpilot.prompt.apis.anthropic import AnthropicMessages
+from contextpilot.prompt.apis.openai import Chat, Completions, Responses
+from contextpilot.prompt.apis.shape import Shape
+
+OTHER = Shape()
+_SHAPES: dict[str, Shape] = {
+    "/v1/chat/completions": Chat(),
+    "/v1/completions": Completions(),
+    "/v1/responses": Responses(),
+    "/v1/messages": AnthropicMessages(),
+}
+
+
+def shape_of(method: str, path: str) -> Shape | None:
+    """Return the shape of requests that can be planned; None for all others."""
+    return _SHAPES.get(path.rstrip("/")) if method == "POST" else None
+
+
+def error_shape(path: str) -> Shape:
+    """Return the shape in which errors at this path are written."""
+    return _SHAPES["/v1/messages"] if path.startswith("/v1/messages") else OTHER

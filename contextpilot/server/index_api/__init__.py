@@ -1,0 +1,1 @@
+"""The index API: planning, the engines' events, and what is known, over HTTP."""

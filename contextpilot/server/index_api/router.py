@@ -1,0 +1,204 @@
+"""The index API: planning, the engines' events, and what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import PlainTextResponse, Response
+from pydantic_core import to_json
+
+from contextpilot.dedup.conversation import HINT_TEMPLATE
+from contextpilot.jobs import decode_job
+from contextpilot.prompt.messages import check_history
+from contextpilot.prompt.turn import opening
+from contextpilot.server.errors import ApiError, input_errors
+from contextpilot.server.index_api import schemas
+from contextpilot.server.index_api.body_routes import BodyRoute, in_order
+from contextpilot.server.offload import are_many, offload
+from contextpilot.server.service import Service, Written
+from contextpilot.sync.events import answer_message
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.ErrorReply} for status in (400, 401, 404, 413, 415, 422)
+}
+router = APIRouter(responses=ERRORS, route_class=BodyRoute)
+
+
+def reply(content: Any) -> Response:
+    """Return JSON, not checked against a model again."""
+    return Response(to_json(content), media_type="application/json")
+
+
+def reply_with(name: str, items: Iterable[Any], content: dict[str, Any]) -> Response:
+    """Return JSON with a list before the rest; no call into C takes longer than one item does."""
+    written = b",".join([to_json(item) for item in items])
+    body = b'{"%b":[%b],%b' % (name.encode(), written, to_json(content)[1:])
+    return Response(body, media_type="application/json")
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+@router.post("/reorder", response_model=schemas.Reordered, tags=["planning"])
+async def reorder(body: schemas.ReorderBody, request: Request) -> Response:
+    """Put the blocks of one or many contexts in the order that the cache likes."""
+    service = _service(request)
+    if body.stateless:
+        found = await service.reorder_stateless(body.batch(), body.options())
+    else:
+        found = await service.reorder(body.batch(), body.namespace, body.options())
+    batch, planned, engine = found
+    content = {
+        "order": [one.position for one in planned],
+        "ranks": [one.plan.order for one in planned],
+        "request_ids": [one.request_id for one in planned],
+        "engine": engine,
+    }
+    ordered = ([batch[one.position][rank].value for rank in one.plan.order] for one in planned)
+    return await offload(are_many(batch), reply_with, "contexts", ordered, content)
+
+
+@router.post("/optimize", response_model=schemas.Prompt, tags=["planning"])
+async def optimize(body: schemas.OptimizeBody, request: Request) -> Response:
+    """Plan one request and write its chat messages."""
+    with input_errors():
+        before = opening(body.system_instruction, check_history(body.history))
+    (written,) = await _service(request).write(
+        [body.contexts],
+        [body.query],
+        before,
+        body.namespace,
+        body.options(),
+        body.conversation_id,
+        request.state.is_large,
+    )
+    return reply(_prompt(written))
+
+
+@router.post("/optimize_batch", response_model=schemas.Prompts, tags=["planning"])
+async def optimize_batch(body: schemas.OptimizeBatchBody, request: Request) -> Response:
+    """Plan requests together; reply their messages in execution order."""
+    if len(body.queries) != len(body.all_contexts):
+        message = f"must be as many as all_contexts: {len(body.queries)}, {len(body.all_contexts)}"
+        raise ApiError(422, message, "queries")
+    before = opening(body.system_instruction, [])
+    written = await _service(request).write(
+        body.all_contexts, body.queries, before, body.namespace, body.options()
+    )
+    content = {"order": [one.planned.position for one in written]}
+    many = are_many(body.all_contexts)
+    return await offload(many, reply_with, "prompts", map(_prompt, written), content)
+
+
+@router.post("/deduplicate", response_model=schemas.Deduplicated, tags=["planning"])
+async def deduplicate(body: schemas.DeduplicateBody, request: Request) -> Response:
+    """Compare a context with the blocks that its conversation was given."""
+    template = HINT_TEMPLATE if body.hint_template is None else body.hint_template
+    found = _service(request).deduplicate(
+        body.contexts, body.conversation_id, template, body.namespace
+    )
+    return reply(found._asdict())
+
+
+@router.post("/plan", tags=["planning"])
+async def plan(body: schemas.PlanBody, request: Request) -> Response:
+    """Plan a job of the library in another process, which sends keys and weights, no texts."""
+    many = are_many(body.contexts)
+    with input_errors():
+        job = await offload(many, lambda: decode_job(body.model_dump()))
+    if not job.contexts:
+        return reply({"plans": []})
+    content = await _service(request).plan_once(job, body.id)
+    return await offload(many, reply, content)
+
+
+@router.post("/sync", tags=["engines"])
+@in_order
+async def sync(body: schemas.SyncBody, request: Request) -> Response:
+    """Take a message of an engine; "resync" asks it for a snapshot."""
+    with input_errors():
+        status = await _service(request).lane.take(dict(body))
+    return reply(answer_message(status))
+
+
+@router.post("/evict", tags=["engines"])
+async def evict(body: schemas.EvictBody, request: Request) -> Response:
+    """Forget requests whose prompts are gone; reply how many were known."""
+    receiver = _service(request).pool.receiver
+    known = await offload(are_many([body.request_ids]), receiver.evict, body.request_ids)
+    return reply({"status": "ok", "known": known})
+
+
+@router.post("/reset", tags=["engines"])
+async def reset(body: schemas.ResetBody, request: Request) -> Response:
+    """Forget one namespace, or everything."""
+    _service(request).reset(body.namespace)
+    return reply({"status": "ok"})
+
+
+@router.get("/requests", tags=["state"])
+async def requests(request: Request, limit: int = Query(100, ge=1, le=10_000)) -> Response:
+    """List the latest requests, newest first: tokens, timing, why they hit or missed."""
+    records = _service(request).records
+    latest = records.latest(limit)
+    told, content = (record.as_dict() for record in latest), {"num_known": len(records)}
+    return await offload(are_many([latest]), reply_with, "requests", told, content)
+
+
+@router.get("/explain/{request_id}", tags=["state"])
+async def explain(request_id: str, request: Request) -> Response:
+    """Tell why a request hit or missed."""
+    record = _service(request).records.get(request_id)
+    if record is None:
+        raise ApiError(404, "no such request is remembered", "request_id")
+    return reply(record.as_dict())
+
+
+@router.get("/stats", tags=["state"])
+async def stats(request: Request, namespace: str | None = None) -> Response:
+    """Return sums over all namespaces, or those of one: requests, tokens, index sizes."""
+    service = _service(request)
+    return reply(await offload(service.has_many_namespaces(), service.stats, namespace))
+
+
+@router.get("/metrics", tags=["state"], response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Return the counters in Prometheus' text format."""
+    service, counters = _service(request), request.app.state.metrics
+    stats = await offload(service.has_many_namespaces(), service.stats, None)
+    text = counters.render(_with_ages(request, service.pool.health()), stats)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/health", tags=["state"])
+async def health(request: Request) -> Response:
+    """Return 200 when requests can be served, 503 otherwise; and the state of each engine."""
+    content = _service(request).health()
+    content["engines"] = _with_ages(request, content["engines"])
+    answer = reply(content)
+    answer.status_code = 200 if content["status"] == "ok" else 503
+    return answer
+
+
+def _with_ages(request: Request, engines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the engines' states; upstreams without events are synced by age, approximately."""
+    told = []
+    for engine in engines:
+        ttl = request.app.state.proxy.ttl(engine["engine"])
+        aged = {} if ttl is None else {"sync": "approximate", "ttl_s": round(ttl, 1)}
+        told.append(engine | aged)
+    return told
+
+
+def _prompt(written: Written) -> dict[str, Any]:
+    messages = written.messages
+    return {
+        "messages": list(messages),
+        "request_id": messages.request_id,
+        "ranks": messages.order,
+        "hinted": messages.hinted,
+    }

@@ -1,0 +1,1 @@
+"""What the server remembers and counts: numbers, never a word of a prompt."""

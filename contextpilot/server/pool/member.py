@@ -1,0 +1,236 @@
+"""One engine of a pool: its part of the index, its load, its waiting line, its state."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from contextpilot.block import BlockKey
+from contextpilot.namespace import Namespaces
+from contextpilot.plan.online import Plan
+from contextpilot.planning import Courtesy, Job, LocalPlanning, Planned
+from contextpilot.server.pool.expiry import TtlSync
+from contextpilot.server.pool.limit import Limit
+from contextpilot.server.pool.original_order import PlainOrder
+from contextpilot.server.pool.slot_choice import Slots
+from contextpilot.server.pool.waiting import Ageing, WaitingLine
+from contextpilot.server.pool.windows import WindowPlanner
+
+_MAX_SAMPLES = 360
+_SAMPLE_INTERVAL_S = 10.0
+_MAX_WEIGHTS = 200_000
+_FEW_NAMESPACES = 8
+"""So many are forgotten in a few milliseconds."""
+RUNNING_TOKENS = 64
+"""Prefill tokens that a request which only generates counts for, as load."""
+
+
+class EnginePlanning(LocalPlanning):
+    """Plans against one engine's part of the index; takes plans made elsewhere, too."""
+
+    def adopt(self, job: Job, plan: Plan) -> Planned:
+        """Learn a plan of the job's one context, and what is live of it now."""
+        space = self._namespaces.get(job.namespace)
+        with space.lock:
+            fresh = space.planner.finish(job.contexts[0], plan.order, job.head)
+            planned = self._learn(space, job, 0, fresh)
+        self._namespaces.settle(space)
+        return planned
+
+
+class Traffic(NamedTuple):
+    """Sums over an engine's requests; tokens are of blocks, as estimated when planned.
+
+    Attributes:
+        served, failed: leases that ended well, or with an error.
+        tokens: of all planned requests.
+        live_tokens: believed to be in the cache.
+        plain_tokens: that would be in it had no block moved (simulated).
+        evicted: prompts of which the engine said that it dropped a part or all.
+    """
+
+    served: int = 0
+    failed: int = 0
+    tokens: int = 0
+    live_tokens: int = 0
+    plain_tokens: int = 0
+    evicted: int = 0
+
+
+class Sample(NamedTuple):
+    """Sums of an engine's traffic at a time, in seconds since the epoch.
+
+    Attributes:
+        sums: tokens, live tokens, plain tokens, evicted prompts.
+    """
+
+    at: float
+    sums: tuple[int, int, int, int]
+
+
+class Engine:
+    """An engine. For use on one event loop, apart from `plan`, which any thread may call.
+
+    Args:
+        number: its place in the pool.
+        url: its base URL; None for an index without an engine.
+        max_in_flight: how many requests it takes at once; None to learn it.
+        weights: tokens of the newest blocks; shared by the engines of a pool.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        url: str | None,
+        namespaces: Namespaces,
+        max_in_flight: int | None = None,
+        ageing: Ageing | None = None,
+        weights: OrderedDict[BlockKey, int] | None = None,
+    ) -> None:
+        self.number = number
+        self.url = url or ""
+        self.is_real = url is not None
+        self.namespaces = namespaces
+        self.planning = EnginePlanning(namespaces)
+        self.limit = Limit(max_in_flight)
+        self.line = WaitingLine(WindowPlanner(namespaces), self.limit, ageing)
+        self.slots: Slots | None = None
+        self.ttl_sync: TtlSync | None = None
+        self.up: bool | None = None
+        self.names: set[str] = set()
+        self.traffic = Traffic()
+        self.pending_tokens = 0
+        self.clock = time.time
+        self.weights: OrderedDict[BlockKey, int] = OrderedDict() if weights is None else weights
+        self.history: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
+        self._plain = PlainOrder()
+        self._lock = threading.Lock()
+
+    @property
+    def load(self) -> int:
+        """Tokens that stand before a new request: prefill that waits or runs, and generation."""
+        return self.pending_tokens + RUNNING_TOKENS * self.line.in_flight
+
+    def is_busy(self, namespace: str) -> bool:
+        """Return whether a thread is planning in a namespace now."""
+        space = self.namespaces.find(namespace)
+        if space is None or not space.lock.acquire(blocking=False):
+            return space is not None
+        space.lock.release()
+        return False
+
+    def plan(self, job: Job, ready: Plan | None = None) -> list[Planned]:
+        """Plan a job, or adopt a plan that is ready; count it."""
+        space = self.namespaces.get(job.namespace)
+        planned = [self.planning.adopt(job, ready)] if ready else list(self.planning.run(job))
+        held = space.planner.index.stats().num_blocks
+        with self._lock:
+            if not self.history or self.clock() - self.history[-1].at > _SAMPLE_INTERVAL_S:
+                self.history.append(self.sample())
+        courtesy = Courtesy()
+        for one in planned:
+            courtesy.pause()
+            with self._lock:
+                self._count(job, one, held)
+        return planned
+
+    def retract(self, planned: Sequence[Planned]) -> None:
+        """Forget what planned requests would have brought into the cache: they never ran.
+
+        What other requests hold stays, and what the engine itself told of these.
+        """
+        for one in planned:
+            space = self.namespaces.owner(one.request_id)
+            if space is not None:
+                with space.lock:
+                    space.planner.index.end_credit(one.request_id)
+
+    def forgets_at_once(self) -> bool:
+        """Return whether `forget` takes no time, and waits for no thread that is planning."""
+        spaces = self.namespaces.items()
+        return len(spaces) <= _FEW_NAMESPACES and not any(self.is_busy(name) for name, _ in spaces)
+
+    def forget(self) -> None:
+        """Forget what the cache held: the engine is gone. What recurs stays known."""
+        for _, space in list(self.namespaces.items()):
+            with space.lock:
+                space.planner.index.empty()
+        with self._lock:
+            self._plain.clear()
+        if self.slots is not None:
+            self.slots.clear()
+
+    def counted(self, namespace: str, request_id: str, prompt_tokens: int) -> None:
+        """Take the engine's count of a request's prompt."""
+        space = self.namespaces.find(namespace)
+        if space is not None:
+            with space.lock:
+                space.tokens.count(request_id, prompt_tokens)
+
+    def sample(self) -> Sample:
+        """Return the sums as they are now."""
+        now = self.traffic
+        sums = (now.tokens, now.live_tokens, now.plain_tokens, now.evicted)
+        return Sample(self.clock(), sums)
+
+    def count(self, **more: int) -> None:
+        """Add to the sums of `traffic`."""
+        with self._lock:
+            old = self.traffic._asdict()
+            self.traffic = self.traffic._replace(**{k: old[k] + n for k, n in more.items()})
+
+    def state(self, sync: dict[str, Any]) -> dict[str, Any]:
+        """Return what is known of the engine, ready for JSON; `sync` is of its reporters.
+
+        `up` is None until the first health check.
+        """
+        return {
+            "engine": self.number,
+            "url": self.url,
+            "up": self.up,
+            **sync,
+            "in_flight": self.line.in_flight,
+            "max_in_flight": int(self.limit.value) if self.limit.is_known else None,
+            "waiting": len(self.line),
+            "pending_tokens": self.pending_tokens,
+            "slots": len(self.slots) if self.slots is not None else None,
+            **self.traffic._asdict(),
+            "waited": self.line.totals._asdict(),
+        }
+
+    def _count(self, job: Job, one: Planned, held: int) -> None:
+        blocks, told = job.contexts[one.position], one.explanation
+        weights = self.weights
+        for block in blocks:
+            weights[block.key] = block.weight
+        while len(weights) > _MAX_WEIGHTS:
+            weights.popitem(last=False)
+        full = self.traffic.evicted > 0
+        plain = self._plain.run(job.namespace, blocks, job.head, held, full)
+        space = self.namespaces.find(job.namespace)
+        if space is not None:
+            plain = space.tokens.scale(plain)
+        self.traffic = self.traffic._replace(
+            tokens=self.traffic.tokens + told.total_tokens,
+            live_tokens=self.traffic.live_tokens + told.matched_tokens,
+            plain_tokens=self.traffic.plain_tokens + plain,
+        )
+
+
+def path_of(job: Job, planned: Planned) -> tuple[BlockKey, ...]:
+    """Return a planned request's path in the index."""
+    blocks = job.contexts[planned.position]
+    return (*job.head.keys, *(blocks[rank].key for rank in planned.plan.order))
+
+
+def ends_of(job: Job, planned: Planned) -> tuple[int, ...]:
+    """Return for each key of the path the prompt tokens up to its end."""
+    blocks, end = job.contexts[planned.position], job.head.tokens
+    ends = [end] * len(job.head.keys)
+    for rank in planned.plan.order:
+        end += blocks[rank].weight
+        ends.append(end)
+    return tuple(ends)

@@ -1,0 +1,101 @@
+"""Follows one request through the slots of a llama-server, from its place to its answer."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from contextpilot.engines.usage import Usage
+from contextpilot.planning import Job, Planned
+from contextpilot.server.pool.member import Engine, ends_of, path_of
+from contextpilot.server.pool.reports import PoolReceiver
+from contextpilot.server.pool.slot_choice import Prompt
+from contextpilot.sync.sources.llama_slots import Answer
+
+_UNPINNED_APIS = ("messages",)
+"""llama-server drops `id_slot` from these requests (b11434)."""
+_COPIES = ("n", "n_cmpl", "best_of")
+
+
+class SlotWish(NamedTuple):
+    """Where a request may run.
+
+    Attributes:
+        may_choose: whether a slot may be asked for.
+        given: the slot that the client asked for.
+        num_answers: answers that the client asked for; each takes a slot.
+    """
+
+    may_choose: bool = True
+    given: int | None = None
+    num_answers: int = 1
+
+
+def slot_wish(api: str, body: dict[str, Any]) -> SlotWish:
+    """Return where a request may run."""
+    answers = [body.get(name) for name in _COPIES]
+    num_answers = max((n for n in answers if isinstance(n, int)), default=1)
+    given = body.get("id_slot")
+    if api in _UNPINNED_APIS or num_answers > 1:
+        return SlotWish(False, None, num_answers)
+    if isinstance(given, int) and given >= 0:
+        return SlotWish(False, given)
+    return SlotWish("id_slot" not in body)
+
+
+class Following:
+    """One planned request at an engine with slots.
+
+    Attributes:
+        slot: the slot that it runs in; None when the server chooses.
+    """
+
+    def __init__(
+        self, engine: Engine, receiver: PoolReceiver, job: Job, planned: Planned, wish: SlotWish
+    ) -> None:
+        self._engine = engine
+        self._receiver = receiver
+        self._request = planned.request_id
+        self._num_answers = wish.num_answers
+        self._reporter = receiver.slot_reporter(engine)
+        holdings = receiver.slots_of(self._reporter) if self._reporter else None
+        self._since = holdings.position if holdings is not None else 0
+        self._is_told = self._reporter is None
+        self._has_arrived = False
+        prompt = Prompt(planned.request_id, path_of(job, planned), ends_of(job, planned))
+        self.slot: int | None = None
+        assert engine.slots is not None
+        if wish.given is not None:
+            self.slot = engine.slots.put(wish.given, prompt)
+        elif wish.may_choose:
+            self.slot = engine.slots.take(prompt, holdings)
+
+    def arrived(self) -> None:
+        """Note that the engine read the prompt."""
+        self._has_arrived = True
+
+    def answered(self, usage: Usage, generated: int | None) -> None:
+        """Tell what the whole answer said of the prompt."""
+        if self.slot is not None and self._engine.slots and usage.cached_tokens is not None:
+            self._engine.slots.learn(self.slot, usage.cached_tokens)
+        if self._is_told or usage.prompt_tokens is None or usage.cached_tokens is None:
+            return
+        self._is_told = True
+        assert self._reporter is not None
+        answer = Answer(
+            self._request,
+            self.slot,
+            usage.cached_tokens,
+            usage.prompt_tokens,
+            generated if self._num_answers == 1 else None,
+            self._since,
+        )
+        self._receiver.answered(self._reporter, answer)
+
+    def end(self) -> None:
+        """Give the slot back; of a request without a whole answer nothing is believed."""
+        if not self._is_told and self._reporter is not None:
+            self._receiver.broken_off(self._reporter, self._request)
+        if self.slot is not None and self._engine.slots is not None:
+            self._engine.slots.free(self.slot)
+            if not self._has_arrived:
+                self._engine.slots.forget(self.slot, self._request)

@@ -1,0 +1,133 @@
+"""Keeps choices in a file, so that a restarted server goes on as it wrote before.
+
+The file holds hashes and orders, no text. It is read once, at the start, and written by a thread of
+its own; whatever happens to it, requests go on, and what was chosen is known in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+from contextpilot.server.proxy.choices import MAX_CHOICES, Choices, Order
+
+logger = logging.getLogger(__name__)
+
+FLUSH_S = 1.0
+"""So old may what is not written yet become."""
+_LOCK_S = 2.0
+_VERSION = 1
+_CREATE = (
+    "CREATE TABLE IF NOT EXISTS choices "
+    "(key BLOB PRIMARY KEY, ranks TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID"
+)
+_PUT = "INSERT OR REPLACE INTO choices VALUES (?, ?, ?)"
+_SHORTEN = "DELETE FROM choices WHERE used <= (SELECT max(used) FROM choices) - ?"
+
+
+class StateFile:
+    """Choices that outlive the server.
+
+    Attributes:
+        choices: what was chosen, filled by `open`.
+
+    Args:
+        path: the SQLite file; it is made if there is none. "" keeps nothing.
+        max_choices: the oldest go when there are more, in memory as in the file.
+    """
+
+    def __init__(self, path: str, max_choices: int = MAX_CHOICES) -> None:
+        self._path = Path(path)
+        self._max = max_choices
+        self._is_open = bool(path)
+        self._waiting: dict[bytes, Order] = {}
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._used = 0
+        self._has_warned = False
+        self.choices = Choices(max_choices, self._put if path else None)
+
+    def open(self) -> None:
+        """Read the file and start to write it; what is wrong with it is logged, once."""
+        if not self._is_open:
+            return
+        try:
+            self._prepare()
+            self.choices.restore(self._read())
+        except (sqlite3.Error, OSError, ValueError) as error:
+            self._is_open = False
+            self._waiting.clear()
+            fix = "move it away or give another --state"
+            logger.error("state file %s cannot be used (%s): %s", self._path, error, fix)
+            return
+        self._thread = threading.Thread(target=self._run, name="state", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what waits, and stop."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join(FLUSH_S + 2 * _LOCK_S)
+
+    # -- the file --------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        with closing(self._connect()) as file, file:
+            (version,) = file.execute("PRAGMA user_version").fetchone()
+            if version not in (0, _VERSION):
+                raise ValueError(f"it is of version {version}, not {_VERSION}")
+            with suppress(sqlite3.OperationalError):  # not every file system can
+                file.execute("PRAGMA journal_mode = WAL")
+            file.execute(_CREATE)
+            file.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _read(self) -> Iterator[tuple[bytes, Order]]:
+        with closing(self._connect()) as file:
+            rows = file.execute("SELECT key, ranks, used FROM choices ORDER BY used").fetchall()
+        for key, ranks, used in rows:
+            self._used = max(self._used, int(used))
+            yield bytes(key), tuple(map(int, ranks.split()))
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=_LOCK_S)
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def _put(self, key: bytes, order: Order) -> None:
+        with self._lock:
+            if self._is_open and len(self._waiting) < self._max:
+                self._waiting[key] = order
+
+    def _run(self) -> None:
+        while not self._closing.wait(FLUSH_S):
+            self._write()
+        self._write()
+
+    def _write(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+        if not waiting:
+            return
+        rows = []
+        for key, order in waiting.items():
+            self._used += 1
+            rows.append((key, " ".join(map(str, order)), self._used))
+        try:
+            with closing(self._connect()) as file, file:
+                file.executemany(_PUT, rows)
+                file.execute(_SHORTEN, (self._max,))
+        except sqlite3.Error as error:
+            with self._lock:  # tried again with the next ones
+                self._waiting = waiting | self._waiting
+            if not self._has_warned:
+                self._has_warned = True
+                logger.warning("state file %s cannot be written (%s)", self._path, error)
+        else:
+            self._has_warned = False

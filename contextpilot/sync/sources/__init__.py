@@ -1,0 +1,1 @@
+"""Who tells what an engine holds, each translated into events of requests."""
