@@ -13,14 +13,18 @@ ROOT = Path(contextpilot.__file__).parent
 HOOKS = ROOT.parent / "hooks" / "contextpilot_hooks"
 
 ROOMS = [
-    "errors http progress fields tokens",
+    "errors http progress tables fields tokens",
     "block",
     "radix",
     "paths",
     "index",
     "plan",
-    "dedup prompt prompt.extract prompt.apis namespace budget options explain jobs planning",
-    "sync sync.sources remote engines",
+    "dedup prompt.messages prompt.annotate explain",
+    "budget options prompt.extract",
+    "prompt prompt.apis namespace",
+    "planning engines sync.events",
+    "jobs sync.sources",
+    "sync remote",
     "pilot default endpoint sent",
     "install_hook llama_server client",
     "server.settings server.errors server.offload server.request_body server.event_lane"

@@ -20,8 +20,8 @@ from contextpilot.bench.prompts import Prompt, Requests
 from contextpilot.bench.results import BASELINE
 from contextpilot.bench.schedule import Pass
 from contextpilot.bench.statistics import Interval, mean_of
-from contextpilot.commands.table import format_table, indent
 from contextpilot.errors import CommandError
+from contextpilot.tables import format_table, indent
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -18,7 +18,7 @@ from contextpilot.bench.engine import Facts
 from contextpilot.bench.results import BASELINE, ArmResult
 from contextpilot.bench.schedule import Isolation, Pass, Schedule
 from contextpilot.bench.statistics import Interval
-from contextpilot.commands.table import format_table, indent, percent
+from contextpilot.tables import format_table, indent, percent
 
 NOT_MEASURED = "–"
 _COLUMNS = (

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from contextpilot.commands.table import clip
 from contextpilot.explain import Explanation
 from contextpilot.pilot import ContextPilot
 from contextpilot.prompt.messages import Messages, render_blocks
+from contextpilot.tables import clip
 
 _SYSTEM = "Answer the question from the documents."
 _MARGIN = "    "

@@ -9,11 +9,11 @@ from typing import Any
 
 from contextpilot.block import Block, unique
 from contextpilot.commands.capacity import Capacity, resolve
-from contextpilot.commands.table import format_table, indent, percent
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.replay import DEFAULT_WINDOW, MODES, Mode, Progress, hit_bound, replay_each
 from contextpilot.plan.simulate import CacheTotals
 from contextpilot.progress import ProgressBar
+from contextpilot.tables import format_table, indent, percent
 
 DEFAULT_CAPACITIES = ("unlimited", "5%", "1%")
 _STEPS = 1_000
