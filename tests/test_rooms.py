@@ -23,7 +23,7 @@ ROOMS = [
     "budget options prompt.extract",
     "prompt prompt.apis namespace",
     "planning engines sync.events",
-    "jobs sync.sources",
+    "jobs sync.sources prompt.conversation",
     "sync remote",
     "pilot default endpoint sent",
     "install_hook llama_server client",

@@ -85,7 +85,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     kinds = EngineKinds(upstream, settings.kind)
     state = StateFile(settings.state)
     await asyncio.to_thread(state.open)
-    app.state.proxy = Proxy(app.state.service, upstream, kinds, app.state.metrics, state.choices)
+    app.state.proxy = Proxy(app.state.service, upstream, kinds, app.state.metrics, state.orders)
     pool: EnginePool = app.state.service.pool
     await pool.start()
     try:

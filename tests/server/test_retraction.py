@@ -197,7 +197,9 @@ def test_a_plan_that_could_not_be_written_is_not_believed(
 
     with monkeypatch.context() as patch:
         patch.setattr("contextpilot.server.proxy.handler._written", broken)
-        patch.setattr("contextpilot.server.proxy.drafts.ExplicitDraft.write", lambda *_: {})
+        patch.setattr(
+            "contextpilot.prompt.conversation.given_blocks.GivenBlocksRewrite.write", lambda *_: {}
+        )
         assert proxy.post(CHAT, asking(BLOCKS)).result["status"] == "unplanned"
     assert live(proxy, upstream) == 0
 

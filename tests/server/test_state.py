@@ -1,4 +1,4 @@
-"""Choices: what next turns repeat, whoever asks, through restarts, whatever the file is."""
+"""Written orders: what next turns repeat, whoever asks, through restarts, whatever the file is."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from conftest import Start
 from servers import Client, Scripted, serving
 
+from contextpilot.prompt.conversation.written_orders import GroupKeys, WrittenOrders
 from contextpilot.server.proxy import state_file as state_module
-from contextpilot.server.proxy.choices import Choices, GroupKeys
 from contextpilot.server.proxy.state_file import StateFile
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
@@ -111,41 +111,41 @@ def test_a_locked_file_is_written_later(
     kept.open()
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        kept.choices.add(GroupKeys(b"one", None), (1, 0))
+        kept.orders.add(GroupKeys(b"one", None), (1, 0))
         while not caplog.records:
             kept._closing.wait(0.01)
-        kept.choices.add(GroupKeys(b"two", None), (2, 0, 1))
+        kept.orders.add(GroupKeys(b"two", None), (2, 0, 1))
         other.rollback()
     kept.close()
     assert ["cannot be written" in record.getMessage() for record in caplog.records] == [True]
     again = StateFile(str(path))
     again.open()
     again.close()
-    assert again.choices.get(GroupKeys(b"one", None)) == (1, 0)
-    assert again.choices.get(GroupKeys(b"two", None)) == (2, 0, 1)
+    assert again.orders.get(GroupKeys(b"one", None)) == (1, 0)
+    assert again.orders.get(GroupKeys(b"two", None)) == (2, 0, 1)
 
 
 def test_the_file_is_bounded(tmp_path: Path) -> None:
     path = str(tmp_path / "state.db")
     for begin in range(0, 30, 6):
-        kept = StateFile(path, max_choices=10)
+        kept = StateFile(path, max_orders=10)
         kept.open()
         for number in range(begin, begin + 6):
-            kept.choices.add(GroupKeys(bytes([number]), None), (number,))
+            kept.orders.add(GroupKeys(bytes([number]), None), (number,))
         kept.close()
-    kept = StateFile(path, max_choices=10)
+    kept = StateFile(path, max_orders=10)
     kept.open()
     kept.close()
-    assert len(kept.choices) == 10
-    assert kept.choices.get(GroupKeys(bytes([29]), None)) == (29,)
-    assert kept.choices.get(GroupKeys(bytes([19]), None)) is None
+    assert len(kept.orders) == 10
+    assert kept.orders.get(GroupKeys(bytes([29]), None)) == (29,)
+    assert kept.orders.get(GroupKeys(bytes([19]), None)) is None
 
 
-def test_the_oldest_choices_go() -> None:
-    choices = Choices(max_choices=2)
+def test_the_oldest_orders_go() -> None:
+    orders = WrittenOrders(max_orders=2)
     for key in (b"one", b"two", b"one", b"three"):
-        choices.add(GroupKeys(key, None), (0,))
-    found = [choices.get(GroupKeys(key, None)) for key in (b"one", b"two", b"three")]
+        orders.add(GroupKeys(key, None), (0,))
+    found = [orders.get(GroupKeys(key, None)) for key in (b"one", b"two", b"three")]
     assert found == [(0,), None, (0,)]
 
 

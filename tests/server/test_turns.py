@@ -15,9 +15,8 @@ from contextpilot.namespace import Namespaces
 from contextpilot.options import Options
 from contextpilot.planning import LocalPlanning
 from contextpilot.prompt.apis.paths import shape_of
-from contextpilot.server.proxy.choices import Choices
-from contextpilot.server.proxy.controls import Controls
-from contextpilot.server.proxy.found import found_draft
+from contextpilot.prompt.conversation.prepare import prepare_rewrite
+from contextpilot.prompt.conversation.written_orders import WrittenOrders
 
 NAMES = "abcdefg"
 DOCUMENTS = [f"Facts about {name}.\n" + f"{name} is old and far away.\n" * 12 for name in NAMES]
@@ -98,20 +97,19 @@ class Session:
 
     def __init__(self, path: str) -> None:
         self._shape = shape_of("POST", path)
-        self._choices, self._reader = Choices(), BlockReader()
+        self._orders, self._reader = WrittenOrders(), BlockReader()
         self._planning = LocalPlanning(Namespaces(10_000, 64, 4))
 
     def send(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         assert self._shape is not None
-        controls = Controls(True, "auto", "all", None)
         body = {"model": "m", "messages": messages}
-        draft = found_draft(
-            self._shape, body, controls, self._reader, Options(), self._choices, "one"
+        rewrite, _ = prepare_rewrite(
+            self._shape, body, self._reader, Options(), self._orders, namespace="one"
         )
-        if draft is None:
+        if rewrite is None:
             return messages
-        (planned,) = self._planning.run(draft.job("one"))
-        written: list[dict[str, Any]] = draft.write(planned)["messages"]
+        (planned,) = self._planning.run(rewrite.job("one"))
+        written: list[dict[str, Any]] = rewrite.write(planned)["messages"]
         return written
 
 

@@ -14,10 +14,10 @@ from contextpilot.http.pooled import forwarded_headers
 from contextpilot.plan.online import NO_HEAD, Head
 from contextpilot.planning import Planned
 from contextpilot.prompt.apis.shape import Shape
+from contextpilot.prompt.conversation.pending import PendingRewrite
 from contextpilot.server.observe.records import Record
 from contextpilot.server.pool.aged import Belief
 from contextpilot.server.proxy.controls import Controls, is_control
-from contextpilot.server.proxy.drafts import Draft
 from contextpilot.server.proxy.relay import Delivery
 
 _OWN_HEADERS = (b"host", b"content-length", b"accept-encoding", b"x-request-id")
@@ -31,8 +31,8 @@ class Exchange:
     Attributes:
         shape: the API spoken; None when nothing can be planned at this path.
         text, parsed: the body, decoded; empty when it is no JSON object.
-        draft: what can be planned; None when there is nothing.
-        head: the messages of a request without a draft, to find an engine that holds them.
+        rewrite: what can be planned; None when there is nothing.
+        head: the messages of a request without a rewrite, to find an engine that holds them.
         planned: the plan that was written.
         routed: a plan of the head alone, which changed nothing: it tells the index where it went.
         waited_s: seconds in the line of requests that wait for an engine, over all attempts.
@@ -49,7 +49,7 @@ class Exchange:
     shape: Shape | None = None
     text: str = ""
     parsed: dict[str, Any] = field(default_factory=dict)
-    draft: Draft | None = None
+    rewrite: PendingRewrite | None = None
     namespace: str = ""
     head: Head = NO_HEAD
     planned: Planned | None = None

@@ -14,6 +14,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from contextpilot.block import CHARS_PER_TOKEN
 from contextpilot.engines.cloud import with_cloud_members
 from contextpilot.engines.detect import EngineKinds, Kind
 from contextpilot.explain import Explanation
@@ -26,6 +27,8 @@ from contextpilot.prompt.apis.field import FIELD, FieldError
 from contextpilot.prompt.apis.paths import error_shape
 from contextpilot.prompt.apis.shape import Shape
 from contextpilot.prompt.apis.splice import splice
+from contextpilot.prompt.conversation.pending import PendingRewrite
+from contextpilot.prompt.conversation.written_orders import WrittenOrders
 from contextpilot.server.observe.metrics import Metrics
 from contextpilot.server.observe.records import Record, without_text
 from contextpilot.server.offload import LARGE_BYTES, offload
@@ -33,9 +36,7 @@ from contextpilot.server.pool.aged import AgedEngines
 from contextpilot.server.pool.engine_pool import EngineDownError, Lease
 from contextpilot.server.pool.slot_tracking import slot_wish
 from contextpilot.server.protocol import cut_short
-from contextpilot.server.proxy.choices import Choices
 from contextpilot.server.proxy.controls import ControlError
-from contextpilot.server.proxy.drafts import Draft
 from contextpilot.server.proxy.exchange import (
     Exchange,
     engine_headers,
@@ -43,7 +44,6 @@ from contextpilot.server.proxy.exchange import (
     target_url,
     with_members,
 )
-from contextpilot.server.proxy.found import saved_tokens
 from contextpilot.server.proxy.reading import RequestReader, give_up_planning
 from contextpilot.server.proxy.relay import Delivery, answer_headers, until_disconnect
 from contextpilot.server.proxy.tenants import salt_of
@@ -65,14 +65,14 @@ class Proxy:
         upstream: Upstream,
         kinds: EngineKinds,
         metrics: Metrics,
-        choices: Choices,
+        orders: WrittenOrders,
     ) -> None:
         self._service = service
         self._settings = service.settings
         self._upstream = upstream
         self._kinds = kinds
         self._metrics = metrics
-        self._reader = RequestReader(service, metrics, choices)
+        self._reader = RequestReader(service, metrics, orders)
         self._aged = AgedEngines()
         for engine in service.pool.engines:
             if engine.is_real:
@@ -140,13 +140,13 @@ class Proxy:
         return None
 
     def _lease(self, exchange: Exchange, tried: set[int]) -> Any:
-        draft = exchange.draft
+        rewrite = exchange.rewrite
         blocks, head, bounds = (
-            (draft.blocks, draft.head, draft.bounds)
-            if draft
+            (rewrite.blocks, rewrite.head, rewrite.bounds)
+            if rewrite
             else ((), exchange.head, Bounds(enabled=False))
         )
-        conversation = draft.conversation if draft else None
+        conversation = rewrite.conversation if rewrite else None
         return self._service.pool.lease(
             exchange.namespace, blocks, head, conversation, bounds=bounds, exclude=tried
         )
@@ -157,8 +157,8 @@ class Proxy:
         salt = self._salt(exchange, kind)
         exchange.belief = None
         body = exchange.body
-        if exchange.draft is not None:
-            body = await self._plan(exchange, exchange.draft, lease, kind)
+        if exchange.rewrite is not None:
+            body = await self._plan(exchange, exchange.rewrite, lease, kind)
         elif exchange.head.keys:
             job = Job(exchange.namespace, [()], Bounds(enabled=False), exchange.head, [0])
             aged = self._aged.before(lease.engine, kind)
@@ -193,34 +193,36 @@ class Proxy:
         elif delivery.status == 200:
             lease.answered(delivery.usage, delivery.generated_tokens)
 
-    async def _plan(self, exchange: Exchange, draft: Draft, lease: Lease, kind: Kind) -> bytes:
+    async def _plan(
+        self, exchange: Exchange, rewrite: PendingRewrite, lease: Lease, kind: Kind
+    ) -> bytes:
         """Plan a request and return the body that goes to the engine."""
         started = time.perf_counter()
         try:
-            job = draft.job(exchange.namespace)
+            job = rewrite.job(exchange.namespace)
             aged = self._aged.before(lease.engine, kind)
             (planned,) = await lease.run(job)
             exchange.belief = aged.belief(job, planned) if aged is not None else None
             is_large = len(exchange.body) >= LARGE_BYTES
-            body = await offload(is_large, _written, exchange, draft, planned, kind)
-            explanation = without_text(planned, draft.blocks)
+            body = await offload(is_large, _written, exchange, rewrite, planned, kind)
+            explanation = without_text(planned, rewrite.blocks)
         except Exception as error:
             lease.retract()  # what is sent instead is not what was planned
             give_up_planning(exchange, self._metrics, error)
             exchange.belief = None
-            exchange.body = _unplanned(exchange, draft)
+            exchange.body = _unplanned(exchange, rewrite)
             return exchange.body
         number = lease.engine.number if lease.engine else None
         is_retry, exchange.planned = exchange.planned is not None, planned
         exchange.record = Record(exchange.api, explanation, number, exchange.volatile)
-        exchange.result = _told(planned, draft, exchange)
-        if draft.blocks and not is_retry:
-            exchange.result |= self._head_told(exchange, draft)
+        exchange.result = _told(planned, rewrite, exchange)
+        if rewrite.blocks and not is_retry:
+            exchange.result |= self._head_told(exchange, rewrite)
         self._service.records.add(exchange.record)
         self._metrics.observe("plan_seconds", time.perf_counter() - started)
         return body
 
-    def _head_told(self, exchange: Exchange, draft: Draft) -> dict[str, str]:
+    def _head_told(self, exchange: Exchange, rewrite: PendingRewrite) -> dict[str, str]:
         """Return the reason why none of a caller's requests hits, if that is their beginning."""
         assert exchange.shape is not None
         assert exchange.record is not None
@@ -228,8 +230,8 @@ class Proxy:
         if not is_first_turn(turns):
             return {}
         recurs = exchange.record.explanation.reachable_tokens > 0
-        in_a_row = self._heads.note(exchange.namespace, draft.head, recurs)
-        told = reason(in_a_row, draft.has_question_before)
+        in_a_row = self._heads.note(exchange.namespace, rewrite.head, recurs)
+        told = reason(in_a_row, rewrite.has_question_before)
         return {"reason": told} if told is not None else {}
 
     # -- afterwards ------------------------------------------------------------------------------
@@ -247,7 +249,7 @@ class Proxy:
         if usage.cached_tokens is not None:
             metrics.add("prefix_cache_queries_total", usage.prompt_tokens or 0)
             metrics.add("prefix_cache_hits_total", usage.cached_tokens)
-        if record is None or exchange.draft is None:
+        if record is None or exchange.rewrite is None:
             return
         if exchange.belief is not None and usage.cached_tokens is not None:
             exchange.belief.compare(usage.cached_tokens)
@@ -259,7 +261,7 @@ class Proxy:
         metrics.add("planned_tokens_total", told.total_tokens)
         metrics.add("expected_hits_tokens_total", told.matched_tokens)
         metrics.add("reachable_tokens_total", told.reachable_tokens)
-        metrics.add("dedup_tokens_saved_total", saved_tokens(exchange.draft.saved_chars))
+        metrics.add("dedup_tokens_saved_total", exchange.rewrite.saved_chars // CHARS_PER_TOKEN)
 
     async def _refuse(
         self,
@@ -284,25 +286,25 @@ def _was_read(exchange: Exchange, lease: Lease) -> None:
         exchange.belief.confirm()
 
 
-def _written(exchange: Exchange, draft: Draft, planned: Planned, kind: Kind) -> bytes:
+def _written(exchange: Exchange, rewrite: PendingRewrite, planned: Planned, kind: Kind) -> bytes:
     """Return the body of a planned request."""
-    written = draft.write(planned)
+    written = rewrite.write(planned)
     if exchange.belief is not None:
-        name, cuts = exchange.namespace, draft.cuts(planned)
-        written = with_cloud_members(kind, written, name, draft.head, cuts)
+        name, cuts = exchange.namespace, rewrite.cuts(planned)
+        written = with_cloud_members(kind, written, name, rewrite.head, cuts)
     return splice(exchange.text, exchange.parsed, written).encode()
 
 
-def _unplanned(exchange: Exchange, draft: Draft) -> bytes:
+def _unplanned(exchange: Exchange, rewrite: PendingRewrite) -> bytes:
     """Return the body of a request whose planning failed; blocks handed over keep their order."""
     if FIELD not in exchange.parsed:
         return exchange.body
-    order = tuple(range(len(draft.blocks)))
-    kept = draft.write(Planned(0, Plan(order, 0), Explanation("")))
+    order = tuple(range(len(rewrite.blocks)))
+    kept = rewrite.write(Planned(0, Plan(order, 0), Explanation("")))
     return splice(exchange.text, exchange.parsed, kept).encode()
 
 
-def _told(planned: Planned, draft: Draft, exchange: Exchange) -> dict[str, Any]:
+def _told(planned: Planned, rewrite: PendingRewrite, exchange: Exchange) -> dict[str, Any]:
     """Return what the response header says of a planned request."""
     order = planned.plan.order
     told: dict[str, Any] = {
@@ -310,8 +312,8 @@ def _told(planned: Planned, draft: Draft, exchange: Exchange) -> dict[str, Any]:
         "request_id": planned.request_id,
         "blocks": len(order),
         "moved": sum(rank != position for position, rank in enumerate(order)),
-        "hinted": draft.num_hinted,
-        "saved_chars": draft.saved_chars,
+        "hinted": rewrite.num_hinted,
+        "saved_chars": rewrite.saved_chars,
         "live_blocks": planned.plan.num_live,
         "live_tokens": planned.explanation.matched_tokens,
         "total_tokens": planned.explanation.total_tokens,

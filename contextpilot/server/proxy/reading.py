@@ -12,14 +12,15 @@ from starlette.types import Scope
 from contextpilot.prompt.apis.field import ContextField, FieldError, parse_field
 from contextpilot.prompt.apis.paths import shape_of
 from contextpilot.prompt.apis.shape import Shape
+from contextpilot.prompt.conversation.given_blocks import given_blocks_rewrite
+from contextpilot.prompt.conversation.prepare import Prepared, prepare_rewrite
+from contextpilot.prompt.conversation.repeats import messages_head
+from contextpilot.prompt.conversation.written_orders import WrittenOrders
 from contextpilot.prompt.messages import Message
 from contextpilot.server.observe.metrics import Metrics
 from contextpilot.server.offload import LARGE_BYTES, parse_slowly
-from contextpilot.server.proxy.choices import Choices
 from contextpilot.server.proxy.controls import read_controls
-from contextpilot.server.proxy.drafts import Draft, explicit_draft
 from contextpilot.server.proxy.exchange import Exchange
-from contextpilot.server.proxy.found import found_draft, messages_head
 from contextpilot.server.proxy.relay import Delivery
 from contextpilot.server.proxy.tenants import namespace_of, session_of, tenant_of
 from contextpilot.server.proxy.volatile import volatile_kinds
@@ -31,13 +32,13 @@ _HEAD_ROLES = ("system", "developer")
 
 
 class RequestReader:
-    """Turns requests into exchanges, with a draft where something can be planned. Thread-safe."""
+    """Turns requests into exchanges, with a rewrite where something can be planned. Thread-safe."""
 
-    def __init__(self, service: Service, metrics: Metrics, choices: Choices) -> None:
+    def __init__(self, service: Service, metrics: Metrics, orders: WrittenOrders) -> None:
         self._service = service
         self._settings = service.settings
         self._metrics = metrics
-        self._choices = choices
+        self._orders = orders
         self._routes = len(service.settings.engine) > 1
 
     def read(self, scope: Scope, body: bytes, delivery: Delivery) -> Exchange:
@@ -69,8 +70,8 @@ class RequestReader:
                 exchange.tenant, self._settings, exchange.controls, exchange.parsed, explicit
             )
             exchange.volatile = volatile_kinds(_head_messages(shape, exchange.parsed))
-            exchange.draft = self._draft(exchange, shape, explicit)
-            if exchange.draft is None and self._routes:
+            exchange.rewrite, exchange.lists = self._prepare(exchange, shape, explicit)
+            if exchange.rewrite is None and self._routes:
                 parsed = exchange.parsed
                 exchange.head = messages_head([*shape.unsearched(parsed), *shape.searched(parsed)])
         except FieldError:
@@ -80,27 +81,26 @@ class RequestReader:
         self._metrics.observe("plan_seconds", time.perf_counter() - started)
         for kind in exchange.volatile:
             self._metrics.add("volatile_heads_total", kind=kind)
-        if exchange.draft is None:
+        if exchange.rewrite is None:
             exchange.result |= exchange.lists
         if exchange.volatile:
             exchange.result["volatile"] = exchange.volatile
 
-    def _draft(
-        self, exchange: Exchange, shape: Shape, explicit: ContextField | None
-    ) -> Draft | None:
+    def _prepare(self, exchange: Exchange, shape: Shape, explicit: ContextField | None) -> Prepared:
         reader, options = self._service.reader, self._service.defaults
+        controls, body = exchange.controls, exchange.parsed
         if explicit is not None:
-            return explicit_draft(shape, exchange.parsed, explicit, reader, options)
-        return found_draft(
+            return Prepared(given_blocks_rewrite(shape, body, explicit, reader, options), {})
+        return prepare_rewrite(
             shape,
-            exchange.parsed,
-            exchange.controls,
+            body,
             reader,
             options,
-            self._choices,
-            exchange.namespace,
-            session_of(self._settings, exchange.controls, exchange.headers, exchange.parsed),
-            exchange.lists,
+            self._orders,
+            namespace=exchange.namespace,
+            session=session_of(self._settings, controls, exchange.headers, body),
+            mode=controls.mode,
+            scope=controls.scope,
         )
 
 
@@ -108,7 +108,7 @@ def give_up_planning(exchange: Exchange, metrics: Metrics, error: Exception) -> 
     """Count a failure of ours; the request goes on unplanned."""
     logger.warning("planning failed (%s): the request goes unplanned", type(error).__name__)
     metrics.add("plan_failures_total")
-    exchange.draft = None
+    exchange.rewrite = None
     exchange.planned = None
     exchange.result = {"status": "unplanned", "reason": "planning failed"}
 

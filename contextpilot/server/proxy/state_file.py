@@ -1,7 +1,7 @@
-"""Keeps choices in a file, so that a restarted server goes on as it wrote before.
+"""Keeps written orders in a file, so that a restarted server goes on as it wrote before.
 
 The file holds hashes and orders, no text. It is read once, at the start, and written by a thread of
-its own; whatever happens to it, requests go on, and what was chosen is known in memory.
+its own; whatever happens to it, requests go on, and what was written is known in memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from contextpilot.server.proxy.choices import MAX_CHOICES, Choices, Order
+from contextpilot.prompt.conversation.written_orders import MAX_ORDERS, Order, WrittenOrders
 
 logger = logging.getLogger(__name__)
 
@@ -31,19 +31,19 @@ _SHORTEN = "DELETE FROM choices WHERE used <= (SELECT max(used) FROM choices) - 
 
 
 class StateFile:
-    """Choices that outlive the server.
+    """Written orders that outlive the server.
 
     Attributes:
-        choices: what was chosen, filled by `open`.
+        orders: what was written, filled by `open`.
 
     Args:
         path: the SQLite file; it is made if there is none. "" keeps nothing.
-        max_choices: the oldest go when there are more, in memory as in the file.
+        max_orders: the oldest go when there are more, in memory as in the file.
     """
 
-    def __init__(self, path: str, max_choices: int = MAX_CHOICES) -> None:
+    def __init__(self, path: str, max_orders: int = MAX_ORDERS) -> None:
         self._path = Path(path)
-        self._max = max_choices
+        self._max = max_orders
         self._is_open = bool(path)
         self._waiting: dict[bytes, Order] = {}
         self._lock = threading.Lock()
@@ -51,7 +51,7 @@ class StateFile:
         self._thread: threading.Thread | None = None
         self._used = 0
         self._has_warned = False
-        self.choices = Choices(max_choices, self._put if path else None)
+        self.orders = WrittenOrders(max_orders, self._put if path else None)
 
     def open(self) -> None:
         """Read the file and start to write it; what is wrong with it is logged, once."""
@@ -59,7 +59,7 @@ class StateFile:
             return
         try:
             self._prepare()
-            self.choices.restore(self._read())
+            self.orders.restore(self._read())
         except (sqlite3.Error, OSError, ValueError) as error:
             self._is_open = False
             self._waiting.clear()

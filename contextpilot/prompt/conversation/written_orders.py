@@ -11,7 +11,7 @@ from typing import NamedTuple
 from contextpilot.prompt.extract import Extraction
 from contextpilot.prompt.messages import Message, messages_key
 
-MAX_CHOICES = 100_000
+MAX_ORDERS = 100_000
 
 Order = tuple[int, ...]
 
@@ -23,23 +23,23 @@ class GroupKeys(NamedTuple):
     session: bytes | None
 
 
-class Choices:
+class WrittenOrders:
     """The orders in which the groups of recent conversations were written, by their keys.
 
     The next turn sends them again as the client knows them; written as before, the prompt keeps
     its cached prefix. No text is kept. Thread-safe.
 
     Args:
-        max_choices: the oldest go when there are more.
-        keep: told each new choice, to write it down; it must not wait.
+        max_orders: the oldest go when there are more.
+        keep: told each new order, to write it down; it must not wait.
     """
 
     def __init__(
         self,
-        max_choices: int = MAX_CHOICES,
+        max_orders: int = MAX_ORDERS,
         keep: Callable[[bytes, Order], None] | None = None,
     ) -> None:
-        self._max = max_choices
+        self._max = max_orders
         self._keep = keep
         self._known: OrderedDict[bytes, Order] = OrderedDict()
         self._lock = threading.Lock()
@@ -61,7 +61,7 @@ class Choices:
                 self._add(key, order)
 
     def restore(self, known: Iterable[tuple[bytes, Order]]) -> None:
-        """Take over choices that were written down, oldest first; newer ones win."""
+        """Take over orders that were written down, oldest first; newer ones win."""
         with self._lock:
             newer, self._known = self._known, OrderedDict(known)
             self._known.update(newer)

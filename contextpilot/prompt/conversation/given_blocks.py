@@ -1,9 +1,9 @@
-"""A request that can be planned: its blocks, and how to write it with a plan."""
+"""The rewrite of a request whose blocks the caller handed over, in the field `contextpilot`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from contextpilot.block import Block, BlockReader, estimate_tokens
 from contextpilot.options import Options
@@ -17,48 +17,7 @@ from contextpilot.prompt.messages import Message, message_texts, render_blocks
 from contextpilot.prompt.turn import Turn, head_of
 
 
-class Draft(Protocol):
-    """A request read, not planned yet."""
-
-    @property
-    def blocks(self) -> Sequence[Block]:
-        """All its blocks."""
-
-    @property
-    def head(self) -> Head:
-        """What stands before them."""
-
-    @property
-    def bounds(self) -> Bounds:
-        """How far they may move."""
-
-    @property
-    def conversation(self) -> str | None:
-        """The conversation that the caller named."""
-
-    @property
-    def num_hinted(self) -> int:
-        """Blocks that will stand as reference hints."""
-
-    @property
-    def saved_chars(self) -> int:
-        """Characters that deduplication saved; known once written."""
-
-    @property
-    def has_question_before(self) -> bool:
-        """Whether a message that may be the question stands before the blocks."""
-
-    def cuts(self, planned: Planned) -> Sequence[int]:
-        """Return the characters of the last message after which a prefix may be found again."""
-
-    def job(self, namespace: str) -> Job:
-        """Return the job that plans it."""
-
-    def write(self, planned: Planned) -> dict[str, Any]:
-        """Return the body to send to the engine."""
-
-
-class ExplicitDraft(NamedTuple):
+class GivenBlocksRewrite(NamedTuple):
     """Blocks that the caller handed over in the field `contextpilot`.
 
     Attributes:
@@ -118,13 +77,13 @@ class ExplicitDraft(NamedTuple):
         return {name: value for name, value in body.items() if name != FIELD}
 
 
-def explicit_draft(
+def given_blocks_rewrite(
     shape: Shape,
     body: Mapping[str, Any],
     field: ContextField,
     reader: BlockReader,
     defaults: Options,
-) -> ExplicitDraft:
+) -> GivenBlocksRewrite:
     """Read the blocks of the field; raise FieldError when they cannot be."""
     try:
         blocks = reader.read(field.contexts, f"{FIELD}.contexts")
@@ -140,7 +99,7 @@ def explicit_draft(
     before, after = turns[:at], turns[at + 1 if question is not None else at :]
     prompt = [*shape.opening(body), *before, *(question.parts_before if question else ())]
     turn = Turn.split(blocks, prompt, options)
-    return ExplicitDraft(
+    return GivenBlocksRewrite(
         shape, body, turn, query, before, question, after, head_of(prompt), field.conversation
     )
 

@@ -1,29 +1,20 @@
-"""Drafts of requests whose blocks were found in their messages."""
+"""The rewrite of a request whose blocks were found in its messages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from contextpilot.block import CHARS_PER_TOKEN, Block, BlockReader, content_key, estimate_tokens
-from contextpilot.dedup.messages import rewrite_messages
-from contextpilot.dedup.report import DedupReport
-from contextpilot.dedup.shapes import Path
-from contextpilot.dedup.stream import Spans
+from contextpilot.block import Block, BlockReader, content_key, estimate_tokens
 from contextpilot.options import Options
 from contextpilot.plan.bounds import Bounds
-from contextpilot.plan.online import Head
 from contextpilot.planning import Job, Planned
 from contextpilot.prompt.apis.shape import Shape
-from contextpilot.prompt.extract import Arrangement, Extraction, Looked, look
+from contextpilot.prompt.conversation.block_spans import arranged_spans
+from contextpilot.prompt.conversation.repeats import without_repeats
+from contextpilot.prompt.conversation.written_orders import Order, WrittenOrders, group_keys
+from contextpilot.prompt.extract import Arrangement, Extraction
 from contextpilot.prompt.extract.parts import PartsGroup
-from contextpilot.prompt.messages import Message, message_texts, messages_key
-from contextpilot.server.proxy.choices import Choices, Order, group_keys
-from contextpilot.server.proxy.controls import Controls
-from contextpilot.server.proxy.spans import arranged_spans
-
-_MAX_TOLD = 4
-"""Lists that a header tells of: the last ones."""
 
 
 class _Written(NamedTuple):
@@ -39,7 +30,7 @@ class _Written(NamedTuple):
     saved_chars: int
 
 
-class GroupDraft:
+class FoundBlocksRewrite:
     """A request with at least one group of blocks; the last group is planned.
 
     Groups before it are written as they were in earlier turns.
@@ -55,7 +46,7 @@ class GroupDraft:
         extraction: Extraction,
         options: Options,
         reader: BlockReader,
-        choices: Choices,
+        orders: WrittenOrders,
         namespace: str,
         session: str | None,
     ) -> None:
@@ -63,7 +54,7 @@ class GroupDraft:
         self._body = body
         self._extraction = extraction
         self._options = options
-        self._choices = choices
+        self._orders = orders
         before = shape.unsearched(body)
         self._keys = group_keys(namespace, session, before, extraction)
         self._settled = self._order_before(len(self._keys) - 1)
@@ -94,7 +85,7 @@ class GroupDraft:
         order = planned.plan.order
         if self._settled is not None:
             order = tuple(self._settled[position] for position in order)
-        self._choices.add(self._keys[-1], order)
+        self._orders.add(self._keys[-1], order)
         *done, last = self._written.arrangements
         if tuple(last.order) != order:
             self._written = self._write([*done, self._arranged(len(done), order)])
@@ -116,7 +107,7 @@ class GroupDraft:
         return self._arranged(number, self._order_before(number))
 
     def _order_before(self, number: int) -> Order | None:
-        order = self._choices.get(self._keys[number])
+        order = self._orders.get(self._keys[number])
         size = len(self._extraction.groups[number].texts)
         return order if order is not None and sorted(order) == list(range(size)) else None
 
@@ -136,7 +127,7 @@ class GroupDraft:
             return _Written(self._extraction.arrange(arrangements), arrangements, {}, 0)
         placed = arranged_spans(self._extraction, arrangements)
         template = self._options.hint_template
-        messages, report = deduplicated(placed.messages, placed.spans, template)
+        messages, report = without_repeats(placed.messages, placed.spans, template)
         hints = placed.hints(report) if report is not None else {}
         hinted = [
             given._replace(replacements=hints.get(number, given.replacements))
@@ -160,109 +151,3 @@ def _is_answered(extraction: Extraction) -> bool:
     """
     later = extraction.messages[int(extraction.last.path[0]) + 1 :]
     return any(message.get("role") == "assistant" for message in later)
-
-
-class RepeatsDraft:
-    """A request without blocks to move, whose tool results repeat each other."""
-
-    conversation: str | None = None
-    blocks: Sequence[Block] = ()
-    bounds = Bounds(enabled=False)
-    num_hinted = 0
-    has_question_before = False
-
-    def __init__(
-        self, shape: Shape, body: Mapping[str, Any], messages: list[Any], saved_chars: int
-    ) -> None:
-        self._shape = shape
-        self._body = body
-        self._messages = messages
-        self.saved_chars = saved_chars
-        self.head = messages_head([*shape.unsearched(body), *messages])
-
-    def cuts(self, _: Planned) -> Sequence[int]:
-        """Return none: the messages stay whole."""
-        return ()
-
-    def job(self, namespace: str) -> Job:
-        """Return a job without blocks: the messages are the head."""
-        return Job(namespace, [()], self.bounds, self.head, [0])
-
-    def write(self, _: Planned) -> dict[str, Any]:
-        """Return the body with the repeats replaced."""
-        return self._shape.with_searched(self._body, self._messages)
-
-
-def found_draft(
-    shape: Shape,
-    body: Mapping[str, Any],
-    controls: Controls,
-    reader: BlockReader,
-    options: Options,
-    choices: Choices,
-    namespace: str,
-    session: str | None = None,
-    told: dict[str, Any] | None = None,
-) -> GroupDraft | RepeatsDraft | None:
-    """Look for blocks in the messages of a request; None when there is nothing to do.
-
-    Args:
-        told: takes up which lists were found and which are left, and why, for the answer's header.
-    """
-    messages = shape.searched(body)
-    if controls.mode == "off" or not messages:
-        return None
-    # without a note on the numbers, citations are right only if the numbers move along
-    labels = "stay" if options.ranking_template else "move"
-    opening = shape.unsearched(body)
-    looked = look(messages, controls.mode, controls.scope, labels=labels, opening=opening)
-    extraction = looked.extraction
-    if told is not None:
-        told.update(_lists(looked))
-    if extraction is not None:
-        return GroupDraft(shape, body, extraction, options, reader, choices, namespace, session)
-    if options.deduplicate:
-        changed, report = deduplicated(messages)
-        if report is not None and report.replacements:
-            return RepeatsDraft(shape, body, changed, report.chars_saved)
-    return None
-
-
-def _lists(looked: Looked) -> dict[str, Any]:
-    """Return what a header tells of lists: those that may move, those that stay, and why."""
-    groups = looked.extraction.groups if looked.extraction is not None else ()
-    told: dict[str, Any] = {}
-    if groups:
-        told["found"] = [
-            {"form": group.kind, "blocks": len(group.texts), "why": group.why}
-            for group in groups[-_MAX_TOLD:]
-        ]
-    if looked.left:
-        told["left"] = [
-            {"form": one.form, "blocks": one.blocks, "why": one.code, "words": one.words}
-            for one in list(dict.fromkeys(looked.left))[-_MAX_TOLD:]
-        ]
-    return told
-
-
-def deduplicated(
-    messages: Sequence[Any],
-    blocks: Mapping[Path, Spans] | None = None,
-    hint_template: str = "",
-) -> tuple[list[Any], DedupReport | None]:
-    """Return messages with repeats replaced, and what was; None where the engine is to judge."""
-    try:
-        return rewrite_messages(messages, blocks=blocks, hint_template=hint_template)
-    except (TypeError, ValueError):  # of no known shape
-        return list(messages), None
-
-
-def messages_head(messages: Sequence[Message]) -> Head:
-    """Return whole messages as a head of the index's paths."""
-    keys = tuple(("message", messages_key([message])) for message in messages)
-    return Head(keys, sum(estimate_tokens(text) for text in message_texts(messages)))
-
-
-def saved_tokens(characters: int) -> int:
-    """Estimate the tokens of characters that were saved."""
-    return characters // CHARS_PER_TOKEN
