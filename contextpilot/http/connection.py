@@ -94,6 +94,7 @@ class Connection(asyncio.Protocol):
         self._stop_watching()
         if self._answer is not None:
             self._answer.end()
+            self._answer = None
 
     # -- silence ---------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ class Answer:
         self.keeps_alive = not is_bodiless
         self.has_begun = False
         self.is_complete = False
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._is_bodiless = is_bodiless
         self._pause = pause
         self._is_paused = False
@@ -99,6 +99,8 @@ class Answer:
 
     def feed(self, data: bytes) -> bool:
         """Take bytes of the connection; return False when it is of no use any more."""
+        if self._parser is None:
+            return False
         self.has_begun = True
         try:
             self._parser.feed_data(data)
@@ -108,6 +110,8 @@ class Answer:
             self._num_head_bytes += len(data)
             if self._num_head_bytes > _MAX_HEAD_BYTES:
                 return self.fail(BrokenAnswerError("the head of the answer is too long", True))
+        if self.is_complete:
+            self._drop_parser()
         self._wake()
         return True
 
@@ -119,14 +123,20 @@ class Answer:
         elif not self.is_complete and self._error is None:
             text = "the engine closed the connection"
             self._error = BrokenAnswerError(text, self.has_begun)
+        self._drop_parser()
         self._wake()
 
     def fail(self, error: Exception) -> bool:
         """Let whoever reads the answer get an error; returns False."""
         if self._error is None:
             self._error = error
+        self._drop_parser()
         self._wake()
         return False
+
+    def _drop_parser(self) -> None:
+        """Let the parser go: it holds the answer, and old cycles stay until nobody waits."""
+        self._parser = None
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -139,6 +149,7 @@ class Answer:
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        assert self._parser is not None
         self.status = self._parser.get_status_code()
         if self.status < 200 and self.status != 101:
             self.headers = []
@@ -154,6 +165,6 @@ class Answer:
             self._pause(True)
 
     def on_message_complete(self) -> None:
-        if self._has_head:
+        if self._has_head and self._parser is not None:
             self.is_complete = True
             self.keeps_alive = self.keeps_alive and self._parser.should_keep_alive()
