@@ -110,9 +110,12 @@ def serving(engine_url: str, port: int) -> Iterator[str]:
 
 
 def texts() -> list[str]:
-    """Documents of as many words each; all differ from their first word on."""
+    """Documents of the same words each, so of as many tokens; they differ from the first word on."""
     chance = random.Random(11)
-    return [f"{number:04d} " + " ".join(chance.choices(WORDS, k=40)) for number in range(DOCUMENTS)]
+    words = [*WORDS * 3, *WORDS[:4]]
+    return [
+        f"{number:04d} " + " ".join(chance.sample(words, len(words))) for number in range(DOCUMENTS)
+    ]
 
 
 def requests(count: int, documents: list[str]) -> Iterator[list[str]]:

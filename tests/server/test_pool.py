@@ -540,6 +540,9 @@ class Told:
     def has_copies(self) -> bool:
         return self.copies
 
+    def copies(self) -> list[tuple[int, list[tuple[str, int]]]]:
+        return []
+
 
 def test_slots_believe_the_engine_before_what_was_sent() -> None:
     slots, told = Slots(2), Told()

@@ -37,6 +37,9 @@ class Newest:
     def has_copies(self) -> bool:
         return False
 
+    def copies(self) -> list[tuple[int, list[tuple[str, int]]]]:
+        return []
+
 
 def test_slots_know_the_shared_head_of_more_prompts_than_they_remember() -> None:
     slots, told = Slots(2), Newest()

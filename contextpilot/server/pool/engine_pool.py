@@ -107,18 +107,25 @@ class Lease:
     def _note(self, job: Job, planned: list[Planned]) -> list[Planned]:
         engine = self._engine
         if self.runs:
-            self._unconfirmed = planned
             if len(planned) == 1:
-                self._follow(job, planned[0])
+                planned = [self._follow(job, planned[0])]
+            self._unconfirmed = planned
         elif engine.ttl_sync is not None:  # whoever asked sends it now
             for one in planned:
                 engine.ttl_sync.note(job.namespace, path_of(job, one))
         return planned
 
-    def _follow(self, job: Job, planned: Planned) -> None:
+    def _follow(self, job: Job, planned: Planned) -> Planned:
+        """Follow a planned request; return it with no more live than its slot has of it."""
         self._asked = job.namespace, planned.request_id
-        if self._engine.slots and self._following is None:
-            self._following = Following(self._engine, self._receiver, job, planned, self.wish)
+        if not self._engine.slots or self._following is not None:
+            return planned
+        self._following = Following(self._engine, self._receiver, job, planned, self.wish)
+        there = self._following.planned
+        less = there.explanation.matched_tokens - planned.explanation.matched_tokens
+        if less:
+            self._engine.count(live_tokens=less)
+        return there
 
     @property
     def id_slot(self) -> int | None:

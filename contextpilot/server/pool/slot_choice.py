@@ -10,9 +10,11 @@ empty by themselves, none is asked for.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
@@ -26,29 +28,71 @@ _WORTH = 64
 """Expected tokens from which a miss tells that a slot does not hold what it should."""
 
 
+_SIMILAR = 0.12
+"""Part of a prompt that a slot must share for llama-server to choose it for that: a tenth, and
+something for our estimates."""
+_KEPT = 0.5
+"""llama-server looks for a copy only where less of the slot's content than this would be kept."""
+_MAX_COPIES = 256
+"""More copies in RAM than that are not looked through, and nothing is believed of them."""
+
+
 class Prompt(NamedTuple):
-    """A request's path in the index, and for each key the prompt tokens up to its end."""
+    """A request's path in the index, and for each key the prompt tokens up to its end.
+
+    Attributes:
+        total: tokens of the whole prompt; the last end if 0. All are estimates until `counted`.
+    """
 
     request: str
     keys: Sequence[BlockKey]
     ends: Sequence[int]
+    total: int = 0
 
     @property
     def tokens(self) -> int:
         """Tokens of the whole path."""
         return self.ends[-1] if self.ends else 0
 
-    def shared(self, other: Prompt) -> int:
-        """Return the tokens of the common head of two prompts."""
+    @property
+    def whole(self) -> int:
+        """Tokens of the whole prompt."""
+        return self.total or self.tokens
+
+    def counted(self, prompt_tokens: int) -> Prompt:
+        """Return the prompt with its tokens in the engine's count, given that of all of it."""
+        whole = self.whole
+        if not whole:
+            return self
+        ends = [round(end * prompt_tokens / whole) for end in self.ends]
+        return self._replace(ends=ends, total=prompt_tokens)
+
+    def common(self, other: Prompt) -> int:
+        """Return the leading blocks that two prompts have in common."""
         common = 0
         for mine, its in zip(self.keys, other.keys, strict=False):
             if mine != its:
                 break
             common += 1
-        return self.ends[common - 1] if common else 0
+        return common
+
+    def up_to(self, blocks: int) -> int:
+        """Return the tokens of so many leading blocks."""
+        return self.ends[blocks - 1] if blocks else 0
+
+    def shared(self, other: Prompt) -> int:
+        """Return the tokens of the common head of two prompts."""
+        return self.up_to(self.common(other))
 
 
 NO_PROMPT = Prompt("", (), ())
+
+
+class Share(NamedTuple):
+    """What is there of a prompt: leading blocks, whole ones, and tokens."""
+
+    blocks: int = 0
+    tokens: int = 0
 
 
 class Holdings(Protocol):
@@ -65,6 +109,9 @@ class Holdings(Protocol):
 
     def has_copies(self) -> bool:
         """Return whether there are copies from which the server may fill slots."""
+
+    def copies(self) -> Iterable[tuple[int, Sequence[tuple[str, int]]]]:
+        """Return the tokens of each of them, and the requests as of a slot; the oldest first."""
 
 
 @dataclass
@@ -85,6 +132,8 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self._slots = [_Slot(number) for number in range(count)]
+        self._elsewhere = _Slot(-1)
+        """The last prompt of which the server chose the slot: it may be any of them."""
         self._prompts: OrderedDict[str, Prompt] = OrderedDict()
         self._clock = 0
         self._misses = 0
@@ -93,7 +142,12 @@ class Slots:
         return len(self._slots)
 
     def take(self, prompt: Prompt, holdings: Holdings | None = None) -> int | None:
-        """Choose a slot for a prompt, and note that the prompt runs there; `free` must follow.
+        """Choose a slot for a prompt, and note that the prompt runs there; `free` must follow."""
+        number = self.choose(prompt, holdings)
+        return None if number is None else self.put(number, prompt)
+
+    def choose(self, prompt: Prompt, holdings: Holdings | None = None) -> int | None:
+        """Choose a slot for a prompt.
 
         The one that runs most of the prompt now, which makes the request wait; else the idle slot
         that gains most: what it shares with the prompt, less the part of what it would lose that
@@ -107,14 +161,12 @@ class Slots:
         """
         if self._are_emptied(holdings):
             return None
-        shared = {slot.number: self._shared(slot, prompt, holdings) for slot in self._slots}
+        shared = self._all_shared(prompt, holdings)
         nearest = max(self._slots, key=lambda slot: (shared[slot.number], not slot.num_running))
         most = shared[nearest.number]
         if nearest.num_running and most and 2 * most >= prompt.tokens:
-            return self._run(nearest, prompt)
-        idle = sorted(
-            (slot for slot in self._slots if not slot.num_running), key=attrgetter("used")
-        )
+            return nearest.number
+        idle = sorted(self._idle(), key=attrgetter("used"))
         if not idle:
             return None
         gains = [
@@ -123,14 +175,45 @@ class Slots:
             * max(0, self._tokens(slot, holdings) - shared[slot.number])
             for age, slot in enumerate(idle)
         ]
-        return self._run(idle[gains.index(max(gains))], prompt)
+        return idle[gains.index(max(gains))].number
 
-    def put(self, number: int, prompt: Prompt) -> int:
-        """Note that a prompt runs in a slot that the client chose; `free` must follow.
+    def found(
+        self, prompt: Prompt, number: int | None, holdings: Holdings | None = None
+    ) -> int:
+        """Return how many leading blocks of a prompt a slot has for it, at the least.
 
-        Numbers beyond the last slot begin anew, as they do in llama-server.
+        Ask before the prompt is put there. What llama-server would load into the slot counts.
+
+        Args:
+            number: the slot; None where llama-server chooses: the most similar one, or else any.
         """
-        return self._run(self._slots[number % len(self._slots)], prompt)
+        if number is not None:
+            blocks = self._found(self._at(number), prompt, holdings, True)
+            return blocks if self._is_settled(holdings) else min(blocks, self._newest(prompt))
+        if not self._is_settled(holdings):
+            newest = self._newest(prompt)
+            return newest if prompt.up_to(newest) > _SIMILAR * prompt.whole else 0
+        shared = self._all_shared(prompt, holdings)
+        slots = self._idle() or self._slots
+        most = max(shared[slot.number] for slot in slots)
+        if most > _SIMILAR * prompt.whole:
+            slots = [slot for slot in slots if shared[slot.number] == most]
+        return min(self._found(slot, prompt, holdings, False) for slot in slots)
+
+    def put(self, number: int | None, prompt: Prompt) -> int | None:
+        """Note that a prompt runs in a slot; return its number. `free` must follow.
+
+        Numbers beyond the last slot begin anew, as they do in llama-server. None: it chooses.
+        """
+        slot = self._at(number)
+        self._clock += 1
+        slot.used = self._clock
+        slot.num_running += 1
+        slot.expected = slot.last.shared(prompt)
+        slot.last = self._prompts[prompt.request] = prompt
+        if len(self._prompts) > _MAX_PROMPTS:
+            self._prompts.popitem(last=False)
+        return None if number is None else slot.number
 
     def learn(self, number: int, cached: int) -> None:
         """Compare what a slot should have held of its last prompt with what it held, in tokens."""
@@ -138,19 +221,29 @@ class Slots:
         if expected >= _WORTH:
             self._misses = 0 if 2 * cached >= expected else self._misses + 1
 
-    def free(self, number: int) -> None:
-        """Note that a request that took this slot has ended."""
-        slot = self._slots[number]
+    def count(self, request: str, prompt_tokens: int) -> None:
+        """Take the engine's count of a prompt, which corrects the estimates."""
+        known = self._prompts.get(request)
+        if known is None:
+            return
+        counted = self._prompts[request] = known.counted(prompt_tokens)
+        for slot in (*self._slots, self._elsewhere):
+            if slot.last.request == request:
+                slot.last = counted
+
+    def free(self, number: int | None) -> None:
+        """Note that a request that was put there has ended."""
+        slot = self._at(number)
         slot.num_running = max(0, slot.num_running - 1)
 
-    def forget(self, number: int, request: str) -> None:
+    def forget(self, number: int | None, request: str) -> None:
         """Note that nobody knows whether a request ever came to its slot."""
-        if self._slots[number].last.request == request:
-            self._slots[number].last = NO_PROMPT
+        if self._at(number).last.request == request:
+            self._at(number).last = NO_PROMPT
 
     def clear(self) -> None:
         """Forget what the slots hold: the engine restarted."""
-        for slot in self._slots:
+        for slot in (*self._slots, self._elsewhere):
             slot.last = NO_PROMPT
         self._prompts.clear()
         self._misses = 0
@@ -169,21 +262,63 @@ class Slots:
             for slot in self._slots
         )
 
-    def _run(self, slot: _Slot, prompt: Prompt) -> int:
-        self._clock += 1
-        slot.used = self._clock
-        slot.num_running += 1
-        slot.expected = slot.last.shared(prompt)
-        slot.last = self._prompts[prompt.request] = prompt
-        if len(self._prompts) > _MAX_PROMPTS:
-            self._prompts.popitem(last=False)
-        return slot.number
+    def _at(self, number: int | None) -> _Slot:
+        return self._elsewhere if number is None else self._slots[number % len(self._slots)]
 
-    def _shared(self, slot: _Slot, prompt: Prompt, holdings: Holdings | None) -> int:
+    def _is_settled(self, holdings: Holdings | None) -> bool:
+        """Return whether the engine told of all prompts of which it chose the slot."""
+        return holdings is None or self._elsewhere.is_told_of(holdings)
+
+    def _newest(self, prompt: Prompt) -> int:
+        """Return what the last of these prompts, wherever it ran, has in common with a prompt."""
+        newest = self._elsewhere
+        return 0 if newest.num_running else newest.last.common(prompt)
+
+    def _idle(self) -> list[_Slot]:
+        return [slot for slot in self._slots if not slot.num_running]
+
+    def _all_shared(self, prompt: Prompt, holdings: Holdings | None) -> dict[int, int]:
+        return {slot.number: self._share(slot, prompt, holdings).tokens for slot in self._slots}
+
+    def _share(self, slot: _Slot, prompt: Prompt, holdings: Holdings | None) -> Share:
+        """Return what a slot holds of a prompt."""
         if holdings is None or not slot.is_told_of(holdings):
-            return slot.last.shared(prompt)
-        held = ((self._prompts.get(name), n) for name, n in holdings.requests(slot.number))
-        return max((min(p.shared(prompt), n) for p, n in held if p is not None), default=0)
+            common = slot.last.common(prompt)
+            return Share(common, slot.last.up_to(common))
+        return self._most(prompt, holdings.requests(slot.number))
+
+    def _most(self, prompt: Prompt, held: Iterable[tuple[str, int]]) -> Share:
+        """Return what is there of a prompt, where so many tokens of these requests are held."""
+        best = Share()
+        for name, tokens in held:
+            known = self._prompts.get(name)
+            if known is not None:
+                common = known.common(prompt)
+                whole = min(common, bisect_right(known.ends, tokens))
+                best = max(best, Share(whole, min(known.up_to(common), tokens)))
+        return best
+
+    def _found(
+        self, slot: _Slot, prompt: Prompt, holdings: Holdings | None, is_asked_for: bool
+    ) -> int:
+        """Return the leading blocks of a prompt in a slot once llama-server loaded what it would.
+
+        It takes a copy that keeps more of itself, and holds more of the prompt, than what is there.
+        """
+        best = self._share(slot, prompt, holdings)
+        places = (*self._slots, self._elsewhere)
+        if holdings is None or not all(place.is_told_of(holdings) for place in places):
+            return best.blocks  # any request may make copies, use one, or drive one out
+        held = self._tokens(slot, holdings)
+        kept = best.tokens / held if held else -1.0
+        if kept >= _KEPT or (is_asked_for and not held):
+            return best.blocks
+        copies = list(islice(holdings.copies(), _MAX_COPIES + 1))
+        for tokens, requests in copies if len(copies) <= _MAX_COPIES else ():
+            share = self._most(prompt, requests)
+            if 4 * share.tokens >= tokens and share.tokens > max(kept * tokens, best.tokens):
+                best, kept = share, share.tokens / tokens
+        return best.blocks
 
     def _tokens(self, slot: _Slot, holdings: Holdings | None) -> int:
         if holdings is None or not slot.is_told_of(holdings):

@@ -32,6 +32,14 @@ class Held:
         self.counts = True
         """Whether requests find what is held here."""
 
+    def requests(self) -> list[tuple[str, int]]:
+        """Return the requests of which leading prompt tokens are here, and how many."""
+        return [
+            (request, min(prompt, run.places[self]))
+            for run in reversed(self.runs)
+            for request, prompt in run.names.items()
+        ]
+
     def leading(self, run: Run) -> int:
         """Return how many leading tokens of a run's content a request would find here."""
         tokens = run.places[self]
@@ -94,6 +102,7 @@ class Contents:
         self._recent: dict[int, deque[Run]] = {}
         self._copies: OrderedDict[str, Held] = OrderedDict()
         self._ram_limit: int | None = None
+        self._is_ram_bounded = True
 
     def limit_ram(self, num_bytes: int) -> None:
         """Learn the size of llama-server's RAM prompt cache; until then its copies count as gone.
@@ -111,6 +120,8 @@ class Contents:
     def take(self, event: SlotEvent) -> None:
         """Apply an event."""
         self.position += 1
+        if event.kind != "loaded":
+            self._bound_ram()
         if event.kind == "slot":
             self._move(event.slot, event.keep, event.tokens)
         elif event.kind == "copied":
@@ -157,7 +168,7 @@ class Contents:
         if is_file:
             self._bound_files()
         else:
-            self._bound_ram(event.copy, copy)
+            self._drop_beginnings(event.copy, copy)
 
     def _load(self, event: SlotEvent) -> None:
         copy = self._copies.get(event.copy)
@@ -206,17 +217,17 @@ class Contents:
     def requests(self, slot: int) -> list[tuple[str, int]]:
         """Return the requests of which a slot holds leading prompt tokens, and how many."""
         held = self._slots.get(slot)
-        if held is None:
-            return []
-        return [
-            (request, min(prompt, run.places[held]))
-            for run in reversed(held.runs)
-            for request, prompt in run.names.items()
-        ]
+        return held.requests() if held is not None else []
 
     def has_copies(self) -> bool:
         """Return whether llama-server's RAM cache holds anything."""
         return any(copy.num_bytes is not None for copy in self._copies.values())
+
+    def copies(self) -> Iterator[tuple[int, list[tuple[str, int]]]]:
+        """Yield the tokens of each copy in the RAM cache, and its `requests`; the oldest first."""
+        for copy in self._copies.values():
+            if copy.num_bytes is not None and copy.counts:
+                yield copy.tokens, copy.requests()
 
     def recent(self, slot: int | None, since: int) -> Iterator[Run]:
         """Yield the runs of a slot that grew after a position; of all slots for None."""
@@ -267,21 +278,26 @@ class Contents:
             oldest.places.pop(held, None)
             self.touched_runs[oldest] = None
 
-    def _bound_ram(self, name: str, copy: Held) -> None:
-        """Drop what llama-server drops: what the new copy begins with, then the oldest."""
-        ram = {n: c for n, c in self._copies.items() if c.num_bytes is not None and n != name}
-        for other, older in list(ram.items()):
-            if older.runs and older.runs[-1].places.get(copy, 0) >= older.tokens:
+    def _drop_beginnings(self, name: str, copy: Held) -> None:
+        """Drop the copies that a new one begins with."""
+        for other, older in list(self._copies.items()):
+            begins = older.runs and older.runs[-1].places.get(copy, 0) >= older.tokens
+            if begins and other != name and older.num_bytes is not None:
                 self._drop(other)
-                del ram[other]
-        if self._ram_limit is None:
+        self._is_ram_bounded = False
+
+    def _bound_ram(self) -> None:
+        """Drop the oldest copies beyond the limit: llama-server does after it saved and loaded."""
+        if self._is_ram_bounded or self._ram_limit is None:
             return
-        total = sum(c.num_bytes or 0 for c in ram.values()) + (copy.num_bytes or 0)
-        for other, older in ram.items():
-            if total <= self._ram_limit:
+        self._is_ram_bounded = True
+        ram = {name: copy.num_bytes for name, copy in self._copies.items() if copy.num_bytes}
+        total, newest = sum(ram.values()), next(reversed(ram), None)
+        for name, num_bytes in ram.items():
+            if total <= self._ram_limit or name == newest:
                 break
-            total -= older.num_bytes or 0
-            self._drop(other)
+            total -= num_bytes
+            self._drop(name)
 
     def _bound_files(self) -> None:
         files = [name for name, copy in self._copies.items() if copy.num_bytes is None]
