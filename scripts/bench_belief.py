@@ -110,7 +110,7 @@ def serving(engine_url: str, port: int) -> Iterator[str]:
 
 
 def texts() -> list[str]:
-    """Documents of the same words each, so of as many tokens; they differ from the first word on."""
+    """Documents of the same words, so of as many tokens; all differ from their first word on."""
     chance = random.Random(11)
     words = [*WORDS * 3, *WORDS[:4]]
     return [

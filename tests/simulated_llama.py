@@ -95,9 +95,7 @@ class Llama:
             return shared.index(max(shared))
         return min(range(self.num_slots), key=lambda slot: self.used.get(slot, 0))
 
-    def run(
-        self, slot: int, prompt: list[int], generated: int, is_least_used: bool = False
-    ) -> int:
+    def run(self, slot: int, prompt: list[int], generated: int, is_least_used: bool = False) -> int:
         """Run a prompt; return its cached tokens."""
         self.used[slot] = max(self.used.values(), default=0) + 1
         loses_much = common(self.slots[slot], prompt) * 2 < len(self.slots[slot])

@@ -1,7 +1,8 @@
-"""What is told to be live is found in the slot that a request takes, by llama-server's own rules."""
+"""What is told to be live is found in the slot that a request takes, as llama-server does it."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 from dataclasses import dataclass
@@ -11,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated_llama import Llama
 
+from contextpilot.block import Block
+from contextpilot.namespace import Namespaces
+from contextpilot.plan.bounds import Bounds
+from contextpilot.plan.online import NO_HEAD
+from contextpilot.planning import Job
 from contextpilot.server.pool import slot_choice
+from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.server.pool.slot_choice import Prompt, Slots
 from contextpilot.sync.sources.llama_slots import SETTLE_S, Answer, SlotTranslator
 
@@ -141,3 +148,36 @@ class Copies:
 
     def copies(self) -> list[tuple[int, list[tuple[str, int]]]]:
         return [(1_601, [("1", 400)]), (1_600, [("1", 400)])]
+
+
+def test_a_plan_tells_no_more_than_the_slot_that_was_chosen_holds() -> None:
+    """The slot that holds its first block runs, so another one is taken, which holds nothing."""
+
+    async def main() -> None:
+        pool = EnginePool(("http://a:1",), lambda: Namespaces(10_000, 100, 10))
+        (engine,) = pool.engines
+        engine.slots = Slots(2)
+        blocks = {number: Block(number, f"text {number}", 100, None) for number in range(9)}
+
+        def job(*numbers: int) -> Job:
+            return Job("n", [[blocks[number] for number in numbers]], Bounds(), NO_HEAD, [10])
+
+        first, second = job(1, 2, 3, 4), job(1, 5, 6, 7)
+        async with pool.lease("n", first.contexts[0], NO_HEAD) as lease:
+            lease.plan(first)
+            lease.confirm()
+            async with pool.lease("n", second.contexts[0], NO_HEAD) as other:
+                (planned,) = other.plan(second)
+                other.confirm()
+                assert (lease.id_slot, other.id_slot) == (0, 1)
+        assert planned.plan.num_live == planned.explanation.matched_blocks == 0
+        assert planned.explanation.matched_tokens == engine.traffic.live_tokens == 0
+        assert planned.explanation.first_miss == "text 1"
+        assert planned.explanation.reason.startswith("other slot")
+        async with pool.lease("n", second.contexts[0], NO_HEAD) as lease:
+            (again,) = lease.plan(second)
+            lease.confirm()
+        assert again.plan.num_live == 4
+        assert engine.traffic.live_tokens == 400
+
+    asyncio.run(asyncio.wait_for(main(), 60))

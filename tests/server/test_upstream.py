@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import pytest
 
 from contextpilot.http.pooled import Upstream, UpstreamError
-from contextpilot.http.response import HIGH_WATER_BYTES, BrokenAnswerError
+from contextpilot.http.response import HIGH_WATER_BYTES, Answer, BrokenAnswerError
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 T = TypeVar("T")
@@ -141,3 +142,32 @@ def test_a_slow_reader_holds_the_engine_back() -> None:
             return len(await answer.read())
 
     assert run(much, use) == size
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_kept"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", False),
+        (b"HTTP/1.1 200 OK\r\n\r\nok", False),
+    ],
+)
+def test_answers_that_are_done_go_at_once_and_not_with_old_cycles(
+    raw: bytes, is_kept: bool
+) -> None:
+    """A connection that is kept holds the last one."""
+
+    async def use(upstream: Upstream, url: str) -> int:
+        was_enabled = gc.isenabled()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                await get(upstream, url)
+            await asyncio.sleep(0.05)
+            return sum(type(one) is Answer for one in gc.get_objects())
+        finally:
+            if was_enabled:
+                gc.enable()
+
+    assert run(answering(*[raw] * (5 if is_kept else 1)), use) <= is_kept

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from simulated_llama import Llama, common
 
 from contextpilot.index import ContextIndex

@@ -177,9 +177,7 @@ class Slots:
         ]
         return idle[gains.index(max(gains))].number
 
-    def found(
-        self, prompt: Prompt, number: int | None, holdings: Holdings | None = None
-    ) -> int:
+    def found(self, prompt: Prompt, number: int | None, holdings: Holdings | None = None) -> int:
         """Return how many leading blocks of a prompt a slot has for it, at the least.
 
         Ask before the prompt is put there. What llama-server would load into the slot counts.

@@ -67,9 +67,7 @@ class Following:
         self._has_arrived = False
         self._place(job, planned, wish, holdings)
 
-    def _place(
-        self, job: Job, planned: Planned, wish: SlotWish, holdings: Holdings | None
-    ) -> None:
+    def _place(self, job: Job, planned: Planned, wish: SlotWish, holdings: Holdings | None) -> None:
         slots, space = self._engine.slots, self._engine.namespaces.find(job.namespace)
         assert slots is not None
         scale = space.tokens.scale if space is not None else int
