@@ -15,10 +15,13 @@ import json
 import os
 import urllib.parse
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from contextpilot.errors import NoIndexError, ServerError, TokenError, UnreachableError
-from contextpilot.http.blocking import BlockingHttp
+from contextpilot.http.address import Address
+
+if TYPE_CHECKING:
+    from contextpilot.http.blocking import BlockingHttp
 
 Json = dict[str, Any]
 _Reply = TypeVar("_Reply")
@@ -163,8 +166,10 @@ class Client(_Calls[Json, str]):
     def __init__(
         self, url: str = DEFAULT_URL, token: str | None = None, timeout_s: float = _TIMEOUT_S
     ) -> None:
+        from contextpilot.http.blocking import BlockingHttp  # requests takes a while to import
+
         connecting = min(timeout_s, _CONNECT_TIMEOUT_S)
-        self._http = BlockingHttp(_checked_url(url), _headers(token), connecting)
+        self._http: BlockingHttp = BlockingHttp(_checked(url), _headers(token), connecting)
         self._timeout = timeout_s
 
     def close(self) -> None:
@@ -200,8 +205,7 @@ class AsyncClient(_Calls[Awaitable[Json], Awaitable[str]]):
     ) -> None:
         from contextpilot.http.pooled import Upstream
 
-        self._url = _checked_url(url).rstrip("/")
-        self._shown_url = BlockingHttp(url, {}, timeout_s).shown_url
+        self._url = _checked(url)
         self._headers = [
             (name.lower().encode(), value.encode()) for name, value in _headers(token).items()
         ]
@@ -227,7 +231,7 @@ class AsyncClient(_Calls[Awaitable[Json], Awaitable[str]]):
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> _Told:
         from contextpilot.http.pooled import UpstreamError
 
-        url = f"{self._shown_url}{path.partition('?')[0]}"
+        url = f"{self._url}{path.partition('?')[0]}"
         try:
             opened = self._upstream.open(
                 method, self._url + path, self._headers, _encode(body) or b""
@@ -247,12 +251,11 @@ class _Told(NamedTuple):
     body: bytes
 
 
-def _checked_url(url: str) -> str:
+def _checked(url: str) -> str:
     try:
-        BlockingHttp(url, {}, _TIMEOUT_S)
+        return Address.of(url).url
     except ValueError:
         raise ValueError(f'url must be like "{DEFAULT_URL}", not {url!r}') from None
-    return url
 
 
 def _headers(token: str | None) -> dict[str, str]:

@@ -106,7 +106,7 @@ class ContextPilot:
         else:
             url = os.environ.get("CONTEXTPILOT_INDEX_URL", "") if index_url is None else index_url
             if url:
-                from contextpilot.remote import RemotePlanning  # as does http.client
+                from contextpilot.remote import RemotePlanning  # as does requests
 
                 self._planning = self._remote = RemotePlanning(
                     url, self._namespaces, token, index_timeout_s, shows_progress

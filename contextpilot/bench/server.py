@@ -8,16 +8,15 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 
 from contextpilot.errors import CommandError
+from contextpilot.http.blocking import BlockingHttp
 from contextpilot.server.settings import ENVIRONMENT_PREFIX
 
 _START_S = 60.0
 _STOP_S = 15.0
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_ASK_S = 2.0
 
 
 @contextlib.contextmanager
@@ -64,10 +63,11 @@ def _place(listen: str | None) -> tuple[str, int]:
 
 def _wait(process: subprocess.Popen[bytes], url: str) -> None:
     deadline = time.monotonic() + _START_S
+    http = BlockingHttp(url, {}, _ASK_S)
     while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            _DIRECT.open(f"{url}/health", timeout=2).close()
-            return
+        with contextlib.suppress(OSError), contextlib.closing(http):
+            if http.call("GET", "/health", None, _ASK_S).status == 200:
+                return
         time.sleep(0.1)
     if process.poll() is None:
         raise CommandError(f"contextpilot serve did not get ready at {url} in time")

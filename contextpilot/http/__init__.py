@@ -1,1 +1,1 @@
-"""Blocking HTTP towards an index server: kept connections, one deadline a call, a circuit."""
+"""All that speaks HTTP to others: a blocking client, a pooled one, a circuit; one rule for each."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-import urllib.request
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from contextpilot.http.blocking import BlockingHttp
 
 GRACE_S = 5.0
 """Time that the shim has to report once llama-server serves."""
@@ -71,10 +73,9 @@ def _reporters(watched: Watched) -> set[Any] | None:
 
 def _fetch(url: str, headers: dict[str, str] | None = None) -> Any:
     """Return decoded JSON; None when there is no good answer."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(url, headers=headers or {})
     try:
-        with opener.open(request, timeout=_TIMEOUT_S) as reply:
-            return json.load(reply)
+        with contextlib.closing(BlockingHttp(url, headers or {}, _TIMEOUT_S)) as http:
+            reply = http.call("GET", "", None, _TIMEOUT_S)
+        return json.loads(reply.body) if reply.status == 200 else None
     except (OSError, ValueError):
         return None

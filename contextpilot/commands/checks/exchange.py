@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, urlsplit
+
+from contextpilot.http.address import Address
+from contextpilot.http.blocking import BlockingHttp
 
 TIMEOUT_S = 2.0
-_MAX_ANSWER = 4 << 20
 
 
 class UnreachableError(OSError):
@@ -26,33 +26,22 @@ class Answer(NamedTuple):
 class Place(NamedTuple):
     """An http(s) address to ask."""
 
-    parts: SplitResult
+    address: Address
     token: str = ""
 
     @classmethod
     def at(cls, url: str, token: str = "") -> Place:
         """Take an address apart. Raises ValueError, which tells nothing of it: it may hold keys."""
-        try:
-            parts = urlsplit(url.strip())
-            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ValueError("is no http(s) address")
-        return cls(parts._replace(path=parts.path.rstrip("/")), token.strip())
+        return cls(Address.of(url), token.strip())
 
     @property
     def shown(self) -> str:
         """The address without user, password and query."""
-        parts = self.parts
-        name = parts.hostname or ""
-        host = f"[{name}]" if ":" in name else name
-        hidden = "***@" if parts.username or parts.password else ""
-        place = f"{host}:{parts.port}" if parts.port else host
-        return f"{parts.scheme}://{hidden}{place}{parts.path}"
+        hidden = "://***@" if self.address.has_user else "://"
+        return self.address.url.replace("://", hidden, 1)
 
     def ask(self, path: str, body: Any = None, timeout: float = TIMEOUT_S) -> Answer:
-        """GET a path, or POST a body to it as JSON. `timeout` is in seconds, for each step.
+        """GET a path, or POST a body to it as JSON; all of it takes `timeout` seconds at most.
 
         Raises UnreachableError.
         """
@@ -62,19 +51,13 @@ class Place(NamedTuple):
         data = None if body is None else json.dumps(body).encode()
         method = "GET" if body is None else "POST"
         try:
-            with contextlib.closing(self._connect(timeout)) as connection:
-                connection.request(method, self.parts.path + path, data, headers)
-                response = connection.getresponse()
-                return Answer(response.status, _decoded(response.read(_MAX_ANSWER)))
+            with contextlib.closing(BlockingHttp(self.address.url, headers, timeout)) as http:
+                reply = http.call(method, path, data, timeout)
         except TimeoutError:
             raise UnreachableError(f"no answer within {timeout:g} s") from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise UnreachableError(str(error) or type(error).__name__) from None
-
-    def _connect(self, timeout: float) -> http.client.HTTPConnection:
-        https = self.parts.scheme == "https"
-        kind = http.client.HTTPSConnection if https else http.client.HTTPConnection
-        return kind(self.parts.hostname or "", self.parts.port, timeout=timeout)
+        except OSError as error:
+            raise UnreachableError(str(error)) from None
+        return Answer(reply.status, _decoded(reply.body))
 
 
 def _decoded(data: bytes) -> Any:

@@ -63,7 +63,7 @@ def _plan(place: Place) -> tuple[str, str]:
     """Return the id of a request, and why the index did not plan it, if it did not."""
     blocks = BlockReader().read(_BLOCKS, "contexts")
     job = Job(NAMESPACE, [blocks], Bounds(), NO_HEAD, [0])
-    planning = RemotePlanning(place.parts.geturl(), Namespaces(100, 16, 1), place.token or None)
+    planning = RemotePlanning(place.address.url, Namespaces(100, 16, 1), place.token or None)
     with contextlib.closing(planning), _warnings() as texts:
         [planned] = planning.run(job)
     return planned.request_id, "; ".join(texts)

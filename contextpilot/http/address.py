@@ -1,0 +1,52 @@
+"""The address of a server, taken apart once and shown without what is secret in it."""
+
+from __future__ import annotations
+
+import urllib.parse
+from typing import Any, NamedTuple
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class Address(NamedTuple):
+    """An http(s) address; user, password, query and fragment are left out.
+
+    Attributes:
+        path: without a slash at its end.
+        has_user: whether a user or a password was left out.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    path: str = ""
+    has_user: bool = False
+
+    @classmethod
+    def of(cls, url: Any) -> Address:
+        """Take a URL apart. Raises ValueError, which tells nothing of it: it may hold keys."""
+        try:
+            parts = urllib.parse.urlsplit(url.strip()) if isinstance(url, str) else None
+            port = parts.port if parts else None
+        except ValueError:  # the port is no number, or the host no IPv6 address
+            parts = port = None
+        if parts is None or parts.scheme not in _PORTS or not parts.hostname or port == 0:
+            raise ValueError("is no http(s) address")
+        return cls(
+            parts.scheme,
+            parts.hostname,
+            port or _PORTS[parts.scheme],
+            parts.path.rstrip("/"),
+            bool(parts.username or parts.password),
+        )
+
+    @property
+    def place(self) -> str:
+        """Host and, where it is not the scheme's own, port, as a Host header names them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The address as it may be asked and shown."""
+        return f"{self.scheme}://{self.place}{self.path}"
