@@ -14,12 +14,14 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from contextpilot.prompt.extract.ordinals import (
+    ABBREVIATIONS,
     COMPARING,
     FAR_COMPARED,
     FAR_NUMBERED,
     FAR_ORDERS,
     FAR_POSITIONS,
     FOREIGN_ORDINALS,
+    NO_PLACES,
     NUMBER_WORDS,
     NUMBERED_NOUNS,
     ORDERS,
@@ -54,7 +56,7 @@ def _by_stem(words: str) -> dict[str, tuple[str, ...]]:
 
 _WORD = re.compile(r"[^\W_]+")
 _RULES = _by_word()
-_ANYTHING: _Rules = ((False, re.compile("")),)
+_FOREIGN_PLACE: _Rules = ((False, re.compile(rf"\w+\b(?! (?:{NO_PLACES}))", _FLAGS)),)
 _FOREIGN = _by_stem(FOREIGN_ORDINALS)
 _NOUNS, _COMPARING = frozenset(NUMBERED_NOUNS.split()), frozenset(COMPARING.split())
 _FAR_SCRIPT = re.compile("[\u0590-\u0dff\u0e00-\u0eff\u2460-\u24ff\u3000-\ud7ff]")
@@ -62,12 +64,19 @@ _UNKNOWN_SCRIPT = re.compile("[\u0530-\u058f\u0a00-\u0b7f\u0c00-\u0dff\u0e80-\u1
 """Scripts whose ordinals we do not know: in doubt, a question in one counts the documents."""
 _FAR_POSITION, _FAR_ORDER = re.compile(FAR_POSITIONS), re.compile(FAR_ORDERS)
 _FAR_NUMBERS = re.compile(f"{FAR_NUMBERED}|{FAR_COMPARED}")
-_BRACKET = re.compile(r"\[(\d{1,4})\](?!\()|#(\d{1,3})\b")
+_BRACKET = re.compile(r"\[(\d{1,4})\](?!\()|(?:#|№ ?)(\d{1,3})\b")
+_ABBREVIATED, _ABBREVIATED_AFTER = (
+    frozenset(ABBREVIATIONS.split()),
+    re.compile(r"(?:\.|[°º]\.?)[ \t]{0,2}(\d{1,3})\b(?![.,:]\d|[%°])"),
+)
 _THEM = re.compile(
     r"\b(?:(?<!cite )(?<!use )(?:them|these|those)\b(?! (?:days|times|words|rules|instructions|"
     r"guidelines))|"
     r"each(?! other)\b|ones\b|the one (?:on|about|that|with|from|where|which|of)\b|"
-    r"they (?:form|are|come|stand|follow|tell|make)\b|their (?:order|weight|sequence)\b)",
+    r"they (?:form|are|come|stand|follow|tell|make)\b|their (?:order|weight|sequence)\b|"
+    r"(?:this|these) (?:is|are|was|were) (?:a|an|the|my|our|parts? of|from) (?:\w+ ){0,2}"
+    r"(?:conversation|dialogue|chat|thread|transcript|story|novel|log|diary|interview|script|"
+    r"timeline|procedure|recipe|sequence|series)\b)",
     _FLAGS,
 )
 """A question that speaks of the documents, and not of what stands in them."""
@@ -83,6 +92,15 @@ _SPELLED_AFTER = re.compile(
     r"(?:I{1,3}|IV|VI{0,3}|IX|X)\b)"
 )
 _COMPARED_AFTER = re.compile(r"[^\d\n]{0,24}?(\d{1,3})\D{1,9}?(\d{1,3})(?!\d)")
+_NUMBER_WORDS = NUMBER_WORDS.split("|")
+_WANTED = re.compile(
+    rf"\b(?:give|return|write|output|print|list|name|make|provide|produce|suggest|find|with|of)"
+    rf"(?: (?:me|us|exactly|a list of|an array of)){{0,2}} ({NUMBER_WORDS}|\d{{1,3}}) "
+    r"(?:\w+ )?(?:titles?|headings?|labels?|scores?|numbers?|names?|keywords?|summaries|answers|"
+    r"sentences|lines|words|tags|categories|translations|entries|items|rows|verdicts|booleans|"
+    r"values|captions|headlines|bullets|lists)\b",
+    _FLAGS,
+)
 _EXAMPLES = frozenset(
     ("like", "such as", "e g", "eg", "example", "format", "z b", "par exemple", "ejemplo", "for ex")
 )
@@ -104,21 +122,23 @@ _MAX_ASKED_CHARS = 1 << 13
 
 
 class Asks(NamedTuple):
-    """What one text around the blocks asks for."""
+    """What one text around the blocks asks for; `counts`: how many of something it wants."""
 
     position: bool
     order: bool
     numbers: frozenset[str]
     spelled: bool
     them: bool
+    counts: frozenset[int] = frozenset()
 
-    def reason(self, shown: Collection[str], *, after: bool) -> str:
+    def reason(self, shown: Collection[str], size: int, *, after: bool) -> str:
         """Return the rule against moving blocks that show these numbers; "" if there is none.
 
         Args:
+            size: how many blocks there are: as many titles or labels are one for each.
             after: the text stands after the blocks: what it calls "these" are they.
         """
-        if self.order:
+        if self.order or size in self.counts:
             return "order-asked"
         if after and self.them:
             return "position-asked"
@@ -150,6 +170,8 @@ def _read(text: str) -> Asks:
             spelled = spelled or _SPELLED_AFTER.match(text, end) is not None
         elif word in _COMPARING:
             numbers.update(_after(_COMPARED_AFTER, text, match.end()))
+        elif word in _ABBREVIATED:
+            numbers.update(_after(_ABBREVIATED_AFTER, text, match.end()))
     if not text.isascii() and _FAR_SCRIPT.search(text):
         position = position or _FAR_POSITION.search(text) is not None
         order = order or _FAR_ORDER.search(text) is not None
@@ -163,7 +185,15 @@ def _read(text: str) -> Asks:
         frozenset(numbers),
         spelled,
         _THEM.search(text[-_QUESTION_CHARS:]) is not None,
+        frozenset(_counts(text)),
     )
+
+
+def _counts(text: str) -> Iterator[int]:
+    """Yield how many of something a text wants back: "give me six titles"."""
+    for match in _WANTED.finditer(text):
+        word = match[1].lower()
+        yield int(word) if word.isdigit() else _NUMBER_WORDS.index(word) + 1
 
 
 def _plain(number: str) -> str:
@@ -177,7 +207,7 @@ def _others(word: str) -> _Rules:
         return _RULES[ORDINAL] if word[-1] in "tdh" else ()
     for stem in _FOREIGN.get(word[:_STEM_CHARS], ()):
         if word == stem[:-1] if stem.endswith(".") else word.startswith(stem):
-            return _ANYTHING
+            return _FOREIGN_PLACE
     return ()
 
 

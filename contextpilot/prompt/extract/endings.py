@@ -23,6 +23,11 @@ _CUE = re.compile(
 )
 
 
+def asks(body: str) -> bool:
+    """Return whether a paragraph begins as a question or an instruction does."""
+    return _CUE.match(body) is not None
+
+
 def movable(text: str, pieces: Sequence[Piece], end: int, *, closed: bool) -> tuple[Piece, ...]:
     """Return the pieces with the last one's end set, or without it when its end is unsure.
 

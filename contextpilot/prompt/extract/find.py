@@ -120,8 +120,8 @@ def _judged(page: Page, lists: list[Found], mode: str) -> Finding:
 def _tells_itself(page: Page, found: Found) -> bool:
     """Return whether rows say by themselves that a search chose them, whatever tool gave them."""
     if page.tool == "runs":
-        return found.kind == "json" and found.why == "scores"
-    return page.tool == "sequence" and found.why in ("scores", "chosen-pages")
+        return found.why == "declared-search"
+    return page.tool == "sequence" and found.why in ("scores", "declared-search", "chosen-pages")
 
 
 def _against(page: Page, found: Found) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextpilot.prompt.extract.vocabulary import FIELD_LABELS, SEQUENCE_CHILDREN
 
 _HEAD_CHARS = 240
+_END_CHARS = 60
 _SPEAKER = re.compile(
     r"[\s>*_\"'(\[]*([A-Z][\w.'’-]{0,24}(?: [A-Z][\w.'’-]{0,24}){0,2})\]?[*_]{0,2}\s?[:：](?=\s)"
 )
@@ -53,6 +54,15 @@ _ROLE_ELEMENT = re.compile(
 _LISTING = re.compile(r"[ \t]*\d{1,6}(?:\t|→| ?[|│] ?|:[ \t]{0,1}\S| {2,}\S)")
 _TODO = re.compile(r"[ \t*\-]*\[[ xX✓]\]|[ \t*\-]*(?:TODO|DONE|WIP|☐|☑|✅|✔)")
 _CHILD = re.compile(r"<([A-Za-z_]\w{0,30})[\s>]")
+_CONTINUED = re.compile(
+    r"[\s>*_#]*(?:[(\[…][\s.]*(?:continued|cont'?d?\.?[)\]]|fortsetzung|suite\b|continuación)|"
+    r"(?:continued|continuing) from\b)",
+    re.IGNORECASE,
+)
+_CONTINUES = re.compile(
+    r"(?:to be continued|continued (?:on|in|below|overleaf)[^\n]{0,20}|\(continued\))\W*$",
+    re.IGNORECASE,
+)
 _TITLE_NUMBER = re.compile(r"(\d{1,6})")
 _SEPARATORS = re.compile(r"[-/.]")
 
@@ -71,6 +81,8 @@ def sequence_reason(bodies: Sequence[str]) -> str:
         return "times"
     if _are_counted(lines) or _children(heads):
         return "counted"
+    if any(map(_CONTINUED.match, lines)) or any(_CONTINUES.search(b[-_END_CHARS:]) for b in bodies):
+        return "continued"
     return ""
 
 

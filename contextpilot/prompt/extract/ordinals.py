@@ -32,7 +32,9 @@ _BETWEEN = (
     r"(?: (?:two|three|four|few|\d{1,2}|of|these|those|the|my|your|retrieved|given|listed)){0,4}"
 )
 _ENDS = (
-    r"(?=[ ]?(?:[?.!,;:)]|$)| (?:and|or|vs\.?|versus|with|says?|claims?|mentions?|states?|than)\b)"
+    r"(?=[ ]?(?:[?.!,;:)]|$)| (?:and|or|vs\.?|versus|with|says?|claims?|mentions?|states?|than|"
+    r"talks?|speaks?|describes?|deals?|tells?|covers?|discuss(?:es)?|explains?|argues?|refers?|"
+    r"about|to (?:say|mention|name|claim|state|speak|talk|tell|describe|discuss))\b)"
 )
 ORDINAL = "1st"
 """Stands among the words of a rule for any `3rd`, `5th`."""
@@ -67,6 +69,22 @@ POSITIONS: tuple[tuple[str, str], ...] = (
         r"\w+ (?:that |which )?i (?:gave|sent|pasted|shared|posted|attached|mentioned|showed)"
         r"(?: you)? (?:first|last|earlier|before|at the|in the)\b",
     ),
+    # a place within what was given
+    (
+        "first last second third final opening closing nth",
+        r"\w+ (?:\w+ ){0,2}?(?:words?|sentences?|lines?|letters?|phrases?|thing) "
+        r"(?:(?:that |which )?(?:you (?:were|have been|got|see)|i (?:gave|sent|pasted|showed))|"
+        rf"(?:of|in) (?:each|all|these|those|every|the {_NOUN}))\b",
+    ),
+    (
+        "counting counted count",
+        r"\w+ (?:backwards?|from the (?:end|start|top|bottom|back|front))\b",
+    ),
+    (
+        "latest newest oldest earliest recent",
+        r"\w+ (?:ones?|of (?:them|these|those)|document|text|passage|source|entry|item|version)\b",
+    ),
+    ("bookends", r"\w+"),
     (
         "upper lower topmost bottommost uppermost lowest leading trailing",
         rf"\w+ (?:(?:{NUMBER_WORDS}|few|half|\d{{1,2}})\b|(?:of )?(?:the |these )?{_NOUN}\b)",
@@ -91,11 +109,15 @@ POSITIONS: tuple[tuple[str, str], ...] = (
     # French and Italian words that are English ones without their article
     (
         "le la les du au aux des ce cette",
-        r"\w+ (?:premi[eè]re?s?|seconde?s?|derni[eè]re?s?|\d{1,2}(?:er|re|e|[èe]me))\b",
+        r"\w+ (?:premi[eè]re?s?|seconde?s?|derni[eè]re?s?|\d{1,2}(?:er|re|e|[èe]me))\b"
+        r"(?! (?:ministre|guerre|fois))",
     ),
+    ("mu", r"mu dheireadh\b"),
+    ("nke", r"nke (?:mbụ|abụọ|atọ|ikpeazụ)"),
+    ("ugu", r"ugu (?:dambe|horre)\b"),
     ("el los", r"\w+ (?:primer|tercer)\b"),
     ("det den de", r"\w+ (?:andra|andre|anden|andet)\b"),
-    ("son", r"son (?:belge|metin|kaynak)\w*"),
+    ("son", r"son (?:belge|met[in]|kaynak|parça|yazı|paragraf|bölüm)\w*"),
     ("al a", r"al? (?:doilea|treilea|patrulea|doua|treia)\b"),
     ("thứ", r"thứ (?:nhất|hai|ba|tư|năm|\d)"),
     ("cuối đầu", r"(?:cuối cùng|đầu tiên)"),
@@ -237,6 +259,19 @@ FOREIGN_ORDINALS = (
     "fyrsta. fyrsti. þriðja. dara. tríú. chéad. ail. trydydd. cyntaf. olaf. екінші бірінші "
     "үшінші соңғы "
     "biyu. farko. dua. unua. tria. lasta. "
+    # Slovenian, Albanian, Macedonian, Belarusian, Latin, Icelandic, Gaelic, Occitan
+    "tretja. tretje. tretjem. tretji. četrta. četrto. četrti. zadnja. zadnje. zadnjem. predzadnj "
+    "dytë dyta. dyti. parë. parët. tretë. treti. fundit katërt вториот втората второто третиот "
+    "третата последниот првиот првата другі другога трэці апошні secundum. secundo. tertium. "
+    "tertio. primum. ultimum. ultimo. quartum. dàrna treas darrer. darrera. darrièr segond. "
+    # Central Asia, Africa, the Pacific, the Caribbean, the Philippines, Kurdish
+    "ikkinchi birinchi uchinchi oxirgi экинчи биринчи үчүнчү акыркы икенче беренче хоёрдугаар "
+    "гуравдугаар сүүлийн mwisho keji. kẹta. ikẹhin sibili wesibili okwesibili wokugcina labaad "
+    "saddexaad faharoa fahatelo farany dezyèm twazyèm dènye tuarua. tuatoru. whakamutunga "
+    "ikaduha ikatulo katapusan duyem sêyem dawî "
+    # more forms of Finnish, Czech, Polish, Norwegian, Afrikaans
+    "toiseen. toista. kolmatta. neljäs. neljännen. druhého. druhém. druhou. drugie. drugiej. "
+    "drugą. tredje. neste. laaste. voorlaaste. "
     "posljednj pili. kwanza. tatu. ikalawa ikatlo unang huling bigarren lehen. azken"
 )
 FAR_POSITIONS = (
@@ -244,6 +279,7 @@ FAR_POSITIONS = (
     r"الأول|الثاني|الثالث|الرابع|الخامس|الأخير|السابق|הראשון|השני|השלישי|הרביעי|האחרון|"
     r"पहल[ाेी]|पहिलो|दोस्रो|तेस्रो|दूसर[ाेी]|तीसर[ाेी]|चौथ[ाेी]|पाँचव|आख़?िरी|अंतिम|पिछल[ाेी]|"
     r"دوم|سوم|نخست|اول|چهارم|آخرین|دوسر[اےی]|پہل[اےی]|تیسر[اےی]|آخری|"
+    r"दुसर[ाेी]|तिसर[ाेी]|शेवट|دووەم|سێیەم|דריט|צווייט|"
     r"দ্বিতীয়|প্রথম|তৃতীয়|চতুর্থ|শেষ|இரண்டாவது|முதலாவ|முதல்|மூன்றாவது|கடைசி|"
     r"ที่(?:หนึ่ง|สอง|สาม|สี่|ห้า|\d)|สุดท้าย|"
     # Chinese, Japanese, Korean
@@ -272,6 +308,13 @@ NUMBERED_NOUNS = (
     "źródło źródła belge kaynak документ документа документе документом документы источник "
     "источника источнике nummer numéro numero número номер extrait passaggio"
 )
+ABBREVIATIONS = "nr no núm num n"
+"""Words for "number" that a full stop or ring follows: `Nr. 4`, `n° 3`."""
+NO_PLACES = (
+    r"weltkrieg|weltkriegs|guerra mundial|guerra mondiale|guerre mondiale|ministro|minister|"
+    r"wereldoorlog|världskriget|verdenskrig|миров\w+ войн\w+|wojn\w+ światow\w+"
+)
+"""What an ordinal of another language may stand before without counting documents."""
 COMPARING = (
     "compare contrast difference differ merge combine vergleiche vergleich comparer comparez "
     "compara comparar comparem confronta vergelijk porównaj сравни сравните karşılaştır"

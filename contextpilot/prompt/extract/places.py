@@ -6,12 +6,20 @@ assistant said, and what is of no known shape, is passed over.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from contextpilot.block import OVERHEAD_TOKENS
 from contextpilot.prompt.extract.group import Path
-from contextpilot.prompt.extract.tools import Call, ToolKind, calls, kind_of, own_name
+from contextpilot.prompt.extract.tools import (
+    Call,
+    ToolKind,
+    action_of,
+    calls,
+    kind_of,
+    own_name,
+)
 from contextpilot.tokens import text_tokens
 
 Role: TypeAlias = Literal["system", "user", "tool"]
@@ -28,6 +36,7 @@ _OUTPUT_TYPES = ("function_call_output", "custom_tool_call_output", "mcp_call")
 _TEXT_TYPES = ("text", "input_text")
 _DOCUMENT_TYPES = ("document", "search_result")
 _FILE_TYPES = ("image_url", "image", "input_image", "input_audio", "file", "base64")
+_OBSERVATION = re.compile(r"\s*(?:\*\*)?Observation:")
 _MAX_DEPTH = 12
 
 
@@ -73,6 +82,7 @@ def find_places(
 ) -> Iterator[TextPlace | PartsPlace]:
     """Yield the places of these roles, in prompt order."""
     scope = _Scope("tool", roles, calls(messages))
+    action: Call | None = None
     for i, message in enumerate(messages):
         if not isinstance(message, Mapping):
             continue
@@ -82,11 +92,25 @@ def find_places(
             yield from _within(message.get("output"), (i, "output"), result)
             continue
         role = _ROLES.get(_hashable(message.get("role")))
+        action = action_of(message) if message.get("role") == "assistant" else action
         if role == "tool":
             result = scope.result_of(message.get("tool_call_id"), own_name(message))
             yield from _within(message.get("content"), (i, "content"), result)
+        elif is_observation(message):
+            result = scope._replace(tool=kind_of(action))
+            yield from _within(message.get("content"), (i, "content"), result)
         elif role is not None:
             yield from _within(message.get("content"), (i, "content"), scope._replace(role=role))
+
+
+def is_observation(message: Any) -> bool:
+    """Return whether a message of the user's role hands over what a tool returned."""
+    if not isinstance(message, Mapping) or message.get("role") != "user":
+        return False
+    content = message.get("content")
+    if isinstance(content, list) and content and isinstance(content[0], Mapping):
+        content = content[0].get("text")
+    return isinstance(content, str) and _OBSERVATION.match(content) is not None
 
 
 def plain_texts(message: Any) -> Iterator[tuple[Path, str]]:

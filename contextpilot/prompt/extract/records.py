@@ -1,14 +1,18 @@
-"""Blocks written as fields (`Title: ...`, `URL: ...`), or named by their file or source."""
+"""Blocks written as fields (`Title: ...`), named by a file, a source or a key, or quoted."""
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
+from itertools import dropwhile, islice
 
+from contextpilot.prompt.extract.cues import tells
 from contextpilot.prompt.extract.endings import movable
 from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
 from contextpilot.prompt.extract.numbered import MIN_MEAN_CHARS
+from contextpilot.prompt.extract.ordered import are_numbered_titles
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.vocabulary import (
     FIELD_LABELS,
@@ -26,15 +30,28 @@ _FIELD = re.compile(
 _NAMED = re.compile(
     r"^(?:\[(?:source|document|doc|file|title|"
     r"url)s?[ \t]{0,2}[:=][ \t]{0,2}[^\]\n\d][^\]\n]{0,150}\]:?|"
+    r"\[(?:score|relevance|similarity|distance)[ \t]{0,2}[:=][ \t]{0,2}-?\d{0,4}\.?\d{0,8}%?\]|"
+    r"(?:document|passage|source|article|excerpt|context)[ \t]{0,2}\((?:title|source|name|url)"
+    r"[ \t]{0,2}[:=][^()\n]{1,150}\)[ \t]{0,2}:?(?=[ \t\n])|"
     r"\[?[\w./\-]{1,80}\.(?:pdf|md|txt|docx?|html?|pptx?|rst)(?:#page=\d{1,5})?\]?:(?=[ \t]))",
     re.IGNORECASE | re.MULTILINE,
 )
+_KEY = r"[A-Za-z][\w.]{0,40}[\-_./\d][\w.\-/]{0,60}"
+_KEYED = re.compile(rf"^(?:\[({_KEY})\]:?|({_KEY}):)(?=[ \t]\S)", re.MULTILINE)
+"""A key of its own before each block, which is no name of a speaker: `[rye-2021] ...`."""
+_QUOTED = re.compile(r'^([^\n"]{0,80})\n"""\n(.*?)\n"""[ \t]*$', re.MULTILINE | re.DOTALL)
 _RECORD_CHARS = 600
+_AFTER_CHARS = 600
 
 
 def find_records(page: Page, region: Span, wrapper: str | None) -> Found | None:
     """Return blocks that each begin with the same field, or with a name in the same form."""
-    return _by_field(page, region, wrapper) or _by_name(page, region, wrapper)
+    return (
+        _by_field(page, region, wrapper)
+        or _by_name(page, region, wrapper)
+        or _by_key(page, region, wrapper)
+        or _by_quotes(page, region)
+    )
 
 
 def is_record(body: str) -> bool:
@@ -44,18 +61,22 @@ def is_record(body: str) -> bool:
 
 
 def _by_field(page: Page, region: Span, wrapper: str | None) -> Found | None:
-    """Return records of two and more fields, with a blank line between records."""
+    """Return records of two and more fields: after blank lines, or the same fields in turn."""
     text = page.text
     begins: dict[str, list[int]] = {}
-    fields = islice(_FIRST_FIELD.finditer(text, *region), 8 * MAX_PIECES)
-    for match in fields:
-        name = match[1].lower()
-        if name in FIELD_LABELS and _begins_paragraph(text, match.start(), region.start):
-            begins.setdefault(name, []).append(match.start())
+    fields = [
+        (match[1].lower(), match.start())
+        for match in islice(_FIRST_FIELD.finditer(text, *region), 8 * MAX_PIECES)
+        if match[1].lower() in FIELD_LABELS
+    ]
+    for name, start in fields:
+        if _begins_paragraph(text, start, region.start):
+            begins.setdefault(name, []).append(start)
     lists = sorted((marks[0], marks) for marks in begins.values() if len(marks) > 1)
-    if not lists:
+    marks = lists[0][1] if lists else _in_turn(fields)
+    if not marks:
         return None
-    found = _as_found(page, lists[0][1], region, wrapper)
+    found = _as_found(page, marks, region, wrapper)
     if found is None:
         return None
     bodies = [piece.body.of(text) for piece in found.pieces]
@@ -66,17 +87,58 @@ def _by_field(page: Page, region: Span, wrapper: str | None) -> Found | None:
     return found
 
 
+def _in_turn(fields: Sequence[tuple[str, int]]) -> list[int]:
+    """Return where records begin whose fields come in turn (a, b, a, b); none if they do not."""
+    times = Counter(name for name, _ in fields)
+    kept = list(dropwhile(lambda field: times[field[0]] == 1, fields))
+    names = [name for name, _ in kept]
+    turn = len(set(names))
+    is_regular = turn > 1 and names == names[:turn] * (len(names) // turn)
+    return [start for _, start in kept[::turn]] if is_regular else []
+
+
 def _begins_paragraph(text: str, at: int, begin: int) -> bool:
     """Return whether nothing stands right before a place: a blank line, a rule, an introduction."""
     before = text[max(begin, at - 80) : at].split("\n")
     line = before[-2] if len(before) > 1 else ""
-    return not line.strip(" \t-=*_") or line.rstrip().endswith((":", ">"))
+    return not line.strip(" \t-=*_") or line.rstrip().endswith((":", ">", '"""'))
 
 
 def _by_name(page: Page, region: Span, wrapper: str | None) -> Found | None:
     """Return blocks that each begin with `[Source: name]` or `name.pdf:`."""
     marks = [mark.start() for mark in islice(_NAMED.finditer(page.text, *region), MAX_PIECES + 1)]
     return _as_found(page, marks, region, wrapper) if len(marks) > 1 else None
+
+
+def _by_key(page: Page, region: Span, wrapper: str | None) -> Found | None:
+    """Return paragraphs with a key each, right after what announces documents."""
+    text = page.text
+    keyed = [
+        match
+        for match in islice(_KEYED.finditer(text, *region), MAX_PIECES + 1)
+        if _begins_paragraph(text, match.start(), region.start)
+    ]
+    keys = [match[1] or match[2] for match in keyed]
+    if len(keys) < 2 or len(set(keys)) < len(keys) or len({m[1] is None for m in keyed}) > 1:
+        return None
+    found = _as_found(page, [match.start() for match in keyed], region, wrapper)
+    if found is None or not (wrapper or page.intro(keyed[0].start(), region.start).announced):
+        return None
+    return found._replace(against="counted") if are_numbered_titles(keys) else found
+
+
+def _by_quotes(page: Page, region: Span) -> Found | None:
+    """Return blocks between triple quotation marks, under the same line each."""
+    text = page.text
+    marks = list(islice(_QUOTED.finditer(text, *region), MAX_PIECES)) if '"""' in text else []
+    if len(marks) < 2 or len({mark[1] for mark in marks}) > 1:
+        return None
+    if any(text[a.end() : b.start()].strip() for a, b in itertools.pairwise(marks)):
+        return None
+    intro = page.intro(marks[0].start(), region.start)
+    pieces = tuple(Piece(Span(m.start(), m.end()), Span(*m.span(2))) for m in marks)
+    against = "introduced-as-sequence" if intro.sequence else ""
+    return Found("records", pieces, pieces[-1].span.end, _why(page, None, intro.announced), against)
 
 
 def _as_found(page: Page, marks: Sequence[int], region: Span, wrapper: str | None) -> Found | None:
@@ -98,6 +160,9 @@ def _as_found(page: Page, marks: Sequence[int], region: Span, wrapper: str | Non
     intro = page.intro(marks[0], region.start)
     against = "introduced-as-sequence" if intro.sequence else ""
     why = _why(page, wrapper, intro.announced or intro.told or page.told)
+    if not why and page.role != "tool" and all(is_record(piece.body.of(text)) for piece in moved):
+        after = text[max(moved[-1].span.end, region.end - _AFTER_CHARS) : region.end]
+        why = "cue" if tells(after) else ""  # "using the above information"
     return Found("records", moved, note_at, why, against)
 
 

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from contextpilot.fields import HOLDER_FIELDS, TEXT_FIELDS
 from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
+from contextpilot.prompt.extract.json_spans import (
+    Member,
+    array_at,
+    object_at,
+    places_of,
+    skip_space,
+)
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.vocabulary import (
     ORIGIN_FIELDS,
     PAGE_FIELDS,
     PLAIN_SCORES,
+    QUERY_FIELDS,
     RETRIEVAL_WRAPPERS,
     SCORE_FIELDS,
     SEQUENCE_FIELDS,
@@ -26,31 +33,21 @@ from contextpilot.prompt.extract.vocabulary import (
     WRAPPERS,
 )
 
-_SPACE = re.compile(r"[ \t\r\n]*")
-_START = re.compile(r"^[ \t]{0,8}(?=[\[{])", re.MULTILINE)
+_START = re.compile(r"^(?:\**Observation:\**)?[ \t]{0,8}(?=[\[{])", re.MULTILINE)
 _ARRAY = re.compile(r"\[[ \t\r\n]*\{")
-_ESCAPE = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u.{4}|\\.", re.DOTALL
-)
 _MAX_TRIES = 8
 _MAX_DEPTH = 4
 _MAX_HEADER_CHARS = 2000
 _MIN_ROW_CHARS = 40
-_DECODER = json.JSONDecoder(strict=False)
-
-
-class _Member(NamedTuple):
-    key: str
-    value: Any
-    span: Span
 
 
 class _Array(NamedTuple):
-    """An array of objects: where it stands, its elements, and how deep within JSON strings."""
+    """An array of objects, its elements, and whether a query stands beside it."""
 
     text: str
     elements: list[Span]
     end: int
+    has_query: bool = False
 
 
 def find_rows(
@@ -80,19 +77,18 @@ def find_rows(
 def _after_cue(page: Page, region: Span, start: int) -> Found | None:
     """Return rows that stand in prose, after a sentence that announces documents."""
     intro = page.intro(start, region.start)
-    if not intro.announced or intro.sequence or page.text[start] != "[":
+    if not intro.announced or intro.sequence:
         return None
-    elements, end = _array(page.text, start)
-    if len(elements) < 2 or not all(page.text[span.start] == "{" for span in elements):
+    array, end = _array_within(page.text, start)
+    if array is None:
         return None
-    array = _Array(page.text, elements, end)
     found = _judged(page, array, end, None, lambda span: span, 1)
     return found._replace(why=found.why or "cue") if found is not None else None
 
 
 def _start(text: str, region: Span, with_header: bool) -> int | None:
     """Return where JSON begins: with the region, or at a line after a tool's header."""
-    first = _skip(text, region.start)
+    first = skip_space(text, region.start)
     if text[first : first + 1] in ("[", "{"):
         return first
     until = min(region.end, first + _MAX_HEADER_CHARS)
@@ -104,6 +100,7 @@ def _search(
     page: Page, region: Span, text: str, start: int, end: int, wrapper: str | None
 ) -> Found | None:
     array = _only_array(text, start, end, 0)
+    array = array or _lines(text, start, end)
     if array is not None:
         return _judged(page, array, region.end, wrapper, lambda span: span, 1)
     inner = _only_string(text, start)
@@ -116,22 +113,40 @@ def _search(
     array = _only_array(decoded, at, len(decoded), 0)
     if array is None:
         return None
-    place = _places(text, inner)
+    place = places_of(text, inner)
     return _judged(page, array, None, wrapper, lambda s: Span(place(s.start), place(s.end)), 2)
+
+
+def _array_within(text: str, start: int) -> tuple[_Array | None, int]:
+    """Return the one array of objects in the JSON at `start`, and where that ends."""
+    end = (array_at if text[start] == "[" else object_at)(text, start)[1]
+    return _only_array(text, start, end, 0), end
+
+
+def _lines(text: str, start: int, end: int) -> _Array | None:
+    """Return objects that stand in a line each, and nothing else."""
+    elements: list[Span] = []
+    at = start
+    while text[at : at + 1] == "{" and at < end and len(elements) <= MAX_PIECES:
+        elements.append(Span(at, object_at(text, at)[1]))
+        at = skip_space(text, elements[-1].end)
+        if "\n" not in text[elements[-1].end : at] and at < end:
+            return None
+    return _Array(text, elements, elements[-1].end) if at >= end and len(elements) > 1 else None
 
 
 def _only_array(text: str, at: int, end: int, depth: int) -> _Array | None:
     """Return the one array of objects in the JSON at `at`; None unless it is all that is there."""
     if text[at : at + 1] == "[":
-        elements, until = _array(text, at)
-        if depth == 0 and _skip(text, until) < end:
+        elements, until = array_at(text, at)
+        if depth == 0 and skip_space(text, until) < end:
             return None
         is_rows = len(elements) > 1 and all(text[span.start] == "{" for span in elements)
         return _Array(text, elements, until) if is_rows else None
     if text[at : at + 1] != "{" or depth > _MAX_DEPTH:
         return None
-    members, until = _object(text, at)
-    if depth == 0 and _skip(text, until) < end:
+    members, until = object_at(text, at)
+    if depth == 0 and skip_space(text, until) < end:
         return None
     found = {
         member.key.lower(): array
@@ -140,7 +155,11 @@ def _only_array(text: str, at: int, end: int, depth: int) -> _Array | None:
         for array in [_only_array(text, member.span.start, member.span.end, depth + 1)]
         if array is not None
     }
-    return found.popitem()[1] if len(found) == 1 and not found.keys() & SEQUENCE_HOLDERS else None
+    if len(found) != 1 or found.keys() & SEQUENCE_HOLDERS:
+        return None
+    array = found.popitem()[1]
+    queried = any(m.key in QUERY_FIELDS and isinstance(m.value, str) and m.value for m in members)
+    return array._replace(has_query=array.has_query or queried)
 
 
 def _only_string(text: str, at: int) -> Span | None:
@@ -153,9 +172,9 @@ def _strings(text: str, at: int, depth: int) -> Iterator[Span]:
     if depth > _MAX_DEPTH:
         return
     if text[at : at + 1] == "{":
-        spans = [member.span for member in _object(text, at)[0]]
+        spans = [member.span for member in object_at(text, at)[0]]
     elif text[at : at + 1] == "[":
-        spans = _array(text, at)[0][:_MAX_TRIES]
+        spans = array_at(text, at)[0][:_MAX_TRIES]
     else:
         return
     for span in spans:
@@ -165,16 +184,6 @@ def _strings(text: str, at: int, depth: int) -> Iterator[Span]:
                 yield Span(span.start + 1, span.end - 1)
         else:
             yield from _strings(text, span.start, depth + 1)
-
-
-def _places(text: str, inner: Span) -> Callable[[int], int]:
-    """Return what maps places of a decoded JSON string to places of the text that holds it."""
-    ends, shifts, shift = [0], [0], 0
-    for escape in _ESCAPE.finditer(text, *inner):
-        shift += escape.end() - escape.start() - 1
-        ends.append(escape.end() - inner.start - shift)
-        shifts.append(shift)
-    return lambda at: inner.start + at + shifts[bisect_right(ends, at) - 1]
 
 
 def _judged(
@@ -188,7 +197,7 @@ def _judged(
     """Return the rows as blocks, with the rules for and against moving them."""
     if len(array.elements) > MAX_PIECES:
         return too_many("json", [Piece(place(span), place(span)) for span in array.elements])
-    rows = [_object(array.text, span.start)[0] for span in array.elements]
+    rows = [_row(array.text, span) for span in array.elements]
     bodies = _bodies(array.text, rows)
     if bodies is None:
         return None
@@ -197,16 +206,27 @@ def _judged(
     names = [{member.key for member in row} for row in rows]
     scores = _scores(rows)
     why = _why(page, wrapper, rows, names, scores)
+    if why == "scores" and array.has_query:
+        why = "declared-search"
     if scores is not None:
         note_at = None  # each row tells its rank itself
     against = _against(rows, names, scores, note_at)
     return Found("json", pieces, note_at, why, against, False, depth)
 
 
+def _row(text: str, span: Span) -> list[Member]:
+    """Return the members of a row; one that is all under a label tells what stands there."""
+    members = object_at(text, span.start)[0]
+    label = members[0].key if len(members) == 1 and isinstance(members[0].value, dict) else ""
+    if label.startswith("[") and label.endswith("]"):
+        return object_at(text, members[0].span.start)[0]
+    return members
+
+
 def _why(
     page: Page,
     wrapper: str | None,
-    rows: Sequence[list[_Member]],
+    rows: Sequence[list[Member]],
     names: Sequence[set[str]],
     scores: list[float] | None,
 ) -> str:
@@ -222,7 +242,7 @@ def _why(
 
 
 def _against(
-    rows: Sequence[list[_Member]],
+    rows: Sequence[list[Member]],
     names: Sequence[set[str]],
     scores: list[float] | None,
     note_at: int | None,
@@ -244,7 +264,7 @@ def _against(
     return ""
 
 
-def _are_pages_chosen(rows: Sequence[list[_Member]]) -> bool:
+def _are_pages_chosen(rows: Sequence[list[Member]]) -> bool:
     """Return whether all rows name a page, and the pages are in no order."""
     for name in PAGE_FIELDS:
         pages = [m.value for row in rows for m in row if m.key == name and isinstance(m.value, int)]
@@ -261,7 +281,7 @@ def _tell_relevance(names: Sequence[set[str]], scores: Sequence[float]) -> bool:
     return is_sorted and all(0 <= score <= 1 for score in scores) and any(s % 1 for s in scores)
 
 
-def _scores(rows: Sequence[list[_Member]]) -> list[float] | None:
+def _scores(rows: Sequence[list[Member]]) -> list[float] | None:
     """Return the relevance score of each row; None unless all have one of the same name."""
     told = [_told_scores(row) for row in rows]
     shared = set(told[0]).intersection(*told[1:])
@@ -270,7 +290,7 @@ def _scores(rows: Sequence[list[_Member]]) -> list[float] | None:
     return None
 
 
-def _told_scores(row: Sequence[_Member]) -> dict[str, float]:
+def _told_scores(row: Sequence[Member]) -> dict[str, float]:
     """Return the scores of a row by name, those in its metadata too."""
     members = [(member.key, member.value) for member in row]
     for key, value in list(members):
@@ -283,7 +303,7 @@ def _told_scores(row: Sequence[_Member]) -> dict[str, float]:
     }
 
 
-def _are_times_sorted(rows: Sequence[list[_Member]], scores: Sequence[float]) -> bool:
+def _are_times_sorted(rows: Sequence[list[Member]], scores: Sequence[float]) -> bool:
     """Return whether rows are in order of time, and not of their scores."""
     if len(set(scores)) > 1 and list(scores) in (sorted(scores), sorted(scores, reverse=True)):
         return False
@@ -297,7 +317,7 @@ def _are_times_sorted(rows: Sequence[list[_Member]], scores: Sequence[float]) ->
     return False
 
 
-def _bodies(text: str, rows: Sequence[list[_Member]]) -> list[Span] | None:
+def _bodies(text: str, rows: Sequence[list[Member]]) -> list[Span] | None:
     """Return where the text of each row stands, without quotes; None unless all have one."""
     for name in TEXT_FIELDS:
         spans = [_text_span(text, row, name) for row in rows]
@@ -307,7 +327,7 @@ def _bodies(text: str, rows: Sequence[list[_Member]]) -> list[Span] | None:
     return None
 
 
-def _text_span(text: str, row: list[_Member], name: str) -> Span | None:
+def _text_span(text: str, row: list[Member], name: str) -> Span | None:
     """Return where a row's text of this name stands: its own, or in an object or part within."""
     values = [member for member in row if member.key == name]
     if len(values) == 1 and isinstance(values[0].value, str):
@@ -315,14 +335,14 @@ def _text_span(text: str, row: list[_Member], name: str) -> Span | None:
     for holder in row:
         if holder.key in HOLDER_FIELDS and isinstance(holder.value, dict):
             if isinstance(holder.value.get(name), str):
-                return _text_span(text, _object(text, holder.span.start)[0], name)
+                return _text_span(text, object_at(text, holder.span.start)[0], name)
         elif name == "text" and _is_one_part(holder):
-            (part,), _ = _array(text, holder.span.start)
-            return _text_span(text, _object(text, part.start)[0], name)
+            (part,), _ = array_at(text, holder.span.start)
+            return _text_span(text, object_at(text, part.start)[0], name)
     return None
 
 
-def _is_one_part(member: _Member) -> bool:
+def _is_one_part(member: Member) -> bool:
     """Return whether a member is a content list of one part."""
     value = member.value
     is_list = member.key == "content" and isinstance(value, list) and len(value) == 1
@@ -335,11 +355,12 @@ def _embedded(page: Page, region: Span) -> Found | None:
         if tried == _MAX_TRIES:
             break
         try:
-            elements, end = _array(text, match.start())
+            elements, end = array_at(text, match.start())
             if end > region.end or not 1 < len(elements) <= MAX_PIECES:
                 continue
             rows = [
-                _object(text, span.start)[0] if text[span.start] == "{" else [] for span in elements
+                object_at(text, span.start)[0] if text[span.start] == "{" else []
+                for span in elements
             ]
         except (ValueError, RecursionError):
             continue
@@ -348,53 +369,3 @@ def _embedded(page: Page, region: Span) -> Found | None:
             pieces = tuple(Piece(s, b) for s, b in zip(elements, bodies, strict=True))
             return Found("json", pieces, len(text), "mode", "", False, 1)
     return None
-
-
-def _array(text: str, at: int) -> tuple[list[Span], int]:
-    """Return the elements of the array that begins at `at`, and where it ends."""
-    elements: list[Span] = []
-
-    def element(start: int) -> int:
-        if len(elements) > MAX_PIECES:
-            raise ValueError("too many rows")
-        elements.append(Span(start, _DECODER.raw_decode(text, start)[1]))
-        return elements[-1].end
-
-    return elements, _each(text, at, "]", element)
-
-
-def _object(text: str, at: int) -> tuple[list[_Member], int]:
-    """Return the members of the object that begins at `at`, and where it ends."""
-    members: list[_Member] = []
-
-    def member(start: int) -> int:
-        key, end = _DECODER.raw_decode(text, start)
-        colon = _skip(text, end)
-        if not isinstance(key, str) or text[colon : colon + 1] != ":":
-            raise ValueError("no member of a JSON object")
-        begin = _skip(text, colon + 1)
-        value, end = _DECODER.raw_decode(text, begin)
-        members.append(_Member(key, value, Span(begin, end)))
-        return end
-
-    return members, _each(text, at, "}", member)
-
-
-def _each(text: str, at: int, closing: str, item: Callable[[int], int]) -> int:
-    """Call `item(start) -> end` for the items between brackets; return where the brackets end."""
-    at = _skip(text, at + 1)
-    if text[at : at + 1] == closing:
-        return at + 1
-    while True:
-        at = _skip(text, item(at))
-        mark = text[at : at + 1]
-        if mark == closing:
-            return at + 1
-        if mark != ",":
-            raise ValueError("no JSON")
-        at = _skip(text, at + 1)
-
-
-def _skip(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    return match.end() if match else at

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 
-from contextpilot.prompt.extract.endings import movable
+from contextpilot.prompt.extract.endings import asks, movable
 from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
 from contextpilot.prompt.extract.numbered import MIN_MEAN_CHARS
 from contextpilot.prompt.extract.page import Page
@@ -120,6 +120,7 @@ def _between_rules(page: Page, region: Span, *, closed: bool) -> list[Piece] | N
     if not closed:
         first = _without_heading(page, pieces[0])
         is_cued = first is not pieces[0] and not _is_heading(page, first)
+        is_cued = is_cued and not asks(first.body.of(text))
         pieces = [first, *pieces[1:-1]] if is_cued else pieces[1:-1]
     while pieces and pieces[-1].span.start == pieces[-1].span.end:
         pieces.pop()

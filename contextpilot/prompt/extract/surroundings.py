@@ -15,7 +15,7 @@ from contextpilot.prompt.extract.asks import Asks, read_asks
 from contextpilot.prompt.extract.cues import tells
 from contextpilot.prompt.extract.group import Group
 from contextpilot.prompt.extract.parts import PartsGroup
-from contextpilot.prompt.extract.places import plain_texts
+from contextpilot.prompt.extract.places import is_observation, plain_texts
 
 AnyGroup = Group | PartsGroup
 _SYSTEM = ("system", "developer")
@@ -34,7 +34,9 @@ class Surroundings:
         told = [text for one in opening if _role(one) in _SYSTEM for _, text in plain_texts(one)]
         self._opening = [read_asks(text) for text in told]
         self._is_told = any(map(tells, told))
-        self._roles = [_role(message) for message in messages]
+        self._roles = [
+            "tool" if is_observation(message) else _role(message) for message in messages
+        ]
         self._asks: dict[int, list[tuple[Asks, bool]]] = {}
         self._system = [i for i, role in enumerate(self._roles) if role in _SYSTEM]
         self._counted: dict[str, int] | None = None
@@ -61,7 +63,7 @@ class Surroundings:
         """
         shown = shown_numbers(group)
         for asks, after in self._around(int(group.path[0]), groups):
-            reason = asks.reason(shown, after=after)
+            reason = asks.reason(shown, len(group.texts), after=after)
             if reason:
                 return reason
         return self._counted_later(int(group.path[0]), shown, groups)

@@ -17,10 +17,11 @@ from contextpilot.prompt.extract.vocabulary import (
     WEAK_WORDS,
 )
 
-ToolKind: TypeAlias = Literal["search", "reads", "runs", "sequence", "unknown"]
+ToolKind: TypeAlias = Literal["search", "reads", "runs", "prints", "sequence", "unknown"]
 AGAINST: dict[ToolKind, str] = {
     "reads": "file",
     "runs": "command-output",
+    "prints": "command-output",
     "sequence": "sequence-tool",
 }
 """The rule that keeps whatever a tool of this kind returned as it is."""
@@ -36,6 +37,11 @@ _QUERY_LANGUAGE = re.compile(
     r"\s*[{\[]|"
     r".*\border ?by\b",
     re.IGNORECASE | re.DOTALL,
+)
+_ACTION = re.compile(
+    r"^[ \t*]{0,4}(?:Action|Tool)[ *]{0,3}:[ \t*]{0,4}([\w.\-]{1,80})"
+    r"(?:[^\n]{0,40}\n[ \t*]{0,4}(?:Action|Tool) Input[ *]{0,3}:[ \t]{0,4}([^\n]{0,4000}))?",
+    re.MULTILINE,
 )
 _NAMES = ("name", "tool_name", "tool")
 _MAX_ARGUMENTS = 1 << 16
@@ -69,7 +75,7 @@ def kind_of(call: Call | None) -> ToolKind:
     if words & READ_WORDS:
         return "unknown" if searches and words & READ_WORDS == {"files"} else "reads"
     if words & RUN_WORDS or (words & WEAK_WORDS and not searches):
-        return "search" if _command_searches(arguments) else "runs"
+        return _kind_of_command(arguments)
     if words & NO_DOCUMENT_WORDS:
         return "sequence"
     if searches or _asks_in_words(arguments):
@@ -91,6 +97,16 @@ def _calls_of(message: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
             yield part.get("id"), part.get("name"), part.get("input")
 
 
+def action_of(message: Mapping[str, Any]) -> Call | None:
+    """Return the call that an agent writes as text: `Action: search`, `Action Input: port`."""
+    texts = [message.get("content"), *(part.get("text") for part in _each(message.get("content")))]
+    for text in texts:
+        named = _ACTION.search(text) if isinstance(text, str) else None
+        if named is not None:
+            return Call(named[1], named[2])
+    return None
+
+
 def _each(items: Any) -> Iterator[Mapping[str, Any]]:
     if isinstance(items, list):
         yield from (item for item in items if isinstance(item, Mapping))
@@ -110,14 +126,16 @@ def _parsed(arguments: Any) -> Mapping[str, Any]:
     return arguments if isinstance(arguments, Mapping) else {}
 
 
-def _command_searches(arguments: Mapping[str, Any]) -> bool:
-    """Return whether a command runs a search program, and none that prints files."""
+def _kind_of_command(arguments: Mapping[str, Any]) -> ToolKind:
+    """Return whether a command runs a search program, one that prints files, or another."""
     for key in ("cmd", "command", "script", "input"):
         command = arguments.get(key)
         text = " ".join(map(str, command)) if isinstance(command, list) else command
+        if isinstance(text, str) and _PRINTING_COMMAND.search(text):
+            return "prints"
         if isinstance(text, str) and _SEARCHING_COMMAND.search(text):
-            return not _PRINTING_COMMAND.search(text)
-    return False
+            return "search"
+    return "runs"
 
 
 def _asks_in_words(arguments: Mapping[str, Any]) -> bool:

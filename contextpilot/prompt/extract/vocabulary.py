@@ -17,7 +17,7 @@ DOCUMENT_TAGS = frozenset(
 LOOSE_TAGS = frozenset(
     (
         *("snippet", "excerpt", "chunk", "result", "item", "article", "reference", "fact", "node"),
-        *("file", "entry", "text", "note"),
+        *("file", "entry", "text", "note", "contextItem", "context_item", "doc_chunk"),
     )
 )
 """Elements that are documents only in a retrieval wrapper, after a cue or from a search tool."""
@@ -37,9 +37,10 @@ WRAPPERS = RETRIEVAL_WRAPPERS | frozenset(
     (
         *("documents", "docs", "passages", "snippets", "sources", "memories", "context"),
         *("contexts", "excerpts", "evidence", "references", "knowledge", "chunks", "facts"),
+        "results",
     )
 )
-PLAIN_WRAPPERS = WRAPPERS - {"context", "contexts", "knowledge", "facts", "references"}
+PLAIN_WRAPPERS = WRAPPERS - {"context", "contexts", "knowledge", "facts", "references", "results"}
 """Wrappers in which a plain `1. ...` list is one of documents, too."""
 OUTPUT_TAGS = frozenset(
     (
@@ -66,11 +67,12 @@ CUE_NOUNS = (
     r"(?:documents?|docs|passages?|snippets?|excerpts?|sources?|memor(?:y|ies)|"
     r"search[ -]results?|retrieval[ -]results?|query[ -]results|results of (?:the|a) search|"
     r"contents are (?:the )?(?:search|retrieval)[ -]results|(?:pieces|parts|"
-    r"bits) of (?:retrieved |relevant )?(?:context|information|evidence)|"
+    r"bits) of (?:(?:a|the|long|retrieved|relevant) ){0,3}(?:context|information|evidence|"
+    r"documents?)|"
     r"contexts?|evidence|references|articles(?! of)|notes(?= found| retrieved)|"
-    r"knowledge(?:[ -]base)?|"
-    r"(?:context|background|reference|retrieved|relevant|gathered)[ -](?:information|knowledge|"
-    r"material)|"
+    r"knowledge(?:[ -]base)?|(?<=above )information|"
+    r"(?:context|background|reference|retrieved|relevant|gathered|collected)[ -]"
+    r"(?:information|knowledge|material)|"
     r"(?:retrieved|relevant|search|supporting)[ -](?:chunks?|articles?|facts|texts?|paragraphs?|"
     r"data|content|web ?pages|results?|entries|files|code))"
 )
@@ -226,6 +228,8 @@ SCORE_FIELDS = frozenset(
 )
 PLAIN_SCORES = frozenset(("score", "distance", "confidence_score", "match_score"))
 """Scores that may also be points or votes: they count from 0 to 1, or from a search tool."""
+QUERY_FIELDS = frozenset(("query", "search_query", "q", "question", "search_term"))
+"""Members beside scored rows that say what was searched for."""
 ORIGIN_FIELDS = frozenset(
     (
         *("url", "link", "source", "uri", "href", "title", "filename", "file_name", "file_id"),
