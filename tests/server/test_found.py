@@ -152,3 +152,19 @@ def test_the_header_tells_what_was_found_and_why_the_rest_stays(proxy: Client) -
     (left,) = reply.result["left"]
     assert (left["form"], left["blocks"], left["why"]) == ("xml", 4, "position-asked")
     assert left["words"] == "the prompt counts them"
+
+
+def test_explain_tells_the_same_of_the_lists(proxy: Client) -> None:
+    for question in ("why?", "Is the last one right?"):
+        told = proxy.post(CHAT, {"messages": [user(documents(TEXTS) + f"\n{question}")]}).result
+        known = proxy.get(f"/explain/{told['request_id']}").json()
+        assert known["found"] == told.get("found", [])
+        assert known["left"] == told.get("left", [])
+        assert known["status"] == 200
+    assert known["reason"] == "unplanned: no blocks"
+    assert known["left"][0]["words"] == "the prompt counts them"
+
+
+def test_a_request_without_lists_is_not_remembered(proxy: Client) -> None:
+    assert "request_id" not in proxy.post(CHAT, {"messages": [user("hello")]}).result
+    assert proxy.get("/requests").json()["requests"] == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +26,8 @@ class Record:
         engine: number of the engine in the pool; None for the index API.
         explanation: why it was expected to hit or miss; names blocks by place and hash only.
         volatile: kinds of text at the head of the prompt that change with every request.
+        found, left: which lists were found in its messages, which stay as they are, and why, by
+            the rules of `prompt.extract.evidence`, as the answer's header tells.
         started: seconds since the epoch.
         prompt_tokens, cached_tokens: as the engine counted them; None when it did not say.
         waited_s: seconds in the line of requests that wait for an engine.
@@ -36,6 +38,8 @@ class Record:
     explanation: Explanation
     engine: int | None = None
     volatile: tuple[str, ...] = ()
+    found: Sequence[Mapping[str, Any]] = ()
+    left: Sequence[Mapping[str, Any]] = ()
     started: float = field(default_factory=time.time)
     status: int | None = None
     prompt_tokens: int | None = None

@@ -29,6 +29,7 @@ from contextpilot.prompt.apis.shape import Shape
 from contextpilot.prompt.apis.splice import splice
 from contextpilot.prompt.conversation.pending import PendingRewrite
 from contextpilot.prompt.conversation.written_orders import WrittenOrders
+from contextpilot.prompt.messages import new_request_id
 from contextpilot.server.observe.metrics import Metrics
 from contextpilot.server.observe.records import Record, without_text
 from contextpilot.server.offload import LARGE_BYTES, offload
@@ -157,6 +158,9 @@ class Proxy:
         salt = self._salt(exchange, kind)
         exchange.belief = None
         body = exchange.body
+        is_left = exchange.rewrite is None and "left" in exchange.lists
+        if is_left and exchange.record is None:
+            self._note_unplanned(exchange, lease)
         if exchange.rewrite is not None:
             body = await self._plan(exchange, exchange.rewrite, lease, kind)
         elif exchange.head.keys:
@@ -214,13 +218,23 @@ class Proxy:
             return exchange.body
         number = lease.engine.number if lease.engine else None
         is_retry, exchange.planned = exchange.planned is not None, planned
-        exchange.record = Record(exchange.api, explanation, number, exchange.volatile)
+        exchange.record = _record(exchange, explanation, number)
         exchange.result = _told(planned, rewrite, exchange)
         if rewrite.blocks and not is_retry:
             exchange.result |= self._head_told(exchange, rewrite)
         self._service.records.add(exchange.record)
         self._metrics.observe("plan_seconds", time.perf_counter() - started)
         return body
+
+    def _note_unplanned(self, exchange: Exchange, lease: Lease) -> None:
+        """Remember a request whose lists all stay, so that it can be asked why."""
+        number = lease.engine.number if lease.engine else None
+        explanation = Explanation(
+            new_request_id(), reason=f"unplanned: {exchange.result['reason']}"
+        )
+        exchange.record = _record(exchange, explanation, number)
+        exchange.result["request_id"] = explanation.request_id
+        self._service.records.add(exchange.record)
 
     def _head_told(self, exchange: Exchange, rewrite: PendingRewrite) -> dict[str, str]:
         """Return the reason why none of a caller's requests hits, if that is their beginning."""
@@ -249,14 +263,16 @@ class Proxy:
         if usage.cached_tokens is not None:
             metrics.add("prefix_cache_queries_total", usage.prompt_tokens or 0)
             metrics.add("prefix_cache_hits_total", usage.cached_tokens)
-        if record is None or exchange.rewrite is None:
+        if record is None:
             return
-        if exchange.belief is not None and usage.cached_tokens is not None:
-            exchange.belief.compare(usage.cached_tokens)
         record.status = delivery.status
         record.prompt_tokens, record.cached_tokens = usage
         record.waited_s = exchange.waited_s
         record.first_byte_s, record.total_s = delivery.first_byte_s, delivery.total_s
+        if exchange.rewrite is None:
+            return
+        if exchange.belief is not None and usage.cached_tokens is not None:
+            exchange.belief.compare(usage.cached_tokens)
         told = record.explanation
         metrics.add("planned_tokens_total", told.total_tokens)
         metrics.add("expected_hits_tokens_total", told.matched_tokens)
@@ -277,6 +293,13 @@ class Proxy:
             body = json.dumps(shape.error(status, message, field)).encode()
             length = (b"content-length", str(len(body)).encode())
             await delivery.reply(status, [_JSON, length], body)
+
+
+def _record(exchange: Exchange, explanation: Explanation, engine: int | None) -> Record:
+    """Return what is remembered of a request, from its plan on."""
+    lists = exchange.lists
+    found, left = lists.get("found", ()), lists.get("left", ())
+    return Record(exchange.api, explanation, engine, exchange.volatile, found=found, left=left)
 
 
 def _was_read(exchange: Exchange, lease: Lease) -> None:
