@@ -10,7 +10,7 @@ import heapq
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import NamedTuple, Protocol
 
@@ -45,17 +45,30 @@ class Space(Protocol):
 
     conversations: Conversations
 
+    @property
+    def num_notes(self) -> int:
+        """What was noted of blocks and heads that the index does not hold."""
+
+    def shed_notes(self, count: int) -> None:
+        """Forget so many notes, the oldest first."""
+
     def forget_request(self, request_id: str) -> None:
         """Forget a request's name, and what is known of it under that name."""
 
 
 class Held(NamedTuple):
-    """Blocks in the trees, of the paths that requests name, in the windows, of conversations."""
+    """Blocks in the trees, of the paths that requests name, in the windows, of conversations; notes
+    of blocks and heads that are in none of them."""
 
     blocks: int = 0
     named: int = 0
     recent: int = 0
     talks: int = 0
+    notes: int = 0
+
+
+def _num_talks(space: Space) -> int:
+    return space.conversations.num_blocks
 
 
 def max_talks(max_blocks: int) -> int:
@@ -63,21 +76,62 @@ def max_talks(max_blocks: int) -> int:
     return max(_MIN_TALKS, max_blocks // _BLOCKS_PER_TALK)
 
 
+class _Pile:
+    """What namespaces hold of one kind; it goes where nothing was planned for longest.
+
+    Args:
+        name: of the kind, in `Held`.
+        most: bound on all of it.
+        size: returns how much a space holds of it.
+        shed: lets so much of it go, the oldest first.
+
+    Attributes:
+        spaces: those that hold any, the one that was used longest ago first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        most: int,
+        size: Callable[[Space], int],
+        shed: Callable[[Space, int], None],
+    ) -> None:
+        self._name = name
+        self._most = most
+        self.size = size
+        self.shed = shed
+        self.spaces: OrderedDict[Space, None] = OrderedDict()
+
+    def note(self, space: Space) -> None:
+        """Note what a space holds now."""
+        if self.size(space):
+            self.spaces.setdefault(space)
+        else:
+            self.spaces.pop(space, None)
+
+    def over(self, held: Held) -> int:
+        """Return how much there is beyond the bound."""
+        return int(getattr(held, self._name)) - self._most
+
+
 class Budget:
     """Bounds what namespaces hold together. Thread-safe; takes no namespace's lock but in passing.
 
     Args:
-        max_blocks: bound on the blocks of all trees; on those that requests name, and on those of
-            the windows, each; a fourth of it on those of conversations.
+        max_blocks: bound on the blocks of all trees; on those that requests name, on those of the
+            windows, and on the notes, each; a fourth of it on those of conversations.
     """
 
     def __init__(self, max_blocks: int) -> None:
         self.max_blocks = max_blocks
-        self._max_talks = max_talks(max_blocks)
         self.tick = count(1).__next__
         self._lock = threading.Lock()
         self._sizes: OrderedDict[Space, Held] = OrderedDict()
-        self._recent: OrderedDict[Space, None] = OrderedDict()
+        self._piles = (
+            _Pile("recent", max_blocks, lambda s: s.window.num_keys, lambda s, n: s.window.shed(n)),
+            _Pile("talks", max_talks(max_blocks), _num_talks, lambda s, n: s.conversations.shed(n)),
+            _Pile("notes", max_blocks, lambda s: s.num_notes, lambda s, n: s.shed_notes(n)),
+        )
         self._queue: list[tuple[int, int, weakref.ref[Space]]] = []
         self._queued: set[Space] = set()
         self._ticket = count(1).__next__
@@ -105,17 +159,18 @@ class Budget:
                 return
             self._count(space)
             self._sizes.move_to_end(space)
-            if space.window.num_keys or space.conversations.num_blocks:
-                self._recent[space] = None
-                self._recent.move_to_end(space)
+            for pile in self._piles:
+                if space in pile.spaces:
+                    pile.spaces.move_to_end(space)
             if space not in self._queued:
                 self._enqueue(space, 0)
             if self.held.blocks > self.max_blocks:
                 self._shed_blocks()
             if self.held.named > self.max_blocks or len(self._owners) > _MAX_OWNERS:
                 self._shed_names()
-            if self.held.recent > self.max_blocks or self.held.talks > self._max_talks:
-                self._shed_recent()
+            for pile in self._piles:
+                if pile.over(self.held) > 0:
+                    self._shed_pile(pile)
 
     def disown(self, request_id: str) -> None:
         """Note that a request's name is gone; whoever calls may hold its namespace's lock."""
@@ -128,7 +183,8 @@ class Budget:
         else:
             threading.Thread(target=self._disown_all, args=(names,), daemon=True).start()
         with self._lock:
-            self._recent.pop(space, None)
+            for pile in self._piles:
+                pile.spaces.pop(space, None)
             self._queued.discard(space)
             self._add(self._sizes.pop(space, Held()), -1)
             if len(self._queue) > 2 * len(self._queued) + _MIN_SPENT:
@@ -144,10 +200,12 @@ class Budget:
     def _count(self, space: Space) -> None:
         index = space.index
         sizes = index.stats().num_blocks, index.num_named_blocks, space.window.num_keys
-        now = Held(*sizes, space.conversations.num_blocks)
+        now = Held(*sizes, space.conversations.num_blocks, space.num_notes)
         self._add(self._sizes.get(space, Held()), -1)
         self._add(now, 1)
         self._sizes[space] = now
+        for pile in self._piles:
+            pile.note(space)
 
     def _add(self, held: Held, sign: int) -> None:
         self.held = Held(*(total + sign * n for total, n in zip(self.held, held, strict=True)))
@@ -209,18 +267,19 @@ class Budget:
             self._owners[request_id] = reference
             self._owners.move_to_end(request_id, last=False)
 
-    def _shed_recent(self) -> None:
-        for space in list(self._recent):
-            contexts = max(0, self.held.recent - self.max_blocks)
-            talks = max(0, self.held.talks - self._max_talks)
-            if not contexts and not talks:
-                break
-            if space.lock.acquire(blocking=False):
-                try:
-                    space.window.shed(contexts)
-                    space.conversations.shed(talks)
-                finally:
-                    space.lock.release()
-                self._count(space)
-                if not space.window.num_keys and not space.conversations.num_blocks:
-                    del self._recent[space]
+    def _shed_pile(self, pile: _Pile) -> None:
+        busy = []
+        while pile.spaces and (over := pile.over(self.held)) > 0:
+            space = next(iter(pile.spaces))
+            if not space.lock.acquire(blocking=False):
+                busy.append(space)
+                del pile.spaces[space]
+                continue
+            try:
+                pile.shed(space, over)
+            finally:
+                space.lock.release()
+            self._count(space)
+        for space in reversed(busy):
+            pile.spaces[space] = None
+            pile.spaces.move_to_end(space, last=False)

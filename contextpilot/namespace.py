@@ -63,6 +63,19 @@ class Namespace:
         """The recent contexts."""
         return self.planner.window
 
+    @property
+    def num_notes(self) -> int:
+        """Blocks noted as dropped, and heads noted as recurring."""
+        return self.index.num_dropped + self.planner.num_heads
+
+    def shed_notes(self, count: int) -> None:
+        """Forget so many of these notes, the oldest of the kind of which there are more."""
+        dropped, heads = self.index.num_dropped, self.planner.num_heads
+        left = max(0, dropped + heads - count)
+        kept = min(heads, max(left // 2, left - dropped))
+        self.planner.shed_heads(heads - kept)
+        self.index.shed_dropped(dropped - (left - kept))
+
     def forget_request(self, request_id: str) -> None:
         """Forget a request's name, and why it hit or missed."""
         self.index.unname(request_id)

@@ -100,6 +100,16 @@ class PathTree:
         """Return whether this block was dropped lately and not inserted since."""
         return key in self._dropped
 
+    @property
+    def num_dropped(self) -> int:
+        """Blocks noted as dropped lately."""
+        return len(self._dropped)
+
+    def shed_dropped(self, count: int) -> None:
+        """Forget so many of the blocks noted as dropped, the oldest first."""
+        for _ in range(min(count, len(self._dropped))):
+            self._dropped.popitem(last=False)
+
     # -- reading ---------------------------------------------------------------------------------
 
     def match(self, keys: Sequence[BlockKey]) -> int:

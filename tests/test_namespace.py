@@ -105,6 +105,25 @@ def test_windows_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [namespaces.owner(name) is not None for name in ids] == [False] * 4 + [True] * 5
 
 
+def test_notes_are_bounded_together() -> None:
+    """Of what the index let go, and of the heads that it may not hold any more."""
+    namespaces = Namespaces(60, 50, 10)
+    for name in ("first", "second"):
+        for number in range(80):
+            head = Head((f"{name} {number}",), 50)
+            plan(namespaces, name, [f"{name} {number}"], head)
+            assert namespaces._budget.held.notes <= 60
+    first, second = namespaces.get("first"), namespaces.get("second")
+    assert first.num_notes == 0
+    assert second.planner.num_heads == second.index.num_dropped == 30
+    assert second.planner.recurs(Head(("second 79",), 50))
+    assert not second.planner.recurs(Head(("second 10",), 50))
+    second.index.empty()
+    assert second.index.num_dropped > 30
+    plan(namespaces, "second", ["another"])
+    assert namespaces._budget.held.notes == 60
+
+
 def test_invented_names_drive_out_nobody_in_use() -> None:
     now = [0.0]
     namespaces = Namespaces(100_000, 50, 100, clock=lambda: now[0])
@@ -180,13 +199,20 @@ def test_the_sums_are_those_of_the_namespaces(todo: list[Any], bound: int) -> No
         plan(engines[number], str(name), keys)
         spaces = [space for namespaces in engines for _, space in namespaces.items()]
         sizes = [
-            (s.index.stats().num_blocks, s.index.num_named_blocks, s.window.num_keys, 0)
+            (
+                s.index.stats().num_blocks,
+                s.index.num_named_blocks,
+                s.window.num_keys,
+                0,
+                s.index.num_dropped + s.planner.num_heads,
+            )
             for s in spaces
         ]
         assert budget.held == tuple(map(sum, zip(*sizes, strict=True)))
         assert budget.held.blocks == blocks_in(*engines) <= bound
         assert budget.held.named <= max(bound, len(keys) + 3)
         assert budget.held.recent <= bound
+        assert budget.held.notes <= bound
         assert len(budget._owners) == sum(s.index.stats().num_requests for s in spaces)
 
 

@@ -49,6 +49,16 @@ class OnlinePlanner:
         self.window = window
         self._heads: OrderedDict[int, None] = OrderedDict()
 
+    @property
+    def num_heads(self) -> int:
+        """Heads that contexts came behind lately."""
+        return len(self._heads)
+
+    def shed_heads(self, count: int) -> None:
+        """Forget so many of these heads, the oldest first."""
+        for _ in range(min(count, len(self._heads))):
+            self._heads.popitem(last=False)
+
     def plan(self, blocks: Sequence[Block], bounds: Bounds, head: Head = NO_HEAD) -> Plan:
         """Return the plan of one context; nothing is learnt yet."""
         if not bounds.enabled or len(blocks) < 2:

@@ -281,8 +281,14 @@ class SyncReceiver:
         engine.requests.pop(request_id, None)
         if event.kind != "unfollowed" and event.tokens:
             engine.requests[request_id] = None
-            if len(engine.requests) > _MAX_REQUESTS:
-                self._release(engine.requests.popitem(last=False)[0])
+            self._shorten(engine.requests)
+
+    def _shorten(self, requests: OrderedDict[str, None]) -> None:
+        """Let the oldest go of which the index has no name any more, and what is too much."""
+        while requests and self._resolve(next(iter(requests))) is None:
+            requests.popitem(last=False)
+        if len(requests) > _MAX_REQUESTS:
+            self._release(requests.popitem(last=False)[0])
 
     def _forget(self, engine: _Engine) -> None:
         """Drop all that an engine told, and what was planned and told by none."""

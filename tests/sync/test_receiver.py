@@ -273,6 +273,20 @@ def test_the_requests_of_a_reporter_are_bounded(monkeypatch: pytest.MonkeyPatch)
     assert [shared.held(request) for request in "abc"] == [2, 3, 3]
 
 
+def test_a_reporter_keeps_no_names_that_the_index_let_go() -> None:
+    shared = Shared()
+    for number in range(300):
+        names = [f"{number} {part}" for part in "ab"]
+        shared.plan(*names)
+        shared.send(*(cached(name, 30) for name in names), cached("0 a", 30))
+        if number >= 10:
+            shared.index.unname(f"{number - 10} b")
+            shared.index.unname(f"{number - 10} a")
+    known = shared.receiver.engines()["e"]
+    assert 20 <= known["num_requests"] <= 24
+    assert known["num_unknown_requests"] == 289
+
+
 def test_a_snapshot_in_parts_is_exact_with_its_last() -> None:
     shared = Shared()
     shared.plan("a", "b")
