@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import contextpilot as cp
 
 _PROGRAM = "from test_determinism import fingerprint; print(fingerprint())"
@@ -47,6 +49,7 @@ def fingerprint() -> str:
     return hashlib.sha256(repr(play()).encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_equal_in_every_process_and_under_every_hash_seed() -> None:
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(Path(cp.__file__).parents[1])])

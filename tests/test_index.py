@@ -28,6 +28,7 @@ operations = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(operations, paths)
 @settings(max_examples=200)
 def test_paths_equal_the_oracle_after_every_operation(todo: list[Any], probe: Any) -> None:
@@ -62,6 +63,7 @@ class Mirror:
         self.paths.clear()
 
 
+@pytest.mark.slow
 @given(operations, st.integers(1, 12), st.data())
 @settings(max_examples=200)
 def test_a_watch_is_told_of_every_change(todo: list[Any], bound: int, data: Any) -> None:
@@ -97,6 +99,7 @@ def num_nodes() -> int:
     return sum(type(thing) is Node for thing in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_an_emptied_tree_keeps_names_and_is_freed() -> None:
     index = ContextIndex()
     gc.collect()
@@ -119,6 +122,7 @@ def test_an_emptied_tree_keeps_names_and_is_freed() -> None:
         gc.enable()
 
 
+@pytest.mark.slow
 @given(st.lists(paths, max_size=30), st.dictionaries(st.integers(0, 6), st.integers(1, 9)), paths)
 @settings(max_examples=300)
 def test_longest_prefix_is_the_heaviest_path(
@@ -231,6 +235,7 @@ class Holders(PathIndex):
         return any(p[: len(path)] == path for p in [*held, *longer])
 
 
+@pytest.mark.slow
 @given(requests)
 @settings(max_examples=300)
 def test_requests_are_truncated_by_tokens_and_hold_what_they_share(todo: list[Any]) -> None:
@@ -260,6 +265,7 @@ def test_requests_are_truncated_by_tokens_and_hold_what_they_share(todo: list[An
     assert index.live_tokens("never seen") is None
 
 
+@pytest.mark.slow
 @given(st.lists(paths, max_size=60), st.integers(1, 12))
 @settings(max_examples=200)
 def test_the_bound_holds_and_the_newest_path_stays(inserted: list[Any], bound: int) -> None:
@@ -364,6 +370,7 @@ told = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(told)
 @settings(max_examples=400)
 def test_what_is_believed_is_what_the_names_hold(todo: list[Any]) -> None:

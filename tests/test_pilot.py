@@ -43,6 +43,7 @@ def check_limits(order: tuple[int, ...], options: dict[str, Any]) -> None:
         assert all(abs(position - rank) <= shift for position, rank in enumerate(order))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(contexts, limits), max_size=8))
 @settings(max_examples=150)
 def test_prompts_hold_every_block_within_the_bounds(requests: list[Any]) -> None:
@@ -309,6 +310,7 @@ def play(pilot: cp.ContextPilot, script: list[Any]) -> dict[str, list[Any]]:
     return seen
 
 
+@pytest.mark.slow
 @given(scripts)
 @settings(max_examples=80)
 def test_namespaces_never_see_each_other(script: list[Any]) -> None:
@@ -342,6 +344,7 @@ def test_questions_about_unknown_names_make_and_drop_no_namespace() -> None:
     assert pilot.stats() == before
 
 
+@pytest.mark.slow
 def test_a_namespace_that_was_reset_is_let_go_with_its_requests() -> None:
     pilot = cp.ContextPilot()
     request = pilot.optimize(["a"], "q").request_id

@@ -111,6 +111,7 @@ _JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.fixed_dictionaries({"plans": st.lists(_JSON, max_size=3)}) | _JSON)
 @settings(max_examples=300)
 def test_no_answer_raises_anything_else(content: Any) -> None:

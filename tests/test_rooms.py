@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import contextpilot
 
 ROOT = Path(contextpilot.__file__).parent
@@ -99,6 +101,7 @@ def test_nothing_imports_in_a_circle() -> None:
     TopologicalSorter(graph).prepare()
 
 
+@pytest.mark.slow
 def test_library_and_hooks_share_nothing() -> None:
     for source in ROOT.rglob("*.py"):
         assert not any("contextpilot_hooks" in name for name in imported_names(source, ()))

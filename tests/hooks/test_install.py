@@ -167,6 +167,7 @@ def test_install_hook_leaves_pips_files_alone(installed):
     assert "pip uninstall contextpilot" in said.stderr
 
 
+@pytest.mark.slow
 def test_uninstall_leaves_nothing(wheel, tmp_path):
     venv = Venv(tmp_path / "v")
     before = venv.files()

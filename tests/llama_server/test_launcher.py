@@ -151,6 +151,7 @@ def test_without_an_index_nothing_is_touched(environ: dict[str, str]) -> None:
     assert (prepared.environ, prepared.watched, prepared.problem) == (environ, None, None)
 
 
+@pytest.mark.slow
 def test_the_shim_is_added_to_what_is_preloaded(environ: dict[str, str]) -> None:
     environ["LD_PRELOAD"] = "/lib/other.so"
     prepared = prepare(["--port", "1234", "--host", "0.0.0.0"], environ)
@@ -162,6 +163,7 @@ def test_the_shim_is_added_to_what_is_preloaded(environ: dict[str, str]) -> None
     assert again.environ["LD_PRELOAD"].count(LIBRARY) == 1
 
 
+@pytest.mark.slow
 def test_a_path_that_preload_cannot_name_is_refused(
     environ: dict[str, str], tmp_path: Path
 ) -> None:

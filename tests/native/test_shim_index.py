@@ -22,6 +22,7 @@ def settled(index: SlotIndex, expected: dict[int, int]) -> None:
     index.wait(lambda: index.slots() == expected)
 
 
+@pytest.mark.slow
 def test_the_hello_says_who_reports(index: SlotIndex, start: Start) -> None:
     driver = start(
         index.url + "/",
@@ -90,6 +91,7 @@ def test_messages_count_up_over_one_connection(index: SlotIndex, start: Start) -
     assert index.connections == 1
 
 
+@pytest.mark.slow
 def test_it_says_that_it_lives_while_nothing_happens(index: SlotIndex, start: Start) -> None:
     start(index.url)
     index.wait(lambda: len(index.messages) >= 2)

@@ -67,6 +67,7 @@ def test_plans_are_bounded_permutations_also_against_a_live_index(
         assert sorted(prompt) == sorted(batch[position])
 
 
+@pytest.mark.slow
 @given(contexts)
 @settings(max_examples=200)
 def test_the_walk_saves_what_the_tree_shares_and_never_more_than_the_bound(
@@ -81,6 +82,7 @@ def test_the_walk_saves_what_the_tree_shares_and_never_more_than_the_bound(
     assert hits <= spanning_bound(matrix, np.array(WEIGHTS))
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.integers(0, 6), unique=True), max_size=12))
 @settings(max_examples=200)
 def test_without_repeats_the_walk_saves_exactly_what_the_tree_shares(
@@ -96,6 +98,7 @@ def test_without_repeats_the_walk_saves_exactly_what_the_tree_shares(
     assert simulate(prompts, dict(enumerate(WEIGHTS))).hits == saving(tree, WEIGHTS)
 
 
+@pytest.mark.slow
 @given(contexts, st.integers(1, 3))
 @settings(max_examples=100)
 def test_only_contexts_with_the_same_pinned_blocks_share_a_tree(

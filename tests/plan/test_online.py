@@ -18,6 +18,7 @@ from contextpilot.plan.online import Head, Plan
 FREE = replace(FULL, min_gain_tokens=0)
 
 
+@pytest.mark.slow
 @given(contexts, st.data())
 @settings(max_examples=300)
 def test_plans_are_bounded_permutations_and_live_blocks_are_the_prompts_own(
@@ -80,6 +81,7 @@ def test_ends_count_the_head_and_every_copy() -> None:
     assert planner.finish(blocks, (0, 1, 2), head).num_live == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [0, 1, 10_000])
 def test_any_number_of_blocks(n: int) -> None:
     planner = new_planner()

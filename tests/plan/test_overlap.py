@@ -61,6 +61,7 @@ def test_small_chunks_change_nothing(sets: list[frozenset[int]], weights: list[i
         check_partners(sets, weights, list(range(len(sets))), exact=True)
 
 
+@pytest.mark.slow
 @given(set_lists, weight_lists, st.integers(0, 4), st.integers(1, 3))
 @settings(max_examples=200)
 def test_approximate_partners_never_carry_a_wrong_score(
@@ -96,6 +97,7 @@ def test_ties_fall_into_pairs(sets: list[frozenset[int]]) -> None:
     assert not at or any(found.positions[found.positions[i]] == i for i in at)
 
 
+@pytest.mark.slow
 @given(set_lists, weight_lists, st.sampled_from([2, 20, 8_000_000]))
 @settings(max_examples=150)
 def test_spanning_bound_is_the_maximum_spanning_forest(

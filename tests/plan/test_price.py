@@ -46,6 +46,7 @@ def test_the_most_relevant_block_put_last_displaces_about_one() -> None:
     assert displacement([1, 0, 2, 3]) > displacement([0, 1, 3, 2])
 
 
+@pytest.mark.slow
 @given(contexts, distinct, costs, costs)
 @settings(max_examples=300)
 def test_a_higher_cost_never_displaces_more(
@@ -60,6 +61,7 @@ def test_a_higher_cost_never_displaces_more(
     assert moved[0] >= moved[1] - 1e-9
 
 
+@pytest.mark.slow
 @given(contexts, distinct, costs)
 @settings(max_examples=300)
 def test_nothing_moves_without_tokens_that_are_live_or_known_to_recur(
@@ -76,6 +78,7 @@ def test_nothing_moves_without_tokens_that_are_live_or_known_to_recur(
         assert live_tokens(planner, keys) < worth
 
 
+@pytest.mark.slow
 @given(contexts, distinct)
 @settings(max_examples=200)
 def test_at_a_cost_beyond_every_gain_the_order_stays(

@@ -23,6 +23,7 @@ def share_by_counting(window: list[list[int]], keys: list[int], held: list[int])
     return sum(weight for context, weight in together if {*held} <= {*context}) / sum(weights)
 
 
+@pytest.mark.slow
 @given(
     st.lists(contexts, min_size=2, max_size=12),
     st.integers(1, 10),

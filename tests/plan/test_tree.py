@@ -37,6 +37,7 @@ def check_tree(
         assert overlap(a, b, dict(enumerate(weights))) < max(1, min_score)
 
 
+@pytest.mark.slow
 @given(set_lists, weight_lists, st.integers(0, 60))
 @settings(max_examples=200)
 def test_shared_sets_are_intersections_and_roots_share_nothing(
@@ -106,6 +107,7 @@ def tiny_case(draw: random.Random) -> tuple[list[frozenset[int]], list[int]]:
     return sets, [draw.randint(10, 100) for _ in range(num_blocks)]
 
 
+@pytest.mark.slow
 def test_most_tiny_cases_reach_the_optimum() -> None:
     draw = random.Random(1)
     ratios = []

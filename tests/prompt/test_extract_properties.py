@@ -88,6 +88,7 @@ def listed(draw: st.DrawFn) -> tuple[str, str]:
     return mode, before[:40] + "\n" + middle + draw(st.sampled_from(["", "\n\nQ?"])) + after[:40]
 
 
+@pytest.mark.slow
 @given(
     listed() | st.tuples(st.sampled_from(MODES), TEXTS),
     st.sampled_from(["user", "tool", "system"]),
@@ -128,6 +129,7 @@ def check_legend(found: Extraction, order: list[int]) -> None:
     assert told == {number: shown[rank] for number, rank in zip(shown, order, strict=True)}
 
 
+@pytest.mark.slow
 @given(st.lists(JSON, max_size=4), st.sampled_from(MODES))
 @settings(max_examples=300)
 def test_messages_of_any_shape_never_raise(messages: list[Any], mode: str) -> None:

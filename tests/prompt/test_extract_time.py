@@ -49,6 +49,7 @@ def processor_s(messages: list[Any]) -> float:
     return min(times)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HARD)
 def test_work_grows_no_faster_than_the_text(name: str) -> None:
     small, large = HARD[name](SIZE), HARD[name](TIMES * SIZE)

@@ -71,6 +71,7 @@ def idle(proxy: Client) -> bool:
     return "\ncontextpilot_requests_in_progress 0\n" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("max_followed", "bounds", "least"),
     [

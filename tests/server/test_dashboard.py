@@ -221,6 +221,7 @@ def save_to(tmp_path: Path, name: str) -> Path:
     return Path(os.environ.get("KEEP_SCREENSHOTS", tmp_path)) / name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("desktop", DESKTOP), ("phone", PHONE)])
 def test_the_page_shows_live_data(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
     traffic = Traffic()
@@ -285,6 +286,7 @@ def test_the_page_asks_for_the_token(tmp_path: Path) -> None:
         browse(tmp_path, url, DESKTOP, script)
 
 
+@pytest.mark.slow
 def test_the_page_says_when_the_server_is_gone(tmp_path: Path) -> None:
     traffic = Traffic()
     traffic.serve(5)

@@ -36,6 +36,7 @@ FEW = settings(
 )
 
 
+@pytest.mark.slow
 def test_every_endpoint_keeps_its_schema(start: Start) -> None:
     client = start()
     schema = schemathesis.openapi.from_url(client.url + "/openapi.json")
@@ -80,6 +81,7 @@ BODY = st.fixed_dictionaries(
 PATHS = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/x"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["other", "anthropic", "sglang"])
 def test_no_body_makes_the_proxy_fail(upstream: Scripted, start: Start, kind: str) -> None:
     client = start(engine=(upstream.url,), kind=kind)
@@ -136,6 +138,7 @@ def test_header_bombs_are_refused(proxy: Client, upstream: Scripted, bomb: bytes
     assert proxy.get("/v1/models", X_A="b" * 30_000).status == 200
 
 
+@pytest.mark.slow
 def test_large_bodies_pass(proxy: Client, upstream: Scripted) -> None:
     body = b'{"messages": [{"role": "user", "content": "' + b"x" * (20 << 20) + b'"}]}'
     reply = proxy.request("POST", "/v1/chat/completions", body)

@@ -61,6 +61,7 @@ def test_it_rests_between_collections_and_while_nothing_happened(activity: Activ
     assert not collector.look(start + 100)
 
 
+@pytest.mark.slow
 def test_a_planned_request_leaves_no_cycle() -> None:
     pool = EnginePool(["http://a:1"], lambda: Namespaces(10_000, 100, 10))
 
@@ -88,6 +89,7 @@ def nodes() -> int:
     return sum(type(thing).__name__ == "Node" for thing in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_dropped_namespaces_are_free_at_once() -> None:
     gc.collect()
     before = nodes()
@@ -115,6 +117,7 @@ def test_the_weights_of_the_newest_blocks_stay(monkeypatch: pytest.MonkeyPatch) 
     assert list(pool.engines[0].weights) == list(range(22, 32))
 
 
+@pytest.mark.slow
 def test_serving_is_what_changes_the_process() -> None:
     code = (
         "import gc, threading; before = gc.get_threshold();"

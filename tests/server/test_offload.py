@@ -162,6 +162,7 @@ def test_a_sync_message_of_4_mb_holds_nobody_up_and_keeps_its_place(
     assert small.during[0] >= 2  # of a loop that is held up, one at most
 
 
+@pytest.mark.slow
 def test_events_wait_behind_no_planning(proxy: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
     plan = Engine.plan

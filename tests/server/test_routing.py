@@ -101,6 +101,7 @@ def live_at(index: ContextIndex, head: Head, weights: dict[Any, int]) -> int:
     return head.tokens + sum(weights[k] for k in index.longest_prefix(weights, head.keys))
 
 
+@pytest.mark.slow
 @given(
     operations,
     st.integers(1, 30),

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from servers import Client, Scripted, serving, wait_until
 
 from contextpilot import ContextPilot
@@ -53,6 +54,7 @@ def command(*arguments: str, **environ: str) -> Iterator[tuple[subprocess.Popen[
             process.kill()
 
 
+@pytest.mark.slow
 def test_it_serves_and_stops(tmp_path: Path) -> None:
     file = tmp_path / "server.toml"
     file.write_text('log_format = "json"\n')
@@ -69,6 +71,7 @@ def test_it_serves_and_stops(tmp_path: Path) -> None:
             assert json.loads(line)["level"] in ("info", "warning")
 
 
+@pytest.mark.slow
 def test_a_running_request_ends_before_the_stop() -> None:
     async def slow(seen: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -89,6 +92,7 @@ def test_a_running_request_ends_before_the_stop() -> None:
         assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_libraries_share_its_index() -> None:
     with (
         command() as (_, client),
@@ -105,6 +109,7 @@ def test_libraries_share_its_index() -> None:
         assert len(batch) == 2
 
 
+@pytest.mark.slow
 def test_wrong_settings_are_one_line_and_status_one() -> None:
     for arguments in (["--engine", "localhost:1"], ["--config", "/nonexistent.toml"]):
         done = subprocess.run(
@@ -118,6 +123,7 @@ def test_wrong_settings_are_one_line_and_status_one() -> None:
         assert done.stderr.startswith("contextpilot serve: ")
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_an_error() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

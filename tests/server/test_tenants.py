@@ -72,6 +72,7 @@ def test_a_salt_that_the_engine_would_ignore_is_refused(upstream: Scripted, star
         assert start(engine=(upstream.url,), **settings).post("/v1/messages", body).status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_canaries_show_up_nowhere(
     upstream: Scripted, start: Start, caplog: pytest.LogCaptureFixture, log_format: str

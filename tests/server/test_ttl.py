@@ -65,6 +65,7 @@ def test_time_to_live_is_learnt_from_cached_tokens() -> None:
     assert sync.ttl_s >= 60
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 40), st.text("abc", max_size=4)), max_size=40),
     st.integers(1, 12),
@@ -92,6 +93,7 @@ def test_index_and_places_are_the_recent_paths(
         used = {p: used[p] for p in held}
 
 
+@pytest.mark.slow
 def test_beyond_the_bound_only_what_no_other_path_shares_goes() -> None:
     """One system prompt before 150,000 contexts, half of them behind a second shared block."""
     upstream = Aged(max_places=100_000, max_blocks=10_000_000)

@@ -113,6 +113,7 @@ class Session:
         return written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "path"), [(openai, "/v1/chat/completions"), (anthropic, "/v1/messages")]
 )

@@ -191,6 +191,7 @@ def test_a_request_that_comes_later_joins_the_next_window() -> None:
     run(main())
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 9),
     st.integers(0, 5),

@@ -6,6 +6,7 @@ import copy
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,12 +30,14 @@ def test_the_same_value_is_the_same_text(value: Any, indent: Any, ascii_only: bo
     assert json.loads(splice(text, json.loads(text), copy.deepcopy(value))) == value
 
 
+@pytest.mark.slow
 @given(OBJECTS, OBJECTS, st.sampled_from([None, 2]))
 def test_any_change_is_made(old: Any, new: Any, indent: Any) -> None:
     text = json.dumps(old, indent=indent)
     assert json.loads(splice(text, old, new)) == new
 
 
+@pytest.mark.slow
 @given(OBJECTS, st.text(), VALUES)
 def test_members_are_added(value: Any, name: str, member: Any) -> None:
     value.pop(name, None)

@@ -350,6 +350,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(steps)
 @settings(max_examples=200)
 def test_any_loss_ends_in_the_truth(steps: list[tuple[str, int, str]]) -> None:

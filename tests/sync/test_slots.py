@@ -166,6 +166,7 @@ class World:
 seeds = st.integers(0, 2**32)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(seeds)
 def test_belief_is_the_truth_where_answers_come_after_their_events(seed: int) -> None:
@@ -177,6 +178,7 @@ def test_belief_is_the_truth_where_answers_come_after_their_events(seed: int) ->
     assert world.translator.counts == (len(world.prompts), 0)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(seeds)
 def test_belief_is_the_truth_with_a_ram_cache(seed: int) -> None:
@@ -202,6 +204,7 @@ def test_late_answers_never_make_belief_exceed_the_truth(seed: int, pinned: bool
     assert matched + unmatched == len(world.prompts)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(seed=seeds)
 def test_answers_that_come_before_their_events_find_their_runs(seed: int) -> None:
