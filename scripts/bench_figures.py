@@ -10,9 +10,9 @@ from typing import Any
 
 from bench_picture import RATIO
 
-from contextpilot.bench.engine import NAMES
 from contextpilot.bench.report import times_interval
 from contextpilot.bench.statistics import Interval
+from contextpilot.engines.registry import kind_named
 
 AGAIN = "again"
 
@@ -41,7 +41,7 @@ class Found:
         variant = f", {self.case['variant']}" if self.case["variant"] else ""
         tokens = engine["cache"]["tokens"]
         size = f" ({tokens:,} tokens)" if tokens else ""
-        name = f"{NAMES[engine['kind']]} {engine['version']}"
+        name = f"{kind_named(engine['kind']).title} {engine['version']}"
         return f"{name}, {self.case['cache']} cache{size}{variant}"
 
     @property

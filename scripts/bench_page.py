@@ -13,7 +13,7 @@ from bench_figures import Found, hit, load, ratio, table
 from bench_goals import POINTS, gaps, goals
 from bench_picture import PLANNED, draw_overview
 
-from contextpilot.bench.engine import NAMES
+from contextpilot.engines.registry import kind_named
 
 ALT = "Hit ratio and prefill throughput over plain, by engine, cache and workload"
 
@@ -95,7 +95,7 @@ def render_page(
 
 def _machine(found: Sequence[Found]) -> str:
     lines = dict.fromkeys(f.case["machine"].partition(" · contextpilot")[0] for f in found)
-    models = dict.fromkeys(f"{NAMES[f.case['engine']]} {f.case['model']}" for f in found)
+    models = dict.fromkeys(f"{kind_named(f.case['engine']).title} {f.case['model']}" for f in found)
     versions = dict.fromkeys(f.title.partition(",")[0] for f in found)
     version = found[0].report["contextpilot"]
     loads = [f.case["load"] for f in found if "load" in f.case]
@@ -115,7 +115,7 @@ def _summary(found: Sequence[Found]) -> str:
         hits = [hit(modes.get(name)) for name in ("plain", *PLANNED)]
         ratios = [_of_limit(modes.get(name)) for name in PLANNED]
         first = [_value(modes.get(name), "ttft_ratio") for name in PLANNED]
-        engine, cache = NAMES[each.report["engine"]["kind"]], each.case["cache"]
+        engine, cache = kind_named(each.report["engine"]["kind"]).title, each.case["cache"]
         count = modes["plain"]["requests"]
         row = [engine, cache, f"`{each.workload}`", count, " / ".join(hits), *ratios]
         rows.append([*row, " / ".join(first)])

@@ -23,6 +23,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from contextpilot.bench.prompts import Prompt, Requests, pieces_of, written
+from contextpilot.engines.base import EngineKind
+from contextpilot.engines.registry import OTHER
 from contextpilot.pilot import ContextPilot
 from contextpilot.prompt.messages import Messages
 
@@ -38,13 +40,13 @@ class Setting:
         seed: of the arm `random`.
         options: of planning, as for `ContextPilot`.
         server_url: a `contextpilot serve` before the engine; for `proxy` and `synced`.
-        names_in_body: the engine takes request ids from the body only (SGLang).
+        kind: of the engine: how it is told a request's id.
     """
 
     seed: int = 0
     options: Mapping[str, Any] | None = None
     server_url: str = ""
-    names_in_body: bool = False
+    kind: EngineKind = OTHER
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def make_arm(name: str, setting: Setting) -> Arm:
         "batch": lambda: Arm(name, _batch(options), plans_whole=True),
         "proxy": lambda: Arm(name, _proxied(options), through_server=True),
         "synced": lambda: Arm(
-            name, _online(options, setting.server_url, setting.names_in_body), needs_events=True
+            name, _online(options, setting.server_url, setting.kind), needs_events=True
         ),
     }
     if name not in makers:
@@ -127,7 +129,7 @@ def _first_copies(blocks: list[Any], _: int) -> list[int]:
     return list(first.values())
 
 
-def _online(options: Mapping[str, Any], index_url: str = "", names_in_body: bool = False) -> Write:
+def _online(options: Mapping[str, Any], index_url: str = "", kind: EngineKind = OTHER) -> Write:
     """Plan one request at a time, with a planner that knows nothing at the start."""
 
     def write(requests: Requests, salt: str) -> Steps:
@@ -142,7 +144,7 @@ def _online(options: Mapping[str, Any], index_url: str = "", names_in_body: bool
             )
             seconds = time.perf_counter() - started
             prompt = _planned(requests, position, messages, seconds)
-            yield replace(prompt, members={"rid": messages.request_id} if names_in_body else {})
+            yield replace(prompt, members=kind.members("chat", messages.request_id))
         pilot.close()
 
     return write

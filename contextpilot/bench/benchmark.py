@@ -125,8 +125,8 @@ def _arms(config: Config, facts: Facts) -> Iterator[tuple[list[Arm], dict[str, s
     with contextlib.ExitStack() as stack:
         server = ""
         if {"proxy", "synced"} & {*config.arms}:
-            server = stack.enter_context(serving(facts.url, facts.kind, config.listen))
-        setting = Setting(config.seed, config.options, server, facts.kind == "sglang")
+            server = stack.enter_context(serving(facts.url, facts.kind.name, config.listen))
+        setting = Setting(config.seed, config.options, server, facts.kind)
         try:
             arms = [make_arm(name, setting) for name in config.arms]
         except ValueError as error:

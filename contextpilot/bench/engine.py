@@ -4,48 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from contextpilot.bench.drive import Sender
 from contextpilot.bench.prompts import Prompt
-from contextpilot.commands.checks.cached_tokens import FLAGS
-from contextpilot.engines.detect import EngineKinds, Kind
+from contextpilot.engines.base import Cache, EngineKind, member
+from contextpilot.engines.detect import EngineKinds
+from contextpilot.engines.fetch import Fetch
+from contextpilot.engines.registry import OTHER, all_report_flags, kind_of_owner
 from contextpilot.errors import CommandError
 from contextpilot.http.pooled import Upstream, UpstreamError
 from contextpilot.http.response import BrokenAnswerError
 
 KEY_VARIABLE = "CONTEXTPILOT_ENGINE_KEY"
-NAMES = {"vllm": "vLLM", "sglang": "SGLang", "llamacpp": "llama-server"}
 
 _PROBE = "contextpilot bench asks twice whether the cache is reported. " * 100
 """Several blocks of any engine's cache."""
-_CONFIG = re.compile(r"vllm:cache_config_info\{([^}]*)\}")
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
-_OWNERS: dict[str, Kind] = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llamacpp"}
-_RESETS: dict[str, tuple[str, str]] = {
-    "vllm": ("/reset_prefix_cache", "VLLM_SERVER_DEV_MODE=1 in the engine's environment"),
-    "sglang": ("/flush_cache", ""),
-}
-
-
-class Cache(NamedTuple):
-    """An engine's prefix cache.
-
-    Attributes:
-        tokens: that it holds; None where the engine does not tell.
-        block_size: tokens that are cached as a whole.
-        num_slots: prompts that it holds at most (llama-server); None for a tree of blocks.
-        host_tokens: prompt tokens that the host's memory holds besides (llama-server).
-    """
-
-    tokens: int | None = None
-    block_size: int = 1
-    num_slots: int | None = None
-    host_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +30,7 @@ class Facts:
     """What an engine says of itself."""
 
     url: str
-    kind: Kind
+    kind: EngineKind
     version: str
     model: str
     cache: Cache
@@ -61,12 +38,12 @@ class Facts:
     @property
     def title(self) -> str:
         """Name and version."""
-        return f"{NAMES.get(self.kind, 'engine')} {self.version}".strip()
+        return f"{self.kind.title} {self.version}".strip()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the facts as a dictionary, ready for JSON."""
         return {
-            "kind": self.kind,
+            "kind": self.kind.name,
             "version": self.version,
             "model": os.path.basename(self.model),
             "cache": self.cache._asdict(),
@@ -97,41 +74,21 @@ class EngineUnderTest:
         status, listed = await self._ask("GET", "/v1/models")
         if status in (401, 403):
             raise CommandError(f"the engine asks for a key: set {KEY_VARIABLE}")
-        listed = _member(listed, "data") or []
-        model = model or next((str(_member(each, "id")) for each in listed), None)
+        listed = member(listed, "data") or []
+        model = model or next((str(member(each, "id")) for each in listed), None)
         if model is None:
             raise CommandError(
                 f"GET {self.url}/v1/models answers {status} and names no model: "
                 "--engine takes the URL that comes before /v1; or name the model with --model"
             )
-        owner = next((str(_member(each, "owned_by")) for each in listed), "")
-        kind = _OWNERS.get(owner) or await EngineKinds(self._upstream, "auto").kind(self.url)
-        version, cache = await self._describe(kind)
+        owner = next((str(member(each, "owned_by")) for each in listed), "")
+        kind = kind_of_owner(owner) or await EngineKinds(Fetch(self._upstream)).kind(self.url)
+        version, cache = await kind.describe(self._ask)
         if cache_tokens is not None:
             cache = cache._replace(tokens=cache_tokens)
         if cache.num_slots is not None:
             cache = cache._replace(host_tokens=host_cache_tokens)
         return Facts(self.url, kind, version, model, cache)
-
-    async def _describe(self, kind: Kind) -> tuple[str, Cache]:
-        if kind == "vllm":
-            _, version = await self._ask("GET", "/version")
-            _, metrics = await self._ask("GET", "/metrics")
-            return str(_member(version, "version")), _vllm_cache(metrics)
-        if kind == "sglang":
-            status, info = await self._ask("GET", "/server_info")
-            if status != 200:
-                _, info = await self._ask("GET", "/get_server_info")
-            tokens = _member(info, "max_total_num_tokens")
-            size = int(_member(info, "page_size") or 1)
-            return str(_member(info, "version")), Cache(int(tokens) if tokens else None, size)
-        if kind == "llamacpp":
-            _, props = await self._ask("GET", "/props")
-            settings = _member(props, "default_generation_settings")
-            slots = int(_member(props, "total_slots") or 1)
-            context = int(_member(settings, "n_ctx") or 0)
-            return str(_member(props, "build_info")), Cache(context * slots or None, 1, slots)
-        return "", Cache()
 
     async def prove_cache_report(self, facts: Facts, sender: Sender, salt: str) -> None:
         """Send one prompt twice: the second answer has to name cached tokens.
@@ -151,13 +108,7 @@ class EngineUnderTest:
 
     async def reset(self, facts: Facts) -> bool:
         """Empty the cache; return whether the engine did."""
-        if facts.kind == "llamacpp":
-            slots = range(facts.cache.num_slots or 1)
-            done = [(await self._ask("POST", f"/slots/{i}?action=erase"))[0] == 200 for i in slots]
-            return all(done)
-        if facts.kind not in _RESETS:
-            return False
-        return (await self._ask("POST", _RESETS[facts.kind][0]))[0] == 200
+        return await facts.kind.reset(self._ask, facts.cache)
 
     async def count_tokens(self, facts: Facts, texts: Sequence[str]) -> list[int] | None:
         """Return the tokens of each text by the engine's tokenizer; None where it has no such API.
@@ -169,8 +120,8 @@ class EngineUnderTest:
             names = {"model": facts.model, "prompt": text, "content": text}
             body = {**names, "add_special_tokens": False}
             status, answer = await self._ask("POST", "/tokenize", body)
-            tokens = _member(answer, "tokens")
-            count = _member(answer, "count")
+            tokens = member(answer, "tokens")
+            count = member(answer, "count")
             if status != 200 or not (isinstance(count, int) or isinstance(tokens, list)):
                 return None
             counts.append(count if isinstance(count, int) else len(tokens))
@@ -204,41 +155,16 @@ def key_header(variable: str) -> list[tuple[bytes, bytes]]:
     return [(b"authorization", b"Bearer " + key.encode())] if key else []
 
 
-def reset_hint(kind: Kind) -> str:
-    """Return what makes an engine's cache resettable."""
-    if kind == "llamacpp":
-        return "--slot-save-path DIR"
-    return _RESETS.get(kind, ("", ""))[1]
-
-
-def _missing(kind: Kind, cached: int | None) -> str:
-    name = NAMES.get(kind, "the engine")
+def _missing(kind: EngineKind, cached: int | None) -> str:
+    name = "the engine" if kind is OTHER else kind.title
     if cached == 0:
-        flags = {"vllm": "--no-enable-prefix-caching", "sglang": "--disable-radix-cache"}
-        without = f": launch it without {flags[kind]}" if kind in flags else ""
+        without = f": launch it without {kind.uncached_flag}" if kind.uncached_flag else ""
         return (
             f"{name} reports 0 cached tokens for a prompt sent twice: its prefix cache is off"
             + (without)
         )
-    flag = FLAGS.get(kind)
-    fix = f"launch it with {flag}" if flag else "; ".join(f"{k}: {f}" for k, f in FLAGS.items())
+    fix = f"launch it with {kind.report_flag}" if kind.report_flag else all_report_flags()
     return (
         f"{name} does not report cached tokens, and hit ratios are not guessed here: {fix} "
         "(and with its prefix cache on). Or give --times-only"
     )
-
-
-def _vllm_cache(metrics: Any) -> Cache:
-    found = _CONFIG.search(metrics) if isinstance(metrics, str) else None
-    if found is None:
-        return Cache()
-    labels = dict(_LABEL.findall(found[1]))
-    size, blocks = labels.get("block_size", ""), labels.get("num_gpu_blocks", "")
-    if not size.isdigit() or not blocks.isdigit():
-        return Cache()
-    return Cache((int(blocks) - 1) * int(size), int(size))  # block 0 holds nothing
-
-
-def _member(content: Any, name: str) -> Any:
-    found = content.get(name) if isinstance(content, dict) else None
-    return "" if found is None else found

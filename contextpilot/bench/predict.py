@@ -10,18 +10,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeAlias
 
-from contextpilot.bench.engine import Cache
 from contextpilot.bench.prompts import Prompt
 from contextpilot.block import BlockKey
+from contextpilot.engines.base import Cache
+from contextpilot.engines.llamacpp import KEEPS_SAVED, KEEPS_SLOT, SIMILAR
 from contextpilot.plan.simulate import PrefixCache
-
-_SIMILAR = 0.1
-"""llama-server's default --slot-prompt-similarity: below, a prompt takes the oldest slot."""
-
-_KEEPS_SLOT = 0.5
-"""From this share of a slot that a prompt goes on using, nothing is saved or loaded."""
-_KEEPS_SAVED = 0.25
-"""A saved prompt of which less would be used stays saved."""
 
 Weights = Mapping[BlockKey, int]
 _Held: TypeAlias = list[tuple[BlockKey, int]]
@@ -138,9 +131,9 @@ class SlotCache:
         prompt = [(key, weights[key]) for key in keys]
         hits = [_common(slot, prompt) for slot in self._slots]
         best = max(range(len(hits)), key=hits.__getitem__)
-        is_similar = hits[best] > _SIMILAR * _tokens(prompt)
+        is_similar = hits[best] > SIMILAR * _tokens(prompt)
         held = self._slots.pop(best if is_similar else 0)
-        if self._host_tokens and not (is_similar and _kept(held, prompt) >= _KEEPS_SLOT):
+        if self._host_tokens and not (is_similar and _kept(held, prompt) >= KEEPS_SLOT):
             self._save(held)
             held = self._load(held, prompt)
             self._bound()
@@ -159,7 +152,7 @@ class SlotCache:
         for i, saved in enumerate(self._host):
             kept = _kept(saved, prompt)
             longer = _common(saved, prompt) > _common(best, prompt)
-            if kept >= _KEEPS_SAVED and kept > _kept(best, prompt) and longer:
+            if kept >= KEEPS_SAVED and kept > _kept(best, prompt) and longer:
                 best, chosen = saved, i
         if chosen is not None:
             del self._host[chosen]

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from contextpilot.bench.arms import SERVED, Arm
 from contextpilot.bench.drive import Sender, Sent
-from contextpilot.bench.engine import EngineUnderTest, Facts, reset_hint
+from contextpilot.bench.engine import EngineUnderTest, Facts
 from contextpilot.bench.prompts import Prompt, Requests, written
 
 Order: TypeAlias = Literal["auto", "interleaved", "sequential"]
@@ -89,7 +89,7 @@ class Isolation:
         salt = "each mode and repetition has a salt of its own at the head of its prompts"
         if self.resets:
             return f"{turns} ({self.why}); {salt}, and the engine's cache was emptied before"
-        hint = reset_hint(facts.kind)
+        hint = facts.kind.reset_hint
         return f"{turns} ({self.why}); {salt}; the engine's cache could not be emptied" + (
             f" (that takes {hint})" if hint else ""
         )

@@ -1,1 +1,4 @@
-"""What the project knows of each engine, and of what stands between."""
+"""What the project knows of each engine: one file a kind, behind the interface in `base`.
+
+`registry` finds those files; whoever needs to know something of an engine asks it for the kind.
+"""

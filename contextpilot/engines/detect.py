@@ -1,48 +1,40 @@
-"""What an engine is: asked once it answers, by the paths that only one kind serves."""
+"""Which kind an engine is of: asked once it answers, by the paths that only one kind serves."""
 
 from __future__ import annotations
 
 import asyncio
 import urllib.parse
-from typing import Literal
 
-from contextpilot.http.pooled import Upstream, UpstreamError
-from contextpilot.http.response import BrokenAnswerError
+from contextpilot.engines.base import EngineKind, Get, Probe
+from contextpilot.engines.registry import OTHER, kind_named, kinds
 
-Kind = Literal["vllm", "sglang", "llamacpp", "openai", "anthropic", "other"]
-
-CLOUD: tuple[Kind, ...] = ("openai", "anthropic")
-_HOSTS: dict[str, Kind] = {"api.openai.com": "openai", "api.anthropic.com": "anthropic"}
-_PROBES: tuple[tuple[str, bytes, Kind], ...] = (
-    ("/get_model_info", b"model_path", "sglang"),
-    ("/model_info", b"model_path", "sglang"),
-    ("/props", b"default_generation_settings", "llamacpp"),
-    ("/version", b'"version"', "vllm"),
-)
-_PROBE_TIMEOUT_S = 5.0
+AUTO = "auto"
+"""Stands for "find out" in the place of a kind's name."""
 
 
 class EngineKinds:
-    """Remembers the kind of each engine by its URL.
+    """Remembers the kind of each engine by its URL. For use on one event loop.
 
     Args:
-        fixed: the kind of every engine, or "auto" to find out.
+        get: fetches a URL.
+        fixed: name of the kind of every engine, or "auto" to find out.
+
+    Raises:
+        ValueError: there is no kind of this name.
     """
 
-    def __init__(self, upstream: Upstream, fixed: str) -> None:
-        self._upstream = upstream
-        self._fixed = fixed
-        self._known: dict[str, Kind] = {}
+    def __init__(self, get: Get, fixed: str = AUTO) -> None:
+        self._get = get
+        self._fixed = None if fixed == AUTO else kind_named(fixed)
+        self._known: dict[str, EngineKind] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
 
-    def known(self, url: str) -> Kind | None:
+    def known(self, url: str) -> EngineKind | None:
         """Return the kind of the engine at a URL as far as nobody has to be asked."""
-        if self._fixed != "auto":
-            return self._fixed  # type: ignore[return-value]
-        return self._known.get(url) or _HOSTS.get(urllib.parse.urlsplit(url).hostname or "")
+        return self._fixed or self._known.get(url) or _kind_of_host(url)
 
-    async def kind(self, url: str) -> Kind:
-        """Return the kind of the engine at a URL; "other" while it cannot be told."""
+    async def kind(self, url: str) -> EngineKind:
+        """Return the kind of the engine at a URL; `OTHER` while it cannot be told."""
         known = self.known(url)
         if known is not None:
             return known
@@ -50,20 +42,35 @@ class EngineKinds:
         if asking is None:
             asking = self._asking[url] = asyncio.create_task(self._ask(url))
         await asyncio.shield(asking)
-        return self._known.get(url, "other")
+        return self._known.get(url, OTHER)
+
+    def forget(self, url: str) -> None:
+        """Ask again with the next request: another engine may have taken the address."""
+        self._known.pop(url, None)
 
     async def _ask(self, url: str) -> None:
         try:
-            for path, sign, kind in _PROBES:
-                if sign in await asyncio.wait_for(self._get(url + path), _PROBE_TIMEOUT_S):
+            is_ready = True
+            for probe, kind in _probes():
+                status, body = await self._get(url + probe.path)
+                if status == 200 and probe.sign in body:
                     self._known[url] = kind
                     return
-            self._known[url] = "other"
-        except (UpstreamError, BrokenAnswerError, TimeoutError, asyncio.TimeoutError):
+                is_ready = is_ready and status < 500
+            if is_ready:
+                self._known[url] = OTHER
+        except OSError:
             pass  # not up yet: asked again with the next request
         finally:
             del self._asking[url]
 
-    async def _get(self, url: str) -> bytes:
-        async with self._upstream.open("GET", url, (), b"") as response:
-            return await response.read() if response.status == 200 else b""
+
+def _kind_of_host(url: str) -> EngineKind | None:
+    host = urllib.parse.urlsplit(url).hostname
+    return next((kind for kind in kinds() if host in kind.hosts), None)
+
+
+def _probes() -> list[tuple[Probe, EngineKind]]:
+    """Return what to ask for, in order: what only one kind serves comes first."""
+    asked = [(probe, kind) for kind in kinds() for probe in kind.probes]
+    return sorted(asked, key=lambda each: each[0].is_common)

@@ -1,16 +1,20 @@
-"""The engine's token counts, read from an answer as it passes by."""
+"""The engine's token counts, read from an answer as it passes by.
+
+An answer is read by the names of all kinds together: what stands before an engine may have turned
+one form into another, and many engines speak several APIs.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
+from contextpilot.engines.base import UsageNames
+from contextpilot.engines.registry import kinds
+
 _KEPT_BYTES = 16_384
-_PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d+)')
-_CACHED = re.compile(rb'"(?:cached_tokens|cache_read_input_tokens|cache_n)"\s*:\s*(\d+)')
-_COMPUTED = re.compile(rb'"prompt_n"\s*:\s*(\d+)')
-_GENERATED = re.compile(rb'"(?:completion_tokens|output_tokens|predicted_n)"\s*:\s*(\d+)')
-_CREATED = re.compile(rb'"cache_creation_input_tokens"\s*:\s*(\d+)')
 
 
 class Usage(NamedTuple):
@@ -29,6 +33,7 @@ class UsageReader:
     def __init__(self) -> None:
         self._head = b""
         self._tail = b""
+        self._names = _patterns(frozenset(kind.usage for kind in kinds()))
 
     def feed(self, chunk: bytes) -> None:
         """Take a piece of the body."""
@@ -38,19 +43,52 @@ class UsageReader:
 
     def result(self) -> Usage:
         """Return the counts; those at the end win."""
-        prompt, cached = self._last(_PROMPT), self._last(_CACHED)
-        computed = self._last(_COMPUTED)
+        names = self._names
+        prompt, cached = self._last(names.prompt), self._last(names.cached)
+        computed = self._last(names.computed)
         if prompt is None and cached is not None and computed is not None:
-            prompt = cached + computed  # llama-server's timings, at the end of a stream
-        if b'"cache_read_input_tokens"' in self._head + self._tail and prompt is not None:
-            # Anthropic counts the uncached part alone as input
-            prompt += (cached or 0) + (self._last(_CREATED) or 0)
+            prompt = cached + computed
+        if prompt is not None and names.apart.search(self._head + self._tail):
+            prompt += (cached or 0) + (self._last(names.written) or 0)
         return Usage(prompt, cached)
 
     def generated(self) -> int | None:
         """Return the tokens of the answer, where it told them."""
-        return self._last(_GENERATED)
+        return self._last(self._names.generated)
 
     def _last(self, pattern: re.Pattern[bytes]) -> int | None:
         found = pattern.findall(self._tail) or pattern.findall(self._head)
         return int(found[-1]) if found else None
+
+
+class _Patterns(NamedTuple):
+    """Find counts by their names; `apart` finds a name alone."""
+
+    prompt: re.Pattern[bytes]
+    cached: re.Pattern[bytes]
+    computed: re.Pattern[bytes]
+    written: re.Pattern[bytes]
+    generated: re.Pattern[bytes]
+    apart: re.Pattern[bytes]
+
+
+@cache
+def _patterns(known: frozenset[UsageNames]) -> _Patterns:
+    apart = {name for names in known for name in names.cached_apart}
+    return _Patterns(
+        prompt=_count(name for names in known for name in names.prompt),
+        cached=_count(apart.union(*(names.cached for names in known))),
+        computed=_count(name for names in known for name in names.computed),
+        written=_count(name for names in known for name in names.written),
+        generated=_count(name for names in known for name in names.generated),
+        apart=re.compile(rb'"' + _any_of(apart) + rb'"'),
+    )
+
+
+def _count(names: Iterable[str]) -> re.Pattern[bytes]:
+    return re.compile(rb'"' + _any_of(names) + rb'"\s*:\s*(\d+)')
+
+
+def _any_of(names: Iterable[str]) -> bytes:
+    """Return a group that matches any of these names; nothing where there are none."""
+    return b"(?:" + ("|".join(map(re.escape, sorted(set(names)))) or r"(?!)").encode() + b")"

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from contextpilot import __version__
 from contextpilot.budget import Budget
 from contextpilot.engines.detect import EngineKinds
+from contextpilot.engines.fetch import Fetch
 from contextpilot.http.pooled import Upstream
 from contextpilot.namespace import Namespaces
 from contextpilot.server.dashboard import ASSET_PATHS, make_router
@@ -82,7 +83,7 @@ def make_pool(settings: Settings) -> EnginePool:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     upstream = Upstream(settings.connect_timeout_s, settings.read_timeout_s)
-    kinds = EngineKinds(upstream, settings.kind)
+    kinds = EngineKinds(Fetch(upstream), settings.kind)
     state = StateFile(settings.state)
     await asyncio.to_thread(state.open)
     app.state.proxy = Proxy(app.state.service, upstream, kinds, app.state.metrics, state.orders)

@@ -13,10 +13,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from contextpilot.engines.detect import AUTO
+from contextpilot.engines.registry import kind_names
 from contextpilot.plan.bounds import ANCHORS, Bounds
 
 ENVIRONMENT_PREFIX = "CONTEXTPILOT_"
-KINDS = ("auto", "vllm", "sglang", "llamacpp", "openai", "anthropic", "other")
+KINDS = (AUTO, *kind_names())
 TENANTS = ("key", "header", "none")
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -42,7 +44,7 @@ class Settings:
     """
 
     engine: tuple[str, ...] = _setting((), "base URL of an engine; give it once per engine")
-    kind: str = _setting("auto", "what the engines are; auto asks them", KINDS)
+    kind: str = _setting(AUTO, "what the engines are; auto asks them", KINDS)
     host: str = _setting("127.0.0.1", "address to bind; loopback unless the network is trusted")
     port: int = _setting(8765, "TCP port to bind; 0 takes a free one")
     index_token: str = _setting("", "token that the index API asks for as Bearer", secret=True)

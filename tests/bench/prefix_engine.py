@@ -29,12 +29,14 @@ class PrefixEngine:
         block_size: words that are cached as a whole.
         capacity: blocks that the cache holds; the least recently used go first.
         reports: whether usage tells of cached words (and only where there are any, as vLLM does).
-        can_reset: whether POST /reset_prefix_cache is there.
+        can_reset: whether POST `reset_path` is there.
         caches: whether anything is cached at all.
         answering: returns the answer to messages.
         refuses: returns an error for messages, or None.
         index_url: where it tells of what it caches; empty for nowhere.
         knows_ids: whether it tells by the ids that requests are sent with.
+        owner: of its model, which tells its kind.
+        reset_path: where it is reset.
         seen: the messages of every request.
     """
 
@@ -47,6 +49,8 @@ class PrefixEngine:
     refuses: Callable[[list[dict[str, Any]]], str | None] = lambda messages: None
     index_url: str = ""
     knows_ids: bool = True
+    owner: str = "vllm"
+    reset_path: str = "/reset_prefix_cache"
     seen: list[dict[str, Any]] = field(default_factory=list)
     resets: int = 0
     num_told: int = 0
@@ -106,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         engine = self.server.engine
         config = f'block_size="{engine.block_size}",num_gpu_blocks="{engine.capacity + 1}"'
         paths: dict[str, Any] = {
-            "/v1/models": {"data": [{"id": "words", "owned_by": "vllm"}]},
+            "/v1/models": {"data": [{"id": "words", "owned_by": engine.owner}]},
             "/version": {"version": "0.0.1"},
             "/metrics": f"vllm:cache_config_info{{{config}}} 1.0\n",
             "/health": {},
@@ -120,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body = json.loads(data) if data else None
         engine = self.server.engine
-        if self.path == "/reset_prefix_cache" and engine.can_reset:
+        if self.path == engine.reset_path and engine.can_reset:
             engine.reset()
             self._reply(200, {})
         elif self.path == "/tokenize":

@@ -14,7 +14,7 @@ from prefix_engine import PrefixEngine, running
 from runner import Runner
 
 from contextpilot.bench import events
-from contextpilot.commands.checks.cached_tokens import FLAGS
+from contextpilot.engines.registry import kind_named
 
 ALL = "plain,random,sorted,dedup,deduplicated,reordered,online,batch"
 
@@ -145,7 +145,7 @@ def test_cache_figures_that_the_engine_does_not_measure_are_refused(
 ) -> None:
     with running(PrefixEngine(reports=False)) as engine:
         told = run.refused("bench", "--engine", engine.url, "--workload", workload)
-        assert f"launch it with {FLAGS['vllm']}" in told
+        assert f"launch it with {kind_named('vllm').report_flag}" in told
         assert len(engine.seen) == 2
         shown = run("bench", "--engine", engine.url, "--workload", workload, "--times-only",
                     "--modes", "plain,online", "--repetitions", 1)  # fmt: skip

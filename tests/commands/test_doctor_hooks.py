@@ -108,7 +108,8 @@ def test_a_start_up_file_that_does_nothing(site):
 
 def test_plugin_entry_points(monkeypatch):
     there = [
-        EntryPoint("contextpilot", install_hook.START_LINE, group) for group in hooks.PLUGIN_GROUPS
+        EntryPoint("contextpilot", install_hook.START_LINE, group)
+        for group in ("vllm.general_plugins", "sglang.srt.plugins")
     ]
     monkeypatch.setattr(hooks, "entry_points", lambda group: EntryPoints(there).select(group=group))
     assert [each.status for each in check_plugins()] == ["ok"]

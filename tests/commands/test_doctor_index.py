@@ -248,7 +248,7 @@ COLD = {"prompt_tokens": 300, "prompt_tokens_details": {"cached_tokens": 0}}
         (engine("vllm", TOLD), "ok", "288 of 300 prompt tokens cached", ""),
         (engine("vllm", HIDDEN), "warn", "hides", "--enable-prompt-tokens-details"),
         (engine("sglang", {"prompt_tokens": 9}), "warn", "hides", "--enable-cache-report"),
-        (engine("somebody", HIDDEN), "warn", "hides", "vllm: launch with --enable-prompt"),
+        (engine("somebody", HIDDEN), "warn", "hides", "vLLM: launch with --enable-prompt"),
         (engine("llamacpp", {"prompt_tokens": 300}, timings={"cache_n": 299}), "ok", "299", ""),
         (engine("sglang", COLD), "warn", "0 of 300", "--disable-radix-cache"),
         (engine("vllm", None), "warn", "without usage", "log"),

@@ -65,11 +65,16 @@ async def _accept(seen: Seen, send: Any) -> None:
 
 @dataclass
 class Scripted:
-    """An upstream for faults and shapes: records every request, answers by `answer`."""
+    """An upstream for faults and shapes: records every request, answers by `answer`.
+
+    Attributes:
+        asides: what paths outside /v1 answer; all others are empty objects.
+    """
 
     answer: Answer = _accept
     url: str = ""
     seen: list[Seen] = field(default_factory=list)
+    asides: dict[str, Any] = field(default_factory=dict)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -85,7 +90,7 @@ class Scripted:
         if scope["query_string"]:
             target += "?" + scope["query_string"].decode("latin-1")
         if not target.startswith("/v1"):  # a health check
-            await send_json(send, {})
+            await send_json(send, self.asides.get(target, {}))
             return
         seen = Seen(scope["method"], target, headers, body)
         self.seen.append(seen)

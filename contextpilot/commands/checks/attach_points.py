@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from contextpilot.commands.checks.check import Check, installed_version
-from contextpilot.commands.checks.hooks import HOOKED_ENGINES, INDEX_URL, severity
+from contextpilot.commands.checks.hooks import INDEX_URL, hooked_kinds, severity
 
 _PROBE = "contextpilot.commands.checks.attach_probe"
 _TIMEOUT_S = 30
@@ -18,10 +18,10 @@ _FIX = "use one of these versions, or a newer contextpilot; the engine itself ru
 
 def check_attach_points() -> Iterator[Check]:
     """Ask the hooks about each installed engine, in a process that does not import it."""
-    for engine in HOOKED_ENGINES:
-        version = installed_version(engine)
+    for kind in hooked_kinds():
+        version = installed_version(kind.distribution)
         if version is not None:
-            yield _check_engine(engine, version)
+            yield _check_engine(kind.name, version)
 
 
 def _check_engine(engine: str, version: str) -> Check:

@@ -20,15 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-MODULES = {
-    "vllm": (
-        "vllm.v1.core.sched.scheduler",
-        "vllm.v1.core.block_pool",
-        "vllm.v1.core.kv_cache_utils",
-    ),
-    "sglang": ("sglang.srt.managers.scheduler",),
-}
-"""What the hooks look at; the first is what `attach` gets."""
+from contextpilot.engines.registry import kind_named
 
 _KEPT = {"property", "staticmethod", "classmethod"}
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -57,16 +49,17 @@ def judge(engine: str, version: str) -> Verdict:
     root = _root(engine)
     package = sys.modules[engine] = ModuleType(engine)
     package.__dict__["__version__"] = version
-    for name in MODULES[engine]:
+    modules = kind_named(engine).hooked_modules
+    for name in modules:
         if _file(root, name).is_file():
             sys.modules[name] = shell(_file(root, name), name)
     said = _Listener()
     logging.getLogger("contextpilot.hooks").addHandler(said)
-    scheduler = sys.modules.get(MODULES[engine][0])
+    scheduler = sys.modules.get(modules[0])
     if scheduler is not None:
         hooks.attach(scheduler)
-    refused = " ".join(said.texts) if scheduler else f"{MODULES[engine][0]} is missing"
-    if engine == "sglang":
+    refused = " ".join(said.texts) if scheduler else f"{modules[0]} is missing"
+    if hasattr(hooks, "KNOWN"):
         return _judge_cache(hooks.KNOWN, root, _numbers(version), refused)
     first, last = map(_numbers, hooks.TESTED.split(" to "))
     return Verdict(refused, hooks.TESTED, first <= _numbers(version) <= last)
@@ -83,7 +76,7 @@ def shell(path: Path, name: str) -> ModuleType:
 
 
 def _judge_cache(known: Spans, root: Path, numbers: tuple[int, ...], refused: str) -> Verdict:
-    """SGLang's hook goes by the class of the prefix cache, and by the versions that have it."""
+    """Ask a hook that goes by the class of the prefix cache, and by the versions that have it."""
     first = min(span[0] for span in known.values())
     last = max(span[1] for span in known.values())
     tested = f"{_dotted(first)} to {_dotted(last)}"

@@ -1,25 +1,26 @@
 """Checks that engines tell how many prompt tokens came from their cache.
 
-Both vLLM and SGLang leave `usage.prompt_tokens_details` empty unless a flag is given at launch.
+Some leave `usage.prompt_tokens_details` empty unless a flag is given at launch.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from contextpilot.commands.checks.check import Check
 from contextpilot.commands.checks.exchange import Answer, Place, UnreachableError
+from contextpilot.engines.registry import all_report_flags, kind_of_owner, kinds
+from contextpilot.engines.usage import UsageReader
 
 ENGINE = "CONTEXTPILOT_ENGINE"
-FLAGS = {"vllm": "--enable-prompt-tokens-details", "sglang": "--enable-cache-report"}
 
 _PROMPT = "contextpilot doctor asks twice. " * 60
 """Several blocks of any engine's cache, and short enough for any model."""
 _TIMEOUT_S = 60.0
 _START = "start the engine, or correct the URL"
-_BOTH = "; ".join(f"{engine}: launch with {flag}" for engine, flag in FLAGS.items())
 
 
 def check_cached_tokens(urls: Sequence[str]) -> Iterator[Check]:
@@ -28,8 +29,8 @@ def check_cached_tokens(urls: Sequence[str]) -> Iterator[Check]:
         yield _check_engine(url)
     named = os.environ.get(ENGINE, "").replace(",", " ").split()
     if named and not urls:
-        detail = "engines were not asked whether they report cached tokens"
-        yield Check("cached tokens", "absent", f"{detail}: doctor --engine {named[0]}", _BOTH)
+        detail = "engines were not asked whether they report cached tokens: doctor --engine"
+        yield Check("cached tokens", "absent", f"{detail} {named[0]}", all_report_flags())
 
 
 def _check_engine(url: str) -> Check:
@@ -66,16 +67,15 @@ def _judge(name: str, answer: Answer, owner: str) -> Check:
     if answer.status != 200 or not isinstance(usage, dict):
         detail = f"answers {answer.status} to POST /v1/completions, without usage"
         return Check(name, "warn", detail, "see the engine's log")
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    if cached is None and isinstance(answer.content.get("timings"), dict):
-        cached = answer.content["timings"].get("cache_n")  # llama-server
-    if cached is None:
-        flag = FLAGS.get(owner)
-        fix = f"launch it with {flag}" if flag else _BOTH
+    kind, reader = kind_of_owner(owner), UsageReader()
+    reader.feed(json.dumps(answer.content).encode())
+    told = reader.result()
+    if told.cached_tokens is None:
+        flag = kind.report_flag if kind is not None else ""
+        fix = f"launch it with {flag}" if flag else all_report_flags()
         return Check(name, "warn", "hides how many prompt tokens were cached", fix)
-    found = f"{cached} of {usage.get('prompt_tokens')} prompt tokens cached when asked again"
-    if cached == 0:
-        fix = "launch it with prefix caching on (vLLM: no --no-enable-prefix-caching; "
-        return Check(name, "warn", found, fix + "SGLang: no --disable-radix-cache)")
+    found = f"{told.cached_tokens} of {told.prompt_tokens} prompt tokens cached when asked again"
+    if told.cached_tokens == 0:
+        without = "; ".join(f"{k.title}: no {k.uncached_flag}" for k in kinds() if k.uncached_flag)
+        return Check(name, "warn", found, f"launch it with prefix caching on ({without})")
     return Check(name, "ok", found)

@@ -14,12 +14,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from contextpilot.commands.checks.check import Check, Status, installed_version
+from contextpilot.engines.base import EngineKind
+from contextpilot.engines.registry import kinds
 from contextpilot.install_hook import PTH, START, START_LINE, status
 
 HOOKS_PACKAGE = "contextpilot_hooks"
 INDEX_URL = "CONTEXTPILOT_INDEX_URL"
-HOOKED_ENGINES = ("vllm", "sglang")
-PLUGIN_GROUPS = ("vllm.general_plugins", "sglang.srt.plugins")
 
 _INSTALL = "python -m contextpilot.install_hook, or pip install contextpilot"
 _REINSTALL = "pip install --force-reinstall contextpilot"
@@ -28,9 +28,15 @@ _NEEDS_START_FILE = (3, 18)
 _TIMEOUT_S = 20
 
 
+def hooked_kinds() -> list[EngineKind]:
+    """Return the kinds of engines whose processes the hooks attach to."""
+    return [kind for kind in kinds() if kind.distribution]
+
+
 def severity() -> Status:
     """Return what broken hooks are: a failure where engines launched from here are to report."""
-    return "fail" if _is_asked() and installed_version(*HOOKED_ENGINES) else "warn"
+    packages = [kind.distribution for kind in hooked_kinds()]
+    return "fail" if _is_asked() and installed_version(*packages) else "warn"
 
 
 def _is_asked() -> bool:
@@ -57,16 +63,17 @@ def check_startup_files() -> Iterator[Check]:
 
 def check_plugins() -> Iterator[Check]:
     """Look for the entry points by which engines load plugins; the second way to the hooks."""
+    groups = [kind.plugin_group for kind in kinds() if kind.plugin_group]
     missing = [
         group
-        for group in PLUGIN_GROUPS
+        for group in groups
         if all(point.value != START_LINE for point in entry_points(group=group))
     ]
     if missing:
         detail = f"no entry point in {', '.join(missing)}"
         yield Check("plugins", "absent", detail, "pip install contextpilot")
     else:
-        yield Check("plugins", "ok", f"entry points in {', '.join(PLUGIN_GROUPS)}")
+        yield Check("plugins", "ok", f"entry points in {', '.join(groups)}")
 
 
 def _check_start_file(folder: Path) -> Check:

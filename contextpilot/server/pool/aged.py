@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contextpilot.block import BlockKey
-from contextpilot.engines.detect import CLOUD, Kind
+from contextpilot.engines.base import EngineKind
 from contextpilot.planning import Job, Planned
 from contextpilot.server.pool.expiry import TtlSync
 from contextpilot.server.pool.member import Engine, ends_of, path_of
@@ -59,9 +59,9 @@ class AgedEngines:
     def __init__(self) -> None:
         self._known: dict[int, Aged] = {}
 
-    def before(self, engine: Engine | None, kind: Kind) -> Aged | None:
+    def before(self, engine: Engine | None, kind: EngineKind) -> Aged | None:
         """Age an upstream's part of the index; call it before planning there. None: events do."""
-        if engine is None or kind not in CLOUD:
+        if engine is None or not kind.is_synced_by_age:
             return None
         aged = self._known.get(engine.number)
         if aged is None:

@@ -12,29 +12,29 @@ from importlib import import_module
 from typing import Any
 
 from contextpilot.block import Block, BlockKey
+from contextpilot.engines.base import Get, SlotWish
+from contextpilot.engines.fetch import TIMEOUT_S, Fetch
 from contextpilot.engines.usage import Usage
-from contextpilot.http.pooled import Upstream, UpstreamError
+from contextpilot.http.pooled import Upstream
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head, Plan
 from contextpilot.planning import Job, Planned
 from contextpilot.server.offload import are_many, offload_planning
-from contextpilot.server.pool.health import Get, Pulse, Rhythm
+from contextpilot.server.pool.health import Pulse, Rhythm
 from contextpilot.server.pool.holders import Holders
 from contextpilot.server.pool.member import Engine, path_of
 from contextpilot.server.pool.reports import PoolReceiver
 from contextpilot.server.pool.routing import cheapest, with_home
-from contextpilot.server.pool.slot_tracking import Following, SlotWish
+from contextpilot.server.pool.slot_tracking import Following
 from contextpilot.server.pool.waiting import Ageing, Errand
 
 logger = logging.getLogger(__name__)
 
 _BATCH = "contextpilot.plan.batch"
 _MAX_CONVERSATIONS = 100_000
-_PROBE_TIMEOUT_S = 5.0
 _CANCEL_AGAIN_S = 0.1
 _AGE_EVERY_S = 1.0
-_MAX_PROBE_BYTES = 4 << 20
 
 
 class EngineDownError(ConnectionError):
@@ -227,8 +227,8 @@ class EnginePool:
         """Begin the health checks, and load what plans windows before the first has to wait."""
         self._tasks.append(asyncio.create_task(asyncio.to_thread(import_module, _BATCH)))
         if self._get is None:
-            self._upstream = Upstream(_PROBE_TIMEOUT_S, _PROBE_TIMEOUT_S)
-            self._get = self._fetch
+            self._upstream = Upstream(TIMEOUT_S, TIMEOUT_S)
+            self._get = Fetch(self._upstream)
         self._tasks.append(asyncio.create_task(self._age()))
         for engine in self.engines:
             if engine.url in self._unchecked:
@@ -249,17 +249,6 @@ class EnginePool:
         self._tasks.clear()
         if self._upstream is not None:
             self._upstream.close()
-
-    async def _fetch(self, url: str) -> tuple[int, bytes]:
-        assert self._upstream is not None
-        try:
-            return await asyncio.wait_for(_read(self._upstream, url), _PROBE_TIMEOUT_S)
-        except asyncio.TimeoutError as error:
-            raise TimeoutError(str(error)) from error
-        except UpstreamError as error:
-            kind = TimeoutError if error.status == 504 else ConnectionError
-            fault = error.cause or kind(str(error))
-        raise fault  # not within `except`: a cause cannot be caused by what it caused
 
     async def _age(self) -> None:
         """Let what is synced by age expire when it is due, and not with the next request."""
@@ -381,14 +370,3 @@ class EnginePool:
     def indexes(self) -> list[Namespaces]:
         """Return each engine's part of the index."""
         return [engine.namespaces for engine in self.engines]
-
-
-async def _read(upstream: Upstream, url: str) -> tuple[int, bytes]:
-    """Return status and body of a URL; of a long body only the head."""
-    body = b""
-    async with upstream.open("GET", url, (), b"") as answer:
-        async for chunk in answer.chunks():
-            body += chunk
-            if len(body) > _MAX_PROBE_BYTES:
-                break
-        return answer.status, body

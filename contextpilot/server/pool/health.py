@@ -6,17 +6,15 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import NamedTuple
 
+from contextpilot.engines.base import Get
 from contextpilot.server.pool.faults import is_ours, is_refused
 from contextpilot.server.pool.member import Engine
 from contextpilot.server.pool.slot_choice import Slots
 
 logger = logging.getLogger(__name__)
-
-Get: TypeAlias = Callable[[str], Awaitable[tuple[int, bytes]]]
-"""Fetches a URL: status and body; raises OSError (TimeoutError, too) when nothing answers."""
 
 
 class Rhythm(NamedTuple):

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import deque
 
-_RUNNING = ("vllm:num_requests_running", "sglang:num_running_reqs", "llamacpp:requests_processing")
-_QUEUED = ("vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requests_deferred")
-_SAMPLE = re.compile(
-    rf"^({'|'.join(_RUNNING + _QUEUED)})(?:\{{[^\n]*\}})?[ \t]+(\d[\d.]*(?:[eE][+-]?\d+)?)(?=\s|$)",
-    re.MULTILINE,
-)
+from contextpilot.engines.load import read_load
+
 _LEAST_SAMPLES, _MOST_SAMPLES = 3, 6
 
 
@@ -49,14 +44,12 @@ class Limit:
         """Learn from the engine's metrics, in Prometheus' text format."""
         if self._is_given:
             return
-        samples = [(name, float(value)) for name, value in _SAMPLE.findall(metrics)]
-        queued = [value for name, value in samples if name in _QUEUED]
-        running = sum(value for name, value in samples if name in _RUNNING)
-        if not queued:
+        load = read_load(metrics)
+        if load is None:
             return
-        if sum(queued) > 0 and running:
+        if load.waiting and load.running:
             self._step = 0
-            self._full.append(int(running))
+            self._full.append(load.running)
             if len(self._full) >= _LEAST_SAMPLES:
                 self.value = max(1, *self._full)
             return

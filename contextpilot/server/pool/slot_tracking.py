@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
 
+from contextpilot.engines.base import SlotWish
 from contextpilot.engines.usage import Usage
 from contextpilot.explain import first_miss
 from contextpilot.planning import Job, Planned
@@ -13,36 +13,6 @@ from contextpilot.server.pool.member import Engine, ends_of, path_of
 from contextpilot.server.pool.reports import PoolReceiver
 from contextpilot.server.pool.slot_choice import Holdings, Prompt
 from contextpilot.sync.sources.llama_slots import Answer
-
-_UNPINNED_APIS = ("messages",)
-"""llama-server drops `id_slot` from these requests (b11434)."""
-_COPIES = ("n", "n_cmpl", "best_of")
-
-
-class SlotWish(NamedTuple):
-    """Where a request may run.
-
-    Attributes:
-        may_choose: whether a slot may be asked for.
-        given: the slot that the client asked for.
-        num_answers: answers that the client asked for; each takes a slot.
-    """
-
-    may_choose: bool = True
-    given: int | None = None
-    num_answers: int = 1
-
-
-def slot_wish(api: str, body: dict[str, Any]) -> SlotWish:
-    """Return where a request may run."""
-    answers = [body.get(name) for name in _COPIES]
-    num_answers = max((n for n in answers if isinstance(n, int)), default=1)
-    given = body.get("id_slot")
-    if api in _UNPINNED_APIS or num_answers > 1:
-        return SlotWish(False, None, num_answers)
-    if isinstance(given, int) and given >= 0:
-        return SlotWish(False, given)
-    return SlotWish("id_slot" not in body)
 
 
 class Following:

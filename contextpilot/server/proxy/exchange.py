@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.types import Scope
 
-from contextpilot.engines.detect import CLOUD, Kind
+from contextpilot.engines.base import EngineKind
 from contextpilot.http.pooled import forwarded_headers
 from contextpilot.plan.online import NO_HEAD, Head
 from contextpilot.planning import Planned
@@ -86,7 +86,7 @@ def target_url(base: str, scope: Scope) -> str:
 
 
 def engine_headers(
-    exchange: Exchange, kind: Kind
+    exchange: Exchange, kind: EngineKind
 ) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:
     """Return the headers for the engine, and the values to put back in its answer.
 
@@ -101,7 +101,7 @@ def engine_headers(
     headers.append((b"accept-encoding", b"identity"))
     sent = given
     known = exchange.planned or exchange.routed
-    if known is not None and kind not in CLOUD:
+    if known is not None and kind.takes_id_header:
         own = known.request_id.encode()
         sent = own if given is None or len(given) > _MAX_ID_CHARS else given + b"-" + own
     if sent is not None:
@@ -110,21 +110,15 @@ def engine_headers(
 
 
 def engine_members(
-    exchange: Exchange, kind: Kind, id_slot: int | None, salt: str | None
+    exchange: Exchange, kind: EngineKind, slot: int | None, salt: str | None
 ) -> dict[str, Any]:
     """Return the body members that the engine needs and the client did not give."""
-    members: dict[str, Any] = {}
-    if kind in CLOUD or exchange.shape is None:
-        return members
+    if exchange.shape is None:
+        return {}
     known = exchange.planned or exchange.routed
-    if kind == "sglang" and known is not None and exchange.api != "messages":
-        members["rid"] = known.request_id
-    if kind == "llamacpp" and id_slot is not None:
-        members["id_slot"] = id_slot
-    members = {name: value for name, value in members.items() if name not in exchange.parsed}
-    if salt is not None:
-        members["cache_salt"] = salt
-    return members
+    wanted = kind.members(exchange.api, known.request_id if known is not None else None, slot)
+    members = {name: value for name, value in wanted.items() if name not in exchange.parsed}
+    return members if salt is None else {**members, kind.salt_member: salt}
 
 
 def with_members(body: bytes, members: Mapping[str, Any]) -> bytes:

@@ -15,8 +15,9 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from contextpilot.block import CHARS_PER_TOKEN
-from contextpilot.engines.cloud import with_cloud_members
-from contextpilot.engines.detect import EngineKinds, Kind
+from contextpilot.engines.base import EngineKind
+from contextpilot.engines.detect import EngineKinds
+from contextpilot.engines.registry import OTHER
 from contextpilot.explain import Explanation
 from contextpilot.http.pooled import Upstream, UpstreamError
 from contextpilot.http.response import Answer
@@ -35,7 +36,6 @@ from contextpilot.server.observe.records import Record, without_text
 from contextpilot.server.offload import LARGE_BYTES, offload
 from contextpilot.server.pool.aged import AgedEngines
 from contextpilot.server.pool.engine_pool import EngineDownError, Lease
-from contextpilot.server.pool.slot_tracking import slot_wish
 from contextpilot.server.protocol import cut_short
 from contextpilot.server.proxy.controls import ControlError
 from contextpilot.server.proxy.exchange import (
@@ -77,7 +77,7 @@ class Proxy:
         self._aged = AgedEngines()
         for engine in service.pool.engines:
             if engine.is_real:
-                self._aged.before(engine, kinds.known(engine.url) or "other")
+                self._aged.before(engine, kinds.known(engine.url) or OTHER)
         self._heads = Heads()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,7 +154,7 @@ class Proxy:
 
     async def _attempt(self, exchange: Exchange, lease: Lease, base: str) -> None:
         kind = await self._kinds.kind(base)
-        lease.wish = slot_wish(exchange.api, exchange.parsed)
+        lease.wish = kind.slot_wish(exchange.api, exchange.parsed)
         salt = self._salt(exchange, kind)
         exchange.belief = None
         body = exchange.body
@@ -175,13 +175,13 @@ class Proxy:
         async with self._upstream.open(method, url, headers, body) as answer:
             await self._pass_on(exchange, lease, answer, renamed)
 
-    def _salt(self, exchange: Exchange, kind: Kind) -> str | None:
+    def _salt(self, exchange: Exchange, kind: EngineKind) -> str | None:
         """Return the tenant's cache salt, if salts are sent; refuse where none would be heeded."""
-        if not self._settings.cache_salt:
+        if not self._settings.cache_salt or not kind.salt_member:
             return None
-        if kind == "sglang" and exchange.api == "messages":  # it has no such field there
-            fix = "ask at /v1/chat/completions, or start the server without --cache-salt"
-            raise ControlError("cache_salt", f"would be ignored by SGLang at this path: {fix}")
+        refusal = kind.salt_refusal(exchange.api)
+        if refusal:
+            raise ControlError("cache_salt", refusal)
         return salt_of(exchange.tenant, self._settings, exchange.parsed.get("cache_salt"))
 
     async def _pass_on(
@@ -198,7 +198,7 @@ class Proxy:
             lease.answered(delivery.usage, delivery.generated_tokens)
 
     async def _plan(
-        self, exchange: Exchange, rewrite: PendingRewrite, lease: Lease, kind: Kind
+        self, exchange: Exchange, rewrite: PendingRewrite, lease: Lease, kind: EngineKind
     ) -> bytes:
         """Plan a request and return the body that goes to the engine."""
         started = time.perf_counter()
@@ -309,12 +309,14 @@ def _was_read(exchange: Exchange, lease: Lease) -> None:
         exchange.belief.confirm()
 
 
-def _written(exchange: Exchange, rewrite: PendingRewrite, planned: Planned, kind: Kind) -> bytes:
+def _written(
+    exchange: Exchange, rewrite: PendingRewrite, planned: Planned, kind: EngineKind
+) -> bytes:
     """Return the body of a planned request."""
     written = rewrite.write(planned)
-    if exchange.belief is not None:
+    if kind.has_cache_marks:
         name, cuts = exchange.namespace, rewrite.cuts(planned)
-        written = with_cloud_members(kind, written, name, rewrite.head, cuts)
+        written = kind.with_cache_marks(written, name, rewrite.head, cuts)
     return splice(exchange.text, exchange.parsed, written).encode()
 
 

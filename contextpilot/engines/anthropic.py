@@ -1,47 +1,48 @@
-"""What cloud upstreams take beside the prompt: added only where the caller gave none of it.
+"""Anthropic's API: prefixes are found again only where they ended at a `cache_control` breakpoint.
 
-OpenAI routes requests of equal `prompt_cache_key` to the same cache; Anthropic caches up to each
-of at most four `cache_control` breakpoints, and finds again only prefixes that ended at one.
+At most four of them may stand in a request.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from contextpilot.engines.detect import Kind
-from contextpilot.plan.online import Head
+from contextpilot.engines.base import EngineKind, UsageNames
+
+if TYPE_CHECKING:
+    from contextpilot.plan.online import Head
 
 MAX_BREAKPOINTS = 4
 _BREAKPOINT = {"type": "ephemeral"}
 _MARKABLE = ("text", "image", "document", "tool_result", "tool_use", "search_result")
 
 
-def with_cloud_members(
-    kind: Kind,
-    body: dict[str, Any],
-    namespace: str,
-    head: Head,
-    cuts: Sequence[int] = (),
-) -> dict[str, Any]:
-    """Return a planned body with what its upstream takes to find the prefix again.
+class Anthropic(EngineKind):
+    """The cloud, and gateways in front of it."""
 
-    Args:
-        head: what stands before the blocks: requests that share it go to the same cache.
-        cuts: characters of the last message's text after which a prefix may be found again.
-    """
-    if kind == "openai" and "prompt_cache_key" not in body:
-        return {**body, "prompt_cache_key": _cache_key(namespace, head)}
-    if kind == "anthropic" and "messages" in body and not _mentions(body, "cache_control"):
+    name = "anthropic"
+    title = "Anthropic"
+    hosts = ("api.anthropic.com",)
+    usage = UsageNames(
+        prompt=("input_tokens",),
+        cached_apart=("cache_read_input_tokens",),
+        written=("cache_creation_input_tokens",),
+        generated=("output_tokens",),
+    )
+    takes_id_header = False
+    salt_member = ""
+    has_cache_marks = True
+    is_synced_by_age = True
+
+    def with_cache_marks(
+        self, body: dict[str, Any], namespace: str, head: Head, cuts: Sequence[int] = ()
+    ) -> dict[str, Any]:
+        """Return the body with breakpoints: system prompt, cuts, and the last message."""
+        if "messages" not in body or _mentions(body, "cache_control"):
+            return body
         return _with_breakpoints(body, cuts)
-    return body
-
-
-def _cache_key(namespace: str, head: Head) -> str:
-    text = f"{namespace}\0{head.keys!r}".encode("utf-8", "replace")
-    return "cp-" + hashlib.sha256(text).hexdigest()[:32]
 
 
 def _mentions(node: Any, name: str) -> bool:
@@ -100,3 +101,6 @@ def _marked(content: Any) -> list[Any] | None:
 
 def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
+
+
+ENGINE = Anthropic()

@@ -1,0 +1,200 @@
+"""The interface to a kind of engine: all that the project knows of vLLM, SGLang, llama-server, ...
+
+A kind is one file beside this one, with an object `ENGINE` of a class derived from `EngineKind`. It
+names and overrides what differs; all defaults are those of an engine that nothing is known of: its
+requests go on as they are, and nothing is asked of it.
+
+| who asks               | what                                                                   |
+|------------------------|------------------------------------------------------------------------|
+| the pool               | `probes`, `hosts`, `load`, `num_slots`, `is_synced_by_age`             |
+| the proxy              | `members`, `takes_id_header`, salts, cache marks, `slot_wish`, `usage` |
+| `contextpilot bench`   | `owner`, `title`, `describe`, `reset`, the flags                       |
+| `contextpilot doctor`  | `distribution`, `program`, `plugin_group`, `hooked_modules`, the flags |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from contextpilot.plan.online import Head
+
+
+Get: TypeAlias = Callable[[str], Awaitable[tuple[int, bytes]]]
+"""Fetches a URL: status and body; raises OSError (TimeoutError, too) when nothing answers."""
+Ask: TypeAlias = Callable[..., Awaitable[tuple[int, Any]]]
+"""`await ask(method, path, body=None)`: status and content, decoded JSON or else text."""
+
+
+class Probe(NamedTuple):
+    """A path that tells a kind of engine, and what its answer (status 200) contains.
+
+    Attributes:
+        is_common: others may serve the same; asked after those that are not.
+    """
+
+    path: str
+    sign: bytes
+    is_common: bool = False
+
+
+class LoadNames(NamedTuple):
+    """Metrics, as written at /metrics, of the requests that an engine runs, and that it queues."""
+
+    running: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+
+
+class UsageNames(NamedTuple):
+    """Members of an answer that count tokens.
+
+    Attributes:
+        prompt: the whole prompt.
+        cached: of the prompt, from the cache.
+        cached_apart: the same, by an engine whose `prompt` leaves these and `written` out.
+        written: of the prompt, written into the cache.
+        computed: the prompt without what was cached.
+        generated: the answer.
+    """
+
+    prompt: tuple[str, ...] = ()
+    cached: tuple[str, ...] = ()
+    cached_apart: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+    computed: tuple[str, ...] = ()
+    generated: tuple[str, ...] = ()
+
+
+class Cache(NamedTuple):
+    """An engine's prefix cache.
+
+    Attributes:
+        tokens: that it holds; None where the engine does not tell.
+        block_size: tokens that are cached as a whole.
+        num_slots: prompts that it holds at most; None for a tree of blocks.
+        host_tokens: prompt tokens that the host's memory holds besides the slots.
+    """
+
+    tokens: int | None = None
+    block_size: int = 1
+    num_slots: int | None = None
+    host_tokens: int = 0
+
+
+class SlotWish(NamedTuple):
+    """Where a request may run, at an engine with slots.
+
+    Attributes:
+        may_choose: whether a slot may be asked for.
+        given: the slot that the client asked for.
+        num_answers: answers that the client asked for; each takes a slot.
+    """
+
+    may_choose: bool = True
+    given: int | None = None
+    num_answers: int = 1
+
+
+class Program(NamedTuple):
+    """An engine that is a program: its name on PATH, and the variable that names another."""
+
+    name: str
+    variable: str
+
+
+class EngineKind:
+    """One kind of engine. Immutable; one object serves all engines of its kind.
+
+    Attributes:
+        name: in `--kind`, in events and in reports; unique, lower case.
+        title: for people.
+        probes: any of them tells this kind.
+        hosts: public hosts, known without being asked.
+        owner: what `/v1/models` gives as `owned_by`; "" where it tells nothing.
+        distribution: the Python package that the hooks attach to; "" for none.
+        plugin_group: entry points by which it loads plugins.
+        hooked_modules: modules that the hooks look at; the first is what `attach` gets.
+        program: where it is a program instead.
+        report_flag: launches it so that it reports cached tokens; "" where it does anyway.
+        uncached_flag: launches it without a prefix cache.
+        reset_hint: what makes `reset` work.
+        load, usage: names by which it tells of its load, and of an answer's tokens.
+        takes_id_header: whether it, or what stands before it, gets our `X-Request-Id`.
+        salt_member: body member that divides its cache; "" where it has none.
+        has_cache_marks: whether `with_cache_marks` adds anything.
+        is_synced_by_age: it tells nothing of its cache, and drops what was not used for a while.
+    """
+
+    name = "other"
+    title = "engine"
+    probes: tuple[Probe, ...] = ()
+    hosts: tuple[str, ...] = ()
+    owner = ""
+    distribution = ""
+    plugin_group = ""
+    hooked_modules: tuple[str, ...] = ()
+    program: Program | None = None
+    report_flag = ""
+    uncached_flag = ""
+    reset_hint = ""
+    load = LoadNames()
+    usage = UsageNames()
+    takes_id_header = True
+    salt_member = "cache_salt"
+    has_cache_marks = False
+    is_synced_by_age = False
+
+    def __repr__(self) -> str:
+        return f"<engine kind {self.name}>"
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def members(self, api: str, request_id: str | None, slot: int | None = None) -> dict[str, Any]:
+        """Return body members that carry our request id, and ask for a slot.
+
+        Args:
+            api: name of the API's shape ("chat", "completions", "messages", ...).
+            request_id: None for a request that was not planned.
+            slot: None to leave the choice to the engine.
+        """
+        return {}
+
+    def salt_refusal(self, api: str) -> str:
+        """Return why a salt would not be heeded at this API, and the fix; "" where it is."""
+        return ""
+
+    def with_cache_marks(
+        self, body: dict[str, Any], namespace: str, head: Head, cuts: Sequence[int] = ()
+    ) -> dict[str, Any]:
+        """Return a planned body with what makes its prefix be found again; the caller's own wins.
+
+        Args:
+            head: what stands before the blocks: requests that share it go to the same cache.
+            cuts: characters of the last message's text after which a prefix may be found again.
+        """
+        return body
+
+    def slot_wish(self, api: str, body: Mapping[str, Any]) -> SlotWish:
+        """Return where a request may run."""
+        return SlotWish(may_choose=False)
+
+    # -- the engine itself -----------------------------------------------------------------------
+
+    async def num_slots(self, url: str, get: Get) -> int:
+        """Return how many slots it has, each with a prompt of its own; 0 for none, or unknown."""
+        return 0
+
+    async def describe(self, ask: Ask) -> tuple[str, Cache]:
+        """Return version and cache, as far as it tells. Errors of `ask` pass through."""
+        return "", Cache()
+
+    async def reset(self, ask: Ask, cache: Cache) -> bool:
+        """Empty its prefix cache; return whether it did."""
+        return False
+
+
+def member(content: Any, name: str) -> Any:
+    """Return a member of decoded JSON; "" where it is absent or null."""
+    found = content.get(name) if isinstance(content, Mapping) else None
+    return "" if found is None else found

@@ -1,0 +1,48 @@
+"""OpenAI's API: caches of many machines; requests of one `prompt_cache_key` go to the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from contextpilot.engines.base import EngineKind, UsageNames
+
+if TYPE_CHECKING:
+    from contextpilot.plan.online import Head
+
+USAGE = UsageNames(
+    prompt=("prompt_tokens", "input_tokens"),
+    cached=("cached_tokens",),
+    generated=("completion_tokens", "output_tokens"),
+)
+"""As every engine that speaks its API counts."""
+
+
+class OpenAI(EngineKind):
+    """The cloud, and gateways in front of it."""
+
+    name = "openai"
+    title = "OpenAI"
+    hosts = ("api.openai.com",)
+    usage = USAGE
+    takes_id_header = False
+    salt_member = ""
+    has_cache_marks = True
+    is_synced_by_age = True
+
+    def with_cache_marks(
+        self, body: dict[str, Any], namespace: str, head: Head, cuts: Sequence[int] = ()
+    ) -> dict[str, Any]:
+        """Return the body with a `prompt_cache_key` for its namespace and head."""
+        if "prompt_cache_key" in body:
+            return body
+        return {**body, "prompt_cache_key": _cache_key(namespace, head)}
+
+
+def _cache_key(namespace: str, head: Head) -> str:
+    text = f"{namespace}\0{head.keys!r}".encode("utf-8", "replace")
+    return "cp-" + hashlib.sha256(text).hexdigest()[:32]
+
+
+ENGINE = OpenAI()

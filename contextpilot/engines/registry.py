@@ -1,0 +1,57 @@
+"""The kinds of engines: every module beside this one that has an object `ENGINE`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+import contextpilot.engines as room
+from contextpilot.engines import other
+from contextpilot.engines.base import EngineKind
+
+OTHER: EngineKind = other.ENGINE
+"""What nothing is known of."""
+_KINDS: dict[str, EngineKind] = {}
+
+
+def register(kind: EngineKind) -> None:
+    """Add a kind that is no file of this room. Raises ValueError: its name is taken, or empty."""
+    if not kind.name or kind.name in _KINDS:
+        raise ValueError(f"the name of an engine kind must be new: {kind.name!r} is taken")
+    _KINDS[kind.name] = kind
+
+
+def kinds() -> list[EngineKind]:
+    """Return all kinds, in order of their names; what nothing is known of comes last."""
+    return sorted(_KINDS.values(), key=lambda kind: (kind is OTHER, kind.name))
+
+
+def kind_named(name: str) -> EngineKind:
+    """Return the kind of this name. Raises ValueError that lists the known names."""
+    try:
+        return _KINDS[name]
+    except KeyError:
+        known = ", ".join(kind.name for kind in kinds())
+        raise ValueError(f"{name!r} is no kind of engine: known are {known}") from None
+
+
+def kind_of_owner(owner: str) -> EngineKind | None:
+    """Return the kind that `/v1/models` names as the owner of its models; None for no kind."""
+    return next((kind for kind in kinds() if owner and kind.owner == owner), None)
+
+
+def all_report_flags() -> str:
+    """Return how each kind is launched so that it reports cached tokens, for people."""
+    flags = [(kind.title, kind.report_flag) for kind in kinds() if kind.report_flag]
+    return "; ".join(f"{title}: launch with {flag}" for title, flag in flags)
+
+
+def kind_names() -> tuple[str, ...]:
+    """Return the names of all kinds."""
+    return tuple(kind.name for kind in kinds())
+
+
+for _found in iter_modules(room.__path__):
+    _engine = getattr(import_module(f"{room.__name__}.{_found.name}"), "ENGINE", None)
+    if isinstance(_engine, EngineKind):
+        register(_engine)

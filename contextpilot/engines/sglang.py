@@ -1,0 +1,52 @@
+"""SGLang: a radix tree of pages; request ids come as a member of the body."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contextpilot.engines.base import Ask, Cache, EngineKind, LoadNames, Probe, member
+
+_RESET = "/flush_cache"
+_WITHOUT_MEMBERS = "messages"
+"""The API at which it takes no members of its own."""
+
+
+class Sglang(EngineKind):
+    """SGLang's OpenAI- and Anthropic-compatible server."""
+
+    name = owner = distribution = "sglang"
+    title = "SGLang"
+    probes = (Probe("/get_model_info", b"model_path"), Probe("/model_info", b"model_path"))
+    plugin_group = "sglang.srt.plugins"
+    hooked_modules = ("sglang.srt.managers.scheduler",)
+    report_flag = "--enable-cache-report"
+    uncached_flag = "--disable-radix-cache"
+    load = LoadNames(("sglang:num_running_reqs",), ("sglang:num_queue_reqs",))
+
+    def members(self, api: str, request_id: str | None, slot: int | None = None) -> dict[str, Any]:
+        """Return the request id as `rid`: SGLang reads no header."""
+        if request_id is None or api == _WITHOUT_MEMBERS:
+            return {}
+        return {"rid": request_id}
+
+    def salt_refusal(self, api: str) -> str:
+        """Return why a salt would be ignored; it is read at the OpenAI paths only."""
+        if api != _WITHOUT_MEMBERS:
+            return ""
+        fix = "ask at /v1/chat/completions, or start the server without --cache-salt"
+        return f"would be ignored by SGLang at this path: {fix}"
+
+    async def describe(self, ask: Ask) -> tuple[str, Cache]:
+        """Return version and cache."""
+        status, info = await ask("GET", "/server_info")
+        if status != 200:
+            _, info = await ask("GET", "/get_server_info")
+        tokens, page = member(info, "max_total_num_tokens"), int(member(info, "page_size") or 1)
+        return str(member(info, "version")), Cache(int(tokens) if tokens else None, page)
+
+    async def reset(self, ask: Ask, cache: Cache) -> bool:
+        """Empty its prefix cache."""
+        return (await ask("POST", _RESET))[0] == 200
+
+
+ENGINE = Sglang()
