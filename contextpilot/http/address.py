@@ -5,7 +5,7 @@ from __future__ import annotations
 import urllib.parse
 from typing import Any, NamedTuple
 
-_PORTS = {"http": 80, "https": 443}
+PORTS = {"http": 80, "https": 443}
 
 
 class Address(NamedTuple):
@@ -30,21 +30,26 @@ class Address(NamedTuple):
             port = parts.port if parts else None
         except ValueError:  # the port is no number, or the host no IPv6 address
             parts = port = None
-        if parts is None or parts.scheme not in _PORTS or not parts.hostname or port == 0:
+        if parts is None or parts.scheme not in PORTS or not parts.hostname or port == 0:
             raise ValueError("is no http(s) address")
         return cls(
             parts.scheme,
             parts.hostname,
-            port or _PORTS[parts.scheme],
+            port or PORTS[parts.scheme],
             parts.path.rstrip("/"),
             bool(parts.username or parts.password),
         )
 
     @property
+    def bracketed(self) -> str:
+        """The host, an IPv6 address in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
     def place(self) -> str:
         """Host and, where it is not the scheme's own, port, as a Host header names them."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+        host = self.bracketed
+        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def url(self) -> str:

@@ -20,8 +20,8 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ProtocolError
 
-KEEP_ALIVE_S = 4.0
-"""Less than the five seconds after which uvicorn, and so most engines, close idle connections."""
+from contextpilot.http import KEEP_ALIVE_S
+
 MAX_IDLE = 64
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import urllib.parse
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
 
+from contextpilot.http import KEEP_ALIVE_S
+from contextpilot.http.address import PORTS, Address
+from contextpilot.http.connecting import Connector, UpstreamError
 from contextpilot.http.connection import Connection
 from contextpilot.http.response import Answer, BrokenAnswerError, Headers
+
+__all__ = ["HOP_BY_HOP", "Upstream", "UpstreamError", "forwarded_headers"]
 
 HOP_BY_HOP = frozenset(
     (
@@ -26,47 +29,14 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-_KEEP_ALIVE_S = 4.0
-"""Less than the five seconds after which uvicorn, and so the engines, close idle connections."""
-_PORTS = {"http": 80, "https": 443}
-
-
-class UpstreamError(Exception):
-    """An engine did not answer.
-
-    Attributes:
-        status: what a gateway replies then.
-        cause: why no connection came about, where the system said so.
-    """
-
-    def __init__(self, status: int, message: str, cause: OSError | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.cause = cause
-
-
-class _Place(NamedTuple):
-    """Where an engine listens."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @property
-    def name(self) -> bytes:
-        """The value of the header Host."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return (host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}").encode()
 
 
 class Upstream:
     """Keeps connections to engines. For use within one event loop."""
 
     def __init__(self, connect_timeout_s: float, read_timeout_s: float) -> None:
-        self._connect_timeout = connect_timeout_s or None
-        self._read_timeout = read_timeout_s
-        self._idle: defaultdict[_Place, deque[Connection]] = defaultdict(deque)
-        self._tls: ssl.SSLContext | None = None
+        self._connector = Connector(connect_timeout_s, read_timeout_s)
+        self._idle: defaultdict[Address, deque[Connection]] = defaultdict(deque)
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -86,11 +56,12 @@ class Upstream:
         Raises:
             UpstreamError: no answer came.
         """
-        parts = urllib.parse.urlsplit(url)
-        place = _Place(parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme])
-        target = url[url.index(parts.netloc) + len(parts.netloc) :] or "/"
+        place, target = _split(url)
+        way = self._connector.way(place)
         length = [(b"content-length", b"%d" % len(body))] if body or method == "POST" else []
-        full = [(b"host", place.name), *headers, *length]
+        full = [(b"host", place.place.encode()), *headers, *length]
+        if way.prefix:
+            target, full = way.prefix + target, [*full, *way.headers]
         connection, answer = await self._send(place, method, target, full, body)
         try:
             yield answer
@@ -99,11 +70,11 @@ class Upstream:
                 self._keep(place, connection)
 
     async def _send(
-        self, place: _Place, method: str, target: str, headers: Headers, body: bytes
+        self, place: Address, method: str, target: str, headers: Headers, body: bytes
     ) -> tuple[Connection, Answer]:
         verb, path = method.encode("latin-1"), target.encode("latin-1")
         while True:
-            connection = self._take(place) or await self._connect(place)
+            connection = self._take(place) or await self._connector.connect(place)
             try:
                 return connection, await connection.request(verb, path, headers, body)
             except BrokenAnswerError as error:
@@ -117,39 +88,30 @@ class Upstream:
                 connection.close()
                 raise
 
-    async def _connect(self, place: _Place) -> Connection:
-        loop = asyncio.get_running_loop()
-        if place.scheme == "https" and self._tls is None:
-            self._tls = ssl.create_default_context()
-        tls = self._tls if place.scheme == "https" else None
-        connecting = loop.create_connection(
-            lambda: Connection(loop, self._read_timeout), place.host, place.port, ssl=tls
-        )
-        try:
-            return (await asyncio.wait_for(connecting, self._connect_timeout))[1]
-        except asyncio.TimeoutError:
-            raise UpstreamError(504, "the engine cannot be reached in time") from None
-        except OSError as error:
-            raise UpstreamError(502, "the engine cannot be reached", error) from None
-        except ValueError:
-            raise UpstreamError(502, "the engine cannot be reached") from None
-
-    def _take(self, place: _Place) -> Connection | None:
+    def _take(self, place: Address) -> Connection | None:
         """Return the connection that was idle for the shortest time, if one still can be used."""
         idle = self._idle[place]
-        oldest = asyncio.get_running_loop().time() - _KEEP_ALIVE_S
+        oldest = asyncio.get_running_loop().time() - KEEP_ALIVE_S
         while idle:
             connection = idle.pop()
-            if connection.is_idle and connection.idle_since > oldest:
+            if connection.can_carry_since(oldest):
                 return connection
             connection.close()
         return None
 
-    def _keep(self, place: _Place, connection: Connection) -> None:
+    def _keep(self, place: Address, connection: Connection) -> None:
         idle = self._idle[place]
         idle.append(connection)
-        while idle and not idle[0].is_idle:
-            idle.popleft()
+        oldest = connection.idle_since - KEEP_ALIVE_S
+        while not idle[0].can_carry_since(oldest):
+            idle.popleft().close()
+
+
+def _split(url: str) -> tuple[Address, str]:
+    """Return where a URL leads, and what is asked for there: its characters as they are."""
+    parts = urllib.parse.urlsplit(url)
+    place = Address(parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme])
+    return place, url[url.index(parts.netloc) + len(parts.netloc) :] or "/"
 
 
 def forwarded_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
