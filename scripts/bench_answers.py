@@ -1,14 +1,15 @@
 """Print what planning does to a real model's answers, at several costs and anchors.
 
     python scripts/bench_answers.py --engine URL --questions questions.jsonl --journal answers.jsonl
-        [--count 200] [--ways plain 50 0 50+end reversed] [--changed]
+        [--count 200] [--ways plain 50 0 50+end reversed] [--changed] [--at-once 16]
 
 A way is a `displacement_cost`, with `+end`, `+end2` or `+moved` for the anchor; `plain` and
 `reversed` need no planner. Every answer is written to the journal at once, by what was asked: a run
 that was cut off goes on where it was, and prompts that several ways share are asked once.
-`--changed` asks only where the ways' prompts differ: elsewhere no answer can change. Greedy
-decoding. The URL is any OpenAI-compatible one, its key in CONTEXTPILOT_ENGINE_KEY; `contextpilot
-bench --answers` measures an engine's cache and times besides.
+`--changed` asks only where the ways' prompts differ: elsewhere no answer can change; `--at-once`
+keeps an engine busy that answers several requests together. Greedy decoding. The URL is any
+OpenAI-compatible one, its key in CONTEXTPILOT_ENGINE_KEY; `contextpilot bench --answers` measures
+an engine's cache and times besides.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import hashlib
 import json
 import os
 import re
+import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +55,11 @@ class Questions:
 
 
 class Journal:
-    """Answers by prompt, kept in a file as they come."""
+    """Answers by prompt, kept in a file as they come, from any thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         rows = [json.loads(line) for line in lines]
         self._known: dict[str, str] = {row["prompt"]: row["answer"] for row in rows}
@@ -67,12 +71,12 @@ class Journal:
     def add(self, prompt: Prompt, answer: str) -> None:
         """Keep an answer."""
         self._known[_key(prompt)] = answer
-        with self._path.open("a", encoding="utf-8") as file:
+        with self._lock, self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"prompt": _key(prompt), "answer": answer}) + "\n")
 
 
 def _key(prompt: Prompt) -> str:
-    return hashlib.sha256(str(prompt.messages[-1]["content"]).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps(list(prompt.messages)).encode()).hexdigest()[:24]
 
 
 def prompts_of(questions: Questions, way: str) -> tuple[list[Prompt], float]:
@@ -112,6 +116,18 @@ def bounds_of(way: str) -> Bounds:
     return Bounds(
         displacement_cost=int(cost), anchor=anchor or "none", anchor_blocks=int(blocks or 1)
     )
+
+
+def unasked(
+    ways: dict[str, tuple[list[Prompt], float]], known: Journal, changed: bool
+) -> list[Prompt]:
+    """Return each prompt that the journal lacks once, all ways of a question in a row."""
+    missing = {}
+    for of_ways in zip(*(prompts for prompts, _ in ways.values()), strict=True):
+        by_key = {_key(prompt): prompt for prompt in of_ways}
+        if not changed or len(by_key) > 1:
+            missing |= {key: p for key, p in by_key.items() if known.get(p) is None}
+    return list(missing.values())
 
 
 def ask(url: str, prompt: Prompt) -> str:
@@ -202,17 +218,18 @@ def main() -> None:
     parser.add_argument("--count", type=int)
     parser.add_argument("--ways", nargs="+", default=["plain", "50", "0", "50+end", "reversed"])
     parser.add_argument("--changed", action="store_true", help="ask only where prompts differ")
+    parser.add_argument("--at-once", type=int, default=1, help="requests in flight")
     arguments = parser.parse_args()
     questions = Questions(arguments.questions, arguments.count)
     ways = {way: prompts_of(questions, way) for way in arguments.ways}
     journal = Journal(arguments.journal)
     if arguments.engine:
-        for of_ways in zip(*(prompts for prompts, _ in ways.values()), strict=True):
-            if arguments.changed and len({_key(prompt) for prompt in of_ways}) == 1:
-                continue
-            for prompt in of_ways:
-                if journal.get(prompt) is None:
-                    journal.add(prompt, ask(arguments.engine, prompt))
+
+        def fill(prompt: Prompt) -> None:
+            journal.add(prompt, ask(arguments.engine, prompt))
+
+        with ThreadPoolExecutor(arguments.at_once) as threads:
+            list(threads.map(fill, unasked(ways, journal, arguments.changed)))
     print(machine_line("numpy"))
     report(questions, ways, journal)
 

@@ -139,7 +139,7 @@ def _online(options: Mapping[str, Any], index_url: str = "", kind: EngineKind = 
             started = time.perf_counter()
             messages = pilot.optimize(
                 [block.value for block in blocks],
-                requests.queries[position],
+                requests.question(position),
                 system_instruction=system,
             )
             seconds = time.perf_counter() - started
@@ -154,7 +154,7 @@ def _batch(options: Mapping[str, Any]) -> Write:
     def write(requests: Requests, salt: str) -> Steps:
         planned, order = ContextPilot(index_url="", **options).optimize_batch(
             [[block.value for block in blocks] for blocks in requests.contexts],
-            list(requests.queries),
+            [requests.question(position) for position in range(len(requests))],
             system_instruction=requests.salted(salt),
         )
         for position, messages in zip(order, planned, strict=True):
@@ -184,7 +184,7 @@ def _proxied(options: Mapping[str, Any]) -> Write:
                 field["options"] = dict(options)
             messages = [
                 {"role": "system", "content": requests.salted(salt)},
-                {"role": "user", "content": requests.queries[expected.position]},
+                {"role": "user", "content": requests.question(expected.position)},
             ]
             yield replace(
                 expected,

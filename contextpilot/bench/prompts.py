@@ -10,6 +10,8 @@ from contextpilot.block import Block, BlockKey
 from contextpilot.prompt.messages import Messages, render_blocks
 
 SYSTEM = "Answer the question from the documents. Be brief."
+QUESTION = "Question: {query}"
+"""Where nothing says that the question begins, a small model goes on copying the first passage."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,11 @@ class Requests:
     def first(self, count: int) -> Requests:
         """Return the first requests."""
         return replace(self, queries=self.queries[:count], contexts=self.contexts[:count])
+
+    def question(self, position: int) -> str:
+        """Return what the prompt of one request asks, after its blocks."""
+        query = self.queries[position]
+        return QUESTION.format(query=query) if query else ""
 
     def salted(self, salt: str) -> str:
         """Return the system message of one arm: no other arm's prompt begins as its prompts do."""
@@ -85,7 +92,7 @@ def pieces_of(messages: Messages, blocks: Sequence[Block]) -> tuple[Piece, ...]:
 def written(requests: Requests, position: int, order: Sequence[int], salt: str) -> Prompt:
     """Return a prompt with the blocks of a request in the order that is given, nothing added."""
     blocks = requests.contexts[position]
-    user = render_blocks([blocks[rank].text for rank in order]) + requests.queries[position]
+    user = render_blocks([blocks[rank].text for rank in order]) + requests.question(position)
     messages = Messages(
         [
             {"role": "system", "content": requests.salted(salt)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -82,9 +83,19 @@ def test_the_proxy_gets_blocks_and_is_predicted_as_online() -> None:
         field = prompt.members["contextpilot"]
         assert field["contexts"] == [block.text for block in blocks]
         assert field["options"] == {"annotate": False}
-        assert prompt.messages[-1]["content"] == requests.queries[prompt.position]
+        assert prompt.messages[-1]["content"] == requests.question(prompt.position)
     expected = [prompt.pieces for prompt in prompts_of("reordered", requests)]
     assert [prompt.pieces for prompt in sent] == expected
+
+
+def test_every_prompt_says_where_its_question_begins() -> None:
+    requests = requests_of([[1, 2, 3], [3, 2, 4], [2, 3, 1]])
+    for mode in ("plain", "random", "online", "reordered", "batch", "proxy"):
+        for prompt in prompts_of(mode, requests):
+            text = prompt.messages[-1]["content"]
+            assert text.endswith(f"Question: query {prompt.position}"), mode
+            assert text.count("Question: ") == 1
+    assert replace(requests, queries=["", "", ""]).question(1) == ""
 
 
 def test_an_unknown_mode_is_refused_with_the_known_ones() -> None:
