@@ -76,16 +76,15 @@ class Measure(NamedTuple):
         return max(0, (cached - self.head - MARGIN) // self.document)
 
 
-def flags_for(engine: str, cache_tokens: int) -> list[str]:
-    """The flags that make an engine's cache so large."""
+def flags_for(engine: str, cache_tokens: int, cache_ram: int) -> list[str]:
+    """The flags that make an engine's cache so large; `cache_ram` in MiB, for llama-server."""
     page = PAGE[engine]
     if engine == "vllm":
         blocks = cache_tokens // page + 1  # block 0 holds nothing
         return ["--max-model-len", "4096", "--num-gpu-blocks-override", str(blocks)]
     if engine == "sglang":
         return ["--max-total-tokens", str(cache_tokens), "--page-size", str(page)]
-    # Copies in RAM are left out: a request that shares less than a quarter of one does not find it.
-    return ["--ctx-size", str(cache_tokens), "--cache-ram", "0"]
+    return ["--ctx-size", str(cache_tokens), "--cache-ram", str(cache_ram)]
 
 
 def bounds_for(bound: int) -> dict[str, str]:
@@ -226,7 +225,12 @@ def compare(seen: list[Seen], learnt: Measure, page: int) -> str:
 
 
 def bench(
-    engine: str, count: int, cache_tokens: int, bound: int, record: TextIO | None = None
+    engine: str,
+    count: int,
+    cache_tokens: int,
+    bound: int,
+    cache_ram: int = 0,
+    record: TextIO | None = None,
 ) -> None:
     """Both runs on one engine."""
     ours, deaf = free_port(), free_port()
@@ -235,7 +239,7 @@ def bench(
         "VLLM_SERVER_DEV_MODE": "1",
         **bounds_for(bound),
     }
-    with launch(engine, env=env, extra_flags=flags_for(engine, cache_tokens)) as server:
+    with launch(engine, env=env, extra_flags=flags_for(engine, cache_tokens, cache_ram)) as server:
         what = f"bound of {bound} requests" if bound else "the hooks' own bounds"
         print(f"{engine}, cache of {cache_tokens:,} tokens, {count} requests, {what}", flush=True)
         with serving(server.base_url, ours) as synced, serving(server.base_url, deaf) as unsynced:
@@ -274,6 +278,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=6000)
     parser.add_argument("--cache-tokens", type=int, default=24_000)
     parser.add_argument("--bound", type=int, default=0, help="requests that the hooks follow")
+    parser.add_argument("--cache-ram", type=int, default=0, help="llama-server's RAM cache, MiB")
     parser.add_argument("--record", type=Path, help="file that each request is appended to")
     arguments = parser.parse_args()
     print(machine_line())
@@ -281,7 +286,7 @@ def main() -> None:
         record = files.enter_context(arguments.record.open("a", 1)) if arguments.record else None
         for engine in arguments.engines:
             sizes = arguments.requests, arguments.cache_tokens, arguments.bound
-            bench(engine, *sizes, record)
+            bench(engine, *sizes, arguments.cache_ram, record)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Print what each rule of choosing llama-server's slot would hit: ours, and the server's own.
 
-    python scripts/bench_slots.py [--workload FILE ...] [--requests N]
+    python scripts/bench_slots.py [--workload FILE ...] [--requests N] [--head TOKENS]
 
 Every request is planned one at a time by `optimize` and runs alone in a simulated llama-server
-without a RAM cache, whose slots hold the prompt that they ran last; tokens are the blocks'. Default
-workload: that of `contextpilot demo`.
+without a RAM cache, whose slots hold the prompt that they ran last; tokens are the blocks', and with
+`--head` those of a system prompt that all begin with. Default workload: that of `contextpilot demo`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ SIMILAR = 0.1  # llama-server's --slot-prompt-similarity (b11434)
 Choose = Callable[[Prompt], int]
 
 
-def planned(requests: Sequence[Request]) -> list[Prompt]:
-    """Return the prompts of requests that are planned one at a time."""
+def planned(requests: Sequence[Request], head: int) -> list[Prompt]:
+    """Return the prompts of requests that are planned one at a time, behind so many tokens."""
     pilot, reader = cp.ContextPilot(), BlockReader()
     prompts = []
     for number, request in enumerate(requests):
         blocks = reader.read(request.documents, "documents")
         order = pilot.optimize(request.documents, request.query).order
-        ends, end = [], 0
+        ends, end = [head], head
         for rank in order:
             end += blocks[rank].weight
             ends.append(end)
-        prompts.append(Prompt(str(number), [blocks[rank].key for rank in order], ends))
+        keys = ["head", *(blocks[rank].key for rank in order)]
+        prompts.append(Prompt(str(number), keys, ends))
     return prompts
 
 
@@ -84,11 +85,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--workload", type=Path, nargs="*", default=[None])
+    parser.add_argument("--head", type=int, default=0)
     arguments = parser.parse_args()
     print(machine_line())
-    print("percent of block tokens in the slot chosen: llama-server's own choice, ours")
+    print("percent of tokens in the slot chosen: llama-server's own choice, ours")
     for path in arguments.workload:
-        prompts = planned(read_requests(path)[: arguments.requests])
+        prompts = planned(read_requests(path)[: arguments.requests], arguments.head)
         name = path.name.split(".")[0] if path else "demo"
         for num_slots in (2, 4, 8):
             own = hit_ratio(prompts, num_slots, its_own(num_slots))

@@ -31,7 +31,7 @@ ROOMS = [
     "install_hook llama_server client",
     "server.settings server.errors server.offload server.request_body server.event_lane"
     " server.protocol",
-    "server.observe",
+    "server.observe server.conversations",
     "server.pool",
     "server.service",
     "server.index_api server.proxy",

@@ -51,6 +51,10 @@ class Conversations:
     def __len__(self) -> int:
         return len(self._held)
 
+    def size(self, conversation_id: str) -> int:
+        """Return how many blocks of a conversation are known."""
+        return len(self._held.get(conversation_id, ()))
+
     def add(self, conversation_id: str, blocks: Iterable[Block]) -> None:
         """Record blocks of a conversation, which begins here if it is new."""
         held = self._held.setdefault(conversation_id, {})

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
-from operator import attrgetter
+from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
 from contextpilot.block import Block, BlockReader
-from contextpilot.budget import max_talks
-from contextpilot.dedup.conversation import Conversations, Deduplication
+from contextpilot.dedup.conversation import Deduplication
 from contextpilot.index import IndexStats
 from contextpilot.jobs import AnsweredJobs, encode_plans
 from contextpilot.namespace import Counts, Namespace, Namespaces
@@ -22,6 +21,7 @@ from contextpilot.planning import Job, LocalPlanning, Planned
 from contextpilot.prompt.annotate import check_template
 from contextpilot.prompt.messages import Message, Messages
 from contextpilot.prompt.turn import Turn, head_of
+from contextpilot.server.conversations import TenantConversations
 from contextpilot.server.errors import input_errors
 from contextpilot.server.event_lane import SyncLane
 from contextpilot.server.observe.records import Record, Records, without_text
@@ -53,7 +53,7 @@ class Service:
         self.records = Records()
         self.jobs = AnsweredJobs()
         self.defaults = default_options(settings)
-        self._conversations: OrderedDict[str, Conversations] = OrderedDict()
+        self._conversations = TenantConversations(settings.max_blocks, settings.max_namespaces)
 
     # -- planning --------------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ class Service:
             planned = await lease.run(job)
         await offload(many, self.remember, "optimize", job.contexts, planned, lease)
         if conversation is not None:
-            self.record_conversation(namespace, conversation, turns[0])
+            await self._conversations.record(namespace, conversation, turns[0].blocks, many)
         return await offload(many, _write, turns, planned, queries)
 
     def _turns(
@@ -164,33 +164,26 @@ class Service:
 
     # -- conversations ---------------------------------------------------------------------------
 
-    def record_conversation(self, namespace: str, conversation: str, turn: Turn) -> None:
-        """Record the blocks that a conversation was given."""
-        held = self._conversations.setdefault(namespace, Conversations())
-        self._conversations.move_to_end(namespace)
-        while len(self._conversations) > self.settings.max_namespaces:
-            self._conversations.popitem(last=False)
-        held.add(conversation, turn.blocks)
-        self._bound_conversations()
-
-    def _bound_conversations(self) -> None:
-        """Where all hold too much, let those who hold most forget their oldest conversations."""
-        held = self._conversations.values()
-        bound = max_talks(self.settings.max_blocks)
-        while (over := sum([one.num_blocks for one in held]) - bound) > 0:
-            max(held, key=attrgetter("num_blocks")).shed(over)
-
-    def deduplicate(
-        self, contexts: Sequence[Any], conversation: str, template: str, namespace: str
+    async def deduplicate(
+        self,
+        contexts: Sequence[Any],
+        conversation: str,
+        template: str,
+        namespace: str,
+        is_large: bool = False,
     ) -> Deduplication:
-        """Compare a context with what its conversation was given, and record it."""
-        held = self._conversations.get(namespace) or Conversations()
+        """Compare a context with what its conversation was given, and record it.
+
+        Args:
+            is_large: as of `write`.
+        """
+        is_large = is_large or are_many([contexts])
+        read = partial(self.reader.read, contexts, "contexts")
         with input_errors():
-            blocks = self.reader.read(contexts, "contexts")
             check_template("hint_template", template, "first_line")
-            found = held.deduplicate(conversation, blocks, template)
-        self._bound_conversations()
-        return found
+            return await self._conversations.deduplicate(
+                namespace, conversation, read, template, is_large
+            )
 
     # -- what is known ---------------------------------------------------------------------------
 
@@ -221,11 +214,9 @@ class Service:
         """Forget one namespace, or all."""
         for namespaces in self.pool.indexes():
             namespaces.reset(namespace)
+        self._conversations.forget(namespace)
         if namespace is None:
-            self._conversations.clear()
             self.records.clear()
-        else:
-            self._conversations.pop(namespace, None)
 
 
 def _write(

@@ -14,6 +14,7 @@ import pytest
 from conftest import Start
 from servers import Client, Reply, Scripted
 
+from contextpilot.dedup.conversation import Conversations
 from contextpilot.plan.online import Plan
 from contextpilot.planning import Job
 from contextpilot.server.offload import LARGE_BYTES, parse_slowly
@@ -105,6 +106,27 @@ def test_a_batch_of_2000_holds_nobody_up(
     assert reply.status == 200
     assert sorted(reply.json()["order"]) == list(range(2000))
     assert small.during[0] >= 5
+
+
+@pytest.mark.parametrize("count", [1, 600])
+def test_a_deduplication_of_much_or_against_much_holds_nobody_up(
+    start: Start, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    client = start()
+    texts = [f"{number:03d} is its number" for number in range(600)]
+    talk = {"conversation_id": "talk", "contexts": texts}
+    assert client.post("/optimize", {**talk, "query": "?"}).status == 200
+    small, deduplicate = reorder(client, "other"), Conversations.deduplicate
+
+    def compare(*arguments: Any) -> Any:
+        small.wait_for(2)  # in vain where the loop itself compares
+        return deduplicate(*arguments)
+
+    monkeypatch.setattr(Conversations, "deduplicate", small.watched(compare))
+    body = {**talk, "contexts": texts[:count]}
+    reply = small.beside(lambda: client.post("/deduplicate", body))
+    assert reply.json()["overlapping_blocks"] == texts[:count]
+    assert small.during[0] >= 2
 
 
 def test_objects_of_a_large_body_are_read_as_they_are(proxy: Client, upstream: Scripted) -> None:

@@ -98,10 +98,11 @@ async def optimize_batch(body: schemas.OptimizeBatchBody, request: Request) -> R
 async def deduplicate(body: schemas.DeduplicateBody, request: Request) -> Response:
     """Compare a context with the blocks that its conversation was given."""
     template = HINT_TEMPLATE if body.hint_template is None else body.hint_template
-    found = _service(request).deduplicate(
-        body.contexts, body.conversation_id, template, body.namespace
+    is_large = request.state.is_large
+    found = await _service(request).deduplicate(
+        body.contexts, body.conversation_id, template, body.namespace, is_large
     )
-    return reply(found._asdict())
+    return await offload(is_large, reply, found._asdict())
 
 
 @router.post("/plan", tags=["planning"])

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 from contextpilot.block import BlockKey
 
 _MAX_PROMPTS = 4096
-_RECURS_OLDEST, _RECURS_NEWEST = 0.05, 0.1
+_RECURS_OLDEST, _RECURS_NEWEST = 0.1, 0.15
 """Chance that what a slot would lose is asked for again; its worth: scripts/bench_slots.py."""
 _MAX_MISSES = 2
 _WORTH = 64
