@@ -3,8 +3,8 @@
     python scripts/bench_slots.py [--workload FILE ...] [--requests N] [--head TOKENS]
 
 Every request is planned one at a time by `optimize` and runs alone in a simulated llama-server
-without a RAM cache, whose slots hold the prompt that they ran last. Tokens are the blocks', and with
-`--head` those of a system prompt that all begin with. Default: the workload of `contextpilot demo`.
+without a RAM cache, whose slots hold the prompt that they ran last. Tokens are the blocks', with
+`--head` and those of a system prompt that all begin with. Default workload: the demo's.
 """
 
 from __future__ import annotations
