@@ -100,6 +100,15 @@ class BlockReader:
             for i, context in enumerate(contexts)
         ]
 
+    def read_one_or_batch(self, contexts: Any, name: str = "contexts") -> list[list[Block]]:
+        """Return the blocks of a batch, or of one context as a batch of one; ids may be bare."""
+        is_batch = isinstance(contexts, (list, tuple)) and (
+            not contexts or any(isinstance(context, (list, tuple)) for context in contexts)
+        )
+        if is_batch:
+            return self.read_batch(contexts, name, bare_ids=True)
+        return [self.read(contexts, name, bare_ids=True)]
+
     def _read_text(self, text: str) -> Block:
         known = self._memo.get(text)
         if known is not None:

@@ -155,3 +155,9 @@ def _member(value: Any, name: str) -> Any:
         return value.get(name)
     found = getattr(value, name, None)
     return found() if name in _METHODS and callable(found) else found
+
+
+def check_text(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is a string."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypedDict
 
 from contextpilot.dedup.conversation import COPY_TEMPLATE, HINT_TEMPLATE
 from contextpilot.plan.bounds import Bounds
@@ -12,6 +12,22 @@ from contextpilot.prompt.annotate import RANKING_TEMPLATE, check_template
 _BOUNDS = {"reorder": "enabled"} | {
     name: name for name in (each.name for each in fields(Bounds)) if name != "enabled"
 }
+
+
+class CallOptions(TypedDict, total=False):
+    """The options by name, as calls take them: what each means stands at `Options` and `Bounds`."""
+
+    reorder: bool
+    pin_first: int
+    max_shift: int | None
+    min_gain_tokens: int
+    displacement_cost: int
+    anchor: str
+    anchor_blocks: int
+    annotate: bool | str
+    deduplicate: bool
+    hint_template: str
+    copy_template: str
 
 
 @dataclass(frozen=True)

@@ -4,45 +4,37 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from contextpilot.block import Block, BlockReader, Tokenizer
 from contextpilot.dedup.conversation import HINT_TEMPLATE, Deduplication, unknown_conversation
 from contextpilot.explain import Explanation
+from contextpilot.fields import check_text
 from contextpilot.namespace import Namespace, Namespaces
-from contextpilot.options import Options
+from contextpilot.options import CallOptions, Options
 from contextpilot.plan.online import NO_HEAD
-from contextpilot.planning import Job, LocalPlanning, Planning
+from contextpilot.planning import Job, LocalPlanning, Planning, turns_job
 from contextpilot.progress import is_asked_for
 from contextpilot.prompt.annotate import check_template
+from contextpilot.prompt.conversation.written_orders import WrittenOrders
 from contextpilot.prompt.messages import Message, Messages, check_history
-from contextpilot.prompt.turn import Turn, head_of, opening
+from contextpilot.prompt.turn import Turn, check_queries, head_of, opening
+from contextpilot.reordered import Reordered
 from contextpilot.sync.receiver import Owner, SyncReceiver
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from contextpilot.endpoint import SyncEndpoint
+    from contextpilot.prompt.conversation.rewritten import Rewritten
     from contextpilot.remote import RemotePlanning
     from contextpilot.sent import SentPrompts
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_NAMESPACE = "default"
-
-
-class Reordered(list[Any]):
-    """One context in its new order.
-
-    Attributes:
-        order: for each position the original rank of its block.
-        request_id: the id to send to the engine with the prompt that is written of it.
-    """
-
-    def __init__(self, blocks: Sequence[Any], order: Sequence[int], request_id: str = "") -> None:
-        super().__init__(blocks)
-        self.order = tuple(order)
-        self.request_id = request_id
 
 
 class ContextPilot:
@@ -84,7 +76,7 @@ class ContextPilot:
         listen: str | None = None,
         index_timeout_s: float = 2.0,
         progress: bool | None = None,
-        **options: Any,
+        **options: Unpack[CallOptions],
     ) -> None:
         self._options = Options().override(**options)
         self._reader = BlockReader(tokenizer)
@@ -92,6 +84,7 @@ class ContextPilot:
         self._namespaces = Namespaces(max_blocks, window_size, max_namespaces, exact_weights=exact)
         self._namespace = namespace
         self._namespaces.get(namespace)
+        self._orders = WrittenOrders()
         self._receiver = SyncReceiver(self._owner, indexes=self._owners)
         shows_progress = is_asked_for(progress)
         self._planning: Planning = LocalPlanning(self._namespaces, shows_progress)
@@ -130,7 +123,7 @@ class ContextPilot:
         system_instruction: str | None = None,
         history: Sequence[Message] | None = None,
         namespace: str | None = None,
-        **options: Any,
+        **options: Unpack[CallOptions],
     ) -> Messages:
         """Plan one request and return its chat messages.
 
@@ -150,20 +143,15 @@ class ContextPilot:
         """
         blocks = self._reader.read(contexts, "contexts")
         setting = self._options.override(**options)
-        _check_text("query", query)
+        check_text("query", query)
         if conversation_id is not None:
-            _check_text("conversation_id", conversation_id)
+            check_text("conversation_id", conversation_id)
         before = opening(system_instruction, check_history(history))
         turn = Turn.split(blocks, before, setting)
-        job = Job(
-            self._name(namespace),
-            [turn.fresh],
-            setting.bounds,
-            head_of(before),
-            [turn.tail_tokens(query)],
-        )
+        job = turns_job(self._name(namespace), [turn], [query], head_of(before))
         (planned,) = self._planning.run(job)
-        self._record(job.namespace, turn, planned.explanation, conversation_id)
+        hinted = len(turn.hints)
+        self._record(job.namespace, planned.explanation, hinted, conversation_id, turn.blocks)
         return self._follow(job, turn.write(planned.plan, planned.request_id, query))
 
     def optimize_batch(
@@ -173,7 +161,7 @@ class ContextPilot:
         *,
         system_instruction: str | None = None,
         namespace: str | None = None,
-        **options: Any,
+        **options: Unpack[CallOptions],
     ) -> tuple[list[Messages], list[int]]:
         """Plan a batch; return its messages in execution order, and that order.
 
@@ -181,35 +169,25 @@ class ContextPilot:
         """
         contexts = self._reader.read_batch(all_contexts)
         setting = self._options.override(**options)
-        if isinstance(queries, str) or not isinstance(queries, Sequence):
-            raise TypeError(f"queries must be a list of strings, not {type(queries).__name__}")
-        if len(queries) != len(contexts):
-            raise ValueError(
-                f"queries and all_contexts must be of equal length: {len(queries)} and "
-                f"{len(contexts)}"
-            )
-        for i, query in enumerate(queries):
-            _check_text(f"queries[{i}]", query)
+        check_queries(queries, len(contexts))
         before = opening(system_instruction, [])
         turns = [Turn.split(blocks, before, setting) for blocks in contexts]
-        job = Job(
-            self._name(namespace),
-            [turn.fresh for turn in turns],
-            setting.bounds,
-            head_of(before),
-            [turn.tail_tokens(query) for turn, query in zip(turns, queries, strict=True)],
-        )
+        job = turns_job(self._name(namespace), turns, queries, head_of(before))
         messages, order = [], []
         for planned in self._planning.run(job):
             turn, query = turns[planned.position], queries[planned.position]
-            self._record(job.namespace, turn, planned.explanation)
+            self._record(job.namespace, planned.explanation, len(turn.hints))
             written = turn.write(planned.plan, planned.request_id, query)
             messages.append(self._follow(job, written))
             order.append(planned.position)
         return messages, order
 
     def reorder(
-        self, contexts: Sequence[Any], *, namespace: str | None = None, **options: Any
+        self,
+        contexts: Sequence[Any],
+        *,
+        namespace: str | None = None,
+        **options: Unpack[CallOptions],
     ) -> tuple[list[Reordered], list[int]]:
         """Plan a batch of contexts, or one context as a batch of one; return blocks, not messages.
 
@@ -218,7 +196,7 @@ class ContextPilot:
             `reordered[i]` holds the blocks of `contexts[order[i]]`.
         """
         setting = self._options.override(**options)
-        batch = self._read_any(contexts)
+        batch = self._reader.read_one_or_batch(contexts)
         job = Job(self._name(namespace), batch, setting.bounds, NO_HEAD, [0] * len(batch))
         reordered, order = [], []
         for planned in self._planning.run(job):
@@ -230,6 +208,62 @@ class ContextPilot:
         return reordered, order
 
     # -- conversations ---------------------------------------------------------------------------
+
+    def rewrite(
+        self,
+        messages: Sequence[Any],
+        *,
+        system: str | Sequence[Any] | None = None,
+        tools: Sequence[Any] | None = None,
+        conversation_id: str | None = None,
+        namespace: str | None = None,
+        mode: str = "auto",
+        scope: str | Collection[str] = "all",
+        **options: Unpack[CallOptions],
+    ) -> Rewritten:
+        """Find the blocks in a whole conversation, plan them, and replace what stands in it twice.
+
+        This is what the proxy does with a request. Give it the client's own history in each turn:
+        what was written in earlier turns is written so again, so that each prompt begins with the
+        one before. Found blocks move only where the prompt says that they are documents found by a
+        search; text around them stays as it is, and nothing that is given is changed.
+
+            done = pilot.rewrite(messages)
+            client.chat.completions.create(model=..., messages=done.messages)
+
+        Args:
+            messages: of Chat Completions, Anthropic, or the input items of Responses; objects that
+                the clients returned may stand among them.
+            system: Anthropic's system prompt, or the instructions of Responses.
+            tools: what the engine writes before the messages; part of the prefix, never rewritten.
+            conversation_id: records the blocks of the newest list, for `deduplicate`.
+            namespace: overrides the instance's namespace.
+            mode: the form of blocks to look for: "auto", "tool", "xml", "numbered", "json",
+                "markdown", "separator", "parts"; "off" changes nothing.
+            scope: whose messages to search: "all", or some of "system", "user", "tool".
+            options: override the instance's options for this call.
+
+        Raises:
+            TypeError, ValueError: an argument is of the wrong kind or unknown; it is named.
+        """
+        from contextpilot.prompt.conversation.given import given_conversation  # it takes a while
+        from contextpilot.prompt.conversation.prepare import Search, prepare_rewrite
+        from contextpilot.prompt.conversation.rewritten import rewritten, unchanged
+
+        setting = self._options.override(**options)
+        name = self._name(namespace)
+        if conversation_id is not None:
+            check_text("conversation_id", conversation_id)
+        given = given_conversation(messages, system, tools)
+        pending, lists = prepare_rewrite(
+            given.shape, given.body, self._reader, setting, self._orders, name, Search(mode, scope)
+        )
+        if pending is None:
+            return unchanged(given, lists, mode)
+        (planned,) = self._planning.run(pending.job(name))
+        written, told = pending.write(planned), planned.explanation
+        self._record(name, told, written.num_hinted, conversation_id, pending.blocks)
+        return rewritten(given, planned, written, lists)
 
     def deduplicate(
         self,
@@ -249,7 +283,7 @@ class ContextPilot:
         """
         blocks = self._reader.read(contexts, "contexts")
         check_template("hint_template", hint_template, "first_line")
-        _check_text("conversation_id", conversation_id)
+        check_text("conversation_id", conversation_id)
         space = self._namespaces.find(self._name(namespace))
         if space is None:
             raise unknown_conversation(conversation_id)
@@ -267,7 +301,7 @@ class ContextPilot:
             request: what `optimize` returned, or its `request_id`.
         """
         request_id: Any = getattr(request, "plan_id", request)
-        _check_text("request", request_id)
+        check_text("request", request_id)
         space = self._namespaces.find(self._name(namespace))
         if space is None:
             return Explanation(request_id)
@@ -315,23 +349,15 @@ class ContextPilot:
     def reset(self, namespace: str | None = None) -> None:
         """Forget what was learnt in one namespace, or, without a name, in all."""
         if namespace is not None:
-            _check_text("namespace", namespace)
+            check_text("namespace", namespace)
         self._namespaces.reset(namespace)
+        self._orders.forget(namespace)
 
     # -- composition -----------------------------------------------------------------------------
 
-    def _read_any(self, contexts: Sequence[Any]) -> list[list[Block]]:
-        """Read a batch, or one context as a batch of one."""
-        nested = isinstance(contexts, (list, tuple)) and (
-            not contexts or any(isinstance(context, (list, tuple)) for context in contexts)
-        )
-        if nested:
-            return self._reader.read_batch(contexts, "contexts", bare_ids=True)
-        return [self._reader.read(contexts, "contexts", bare_ids=True)]
-
     def _name(self, namespace: str | None) -> str:
         name = self._namespace if namespace is None else namespace
-        _check_text("namespace", name)
+        check_text("namespace", name)
         return name
 
     def _owner(self, request_id: str) -> Owner | None:
@@ -355,24 +381,20 @@ class ContextPilot:
     def _record(
         self,
         namespace: str,
-        turn: Turn,
         explanation: Explanation,
+        num_hinted: int,
         conversation_id: str | None = None,
+        blocks: Sequence[Block] = (),
     ) -> None:
         self._remember(namespace, explanation)
         space = self._namespaces.get(namespace)
         with space.lock:
-            space.counts.hinted_blocks += len(turn.hints)
+            space.counts.hinted_blocks += num_hinted
             if conversation_id is not None:
-                space.conversations.add(conversation_id, turn.blocks)
+                space.conversations.add(conversation_id, blocks)
         if conversation_id is not None:
             self._namespaces.settle(space)
 
 
 def _owner_of(space: Namespace) -> Owner:
     return Owner(space.index, space.lock, space.tokens)
-
-
-def _check_text(name: str, value: Any) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, not {type(value).__name__}")

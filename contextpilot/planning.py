@@ -14,6 +14,7 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head, Plan
 from contextpilot.progress import ProgressBar
 from contextpilot.prompt.messages import new_request_id
+from contextpilot.prompt.turn import Turn
 
 _COURTESY_S = 0.005
 _INSTANT_S = 0.0001
@@ -27,6 +28,17 @@ class Job(NamedTuple):
     bounds: Bounds
     head: Head
     tails: Sequence[int]
+
+
+def turns_job(namespace: str, turns: Sequence[Turn], queries: Sequence[str], head: Head) -> Job:
+    """Return the job that plans these turns, all of the same options."""
+    return Job(
+        namespace,
+        [turn.fresh for turn in turns],
+        turns[0].options.bounds if turns else Bounds(),
+        head,
+        [turn.tail_tokens(query) for turn, query in zip(turns, queries, strict=True)],
+    )
 
 
 class Planned(NamedTuple):

@@ -7,97 +7,24 @@ import copy
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from contextpilot_hooks.prompts import PROMPTS
+from scripted_engine import Engine, scripted_engine
 
 import contextpilot as cp
 
 openai = pytest.importorskip("openai", reason="pip install openai")
 
-CHAT: dict[str, Any] = {
-    "id": "chatcmpl-1",
-    "object": "chat.completion",
-    "created": 1,
-    "model": "m",
-    "choices": [
-        {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "{}"}}
-    ],
-    "usage": {"prompt_tokens": 50, "completion_tokens": 1, "total_tokens": 51},
-}
-CHUNK = {
-    **CHAT,
-    "object": "chat.completion.chunk",
-    "choices": [{"index": 0, "finish_reason": "stop", "delta": {"content": "x"}}],
-    "usage": None,
-}
-RESPONSE = {
-    "id": "x",
-    "object": "response",
-    "created_at": 1,
-    "model": "m",
-    "output": [],
-    "parallel_tool_calls": False,
-    "tool_choice": "auto",
-    "tools": [],
-}
 SYSTEM = {"role": "system", "content": "be brief"}
 BLOCKS = ["a block", "another"]
 
 
-@dataclass
-class Engine:
-    """What an OpenAI-compatible server got: ids by header and by body, and the bodies."""
-
-    url: str = ""
-    seen: list[tuple[str | None, dict[str, Any]]] = field(default_factory=list)
-    failures: int = 0
-
-    def ids(self) -> list[str | None]:
-        """Return the ids that were sent, by header and by body alike."""
-        ids = [(header, body.get("rid")) for header, body in self.seen]
-        assert all(header == rid for header, rid in ids)
-        return [header for header, _ in ids]
-
-
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    told = Engine()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            told.seen.append((self.headers.get("X-Request-Id"), body))
-            if told.failures:
-                told.failures -= 1
-                self.answer(503, b"{}")
-            elif body.get("stream"):
-                self.answer(200, f"data: {json.dumps(CHUNK)}\n\ndata: [DONE]\n\n".encode(), "event")
-            else:
-                self.answer(200, json.dumps(RESPONSE if "input" in body else CHAT).encode())
-
-        def answer(self, status: int, content: bytes, kind: str = "json") -> None:
-            self.send_response(status)
-            types = {"json": "application/json", "event": "text/event-stream"}
-            self.send_header("Content-Type", types[kind])
-            self.send_header("Content-Length", str(len(content)))
-            self.send_header("Retry-After-Ms", "1")
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        told.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    with scripted_engine() as told:
         yield told
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

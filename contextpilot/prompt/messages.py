@@ -14,8 +14,8 @@ Message = dict[str, Any]
 _CACHE_MARK = "cache_control"
 
 
-class Messages(list[Message]):
-    """OpenAI chat messages that also know how they came about.
+class Messages(list[Any]):
+    """Messages, as the clients of OpenAI and Anthropic take them, that know how they came about.
 
     What is made of them by list operations (`[system] + messages`, slices, copies) knows it too.
 
@@ -26,7 +26,7 @@ class Messages(list[Message]):
 
     def __init__(
         self,
-        messages: Iterable[Message] = (),
+        messages: Iterable[Any] = (),
         *,
         request_id: str = "",
         order: Sequence[int] = (),
@@ -53,7 +53,7 @@ class Messages(list[Message]):
         is_once = sum(text == planned for text in _user_texts(self)) <= 1
         return self.plan_id if is_last and is_once else ""
 
-    def _derive(self, messages: Iterable[Message]) -> Messages:
+    def _derive(self, messages: Iterable[Any]) -> Messages:
         made = Messages(messages, request_id=self.plan_id, order=self.order, hinted=self.hinted)
         made._planned = self._planned
         return made
@@ -61,7 +61,7 @@ class Messages(list[Message]):
     def copy(self) -> Messages:
         return self._derive(self)
 
-    def __add__(self, other: list[Any]) -> Messages:  # type: ignore[override]
+    def __add__(self, other: list[Any]) -> Messages:
         return self._derive(super().__add__(other)) if isinstance(other, list) else NotImplemented
 
     def __radd__(self, other: list[Any]) -> Messages:
@@ -74,13 +74,46 @@ class Messages(list[Message]):
         return self._derive(super().__rmul__(count))
 
     @overload
-    def __getitem__(self, at: SupportsIndex) -> Message: ...
+    def __getitem__(self, at: SupportsIndex) -> Any: ...
     @overload
     def __getitem__(self, at: slice) -> Messages: ...
-    def __getitem__(self, at: SupportsIndex | slice) -> Message | Messages:
+    def __getitem__(self, at: SupportsIndex | slice) -> Any:
         if isinstance(at, slice):
             return self._derive(super().__getitem__(at))
         return super().__getitem__(at)
+
+
+class RewrittenMessages(Messages):
+    """A whole conversation that was planned: the id is that of these very messages.
+
+    `request_id` is empty as soon as the last message is another one: that is another prompt.
+    """
+
+    def __init__(
+        self,
+        messages: Iterable[Any] = (),
+        *,
+        request_id: str = "",
+        order: Sequence[int] = (),
+        hinted: Sequence[int] = (),
+    ) -> None:
+        super().__init__(messages, request_id=request_id, order=order, hinted=hinted)
+        self._last = _last_of(self)
+
+    @property
+    def request_id(self) -> str:
+        return self.plan_id if _last_of(self) == self._last else ""
+
+    def _derive(self, messages: Iterable[Any]) -> Messages:
+        made = RewrittenMessages(
+            messages, request_id=self.plan_id, order=self.order, hinted=self.hinted
+        )
+        made._last = self._last
+        return made
+
+
+def _last_of(messages: list[Any]) -> list[Any]:
+    return list.__getitem__(messages, slice(-1, None))
 
 
 def _user_texts(messages: Iterable[Any], *, last: bool = False) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from contextpilot.block import (
     CHARS_PER_TOKEN,
@@ -13,6 +14,7 @@ from contextpilot.block import (
     unique,
 )
 from contextpilot.dedup.conversation import hints_for_history
+from contextpilot.fields import check_text
 from contextpilot.options import Options
 from contextpilot.plan.online import NO_HEAD, Head, Plan
 from contextpilot.prompt.annotate import LONGEST_ENTRY, annotate
@@ -140,3 +142,15 @@ def head_of(before: Sequence[Message]) -> Head:
         return NO_HEAD
     tokens = sum(estimate_tokens(text) for text in message_texts(before))
     return Head((("head", messages_key(before)),), tokens)
+
+
+def check_queries(queries: Any, num_contexts: int) -> None:
+    """Raise TypeError or ValueError unless there is one question for each context."""
+    if isinstance(queries, str) or not isinstance(queries, Sequence):
+        raise TypeError(f"queries must be a list of strings, not {type(queries).__name__}")
+    if len(queries) != num_contexts:
+        raise ValueError(
+            f"queries and all_contexts must be of equal length: {len(queries)} and {num_contexts}"
+        )
+    for i, query in enumerate(queries):
+        check_text(f"queries[{i}]", query)

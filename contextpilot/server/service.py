@@ -16,8 +16,8 @@ from contextpilot.index import IndexStats
 from contextpilot.jobs import AnsweredJobs, encode_plans
 from contextpilot.namespace import Counts, Namespace, Namespaces
 from contextpilot.options import Options
-from contextpilot.plan.online import NO_HEAD, Head
-from contextpilot.planning import Job, LocalPlanning, Planned
+from contextpilot.plan.online import NO_HEAD
+from contextpilot.planning import Job, LocalPlanning, Planned, turns_job
 from contextpilot.prompt.annotate import check_template
 from contextpilot.prompt.messages import Message, Messages
 from contextpilot.prompt.turn import Turn, head_of
@@ -228,17 +228,6 @@ def _write(
         messages = turn.write(one.plan, one.request_id, queries[one.position])
         written.append(Written(messages, one, turn))
     return written
-
-
-def turns_job(namespace: str, turns: Sequence[Turn], queries: Sequence[str], head: Head) -> Job:
-    """Return the job that plans these turns."""
-    return Job(
-        namespace,
-        [turn.fresh for turn in turns],
-        turns[0].options.bounds,
-        head,
-        [turn.tail_tokens(query) for turn, query in zip(turns, queries, strict=True)],
-    )
 
 
 def default_options(settings: Settings) -> Options:

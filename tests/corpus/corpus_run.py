@@ -94,7 +94,7 @@ def judge(case: Case, client: Proxy) -> Verdict:
     found, moved, altered, problem = 0, [], [], ""
     for session in SESSIONS:
         key = f"{case.name} {session}"
-        for items in _held(case, session):
+        for items in held(case, session):
             client.send(case.api, case.render(items), key)
         got, result = client.send(case.api, sent, key)
         blocks = int(result.get("blocks", 0))
@@ -108,7 +108,7 @@ def judge(case: Case, client: Proxy) -> Verdict:
     return Verdict(case, found, tuple(moved), tuple(altered), problem)
 
 
-def _held(case: Case, session: str) -> Sequence[Sequence[Item]]:
+def held(case: Case, session: str) -> Sequence[Sequence[Item]]:
     """Return the items of the requests that go before."""
     given = case.given
     if session == "reordered":

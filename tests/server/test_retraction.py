@@ -15,6 +15,7 @@ import pytest
 from conftest import Start
 from servers import Client, Scripted, Seen, send_json, serving, wait_until
 
+from contextpilot.prompt.conversation.pending import WrittenBody
 from contextpilot.server.pool.member import Engine
 from contextpilot.server.proxy.prompt_read import Evidence
 
@@ -198,7 +199,8 @@ def test_a_plan_that_could_not_be_written_is_not_believed(
     with monkeypatch.context() as patch:
         patch.setattr("contextpilot.server.proxy.handler._written", broken)
         patch.setattr(
-            "contextpilot.prompt.conversation.given_blocks.GivenBlocksRewrite.write", lambda *_: {}
+            "contextpilot.prompt.conversation.given_blocks.GivenBlocksRewrite.write",
+            lambda *_: WrittenBody({}),
         )
         assert proxy.post(CHAT, asking(BLOCKS)).result["status"] == "unplanned"
     assert live(proxy, upstream) == 0

@@ -104,12 +104,12 @@ class Session:
         assert self._shape is not None
         body = {"model": "m", "messages": messages}
         rewrite, _ = prepare_rewrite(
-            self._shape, body, self._reader, Options(), self._orders, namespace="one"
+            self._shape, body, self._reader, Options(), self._orders, "one"
         )
         if rewrite is None:
             return messages
         (planned,) = self._planning.run(rewrite.job("one"))
-        written: list[dict[str, Any]] = rewrite.write(planned)["messages"]
+        written: list[dict[str, Any]] = rewrite.write(planned).body["messages"]
         return written
 
 

@@ -11,6 +11,7 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.planning import Job, Planned
 from contextpilot.prompt.apis.shape import Shape
 from contextpilot.prompt.conversation.block_spans import arranged_spans
+from contextpilot.prompt.conversation.pending import WrittenBody
 from contextpilot.prompt.conversation.repeats import without_repeats
 from contextpilot.prompt.conversation.written_orders import Order, WrittenOrders, group_keys
 from contextpilot.prompt.extract import Arrangement, Extraction
@@ -64,33 +65,24 @@ class FoundBlocksRewrite:
         self.blocks = self._read(reader)
         is_new = self._settled is None and not _is_answered(extraction)
         self.bounds = options.bounds if is_new else Bounds(enabled=False)
-        self.saved_chars = 0
-
-    @property
-    def num_hinted(self) -> int:
-        """Blocks that stand as reference hints."""
-        return len(self._written.hints)
-
-    def cuts(self, _: Planned) -> Sequence[int]:
-        """Return none: the messages stay whole."""
-        return ()
 
     def job(self, namespace: str) -> Job:
         """Return the job that plans the last group."""
         tail = self._extraction.tail_tokens()
         return Job(namespace, [self.blocks], self.bounds, self.head, [tail])
 
-    def write(self, planned: Planned) -> dict[str, Any]:
-        """Return the body with the blocks in the planned order."""
+    def write(self, planned: Planned) -> WrittenBody:
+        """Return the body with the blocks in the planned order, which later turns repeat."""
         order = planned.plan.order
         if self._settled is not None:
             order = tuple(self._settled[position] for position in order)
         self._orders.add(self._keys[-1], order)
-        *done, last = self._written.arrangements
+        written = self._written
+        *done, last = written.arrangements
         if tuple(last.order) != order:
-            self._written = self._write([*done, self._arranged(len(done), order)])
-        self.saved_chars = self._written.saved_chars
-        return self._shape.with_searched(self._body, self._written.messages)
+            written = self._write([*done, self._arranged(len(done), order)])
+        body = self._shape.with_searched(self._body, written.messages)
+        return WrittenBody(body, len(written.hints), written.saved_chars, order)
 
     # -- arranging -------------------------------------------------------------------------------
 

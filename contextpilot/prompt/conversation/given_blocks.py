@@ -13,6 +13,7 @@ from contextpilot.planning import Job, Planned
 from contextpilot.prompt.apis.field import FIELD, ContextField, FieldError
 from contextpilot.prompt.apis.question import Question, end_of_turns, find_question
 from contextpilot.prompt.apis.shape import Shape
+from contextpilot.prompt.conversation.pending import WrittenBody
 from contextpilot.prompt.messages import Message, message_texts, render_blocks
 from contextpilot.prompt.turn import Turn, head_of
 
@@ -44,20 +45,11 @@ class GivenBlocksRewrite(NamedTuple):
         return self.turn.options.bounds
 
     @property
-    def saved_chars(self) -> int:
-        blocks = self.turn.blocks
-        return sum(len(blocks[rank].text) - len(hint) for rank, hint in self.turn.hints.items())
-
-    @property
-    def num_hinted(self) -> int:
-        return len(self.turn.hints)
-
-    @property
     def has_question_before(self) -> bool:
         return self.question is None and find_question(self.before) is not None
 
-    def cuts(self, planned: Planned) -> Sequence[int]:
-        if self.num_hinted or self.after:
+    def _cuts(self, planned: Planned) -> Sequence[int]:
+        if self.turn.hints or self.after:
             return ()
         texts = [self.turn.fresh[rank].text for rank in planned.plan.order]
         live = planned.plan.num_live
@@ -68,13 +60,17 @@ class GivenBlocksRewrite(NamedTuple):
         tail += sum(estimate_tokens(text) for text in message_texts(self.after))
         return Job(namespace, [self.turn.fresh], self.bounds, self.head, [tail])
 
-    def write(self, planned: Planned) -> dict[str, Any]:
-        text = self.turn.write(planned.plan, planned.request_id, self.query)[-1]["content"]
+    def write(self, planned: Planned) -> WrittenBody:
+        turn = self.turn
+        messages = turn.write(planned.plan, planned.request_id, self.query)
+        text = messages[-1]["content"]
         user = {"role": "user", "content": text}
         if self.question is not None:
             user = self.question.rewritten(text)
-        body = self.shape.with_turns(self.body, [*self.before, user, *self.after])
-        return {name: value for name, value in body.items() if name != FIELD}
+        whole = self.shape.with_turns(self.body, [*self.before, user, *self.after])
+        body = {name: value for name, value in whole.items() if name != FIELD}
+        saved = sum(len(turn.blocks[rank].text) - len(hint) for rank, hint in turn.hints.items())
+        return WrittenBody(body, len(turn.hints), saved, messages.order, self._cuts(planned))
 
 
 def given_blocks_rewrite(

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from contextpilot.block import Block
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head
 from contextpilot.planning import Job, Planned
+
+
+class WrittenBody(NamedTuple):
+    """A request as it may go to the engine.
+
+    Attributes:
+        num_hinted: blocks of the planned list that stand as reference hints.
+        saved_chars: characters that deduplication saved.
+        order: for each position of the planned list the original rank of its block.
+        cuts: characters of the last message after which a prefix may be found again.
+    """
+
+    body: dict[str, Any]
+    num_hinted: int = 0
+    saved_chars: int = 0
+    order: Sequence[int] = ()
+    cuts: Sequence[int] = ()
 
 
 class PendingRewrite(Protocol):
@@ -31,22 +48,11 @@ class PendingRewrite(Protocol):
         """The conversation that the caller named."""
 
     @property
-    def num_hinted(self) -> int:
-        """Blocks that will stand as reference hints."""
-
-    @property
-    def saved_chars(self) -> int:
-        """Characters that deduplication saved; known once written."""
-
-    @property
     def has_question_before(self) -> bool:
         """Whether a message that may be the question stands before the blocks."""
-
-    def cuts(self, planned: Planned) -> Sequence[int]:
-        """Return the characters of the last message after which a prefix may be found again."""
 
     def job(self, namespace: str) -> Job:
         """Return the job that plans it."""
 
-    def write(self, planned: Planned) -> dict[str, Any]:
-        """Return the body to send to the engine; the one that was given is not changed."""
+    def write(self, planned: Planned) -> WrittenBody:
+        """Return the request with its plan; the body that was given is not changed."""

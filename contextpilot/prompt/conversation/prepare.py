@@ -8,27 +8,32 @@ from typing import Any, NamedTuple
 from contextpilot.block import BlockReader
 from contextpilot.options import Options
 from contextpilot.prompt.apis.shape import Shape
+from contextpilot.prompt.conversation.block_lists import BlockLists, block_lists
 from contextpilot.prompt.conversation.found_blocks import FoundBlocksRewrite
 from contextpilot.prompt.conversation.pending import PendingRewrite
 from contextpilot.prompt.conversation.repeats import RepeatsRewrite, without_repeats
 from contextpilot.prompt.conversation.written_orders import WrittenOrders
-from contextpilot.prompt.extract import Looked, look
+from contextpilot.prompt.extract import look
 
 OFF = "off"
 """The mode that looks for nothing."""
-_MAX_TOLD = 4
-"""Lists that are told of: the last ones."""
+
+
+class Search(NamedTuple):
+    """What to look for, and in whose messages: as in `extract.look`, or nothing."""
+
+    mode: str = "auto"
+    scope: str | Collection[str] = "all"
+
+
+SEARCH_ALL = Search()
 
 
 class Prepared(NamedTuple):
-    """What can be rewritten of a request, None for nothing, and the lists in its messages.
-
-    `lists` may hold `found`, those that may move, and `left`, those that stay, each with its
-    `form`, its number of `blocks`, and `why`.
-    """
+    """What can be rewritten of a request, None for nothing, and the lists in its messages."""
 
     rewrite: PendingRewrite | None
-    lists: dict[str, Any]
+    lists: BlockLists = BlockLists()
 
 
 def prepare_rewrite(
@@ -37,11 +42,9 @@ def prepare_rewrite(
     reader: BlockReader,
     options: Options,
     orders: WrittenOrders,
-    *,
     namespace: str,
+    search: Search = SEARCH_ALL,
     session: str | None = None,
-    mode: str = "auto",
-    scope: str | Collection[str] = "all",
 ) -> Prepared:
     """Look for blocks, and for texts that repeat each other, in the messages of a request.
 
@@ -49,18 +52,17 @@ def prepare_rewrite(
         shape, body: the request as its API has it; never changed.
         orders: how earlier turns were written; the new order is added once it is.
         session: names a conversation whose namespace may change.
-        mode, scope: what to look for, and in whose messages, as in `extract.look`.
 
     Raises:
         ValueError: mode or scope is unknown.
     """
     messages = shape.searched(body)
-    if mode == OFF or not messages:
-        return Prepared(None, {})
+    if search.mode == OFF or not messages:
+        return Prepared(None)
     # without a note on the numbers, citations are right only if the numbers move along
     labels = "stay" if options.ranking_template else "move"
-    looked = look(messages, mode, scope, labels=labels, opening=shape.unsearched(body))
-    lists = _told(looked)
+    looked = look(messages, *search, labels=labels, opening=shape.unsearched(body))
+    lists = block_lists(looked)
     if looked.extraction is not None:
         found = FoundBlocksRewrite(
             shape, body, looked.extraction, options, reader, orders, namespace, session
@@ -71,20 +73,3 @@ def prepare_rewrite(
         if report is not None and report.replacements:
             return Prepared(RepeatsRewrite(shape, body, changed, report.chars_saved), lists)
     return Prepared(None, lists)
-
-
-def _told(looked: Looked) -> dict[str, Any]:
-    """Return what is told of lists: those that may move, those that stay, and why."""
-    groups = looked.extraction.groups if looked.extraction is not None else ()
-    told: dict[str, Any] = {}
-    if groups:
-        told["found"] = [
-            {"form": group.kind, "blocks": len(group.texts), "why": group.why}
-            for group in groups[-_MAX_TOLD:]
-        ]
-    if looked.left:
-        told["left"] = [
-            {"form": one.form, "blocks": one.blocks, "why": one.code, "words": one.words}
-            for one in list(dict.fromkeys(looked.left))[-_MAX_TOLD:]
-        ]
-    return told

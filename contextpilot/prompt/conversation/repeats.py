@@ -14,6 +14,7 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head
 from contextpilot.planning import Job, Planned
 from contextpilot.prompt.apis.shape import Shape
+from contextpilot.prompt.conversation.pending import WrittenBody
 from contextpilot.prompt.messages import Message, message_texts, messages_key
 
 
@@ -23,7 +24,6 @@ class RepeatsRewrite:
     conversation: str | None = None
     blocks: Sequence[Block] = ()
     bounds = Bounds(enabled=False)
-    num_hinted = 0
     has_question_before = False
 
     def __init__(
@@ -32,20 +32,17 @@ class RepeatsRewrite:
         self._shape = shape
         self._body = body
         self._messages = messages
-        self.saved_chars = saved_chars
+        self._saved_chars = saved_chars
         self.head = messages_head([*shape.unsearched(body), *messages])
-
-    def cuts(self, _: Planned) -> Sequence[int]:
-        """Return none: the messages stay whole."""
-        return ()
 
     def job(self, namespace: str) -> Job:
         """Return a job without blocks: the messages are the head."""
         return Job(namespace, [()], self.bounds, self.head, [0])
 
-    def write(self, _: Planned) -> dict[str, Any]:
+    def write(self, _: Planned) -> WrittenBody:
         """Return the body with the repeats replaced."""
-        return self._shape.with_searched(self._body, self._messages)
+        body = self._shape.with_searched(self._body, self._messages)
+        return WrittenBody(body, saved_chars=self._saved_chars)
 
 
 def without_repeats(

@@ -6,12 +6,16 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from contextpilot.prompt.extract import Extraction
 from contextpilot.prompt.messages import Message, messages_key
 
+if TYPE_CHECKING:
+    from contextpilot.prompt.extract import Extraction
+
 MAX_ORDERS = 100_000
+_KEY_BYTES = 16
+"""Of the hash of whose an order is, and of the hash of the content."""
 
 Order = tuple[int, ...]
 
@@ -60,6 +64,13 @@ class WrittenOrders:
             if key is not None:
                 self._add(key, order)
 
+    def forget(self, name: str | None = None) -> None:
+        """Forget what was written in a namespace or a session, or everything."""
+        with self._lock:
+            own = _owner(name) if name is not None else b""
+            for key in [key for key in self._known if key.startswith(own)]:
+                del self._known[key]
+
     def restore(self, known: Iterable[tuple[bytes, Order]]) -> None:
         """Take over orders that were written down, oldest first; newer ones win."""
         with self._lock:
@@ -99,5 +110,8 @@ def group_keys(
 
 
 def _key(name: str, content: bytes) -> bytes:
-    owner = hashlib.sha256(name.encode("utf-8", "replace")).digest()
-    return hashlib.sha256(owner + content).digest()
+    return _owner(name) + hashlib.sha256(content).digest()[:_KEY_BYTES]
+
+
+def _owner(name: str) -> bytes:
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:_KEY_BYTES]

@@ -56,6 +56,7 @@ class Exchange:
     routed: Planned | None = None
     record: Record | None = None
     volatile: tuple[str, ...] = ()
+    saved_chars: int = 0
     waited_s: float = 0.0
     belief: Belief | None = None
     lists: dict[str, Any] = field(default_factory=dict)

@@ -28,7 +28,7 @@ from contextpilot.prompt.apis.field import FIELD, FieldError
 from contextpilot.prompt.apis.paths import error_shape
 from contextpilot.prompt.apis.shape import Shape
 from contextpilot.prompt.apis.splice import splice
-from contextpilot.prompt.conversation.pending import PendingRewrite
+from contextpilot.prompt.conversation.pending import PendingRewrite, WrittenBody
 from contextpilot.prompt.conversation.written_orders import WrittenOrders
 from contextpilot.prompt.messages import new_request_id
 from contextpilot.server.observe.metrics import Metrics
@@ -208,7 +208,7 @@ class Proxy:
             (planned,) = await lease.run(job)
             exchange.belief = aged.belief(job, planned) if aged is not None else None
             is_large = len(exchange.body) >= LARGE_BYTES
-            body = await offload(is_large, _written, exchange, rewrite, planned, kind)
+            written, body = await offload(is_large, _written, exchange, rewrite, planned, kind)
             explanation = without_text(planned, rewrite.blocks)
         except Exception as error:
             lease.retract()  # what is sent instead is not what was planned
@@ -219,7 +219,8 @@ class Proxy:
         number = lease.engine.number if lease.engine else None
         is_retry, exchange.planned = exchange.planned is not None, planned
         exchange.record = _record(exchange, explanation, number)
-        exchange.result = _told(planned, rewrite, exchange)
+        exchange.result = _told(planned, written, exchange)
+        exchange.saved_chars = written.saved_chars
         if rewrite.blocks and not is_retry:
             exchange.result |= self._head_told(exchange, rewrite)
         self._service.records.add(exchange.record)
@@ -277,7 +278,7 @@ class Proxy:
         metrics.add("planned_tokens_total", told.total_tokens)
         metrics.add("expected_hits_tokens_total", told.matched_tokens)
         metrics.add("reachable_tokens_total", told.reachable_tokens)
-        metrics.add("dedup_tokens_saved_total", exchange.rewrite.saved_chars // CHARS_PER_TOKEN)
+        metrics.add("dedup_tokens_saved_total", exchange.saved_chars // CHARS_PER_TOKEN)
 
     async def _refuse(
         self,
@@ -311,13 +312,13 @@ def _was_read(exchange: Exchange, lease: Lease) -> None:
 
 def _written(
     exchange: Exchange, rewrite: PendingRewrite, planned: Planned, kind: EngineKind
-) -> bytes:
-    """Return the body of a planned request."""
+) -> tuple[WrittenBody, bytes]:
+    """Return a planned request, and its body as it goes to the engine."""
     written = rewrite.write(planned)
+    body = written.body
     if kind.has_cache_marks:
-        name, cuts = exchange.namespace, rewrite.cuts(planned)
-        written = kind.with_cache_marks(written, name, rewrite.head, cuts)
-    return splice(exchange.text, exchange.parsed, written).encode()
+        body = kind.with_cache_marks(body, exchange.namespace, rewrite.head, written.cuts)
+    return written, splice(exchange.text, exchange.parsed, body).encode()
 
 
 def _unplanned(exchange: Exchange, rewrite: PendingRewrite) -> bytes:
@@ -326,10 +327,10 @@ def _unplanned(exchange: Exchange, rewrite: PendingRewrite) -> bytes:
         return exchange.body
     order = tuple(range(len(rewrite.blocks)))
     kept = rewrite.write(Planned(0, Plan(order, 0), Explanation("")))
-    return splice(exchange.text, exchange.parsed, kept).encode()
+    return splice(exchange.text, exchange.parsed, kept.body).encode()
 
 
-def _told(planned: Planned, rewrite: PendingRewrite, exchange: Exchange) -> dict[str, Any]:
+def _told(planned: Planned, written: WrittenBody, exchange: Exchange) -> dict[str, Any]:
     """Return what the response header says of a planned request."""
     order = planned.plan.order
     told: dict[str, Any] = {
@@ -337,8 +338,8 @@ def _told(planned: Planned, rewrite: PendingRewrite, exchange: Exchange) -> dict
         "request_id": planned.request_id,
         "blocks": len(order),
         "moved": sum(rank != position for position, rank in enumerate(order)),
-        "hinted": rewrite.num_hinted,
-        "saved_chars": rewrite.saved_chars,
+        "hinted": written.num_hinted,
+        "saved_chars": written.saved_chars,
         "live_blocks": planned.plan.num_live,
         "live_tokens": planned.explanation.matched_tokens,
         "total_tokens": planned.explanation.total_tokens,

@@ -12,8 +12,9 @@ from starlette.types import Scope
 from contextpilot.prompt.apis.field import ContextField, FieldError, parse_field
 from contextpilot.prompt.apis.paths import shape_of
 from contextpilot.prompt.apis.shape import Shape
+from contextpilot.prompt.conversation.block_lists import BlockLists
 from contextpilot.prompt.conversation.given_blocks import given_blocks_rewrite
-from contextpilot.prompt.conversation.prepare import Prepared, prepare_rewrite
+from contextpilot.prompt.conversation.prepare import Prepared, Search, prepare_rewrite
 from contextpilot.prompt.conversation.repeats import messages_head
 from contextpilot.prompt.conversation.written_orders import WrittenOrders
 from contextpilot.prompt.messages import Message
@@ -29,6 +30,8 @@ from contextpilot.server.service import Service
 logger = logging.getLogger(__name__)
 
 _HEAD_ROLES = ("system", "developer")
+_MAX_TOLD = 4
+"""Lists that a header tells of: the last ones."""
 
 
 class RequestReader:
@@ -70,7 +73,8 @@ class RequestReader:
                 exchange.tenant, self._settings, exchange.controls, exchange.parsed, explicit
             )
             exchange.volatile = volatile_kinds(_head_messages(shape, exchange.parsed))
-            exchange.rewrite, exchange.lists = self._prepare(exchange, shape, explicit)
+            exchange.rewrite, lists = self._prepare(exchange, shape, explicit)
+            exchange.lists = lists_told(lists)
             if exchange.rewrite is None and self._routes:
                 parsed = exchange.parsed
                 exchange.head = messages_head([*shape.unsearched(parsed), *shape.searched(parsed)])
@@ -90,18 +94,24 @@ class RequestReader:
         reader, options = self._service.reader, self._service.defaults
         controls, body = exchange.controls, exchange.parsed
         if explicit is not None:
-            return Prepared(given_blocks_rewrite(shape, body, explicit, reader, options), {})
-        return prepare_rewrite(
-            shape,
-            body,
-            reader,
-            options,
-            self._orders,
-            namespace=exchange.namespace,
-            session=session_of(self._settings, controls, exchange.headers, body),
-            mode=controls.mode,
-            scope=controls.scope,
-        )
+            return Prepared(given_blocks_rewrite(shape, body, explicit, reader, options))
+        session = session_of(self._settings, controls, exchange.headers, body)
+        search = Search(controls.mode, controls.scope)
+        orders, namespace = self._orders, exchange.namespace
+        return prepare_rewrite(shape, body, reader, options, orders, namespace, search, session)
+
+
+def lists_told(lists: BlockLists) -> dict[str, Any]:
+    """Return what a header tells of lists of blocks: the last that may move, and that stay."""
+    told: dict[str, Any] = {}
+    if lists.found:
+        told["found"] = [
+            {"form": one.form, "blocks": one.blocks, "why": one.why}
+            for one in lists.found[-_MAX_TOLD:]
+        ]
+    if lists.left:
+        told["left"] = [one._asdict() for one in lists.left[-_MAX_TOLD:]]
+    return told
 
 
 def give_up_planning(exchange: Exchange, metrics: Metrics, error: Exception) -> None:
