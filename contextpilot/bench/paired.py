@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,11 +30,12 @@ class McNemar(NamedTuple):
     @classmethod
     def of(cls, changes: Sequence[float]) -> McNemar:
         """Test the differences of scores that are each 0 or 1."""
+        from scipy.stats import binomtest  # takes long to import
+
         gained = sum(change > 0 for change in changes)
         lost = sum(change < 0 for change in changes)
         count = gained + lost
-        tail = sum(math.comb(count, k) for k in range(min(gained, lost) + 1)) / 2**count
-        return cls(gained, lost, min(1.0, 2 * tail))
+        return cls(gained, lost, float(binomtest(gained, count).pvalue) if count else 1.0)
 
 
 def class_of(prompt: Prompt) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 LEVEL = 0.95
 ROUNDS = 4000
+_BATCH = 500
+"""Rounds that are in memory at once."""
 
 Floats = NDArray[np.float64]
 
@@ -52,17 +54,14 @@ def ratio_of_sums(
     that both change together with what is easy or hard, quiet or noisy about it.
 
     Raises:
-        ValueError: the lengths differ, there are no pairs, or `below` sums to 0.
+        ValueError: the lengths differ, there are no pairs, or one of `below` is not above 0.
     """
     first, second = np.asarray(above, float), np.asarray(below, float)
     if first.shape != second.shape or first.ndim != 1 or not first.size:
         raise ValueError("above and below must be of the same length, and not empty")
-    if not second.sum():
-        raise ValueError("below must not sum to 0")
-    drawn = _draws(first.size, seed, rounds)
-    sums = second[drawn].sum(axis=1)
-    ratios = first[drawn].sum(axis=1)[sums != 0] / sums[sums != 0]
-    return _interval(float(first.sum() / second.sum()), ratios)
+    if not (second > 0).all():
+        raise ValueError("below must be above 0 everywhere")
+    return _interval((first, second), _ratio, seed, rounds)
 
 
 def mean_of(values: Sequence[float], seed: int = 0, rounds: int = ROUNDS) -> Interval:
@@ -70,13 +69,24 @@ def mean_of(values: Sequence[float], seed: int = 0, rounds: int = ROUNDS) -> Int
     given = np.asarray(values, float)
     if given.ndim != 1 or not given.size:
         raise ValueError("values must not be empty")
-    return _interval(float(given.mean()), given[_draws(given.size, seed, rounds)].mean(axis=1))
+    return _interval((given,), np.mean, seed, rounds)
 
 
-def _draws(size: int, seed: int, rounds: int) -> NDArray[Any]:
-    return np.random.default_rng(seed).integers(0, size, (rounds, size))
+def _ratio(above: Floats, below: Floats, axis: int = -1) -> Any:
+    return above.sum(axis=axis) / below.sum(axis=axis)
 
 
-def _interval(value: float, samples: Floats) -> Interval:
-    low, high = np.quantile(samples, ((1 - LEVEL) / 2, (1 + LEVEL) / 2)).tolist()
-    return Interval(value, low, high)
+def _interval(
+    samples: tuple[Floats, ...], statistic: Callable[..., Any], seed: int, rounds: int
+) -> Interval:
+    from scipy.stats import bootstrap  # takes long to import
+
+    value = float(statistic(*samples, axis=-1))
+    if samples[0].size == 1:  # SciPy wants two
+        return Interval(value, value, value)
+    found = bootstrap(
+        samples, statistic, n_resamples=rounds, batch=_BATCH, vectorized=True, paired=True,
+        confidence_level=LEVEL, method="percentile", random_state=np.random.default_rng(seed),
+    )  # fmt: skip
+    low, high = found.confidence_interval
+    return Interval(value, float(low), float(high))

@@ -19,6 +19,7 @@ def test_a_constant_ratio_has_no_spread() -> None:
     below = [0.5, 1.0, 4.0, 2.0]
     found = ratio_of_sums([2 * value for value in below], below)
     assert found == pytest.approx((2.0, 2.0, 2.0))
+    assert ratio_of_sums([3.0], [2.0]) == (1.5, 1.5, 1.5)
     assert ratio_of_sums(below, below).as_dict() == {"value": 1.0, "low": 1.0, "high": 1.0}
 
 
@@ -53,5 +54,5 @@ def test_what_cannot_be_computed_is_refused() -> None:
         mean_of([])
     with pytest.raises(ValueError, match="same length"):
         ratio_of_sums([1.0], [1.0, 2.0])
-    with pytest.raises(ValueError, match="sum to 0"):
-        ratio_of_sums([1.0], [0.0])
+    with pytest.raises(ValueError, match="above 0"):
+        ratio_of_sums([1.0, 1.0], [1.0, 0.0])
