@@ -68,7 +68,7 @@ def sent(proxy: Client, content: Any) -> socket.socket:
 
 def idle(proxy: Client) -> bool:
     text = proxy.get("/metrics").body.decode()
-    return "\ncontextpilot_requests_in_progress 0\n" in text
+    return "\ncontextpilot_requests_in_progress 0.0\n" in text
 
 
 @pytest.mark.slow

@@ -94,5 +94,5 @@ def test_usage_of_both_shapes_is_counted(upstream: Scripted, start: Callable[...
         found.append((record["prompt_tokens"], record["cached_tokens"]))
     assert found == [(100, 60), (100, 80), (100, None)]
     text = client.get("/metrics").body.decode()
-    assert "\ncontextpilot_prefix_cache_queries_total 200\n" in text
-    assert "\ncontextpilot_prefix_cache_hits_total 140\n" in text
+    assert "\ncontextpilot_prefix_cache_queries_total 200.0\n" in text
+    assert "\ncontextpilot_prefix_cache_hits_total 140.0\n" in text

@@ -144,7 +144,7 @@ def test_the_record_tells_how_long_a_request_waited_for_its_place(
         ids = [answer.result().result["request_id"] for answer in (first, second)]
     served, waited = (client.get(f"/explain/{request_id}").json() for request_id in ids)
     assert served["waited_s"] < waited["waited_s"] < waited["first_byte_s"]
-    assert "contextpilot_wait_seconds_count 2\n" in client.get("/metrics").body.decode()
+    assert "contextpilot_wait_seconds_count 2.0\n" in client.get("/metrics").body.decode()
 
 
 def test_request_ids_go_into_the_body_where_the_engine_reads_it_there(

@@ -97,7 +97,7 @@ def test_no_body_makes_the_proxy_fail(upstream: Scripted, start: Start, kind: st
 
     fuzz()
     text = client.get("/metrics").body.decode()
-    assert "\ncontextpilot_plan_failures_total 0\n" in text
+    assert "\ncontextpilot_plan_failures_total 0.0\n" in text
 
 
 def exchange(client: Client, request: bytes) -> bytes:
@@ -156,7 +156,7 @@ def test_many_at_once_leave_nothing_behind(proxy: Client) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    sign = "\ncontextpilot_requests_in_progress 0\n"
+    sign = "\ncontextpilot_requests_in_progress 0.0\n"
     wait_until(lambda: sign in proxy.get("/metrics").body.decode())
     (engine,) = proxy.get("/health").json()["engines"]
     assert engine["in_flight"] == 0

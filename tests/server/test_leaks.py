@@ -67,6 +67,6 @@ def test_who_leaves_leaves_nothing_behind(
         return not (engine["in_flight"] or engine["waiting"] or engine["pending_tokens"])
 
     wait_until(is_free)
-    wait_until(lambda: b"contextpilot_requests_in_progress 0\n" in client.get("/metrics").body)
+    wait_until(lambda: b"contextpilot_requests_in_progress 0.0\n" in client.get("/metrics").body)
     assert client.post("/v1/chat/completions", {"messages": []}).status == 200
     assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -299,7 +299,7 @@ def test_a_failure_of_planning_sends_the_request_unplanned(
     assert reply.status == 200
     assert reply.result == {"status": "unplanned", "reason": "planning failed"}
     assert upstream.last.body == body
-    assert "\ncontextpilot_plan_failures_total 1\n" in proxy.get("/metrics").body.decode()
+    assert "\ncontextpilot_plan_failures_total 1.0\n" in proxy.get("/metrics").body.decode()
 
 
 def test_blocks_handed_over_are_written_even_if_planning_fails(

@@ -137,7 +137,7 @@ def sent(proxy: Client, content: Any) -> Iterator[socket.socket]:
 
 
 def counted(proxy: Client, name: str) -> bool:
-    return f"\ncontextpilot_{name}_total 1\n" in proxy.get("/metrics").body.decode()
+    return f"\ncontextpilot_{name}_total 1.0\n" in proxy.get("/metrics").body.decode()
 
 
 @pytest.mark.parametrize("reads_first", [False, True])

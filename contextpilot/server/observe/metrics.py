@@ -6,7 +6,11 @@ import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from prometheus_client import generate_latest
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 
 PREFIX = "contextpilot_"
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -55,7 +59,10 @@ class Histogram:
 
 
 class Metrics:
-    """What the server counted since its start. Thread-safe."""
+    """What the server counted since its start. Thread-safe.
+
+    Counted by hand: a library's counter has its labels named beforehand and adds times of creation.
+    """
 
     def __init__(self) -> None:
         self._counters: dict[str, Counter[_Labels]] = {name: Counter() for name in COUNTERS}
@@ -77,59 +84,71 @@ class Metrics:
         """Return a counter's value."""
         return self._counters[name][tuple(sorted(labels.items()))]
 
-    def render(self, engines: Iterable[Mapping[str, Any]], stats: Mapping[str, int]) -> str:
-        """Return everything as text: the counters, the engines' states, the index's sizes."""
+    def render(self, engines: Iterable[Mapping[str, Any]], stats: Mapping[str, Any]) -> str:
+        """Return everything as text: the counters, the engines' states, the index's sizes.
+
+        Args:
+            stats: numbers, or numbers by source; None is not known.
+        """
         with self._lock:
-            lines = [*self._counter_lines(), *self._histogram_lines()]
-        lines += _gauge("requests_in_progress", "Requests of the proxy now.", self.in_progress)
-        for name, value in stats.items():
-            lines += _gauge(f"index_{name}", "Sum over engines and namespaces.", value)
-        lines += _engine_lines(list(engines))
-        return "\n".join(lines) + "\n"
+            families = [*self._counter_families(), *self._histogram_families()]
+        families.append(
+            _gauge("requests_in_progress", "Requests of the proxy now.", self.in_progress)
+        )
+        families += _index_families(stats)
+        families += _engine_families(list(engines))
+        return generate_latest(_Collected(families)).decode()
 
-    def _counter_lines(self) -> Iterator[str]:
+    def _counter_families(self) -> Iterator[Metric]:
         for name, help in COUNTERS.items():
-            yield from _opening(name, help, "counter")
-            counter = self._counters[name]
-            for labels, value in sorted(counter.items()) or [((), 0)]:
-                yield f"{PREFIX}{name}{_labelled(labels)} {value}"
+            family = Metric(PREFIX + name.removesuffix("_total"), help, "counter")
+            for labels, value in sorted(self._counters[name].items()) or [((), 0)]:
+                family.add_sample(PREFIX + name, dict(labels), value)
+            yield family
 
-    def _histogram_lines(self) -> Iterator[str]:
+    def _histogram_families(self) -> Iterator[Metric]:
         for name, help in HISTOGRAMS.items():
-            yield from _opening(name, help, "histogram")
-            histogram, total = self._histograms[name], 0
-            for bound, count in zip((*_SECONDS, "+Inf"), histogram.counts, strict=True):
-                total += count
-                yield f'{PREFIX}{name}_bucket{{le="{bound}"}} {total}'
-            yield f"{PREFIX}{name}_sum {histogram.sum:.6f}"
-            yield f"{PREFIX}{name}_count {total}"
+            histogram = self._histograms[name]
+            bounds = [*map(str, _SECONDS), "+Inf"]
+            buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
+            yield HistogramMetricFamily(PREFIX + name, help, buckets, histogram.sum)
 
 
-def _engine_lines(engines: list[Mapping[str, Any]]) -> Iterator[str]:
+class _Collected(NamedTuple):
+    """What a registry collects, without one."""
+
+    families: list[Metric]
+
+    def collect(self) -> list[Metric]:
+        return self.families
+
+
+def _engine_families(engines: list[Mapping[str, Any]]) -> Iterator[Metric]:
     for name, (field, help) in _ENGINE_GAUGES.items():
-        yield from _opening(name, help, "gauge")
+        family = GaugeMetricFamily(PREFIX + name, help, labels=("engine",))
         for engine in engines:
             if engine.get(field) is not None:
-                labels = (("engine", str(engine["engine"])),)
-                yield f"{PREFIX}{name}{_labelled(labels)} {float(engine[field]):g}"
-    yield from _opening("sync_state", "1 for the state that an engine's index is in.", "gauge")
+                family.add_metric((str(engine["engine"]),), float(engine[field]))
+        yield family
+    help = "1 for the state that an engine's index is in."
+    family = GaugeMetricFamily(PREFIX + "sync_state", help, labels=("engine", "state"))
     for engine in engines:
         for state in _SYNC_STATES:
-            both = (("engine", str(engine["engine"])), ("state", state))
-            yield f"{PREFIX}sync_state{_labelled(both)} {int(engine['sync'] == state)}"
+            family.add_metric((str(engine["engine"]), state), float(engine["sync"] == state))
+    yield family
 
 
-def _gauge(name: str, help: str, value: int) -> Iterator[str]:
-    yield from _opening(name, help, "gauge")
-    yield f"{PREFIX}{name} {value}"
+def _index_families(stats: Mapping[str, Any]) -> Iterator[Metric]:
+    help = "Sum over engines and namespaces."
+    for name, value in stats.items():
+        if isinstance(value, Mapping):
+            family = GaugeMetricFamily(f"{PREFIX}index_{name}", help, labels=("source",))
+            for source, count in sorted(value.items()):
+                family.add_metric((source,), count)
+            yield family
+        elif value is not None:
+            yield _gauge(f"index_{name}", help, value)
 
 
-def _opening(name: str, help: str, kind: str) -> Iterator[str]:
-    yield f"# HELP {PREFIX}{name} {help}"
-    yield f"# TYPE {PREFIX}{name} {kind}"
-
-
-def _labelled(labels: _Labels) -> str:
-    if not labels:
-        return ""
-    return "{" + ",".join(f'{name}="{value}"' for name, value in labels) + "}"
+def _gauge(name: str, help: str, value: float) -> Metric:
+    return GaugeMetricFamily(PREFIX + name, help, value)
