@@ -76,6 +76,15 @@ def test_importing_pulls_in_nothing_heavy() -> None:
     assert not (modules_after("import contextpilot") - bare) & heavy
 
 
+def test_commands_are_read_and_pilots_made_without_what_only_some_of_them_need() -> None:
+    needed_later = {"fastapi", "prometheus_client", "pydantic", "requests", "scipy", "uvicorn"}
+    parsed = "import contextpilot.cli\ncontextpilot.cli.build_parser()"
+    for code in (parsed, "import contextpilot as cp\ncp.ContextPilot()"):
+        assert not modules_after(code) & needed_later
+    shared = "import contextpilot as cp\ncp.ContextPilot(index_url='http://127.0.0.1:9')"
+    assert "requests" in modules_after(shared)
+
+
 def test_a_pilot_plans_one_request_without_numpy_and_scipy() -> None:
     code = (
         "import contextpilot as cp\npilot = cp.ContextPilot()\n"

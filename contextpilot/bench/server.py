@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 
 from contextpilot.errors import CommandError
-from contextpilot.http.blocking import BlockingHttp
 from contextpilot.server.settings import ENVIRONMENT_PREFIX
 
 _START_S = 60.0
@@ -62,6 +61,8 @@ def _place(listen: str | None) -> tuple[str, int]:
 
 
 def _wait(process: subprocess.Popen[bytes], url: str) -> None:
+    from contextpilot.http.blocking import BlockingHttp  # requests takes a while to import
+
     deadline = time.monotonic() + _START_S
     http = BlockingHttp(url, {}, _ASK_S)
     while process.poll() is None and time.monotonic() < deadline:

@@ -1,5 +1,7 @@
 """A circuit: while a server does not answer, nobody waits for it but one thread in the background.
 
+By hand: breakers that others keep try a dead server with a caller's own request, who then waits.
+
 | state  | calls                  | thread                                                      |
 |--------|------------------------|-------------------------------------------------------------|
 | closed | ask the server         | none                                                        |

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from contextpilot.http.blocking import BlockingHttp
-
 GRACE_S = 5.0
 """Time that the shim has to report once llama-server serves."""
 _MAX_WAIT_S = 1800.0
@@ -73,6 +71,8 @@ def _reporters(watched: Watched) -> set[Any] | None:
 
 def _fetch(url: str, headers: dict[str, str] | None = None) -> Any:
     """Return decoded JSON; None when there is no good answer."""
+    from contextpilot.http.blocking import BlockingHttp  # requests takes a while to import
+
     try:
         with contextlib.closing(BlockingHttp(url, headers or {}, _TIMEOUT_S)) as http:
             reply = http.call("GET", "", None, _TIMEOUT_S)

@@ -1,6 +1,8 @@
 """What a server may be told: as a flag, as CONTEXTPILOT_<NAME>, or in a TOML file.
 
 The flag wins over the environment, and that over the file. Each field below is all three.
+By hand: every command's parser reads the flags here, and pydantic-settings takes long to import;
+nor do its errors name variable or file, or its lists come without JSON.
 """
 
 from __future__ import annotations

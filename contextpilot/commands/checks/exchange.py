@@ -7,7 +7,6 @@ import json
 from typing import Any, NamedTuple
 
 from contextpilot.http.address import Address
-from contextpilot.http.blocking import BlockingHttp
 
 TIMEOUT_S = 2.0
 
@@ -45,6 +44,8 @@ class Place(NamedTuple):
 
         Raises UnreachableError.
         """
+        from contextpilot.http.blocking import BlockingHttp  # requests takes a while to import
+
         headers = {"Content-Type": "application/json"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"

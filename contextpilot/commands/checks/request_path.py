@@ -13,7 +13,6 @@ from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD
 from contextpilot.planning import Job
-from contextpilot.remote import RemotePlanning
 
 NAMESPACE = "contextpilot-doctor"
 """The probe's own namespace: what it leaves behind, nobody else's plans can see."""
@@ -61,6 +60,8 @@ def _check_plan(place: Place) -> Iterator[Check]:
 
 def _plan(place: Place) -> tuple[str, str]:
     """Return the id of a request, and why the index did not plan it, if it did not."""
+    from contextpilot.remote import RemotePlanning  # brings requests, which takes a while to import
+
     blocks = BlockReader().read(_BLOCKS, "contexts")
     job = Job(NAMESPACE, [blocks], Bounds(), NO_HEAD, [0])
     planning = RemotePlanning(place.address.url, Namespaces(100, 16, 1), place.token or None)
