@@ -117,7 +117,7 @@ def print_gap() -> None:
         for _ in range(100):
             sets = [np.sort(rng.choice(pool, per_context, replace=False)) for _ in range(size)]
             weights = rng.integers(20, 400, pool)
-            tree = agglomerate(sets, weights)
+            tree = agglomerate(sets, weights, Bounds(min_gain_tokens=1, displacement_cost=0))
             saved = sum(
                 (len(children) - 1) * int(weights[tree.shared[node]].sum())
                 for node, children in tree.children.items()

@@ -48,7 +48,7 @@ def test_the_library_shows_a_bar_only_when_asked(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(progress, "_SHOW_AFTER_S", 0.0)
     monkeypatch.setattr(ProgressBar.__init__, "__defaults__", (0.0,))
     monkeypatch.setattr(progress, "_REDRAW_S", 0.0)
-    batch = [[f"words {n} " * 20, f"words {n + 1} " * 20] for n in range(60)]
+    batch = [[f"words {n} " * 80, f"words {n + 1} " * 80] for n in range(60)]
 
     def drawn(**named: Any) -> str:
         sys.stderr.truncate(0)  # type: ignore[attr-defined]

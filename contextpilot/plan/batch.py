@@ -20,12 +20,9 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head, OnlinePlanner, Plan
 from contextpilot.plan.overlap import Ints, find_partners, set_matrix
 from contextpilot.plan.placeable import Placeable
-from contextpilot.plan.shared import by_mean_rank, worth_sharing
+from contextpilot.plan.price import displacement
 from contextpilot.plan.tree import MergeTree, Progress, agglomerate
 from contextpilot.plan.window import MAX_WINDOW, Live, merge_window
-
-_RANKED_LEAVES = 64
-"""Contexts below a node that take part in the mean original rank of its blocks."""
 
 
 class PlannedContext(NamedTuple):
@@ -57,26 +54,26 @@ class BatchPlanner:
     ) -> list[_Group]:
         """Build the trees of a batch: one for each distinct run of pinned blocks."""
         if not bounds.enabled:
-            return [_Group((), list(range(len(contexts))), [], MergeTree(0), [])]
+            return [_Group((), list(range(len(contexts))), [], MergeTree(0), {})]
         by_pinned: dict[tuple[BlockKey, ...], list[int]] = {}
         for position, context in enumerate(contexts):
             pinned = tuple(block.key for block in context[: bounds.pin_first])
             by_pinned.setdefault(pinned, []).append(position)
         groups = []
         for pinned, members in by_pinned.items():
-            sets, weights = _number_blocks([contexts[i] for i in members], set(pinned), bounds)
+            orders, weights = _number_blocks([contexts[i] for i in members], set(pinned), bounds)
             tokens = np.array(list(weights.values()) or [1], np.int64)
             live = self._live_tokens([*head.keys, *pinned], weights)
             alone: set[int] = set()
             if live is not None and len(members) <= MAX_WINDOW:
-                tree = merge_window(sets, tokens, live, max(1, bounds.min_gain_tokens))
+                tree = merge_window(orders, tokens, live, bounds)
             else:
-                alone = _live_ones(sets, tokens, live) if live is not None else set()
-                rest = [numbers for i, numbers in enumerate(sets) if i not in alone]
-                tree = agglomerate(rest, tokens, progress, min_score=bounds.min_gain_tokens)
+                alone = _live_ones(orders, tokens, live) if live is not None else set()
+                rest = [numbers for i, numbers in enumerate(orders) if i not in alone]
+                tree = agglomerate(rest, tokens, bounds, progress)
             waiting = [position for i, position in enumerate(members) if i not in alone]
             own = [members[i] for i in sorted(alone)]
-            groups.append(_Group(pinned, own, waiting, tree, list(weights)))
+            groups.append(_Group(pinned, own, waiting, tree, weights))
         return groups
 
     def _live_tokens(self, start: Sequence[BlockKey], weights: dict[BlockKey, int]) -> Live | None:
@@ -124,10 +121,9 @@ class _Walk:
         self._bounds = bounds
         self._head = head
         self._has_history = len(online.window) > 0
-        self._placeables: dict[int, Placeable] = {}
 
     def waiting(self, group: _Group) -> Iterator[PlannedContext]:
-        tree = group.tree
+        tree, keys = group.tree, list(group.weights)
         stack = [(root, group.pinned) for root in reversed(tree.roots)]
         while stack:
             node, prefix = stack.pop()
@@ -136,46 +132,40 @@ class _Walk:
                 if len(prefix) == len(group.pinned):  # shares nothing with those that wait
                     plan = self._online.plan(self._contexts[position], self._bounds, self._head)
                 else:
-                    plan = self._plan_leaf(position, self._placeable(group, node), prefix)
-                self._placeables.pop(position, None)
+                    plan = self._plan_leaf(self._contexts[position], prefix)
                 yield PlannedContext(position, plan)
                 continue
             placed = set(prefix)
-            shared = [group.keys[number] for number in tree.shared[node].tolist()]
+            shared = [keys[number] for number in tree.shared[node].tolist()]
             new = [key for key in shared if key not in placed]
             if new:
-                prefix = (*prefix, *self._order_shared(group, node, prefix, new))
+                prefix = (*prefix, *self._live_first(group, node, prefix, new))
             stack.extend((child, prefix) for child in reversed(tree.children[node]))
 
-    def _plan_leaf(self, position: int, context: Placeable, prefix: Sequence[BlockKey]) -> Plan:
+    def _plan_leaf(self, blocks: Sequence[Block], prefix: Sequence[BlockKey]) -> Plan:
+        context = Placeable(blocks, self._bounds)
         lead: list[BlockKey] = []
         if self._has_history:
             lead = self._online.lead(context, prefix, self._bounds, self._head)
-        order = context.order([*prefix, *lead])
-        return self._online.finish(self._contexts[position], order, self._head)
+        return self._online.finish(blocks, context.order([*prefix, *lead]), self._head)
 
-    def _order_shared(
-        self, group: _Group, node: int, prefix: Sequence[BlockKey], new: Sequence[BlockKey]
+    def _live_first(
+        self, group: _Group, node: int, prefix: Sequence[BlockKey], new: list[BlockKey]
     ) -> list[BlockKey]:
-        """Return the newly shared blocks of a node that are worth their move, live ones first."""
-        leaves = [self._placeable(group, leaf) for leaf in _some_leaves(group.tree, node)]
-        ordered = by_mean_rank(new, leaves)
-        if self._has_history:
-            start = [*self._head.keys, *prefix]
-            live = self._online.index.longest_prefix(
-                {key: leaves[0].weights[key] for key in ordered}, start
-            )
-            ordered = [*live, *(key for key in ordered if key not in {*live})]
-        return worth_sharing(
-            ordered, prefix, leaves, group.tree.size(node), self._bounds.displacement_cost
-        )
-
-    def _placeable(self, group: _Group, leaf: int) -> Placeable:
-        """Return a waiting context; each is read once."""
-        position = group.waiting[leaf]
-        if position not in self._placeables:
-            self._placeables[position] = Placeable(self._contexts[position], self._bounds)
-        return self._placeables[position]
+        """Return the newly shared blocks of a node; those live come first if that pays."""
+        if not self._has_history:
+            return new
+        index, start = self._online.index, [*self._head.keys, *prefix]
+        live = index.longest_prefix({key: group.weights[key] for key in new}, start)
+        given = new[: max(0, index.match([*start, *new]) - len(start))]
+        ordered = list(dict.fromkeys([*live, *new]))
+        gain = sum(group.weights[key] for key in live) - sum(group.weights[key] for key in given)
+        leaf = group.tree.some_leaf(node)
+        passed = (len(new) - 1) / max(1, len(self._contexts[group.waiting[leaf]]) - 1)
+        places = {key: place for place, key in enumerate(new)}
+        moved = displacement([places[key] for key in ordered]) * passed
+        cost = self._bounds.displacement_cost * moved * group.tree.size(node)
+        return ordered if gain > cost else new
 
 
 class _Group(NamedTuple):
@@ -185,41 +175,30 @@ class _Group(NamedTuple):
     alone: list[int]
     waiting: list[int]
     tree: MergeTree
-    keys: list[BlockKey]
+    weights: dict[BlockKey, int]
+    """Of every block, in order of its number in the tree."""
 
 
-def _live_ones(sets: Sequence[Ints], tokens: Ints, live: Live) -> set[int]:
+def _live_ones(contexts: Sequence[Ints], tokens: Ints, live: Live) -> set[int]:
     """Return the contexts whose live prefix outweighs their overlap with any other."""
-    rows = np.arange(len(sets))
-    overlaps = find_partners(set_matrix(sets, len(tokens)), tokens, rows, rows).scores
-    held = [live(numbers.tolist()) for numbers in sets]
+    rows = np.arange(len(contexts))
+    overlaps = find_partners(set_matrix(contexts, len(tokens)), tokens, rows, rows).scores
+    held = [live(numbers.tolist()) for numbers in contexts]
     return {i for i, overlap in enumerate(overlaps) if held[i] and held[i] >= overlap}
 
 
 def _number_blocks(
     contexts: Sequence[Sequence[Block]], pinned: set[BlockKey], bounds: Bounds
 ) -> tuple[list[Ints], dict[BlockKey, int]]:
-    """Return the free blocks of each context as sorted numbers, and weights in order of number."""
+    """Return the free blocks of each context as numbers, and weights in order of number."""
     numbers: dict[BlockKey, int] = {}
     weights: dict[BlockKey, int] = {}
-    sets = []
+    orders = []
     for context in contexts:
         own = {block.key: block.weight for block in context}
         for key in (*pinned, *bounds.anchored(own, pinned)):
             own.pop(key, None)
         for key, weight in own.items():
             weights.setdefault(key, weight)
-        found = {numbers.setdefault(key, len(numbers)) for key in own}
-        sets.append(np.array(sorted(found), np.int64))
-    return sets, weights
-
-
-def _some_leaves(tree: MergeTree, node: int) -> Iterator[int]:
-    stack, left = [node], _RANKED_LEAVES
-    while stack and left:
-        node = stack.pop()
-        if node < tree.num_contexts:
-            left -= 1
-            yield node
-        else:
-            stack.extend(reversed(tree.children[node]))
+        orders.append(np.array([numbers.setdefault(key, len(numbers)) for key in own], np.int64))
+    return orders, weights

@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 
 Ints = NDArray[np.int64]
 Floats = NDArray[Any]
+Bools = NDArray[np.bool_]
 
 _CHUNK_PAIRS = 8_000_000
 """Pairs of (set, block, set) in one sparse product: bounds the memory at about 300 MB."""
@@ -24,6 +25,10 @@ _EXACT_PAIRS = 60_000_000
 _COMMON_COUNT = 256
 _MAX_COMMON = 128
 _DENSE_PAIRS = 80_000_000
+_NEAR_SHARE = 0.7
+"""Sets that overlap with one by this part of its greatest overlap are near it,"""
+_MAX_NEAR = 4
+"""but only so many."""
 
 
 class Partners(NamedTuple):
@@ -56,16 +61,47 @@ def find_partners(sets: Any, weights: Ints, rows: Ints, names: Ints) -> Partners
         rows: positions of the sets to search for.
         names: a number for each set that stays the same while positions change.
     """
-    counts = np.asarray(sets.sum(axis=0)).ravel()
-    if counts @ np.asarray(sets[rows].sum(axis=0)).ravel() > _EXACT_PAIRS:
-        common = np.argsort(-counts, kind="stable")[:_MAX_COMMON]
-        common = common[counts[common] > _COMMON_COUNT]
-        if len(common):
-            return _find_with_common(sets, weights, rows, names, common)
+    common = _common_blocks(sets, rows)
+    if len(common):
+        return _find_with_common(sets, weights, rows, names, common)
     choice = _Choice(len(rows), sets, weights, names)
     for chunk in _products(sets, weights, rows):
         choice.offer(chunk, chunk.overlaps, chunk.top(chunk.overlaps))
     return Partners(choice.positions, choice.scores)
+
+
+def find_near(sets: Any, weights: Ints, rows: Ints, names: Ints) -> Ints:
+    """Return pairs of one of `rows` and a set that overlaps with it nearly as much as any other.
+
+    The arguments are those of `find_partners`; beyond its exact range only the best is near.
+
+    Returns:
+        Two rows: an index into `rows`, rising, and the position of the other set.
+    """
+    common = _common_blocks(sets, rows)
+    if len(common):
+        found = _find_with_common(sets, weights, rows, names, common)
+        at = np.flatnonzero(found.positions >= 0)
+        return np.stack([at, found.positions[at]])
+    choice = _Choice(len(rows), sets, weights, names)
+    pairs = [np.zeros((2, 0), np.int64)]
+    for chunk in _products(sets, weights, rows):
+        at = choice.ranked(chunk, chunk.overlaps, chunk.top(chunk.overlaps, _NEAR_SHARE))
+        row = chunk.row[at]
+        first = np.flatnonzero(np.diff(row, prepend=-1))
+        place = np.arange(len(row)) - np.repeat(first, np.diff(np.append(first, len(row))))
+        kept = place < _MAX_NEAR
+        pairs.append(np.stack([chunk.first + row[kept], chunk.column[at][kept]]).astype(np.int64))
+    return np.concatenate(pairs, axis=1)
+
+
+def _common_blocks(sets: Any, rows: Ints) -> Ints:
+    """Return the blocks in very many sets, if comparing `rows` with all sets is too much work."""
+    counts = np.bincount(sets.indices, minlength=sets.shape[1])
+    if counts[sets[rows].indices].sum() <= _EXACT_PAIRS:
+        return np.zeros(0, np.int64)
+    common = np.argsort(-counts, kind="stable")[:_MAX_COMMON]
+    return common[counts[common] > _COMMON_COUNT]
 
 
 class _Chunk(NamedTuple):
@@ -119,12 +155,16 @@ class _Choice:
         self._set_weights = sets @ weights.astype(np.float64)
         self._names = names
 
-    def offer(self, chunk: _Chunk, scores: Floats, at: Ints) -> None:
-        """Take over the pairs `at` of a chunk that are better than what their rows have."""
+    def ranked(self, chunk: _Chunk, scores: Floats, at: Ints) -> Ints:
+        """Return the pairs `at` of a chunk row by row, the best first."""
         row, column = chunk.row[at], chunk.column[at]
         tie = _pair_hash(self._names[chunk.rows[row]], self._names[column])
-        order = np.lexsort((tie, self._set_weights[column], -scores[at], row))
-        row, column, at = row[order], column[order], at[order]
+        return at[np.lexsort((tie, self._set_weights[column], -scores[at], row))]
+
+    def offer(self, chunk: _Chunk, scores: Floats, at: Ints) -> None:
+        """Take over the pairs `at` of a chunk that are better than what their rows have."""
+        at = self.ranked(chunk, scores, at)
+        row, column = chunk.row[at], chunk.column[at]
         winner = np.flatnonzero(np.diff(row, prepend=-1))
         to = chunk.first + row[winner]
         better = scores[at[winner]] > self.scores[to]

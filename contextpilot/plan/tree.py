@@ -1,20 +1,21 @@
-"""Maximum-overlap agglomeration: a tree of contexts whose inner nodes share heavy sets of blocks.
+"""Agglomeration of contexts: a tree whose inner nodes share heavy sets of blocks that move little.
 
 With an ideal prefix cache every inner node with k children that share the set S saves
-(k-1) * weight(S) tokens. Merging never raises an overlap, so pairs that are each other's best
-partner can merge at once, in rounds, and give the tree of the one-by-one greedy (up to ties).
+(k-1) * weight(S) tokens; having S in front costs what that displaces in the contexts below. Pairs
+that are each other's best partner merge at once, in rounds. At no cost merging never raises an
+overlap, so that is the tree of the one-by-one greedy (up to ties); at a cost nearly so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from scipy import sparse
 
-from contextpilot.plan.overlap import Floats, Ints, find_partners, set_matrix
+from contextpilot.plan.bounds import Bounds
+from contextpilot.plan.front import Fronts
+from contextpilot.plan.overlap import Bools, Floats, Ints, Partners, find_near, find_partners
 
 Progress = Callable[[int, int], None]
 
@@ -23,7 +24,8 @@ Progress = Callable[[int, int], None]
 class MergeTree:
     """Contexts are the nodes 0..n-1; a larger number is an inner node.
 
-    `shared[node]` holds the blocks (sorted numbers) that all contexts below an inner node share.
+    `shared[node]` holds the block numbers that all contexts below an inner node have in front, in
+    the order of least displacement; it is part of what its children share.
     """
 
     num_contexts: int
@@ -36,6 +38,12 @@ class MergeTree:
         """Return how many contexts are below a node, or 1 for a context."""
         return self._sizes.get(node, 1)
 
+    def some_leaf(self, node: int) -> int:
+        """Return a context below a node."""
+        while node >= self.num_contexts:
+            node = self.children[node][0]
+        return node
+
     def add(self, children: list[int], shared: Ints) -> int:
         """Add an inner node and return its number."""
         node = self.num_contexts + len(self.children)
@@ -46,81 +54,111 @@ class MergeTree:
 
 
 def agglomerate(
-    sets: Sequence[Ints],
+    contexts: Sequence[Ints],
     weights: Ints,
+    bounds: Bounds,
     progress: Progress | None = None,
-    min_score: int = 1,
 ) -> MergeTree:
-    """Merge contexts by greatest shared weight until no two clusters share a block.
+    """Merge contexts by what their common front saves until no two clusters gain by it.
 
     Args:
-        sets: for each context the sorted, distinct numbers of its blocks.
+        contexts: for each the distinct numbers of its blocks, most relevant first.
         weights: tokens of each block number.
+        bounds: clusters merge if that gains `min_gain_tokens` beyond `displacement_cost`; at no
+            cost they share every block that all their contexts hold.
         progress: called as `progress(done, total)` after each round.
-        min_score: contexts that share less than so many tokens are not merged.
     """
-    tree = MergeTree(len(sets))
-    state = _Clusters(tree, sets, weights, max(1, min_score))
+    tree = MergeTree(len(contexts))
+    state = _Clusters(tree, contexts, weights, bounds)
     while state.merge_round():
         if progress is not None:
-            progress(len(sets) - len(state.names), len(sets))
+            progress(len(contexts) - len(state.names), len(contexts))
     tree.roots = state.names.tolist()
     return tree
 
 
 class _Clusters:
-    """The clusters that are still to merge, row by row: name, shared set, best partner."""
+    """The clusters that are still to merge, row by row: name, front, best partner."""
 
     def __init__(
-        self, tree: MergeTree, sets: Sequence[Ints], weights: Ints, min_score: int
+        self,
+        tree: MergeTree,
+        contexts: Sequence[Ints],
+        weights: Ints,
+        bounds: Bounds,
     ) -> None:
         self._tree = tree
-        self._min_score = min_score
+        self._min_score = max(1, bounds.min_gain_tokens)
+        self._cost = bounds.displacement_cost
         self._weights = weights
+        self.names: Ints = np.arange(len(contexts))
+        self._fronts = Fronts.of(contexts, len(weights))
+        self._partner: Ints = np.full(len(contexts), -1, np.int64)
+        self._score: Floats = np.zeros(len(contexts))
+        self._inside: Bools = np.zeros(len(contexts), bool)
+        self._stale: Ints = np.zeros(0, np.int64)
         equal: dict[bytes, list[int]] = {}
-        for i, blocks in enumerate(sets):
-            equal.setdefault(blocks.tobytes(), []).append(i)
-        groups = list(equal.values())
-        names = [g[0] if len(g) == 1 else tree.add(g, sets[g[0]]) for g in groups]
-        self.names: Ints = np.array(names, np.int64)
-        self._sets = set_matrix([sets[g[0]] for g in groups], len(weights))
-        self._partner: Ints = np.full(len(names), -1, np.int64)
-        self._score: Floats = np.zeros(len(names))
-        self._stale: Ints = np.arange(len(names))
+        for i, numbers in enumerate(contexts):
+            equal.setdefault(np.sort(numbers).tobytes(), []).append(i)
+        self._merge([group for group in equal.values() if len(group) > 1])
+        self._stale = np.arange(len(self.names))
 
     def merge_round(self) -> bool:
         """Search partners for new and bereft clusters, then merge; False when none is left."""
         if len(self.names) < 2:
             return False
         self._search()
-        hubs, pairs = self._select()
-        if not hubs and not pairs:
+        groups = self._select()
+        if not groups:
             self._stale = np.arange(len(self.names))
             self._search()
-            hubs, pairs = self._select()
-        if not hubs and not pairs:
-            return False
-        self._merge(hubs, pairs)
-        return True
+            groups = self._select()
+        self._merge(groups)
+        return bool(groups)
 
     def _search(self) -> None:
         stale = self._stale
         if not len(stale):
             return
-        found = find_partners(self._sets, self._weights, stale, self.names)
-        self._partner[stale], self._score[stale] = found
+        found, inside, holds = self._partners(stale)
+        self._partner[stale], self._score[stale], self._inside[stale] = *found, inside
         at = np.flatnonzero(found.positions >= 0)
         at = at[found.scores[at] >= self._score[found.positions[at]]]
         partners = found.positions[at]  # a new cluster may be an equal or sampled better one
         self._partner[partners], self._score[partners] = stale[at], found.scores[at]
+        self._inside[partners] = holds[at]
 
-    def _select(self) -> tuple[dict[int, list[int]], list[tuple[int, int]]]:
-        """Choose merges: mutual best pairs, and hubs whose whole set is in their suitors."""
+    def _partners(self, rows: Ints) -> tuple[Partners, Bools, Bools]:
+        """Return with which other cluster each of these gains most.
+
+        And whether they share its whole front then, and it theirs.
+        """
+        sets = self._fronts.sets
+        if not self._cost:
+            found = find_partners(sets, self._weights, rows, self.names)
+            own_weight = sets @ self._weights.astype(np.float64)
+            inside = found.scores >= own_weight[found.positions]
+            return found, inside, found.scores >= own_weight[rows]
+        row, other = find_near(sets, self._weights, rows, self.names)
+        pairs = np.stack([rows[row], other], axis=1)
+        worth, length = self._fronts.weigh(pairs, self._weights, self._cost)
+        order = np.lexsort((-worth, row))
+        best = order[np.flatnonzero(np.diff(row[order], prepend=-1))]
+        best = best[worth[best] > 0]
+        row, other = row[best], other[best]
+        found = Partners(np.full(len(rows), -1, np.int64), np.zeros(len(rows)))
+        found.positions[row], found.scores[row] = other, worth[best]
+        whole = np.zeros((2, len(rows)), bool)
+        sizes = np.diff(sets.indptr)
+        whole[:, row] = length[best] == sizes[other], length[best] == sizes[rows[row]]
+        return found, whole[0], whole[1]
+
+    def _select(self) -> list[list[int]]:
+        """Choose merges: hubs with those that hold their whole front, and mutual best pairs."""
         partner, score = self._partner, self._score
         has = (partner >= 0) & (score >= self._min_score)
         to = np.where(has, partner, 0)
-        own_weight = self._sets @ self._weights.astype(np.float64)
-        inside = has & (score >= own_weight[to])
+        inside = has & self._inside
         mutual = has & (partner[to] == np.arange(len(to)))
         candidates = np.flatnonzero(inside | mutual)
         candidates = candidates[np.lexsort((self.names[candidates], -score[candidates]))]
@@ -135,38 +173,29 @@ class _Clusters:
                 hubs.setdefault(j, []).append(i)
                 taken.add(i)
             elif j not in hubs:
-                pairs.append((i, j))
+                pairs.append([i, j])
                 taken.update((i, j))
-        return hubs, pairs
+        return [[hub, *spokes] for hub, spokes in hubs.items()] + pairs
 
-    def _merge(self, hubs: dict[int, list[int]], pairs: list[tuple[int, int]]) -> None:
-        names, tree = self.names, self._tree
-        members = [[hub, *spokes] for hub, spokes in hubs.items()]
-        members += [list(pair) for pair in pairs]
-        parts = [self._sets[list(hubs)]] if hubs else []
-        if pairs:
-            left, right = np.array(pairs).T
-            parts.append(self._sets[left].multiply(self._sets[right]).tocsr())
-        merged: Any = sparse.vstack(parts, format="csr")
-        merged.sort_indices()
+    def _merge(self, groups: list[list[int]]) -> None:
+        if not groups:
+            return
+        joined = self._fronts.join(groups, self._weights, self._cost)
+        names = self.names
         new = [
-            tree.add(
-                names[group].tolist(),
-                merged.indices[merged.indptr[i] : merged.indptr[i + 1]].astype(np.int64),
-            )
-            for i, group in enumerate(members)
+            self._tree.add(names[group].tolist(), joined.front(i)) for i, group in enumerate(groups)
         ]
         gone = np.zeros(len(names), bool)
-        gone[[i for group in members for i in group]] = True
-        self._replace(np.flatnonzero(~gone), merged, np.array(new, np.int64))
-
-    def _replace(self, kept: Ints, merged: Any, new: Ints) -> None:
-        position = np.full(len(self.names) + 1, -1, np.int64)
+        gone[[i for group in groups for i in group]] = True
+        kept = np.flatnonzero(~gone)
+        position = np.full(len(names) + 1, -1, np.int64)
         position[kept] = np.arange(len(kept))
         partner = position[self._partner[kept]]
         bereft = np.flatnonzero((self._partner[kept] >= 0) & (partner < 0))
-        self.names = np.concatenate([self.names[kept], new])
-        self._sets = sparse.vstack([self._sets[kept], merged], format="csr")
+        self.names = np.concatenate([names[kept], np.array(new, np.int64)])
+        merged = joined.clusters(len(self._weights))
+        self._fronts = self._fronts.take(kept).with_rows(merged)
         self._partner = np.concatenate([partner, np.full(len(new), -1, np.int64)])
         self._score = np.concatenate([self._score[kept], np.zeros(len(new))])
+        self._inside = np.concatenate([self._inside[kept], np.zeros(len(new), bool)])
         self._stale = np.concatenate([bereft, np.arange(len(kept), len(self.names))])

@@ -3,19 +3,21 @@
 A cluster that shares the set S costs what it shares once, less what of it is live already. So
 two clusters a and b gain by merging
 
-    weight(S_a & S_b) + live(S_a & S_b) - live(S_a) - live(S_b)
+    worth(S) + live(S) - live(S_a) - live(S_b)
 
-tokens, live(S) being the weight of the longest live prefix within S: merged, the second of them
-hits what both share, but the first can follow the live content only within it.
+tokens, S being the front that they share at best, worth(S) its weight less what it displaces, and
+live(S) the weight of the longest live prefix within S: merged, the second of them hits what both
+share, but the first can follow the live content only within it.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from itertools import combinations
 
-import numpy as np
-
+from contextpilot.plan.bounds import Bounds
+from contextpilot.plan.front import Fronts
 from contextpilot.plan.overlap import Ints
 from contextpilot.plan.tree import MergeTree
 
@@ -25,46 +27,45 @@ MAX_WINDOW = 64
 Live = Callable[[Sequence[int]], int]
 
 
-def merge_window(sets: Sequence[Ints], weights: Ints, live: Live, min_gain: int = 1) -> MergeTree:
-    """Merge the pair of clusters that gains most until none gains `min_gain` tokens.
+def merge_window(contexts: Sequence[Ints], weights: Ints, live: Live, bounds: Bounds) -> MergeTree:
+    """Merge the pair of clusters that gains most until none gains enough.
 
     Args:
-        sets: for each context the sorted, distinct numbers of its blocks.
+        contexts: for each the distinct numbers of its blocks, most relevant first.
         weights: tokens of each block number.
         live: returns the tokens of the longest live prefix within a set of block numbers.
+        bounds: clusters merge if that gains `min_gain_tokens` beyond `displacement_cost`.
 
     Returns:
         The tree; its roots come with most live content first, since that is evicted next.
     """
-    tree = MergeTree(len(sets))
-    tokens = weights.tolist()
-    shared = {node: frozenset(numbers.tolist()) for node, numbers in enumerate(sets)}
-    held = {node: live(sorted(numbers)) for node, numbers in shared.items()}
-    heap: list[tuple[int, int, int, int]] = []
+    tree = MergeTree(len(contexts))
+    cost, least = bounds.displacement_cost, max(1, bounds.min_gain_tokens)
+    fronts = Fronts.of(contexts, len(weights))
+    held = {node: live(sorted(numbers.tolist())) for node, numbers in enumerate(contexts)}
+    heap: list[tuple[float, int, int, int]] = []
 
-    def weigh(a: int, b: int) -> None:
-        both = shared[a] & shared[b]
-        reach = sum(tokens[number] for number in both)
-        if reach - max(held[a], held[b]) < min_gain:  # what both can hold live is no more
-            return
-        common = live(sorted(both))
-        gain = reach + common - held[a] - held[b]
-        if gain >= min_gain:
-            heapq.heappush(heap, (-gain, a, b, common))
+    def weigh(pairs: list[tuple[int, int]]) -> None:
+        joined = fronts.join(pairs, weights, cost)
+        for i, (a, b) in enumerate(pairs):
+            if joined.worth[i] - max(held[a], held[b]) < least:  # what both hold live is no more
+                continue
+            common = live(sorted(joined.front(i).tolist()))
+            gain = joined.worth[i] + common - held[a] - held[b]
+            if gain >= least:
+                heapq.heappush(heap, (-gain, a, b, common))
 
-    for b in range(len(sets)):
-        for a in range(b):
-            weigh(a, b)
+    weigh(list(combinations(range(len(contexts)), 2)))
     while heap:
         _, a, b, common = heapq.heappop(heap)
-        if a not in shared or b not in shared:
+        if a not in held or b not in held:
             continue
-        both = shared.pop(a) & shared.pop(b)
-        node = tree.add([a, b], np.array(sorted(both), np.int64))
+        joined = fronts.join([(a, b)], weights, cost)
+        node = tree.add([a, b], joined.front(0))
+        fronts = fronts.with_rows(joined.clusters(len(weights)))
+        del held[a], held[b]
+        others = list(held)
         held[node] = common
-        for other in list(shared):
-            shared[node] = both
-            weigh(other, node)
-        shared[node] = both
-    tree.roots = sorted(shared, key=lambda node: (-held[node], node))
+        weigh([(other, node) for other in others])
+    tree.roots = sorted(held, key=lambda node: (-held[node], node))
     return tree

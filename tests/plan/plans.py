@@ -56,7 +56,9 @@ def check_bounds(order: Sequence[int], limit: Bounds) -> None:
 
 def grow(sets: list[frozenset[int]], weights: list[int], min_score: int = 1) -> MergeTree:
     numbers = [np.array(sorted(s), np.int64) for s in sets]
-    return agglomerate(numbers, np.array(weights), min_score=min_score)
+    return agglomerate(
+        numbers, np.array(weights), Bounds(min_gain_tokens=min_score, displacement_cost=0)
+    )
 
 
 def leaves_below(tree: MergeTree, node: int) -> list[int]:

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from oracles import overlap
 
 from contextpilot.plan import overlap as room
-from contextpilot.plan.overlap import find_partners, num_pairs, set_matrix, spanning_bound
+from contextpilot.plan.overlap import (
+    find_near,
+    find_partners,
+    num_pairs,
+    set_matrix,
+    spanning_bound,
+)
 
 set_lists = st.lists(st.frozensets(st.integers(0, 9), max_size=6), min_size=1, max_size=12)
 weight_lists = st.lists(st.integers(1, 50), min_size=10, max_size=10)
@@ -84,6 +90,45 @@ def test_approximate_partners_are_mostly_the_best(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(room, "_COMMON_COUNT", 20)
     num_best = check_partners(sets, weights, list(range(len(sets))), exact=False)
     assert num_best >= 0.7 * len(sets)
+
+
+@given(set_lists, weight_lists, st.sampled_from([2, 8_000_000]), st.sampled_from([1, 4]))
+@settings(max_examples=150)
+def test_near_sets_overlap_nearly_as_much_as_the_best(
+    sets: list[frozenset[int]], weights: list[int], chunk: int, most: int
+) -> None:
+    by_block, rows = dict(enumerate(weights)), np.arange(len(sets))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "_CHUNK_PAIRS", chunk)
+        patch.setattr(room, "_MAX_NEAR", most)
+        pairs = find_near(matrix(sets), np.array(weights), rows, rows)
+    for row in rows.tolist():
+        overlaps = [overlap(sets[row], other, by_block) for other in sets]
+        overlaps[row] = 0
+        near = pairs[1, pairs[0] == row].tolist()
+        close = [score for score in overlaps if score and score >= 0.7 * max(overlaps)]
+        assert (
+            sorted((overlaps[other] for other in near), reverse=True)
+            == sorted(close, reverse=True)[:most]
+        )
+        assert len({*near}) == len(near)
+    assert pairs[0].tolist() == sorted(pairs[0].tolist())
+
+
+@given(set_lists, weight_lists)
+@settings(max_examples=60)
+def test_beyond_the_exact_range_only_the_best_is_near(
+    sets: list[frozenset[int]], weights: list[int]
+) -> None:
+    rows = np.arange(len(sets))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "_EXACT_PAIRS", 0)
+        patch.setattr(room, "_COMMON_COUNT", 1)
+        found = find_partners(matrix(sets), np.array(weights), rows, rows)
+        pairs = find_near(matrix(sets), np.array(weights), rows, rows)
+        if len(room._common_blocks(matrix(sets), rows)):
+            at = np.flatnonzero(found.positions >= 0)
+            assert pairs.tolist() == [at.tolist(), found.positions[at].tolist()]
 
 
 @given(st.lists(st.frozensets(st.integers(0, 5), max_size=4), min_size=2, max_size=10))

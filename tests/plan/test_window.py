@@ -19,6 +19,8 @@ from contextpilot.plan.window import merge_window
 
 contexts = st.lists(st.sets(st.integers(0, 9), max_size=6), max_size=8)
 
+EVERY_TOKEN = Bounds(min_gain_tokens=1, displacement_cost=0)
+
 
 def arrays(sets: Sequence[set[int]]) -> list[np.ndarray]:
     return [np.array(sorted(numbers), np.int64) for numbers in sets]
@@ -31,7 +33,7 @@ def test_trees_share_what_all_below_share_and_no_gain_is_left(
     def live(numbers: Sequence[int]) -> int:
         return sum(weights[number] for number in numbers if number in held)
 
-    tree = merge_window(arrays(sets), np.array(weights, np.int64), live)
+    tree = merge_window(arrays(sets), np.array(weights, np.int64), live, EVERY_TOKEN)
     assert sorted(leaf for root in tree.roots for leaf in leaves_below(tree, root)) == list(
         range(len(sets))
     )
