@@ -12,6 +12,7 @@ from contextpilot.block import content_key
 Message = dict[str, Any]
 
 _CACHE_MARK = "cache_control"
+_ENCODER = json.JSONEncoder(sort_keys=True, default=str)
 
 
 class Messages(list[Any]):
@@ -170,9 +171,9 @@ def message_texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def messages_key(messages: Sequence[Mapping[str, Any]]) -> bytes:
     """Return the identity of a run of messages; marks for caches are no part of it."""
-    text = json.dumps(list(messages), sort_keys=True, default=str)
+    text = _ENCODER.encode(list(messages))
     if f'"{_CACHE_MARK}"' in text:  # clients move it to the newest message each turn
-        text = json.dumps(_unmarked(list(messages)), sort_keys=True, default=str)
+        text = _ENCODER.encode(_unmarked(list(messages)))
     return content_key(text)
 
 

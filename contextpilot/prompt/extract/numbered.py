@@ -14,6 +14,7 @@ from typing import NamedTuple
 from contextpilot.prompt.extract.endings import movable
 from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
 from contextpilot.prompt.extract.page import Page
+from contextpilot.prompt.extract.scan import matches
 from contextpilot.prompt.extract.vocabulary import PLAIN_WRAPPERS, RETRIEVAL_WRAPPERS, WRAPPERS
 
 WORDS = (
@@ -118,7 +119,7 @@ def find_inline(page: Page, region: Span, wrapper: str | None) -> Found | None:
 
 
 def _marks(text: str, region: Span) -> Iterator[_Mark]:
-    for number, line in enumerate(_LINE.finditer(text, *region)):
+    for number, line in enumerate(matches(_LINE, text, region)):
         if number == _MAX_LINES:
             return
         match = _MARK.match(text, line.start(), region.end)

@@ -36,7 +36,7 @@ _OUTPUT_TYPES = ("function_call_output", "custom_tool_call_output", "mcp_call")
 _TEXT_TYPES = ("text", "input_text")
 _DOCUMENT_TYPES = ("document", "search_result")
 _FILE_TYPES = ("image_url", "image", "input_image", "input_audio", "file", "base64")
-_OBSERVATION = re.compile(r"\s*(?:\*\*)?Observation:")
+_OBSERVATION = re.compile(r"\s{0,8}(?:\*\*)?Observation:")
 _MAX_DEPTH = 12
 
 
@@ -84,7 +84,7 @@ def find_places(
     scope = _Scope("tool", roles, calls(messages))
     action: Call | None = None
     for i, message in enumerate(messages):
-        if not isinstance(message, Mapping):
+        if not isinstance(message, (dict, Mapping)):
             continue
         kind = _hashable(message.get("type"))
         if kind in _OUTPUT_TYPES:
@@ -105,7 +105,7 @@ def find_places(
 
 def is_observation(message: Any) -> bool:
     """Return whether a message of the user's role hands over what a tool returned."""
-    if not isinstance(message, Mapping) or message.get("role") != "user":
+    if not isinstance(message, (dict, Mapping)) or message.get("role") != "user":
         return False
     content = message.get("content")
     if isinstance(content, list) and content and isinstance(content[0], Mapping):
@@ -115,7 +115,7 @@ def is_observation(message: Any) -> bool:
 
 def plain_texts(message: Any) -> Iterator[tuple[Path, str]]:
     """Yield the texts of one message, tool results and the assistant's included, with paths."""
-    if not isinstance(message, Mapping):
+    if not isinstance(message, (dict, Mapping)):
         return
     content = message.get("content")
     if isinstance(content, str):
@@ -234,9 +234,13 @@ def count_tokens(node: Any, depth: int = 0) -> int:
         return text_tokens(node)
     if depth > _MAX_DEPTH:
         return 0
-    if isinstance(node, Mapping):
-        is_file = node.get("type") in _FILE_TYPES
-        return 0 if is_file else OVERHEAD_TOKENS + count_tokens(list(node.values()), depth + 1)
-    if isinstance(node, list | tuple):
-        return sum(count_tokens(item, depth + 1) for item in node)
-    return 0
+    tokens = 0
+    if isinstance(node, (dict, Mapping)):  # a dictionary is told at once, another mapping late
+        if node.get("type") in _FILE_TYPES:
+            return 0
+        tokens, depth, node = OVERHEAD_TOKENS, depth + 1, node.values()
+    elif not isinstance(node, (list, tuple)):
+        return 0
+    for item in node:
+        tokens += text_tokens(item) if isinstance(item, str) else count_tokens(item, depth + 1)
+    return tokens

@@ -14,6 +14,7 @@ from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, to
 from contextpilot.prompt.extract.numbered import MIN_MEAN_CHARS
 from contextpilot.prompt.extract.ordered import are_numbered_titles
 from contextpilot.prompt.extract.page import Page
+from contextpilot.prompt.extract.scan import matches
 from contextpilot.prompt.extract.vocabulary import (
     FIELD_LABELS,
     RECORD_FIELDS,
@@ -22,13 +23,13 @@ from contextpilot.prompt.extract.vocabulary import (
 )
 
 _FIRST_FIELD = re.compile(
-    r"(?:\A|(?<=\n))[ \t]{0,4}\**([A-Za-z][\w ]{0,24}?)\**[ \t]?:\**(?=[ \t]|\n|$)"
+    r"(?:\A|(?<=\n))(?=[ \t*A-Za-z])[ \t]{0,4}\**([A-Za-z][\w ]{0,24}?)\**[ \t]?:\**(?=[ \t]|\n|$)"
 )
 _FIELD = re.compile(
     r"^[ \t>*-]{0,4}\**([A-Za-z][\w ]{0,24}?)\**[ \t]?:[ \t]*\**[ \t]*\S", re.MULTILINE
 )
 _NAMED = re.compile(
-    r"^(?:\[(?:source|document|doc|file|title|"
+    r"^(?=[\[\w./\-])(?:\[(?:source|document|doc|file|title|"
     r"url)s?[ \t]{0,2}[:=][ \t]{0,2}[^\]\n\d][^\]\n]{0,150}\]:?|"
     r"\[(?:score|relevance|similarity|distance)[ \t]{0,2}[:=][ \t]{0,2}-?\d{0,4}\.?\d{0,8}%?\]|"
     r"(?:document|passage|source|article|excerpt|context)[ \t]{0,2}\((?:title|source|name|url)"
@@ -37,7 +38,7 @@ _NAMED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _KEY = r"[A-Za-z][\w.]{0,40}[\-_./\d][\w.\-/]{0,60}"
-_KEYED = re.compile(rf"^(?:\[({_KEY})\]:?|({_KEY}):)(?=[ \t]\S)", re.MULTILINE)
+_KEYED = re.compile(rf"^(?=[\[A-Za-z])(?:\[({_KEY})\]:?|({_KEY}):)(?=[ \t]\S)", re.MULTILINE)
 """A key of its own before each block, which is no name of a speaker: `[rye-2021] ...`."""
 _QUOTED = re.compile(r'^([^\n"]{0,80})\n"""\n(.*?)\n"""[ \t]*$', re.MULTILINE | re.DOTALL)
 _RECORD_CHARS = 600
@@ -66,7 +67,7 @@ def _by_field(page: Page, region: Span, wrapper: str | None) -> Found | None:
     begins: dict[str, list[int]] = {}
     fields = [
         (match[1].lower(), match.start())
-        for match in islice(_FIRST_FIELD.finditer(text, *region), 8 * MAX_PIECES)
+        for match in islice(matches(_FIRST_FIELD, text, region), 8 * MAX_PIECES)
         if match[1].lower() in FIELD_LABELS
     ]
     for name, start in fields:
@@ -106,7 +107,7 @@ def _begins_paragraph(text: str, at: int, begin: int) -> bool:
 
 def _by_name(page: Page, region: Span, wrapper: str | None) -> Found | None:
     """Return blocks that each begin with `[Source: name]` or `name.pdf:`."""
-    marks = [mark.start() for mark in islice(_NAMED.finditer(page.text, *region), MAX_PIECES + 1)]
+    marks = [mark.start() for mark in islice(matches(_NAMED, page.text, region), MAX_PIECES + 1)]
     return _as_found(page, marks, region, wrapper) if len(marks) > 1 else None
 
 
@@ -115,7 +116,7 @@ def _by_key(page: Page, region: Span, wrapper: str | None) -> Found | None:
     text = page.text
     keyed = [
         match
-        for match in islice(_KEYED.finditer(text, *region), MAX_PIECES + 1)
+        for match in islice(matches(_KEYED, text, region), MAX_PIECES + 1)
         if _begins_paragraph(text, match.start(), region.start)
     ]
     keys = [match[1] or match[2] for match in keyed]

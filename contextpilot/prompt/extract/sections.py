@@ -12,6 +12,7 @@ from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, to
 from contextpilot.prompt.extract.numbered import MIN_MEAN_CHARS
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.records import is_record
+from contextpilot.prompt.extract.scan import matches
 from contextpilot.prompt.extract.vocabulary import RETRIEVAL_WRAPPERS, WRAPPERS
 
 _HEADING = re.compile(r"^(#{1,6})[ \t]+\S[^\n]*", re.MULTILINE)
@@ -24,6 +25,7 @@ _BULLET = re.compile(r"^[ \t]{0,4}[-*•][ \t]+(?=\S)", re.MULTILINE)
 _MEMORY_INTRO = re.compile(
     r"\b(?:memor(?:y|ies)|remember(?:ed)?|facts (?:about|on) (?:the )?user)\b", re.IGNORECASE
 )
+_MEMORY_WORDS = ("memor", "remember", "facts ")
 _LISTED_FILE = re.compile(r"^([\w./\-]{0,200}[\w\-]\.\w{1,8})\n---\n", re.MULTILINE)
 _FENCED_FILE = re.compile(r"^([\w./\-]{0,200}[\w\-]\.\w{1,8})\n(`{3,})\w{0,20}\n", re.MULTILINE)
 
@@ -31,7 +33,7 @@ _FENCED_FILE = re.compile(r"^([\w./\-]{0,200}[\w\-]\.\w{1,8})\n(`{3,})\w{0,20}\n
 def find_markdown(page: Page, region: Span, *, closed: bool) -> Found | None:
     """Return the sections of the highest heading level that occurs more than once."""
     text, fences = page.text, page.fences
-    headings = [h for h in _HEADING.finditer(text, *region) if not fences.is_inside(h.start())]
+    headings = [h for h in matches(_HEADING, text, region) if not fences.is_inside(h.start())]
     levels = Counter(len(heading[1]) for heading in headings)
     level = min((level for level, times in levels.items() if times > 1), default=None)
     if level is None or any(len(heading[1]) < level for heading in headings[1:]):
@@ -161,9 +163,10 @@ def _without_heading(page: Page, piece: Piece) -> Piece:
 def find_bullets(page: Page, region: Span) -> Found | None:
     """Return memories written as bullets under a heading or line that names memories."""
     text = page.text
-    if not _MEMORY_INTRO.search(text, *region):
+    low = text.lower()
+    if not any(word in low for word in _MEMORY_WORDS):
         return None
-    marks = list(islice(_BULLET.finditer(text, *region), 4 * MAX_PIECES))
+    marks = list(islice(matches(_BULLET, text, region), 4 * MAX_PIECES))
     runs: list[list[re.Match[str]]] = []
     for mark in marks:
         near = runs and not text[_line_end(text, runs[-1][-1].end()) : mark.start()].strip()
@@ -249,7 +252,7 @@ def _separators(text: str, region: Span, separator: str | None) -> list[Span]:
         return [Span(*mark.span()) for mark in marks]
     if not any(rule in text for rule in _RULES):
         return []
-    rules = list(islice(_RULE.finditer(text, *region), MAX_PIECES + 1))
+    rules = list(islice(matches(_RULE, text, region), MAX_PIECES + 1))
     if len({rule[1] for rule in rules}) != 1:  # of several kinds it is unsure which separates
         return []
     return [Span(*rule.span()) for rule in rules]

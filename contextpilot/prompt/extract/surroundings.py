@@ -157,5 +157,5 @@ def _split(text: str, groups: Sequence[Group]) -> tuple[str, str]:
 
 
 def _role(message: Any) -> Any:
-    role = message.get("role") if isinstance(message, Mapping) else None
+    role = message.get("role") if isinstance(message, (dict, Mapping)) else None
     return role if isinstance(role, str) else None

@@ -58,7 +58,7 @@ def calls(messages: Sequence[Any]) -> dict[str, Call]:
     """Return the calls in chat messages by their ids, whatever the API."""
     found = {}
     for message in messages:
-        if isinstance(message, Mapping):
+        if isinstance(message, (dict, Mapping)):
             for key, name, arguments in _calls_of(message):
                 if isinstance(key, str) and isinstance(name, str):
                     found[key] = Call(name, arguments)
