@@ -65,9 +65,6 @@ class Llama:
         copy = Copy(str(next(self._copies)), list(held))
         self.ram.append(copy)
         self.events.append(SlotEvent("saved", slot, copy=copy.name, num_bytes=copy.num_bytes))
-
-    def bound(self) -> None:
-        """Let the oldest copies go, as llama-server does once it has saved and loaded."""
         while len(self.ram) > 1 and sum(c.num_bytes for c in self.ram) > self.ram_bytes:
             self.ram.pop(0)
 
@@ -102,7 +99,6 @@ class Llama:
         if self.ram_bytes and (loses_much or is_least_used):
             self.save(slot)
             self.load(slot, prompt)
-            self.bound()
         cached = min(common(self.slots[slot], prompt), len(prompt) - 1)
         self.cut(slot, cached)
         self.grow(slot, prompt[cached:])

@@ -540,7 +540,7 @@ class Told:
     def has_copies(self) -> bool:
         return self.copies
 
-    def copies(self) -> list[tuple[int, list[tuple[str, int]]]]:
+    def copies(self, slot: int) -> list[tuple[int, list[tuple[str, int]]]]:
         return []
 
 

@@ -37,7 +37,7 @@ class Newest:
     def has_copies(self) -> bool:
         return False
 
-    def copies(self) -> list[tuple[int, list[tuple[str, int]]]]:
+    def copies(self, slot: int) -> list[tuple[int, list[tuple[str, int]]]]:
         return []
 
 

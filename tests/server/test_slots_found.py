@@ -73,7 +73,6 @@ class World:
             for other in range(llama.num_slots):
                 if other != slot and rng.random() < 0.5:
                     llama.save(other)
-                    llama.bound()
                     llama.cut(other, 0)
         assert prompt.up_to(found) <= cached, name
         self.told += prompt.up_to(found)
@@ -146,7 +145,7 @@ class Copies:
     def has_copies(self) -> bool:
         return True
 
-    def copies(self) -> list[tuple[int, list[tuple[str, int]]]]:
+    def copies(self, slot: int) -> list[tuple[int, list[tuple[str, int]]]]:
         return [(1_601, [("1", 400)]), (1_600, [("1", 400)])]
 
 

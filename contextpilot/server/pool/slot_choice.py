@@ -26,14 +26,12 @@ _RECURS_OLDEST, _RECURS_NEWEST = 0.1, 0.15
 _MAX_MISSES = 2
 _WORTH = 64
 """Expected tokens from which a miss tells that a slot does not hold what it should."""
-
-
 _SIMILAR = 0.12
 """Part of a prompt that a slot must share for llama-server to choose it for that: a tenth, and
 something for our estimates."""
 _KEPT = 0.5
 """llama-server looks for a copy only where less of the slot's content than this would be kept."""
-_MAX_COPIES = 256
+_MAX_COPIES = 64
 """More copies in RAM than that are not looked through, and nothing is believed of them."""
 
 
@@ -110,8 +108,8 @@ class Holdings(Protocol):
     def has_copies(self) -> bool:
         """Return whether there are copies from which the server may fill slots."""
 
-    def copies(self) -> Iterable[tuple[int, Sequence[tuple[str, int]]]]:
-        """Return the tokens of each of them, and the requests as of a slot; the oldest first."""
+    def copies(self, slot: int) -> Iterable[tuple[int, Sequence[tuple[str, int]]]]:
+        """Return the tokens and the requests of those left when a slot was saved, oldest first."""
 
 
 @dataclass
@@ -311,7 +309,7 @@ class Slots:
         kept = best.tokens / held if held else -1.0
         if kept >= _KEPT or (is_asked_for and not held):
             return best.blocks
-        copies = list(islice(holdings.copies(), _MAX_COPIES + 1))
+        copies = list(islice(holdings.copies(slot.number), _MAX_COPIES + 1))
         for tokens, requests in copies if len(copies) <= _MAX_COPIES else ():
             share = self._most(prompt, requests)
             if 4 * share.tokens >= tokens and share.tokens > max(kept * tokens, best.tokens):

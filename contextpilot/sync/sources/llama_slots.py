@@ -169,7 +169,9 @@ class SlotTranslator(Contents):
         Of two runs that fit alike, neither is taken. One that fits may be another's while the
         right one's events are on their way, unless it also ends where the answer did.
         """
-        answer, found, exact = pending.answer, pending.found, pending.exact
+        answer = pending.answer
+        found = {run for run in pending.found if answer.cached not in run.taken}
+        exact = pending.exact & found
         settled, pinned = age >= SETTLE_S, answer.slot is not None
         if len(exact) == 1 and (settled or pinned):
             self._name(next(iter(exact)), answer)
@@ -184,6 +186,7 @@ class SlotTranslator(Contents):
     def _name(self, run: Run, answer: Answer) -> None:
         self.counts = self.counts._replace(matched=self.counts.matched + 1)
         run.names[answer.request] = answer.prompt
+        run.taken.add(answer.cached)
         self._runs[answer.request] = run
         self._believed.setdefault(answer.request, -1)
         self._touched[answer.request] = None

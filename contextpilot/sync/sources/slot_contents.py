@@ -58,6 +58,7 @@ class Run:
         places: where its content still is, and how many leading tokens of it.
         ends: token counts at which a request ended and the next one went on.
         names: its requests and their prompt tokens.
+        taken: the starts of those requests: each made its own.
     """
 
     slot: int
@@ -67,6 +68,7 @@ class Run:
     ends: set[int] = field(default_factory=set)
     places: dict[Held, int] = field(default_factory=dict)
     names: dict[str, int] = field(default_factory=dict)
+    taken: set[int] = field(default_factory=set)
 
     def fits(self, cached: int, prompt: int, since: int) -> bool:
         """Return whether a request that was sent at this position may have made the run."""
@@ -74,6 +76,7 @@ class Run:
         return (
             at < len(self.starts)
             and self.starts[at] == cached
+            and cached not in self.taken
             and self.born[at] > since
             and self.reach >= prompt
         )
@@ -102,7 +105,6 @@ class Contents:
         self._recent: dict[int, deque[Run]] = {}
         self._copies: OrderedDict[str, Held] = OrderedDict()
         self._ram_limit: int | None = None
-        self._is_ram_bounded = True
 
     def limit_ram(self, num_bytes: int) -> None:
         """Learn the size of llama-server's RAM prompt cache; until then its copies count as gone.
@@ -120,8 +122,6 @@ class Contents:
     def take(self, event: SlotEvent) -> None:
         """Apply an event."""
         self.position += 1
-        if event.kind != "loaded":
-            self._bound_ram()
         if event.kind == "slot":
             self._move(event.slot, event.keep, event.tokens)
         elif event.kind == "copied":
@@ -168,7 +168,7 @@ class Contents:
         if is_file:
             self._bound_files()
         else:
-            self._drop_beginnings(event.copy, copy)
+            self._bound_ram(event.copy, copy)
 
     def _load(self, event: SlotEvent) -> None:
         copy = self._copies.get(event.copy)
@@ -223,10 +223,22 @@ class Contents:
         """Return whether llama-server's RAM cache holds anything."""
         return any(copy.num_bytes is not None for copy in self._copies.values())
 
-    def copies(self) -> Iterator[tuple[int, list[tuple[str, int]]]]:
-        """Yield the tokens of each copy in the RAM cache, and its `requests`; the oldest first."""
-        for copy in self._copies.values():
-            if copy.num_bytes is not None and copy.counts:
+    def copies(self, slot: int) -> Iterator[tuple[int, list[tuple[str, int]]]]:
+        """Yield the tokens of copies in the RAM cache, and their `requests`; the oldest first.
+
+        Those that are left once a slot was saved there, as llama-server does before it looks for a
+        copy: the oldest make room.
+        """
+        ram = [copy for copy in self._copies.values() if copy.num_bytes and copy.counts]
+        room = (self._ram_limit or 0) - sum(copy.num_bytes or 0 for copy in ram)
+        held = self._held(slot)
+        if held.runs and not any(held.runs[-1].places.get(copy, 0) >= held.tokens for copy in ram):
+            rates = [(copy.num_bytes or 0) / max(1, copy.tokens) for copy in ram]
+            room -= round(max(rates, default=0.0) * held.tokens)
+        for copy in ram:
+            if room < 0:
+                room += copy.num_bytes or 0
+            else:
                 yield copy.tokens, copy.requests()
 
     def recent(self, slot: int | None, since: int) -> Iterator[Run]:
@@ -278,26 +290,21 @@ class Contents:
             oldest.places.pop(held, None)
             self.touched_runs[oldest] = None
 
-    def _drop_beginnings(self, name: str, copy: Held) -> None:
-        """Drop the copies that a new one begins with."""
-        for other, older in list(self._copies.items()):
-            begins = older.runs and older.runs[-1].places.get(copy, 0) >= older.tokens
-            if begins and other != name and older.num_bytes is not None:
+    def _bound_ram(self, name: str, copy: Held) -> None:
+        """Drop what llama-server drops: what the new copy begins with, then the oldest."""
+        ram = {n: c for n, c in self._copies.items() if c.num_bytes is not None and n != name}
+        for other, older in list(ram.items()):
+            if older.runs and older.runs[-1].places.get(copy, 0) >= older.tokens:
                 self._drop(other)
-        self._is_ram_bounded = False
-
-    def _bound_ram(self) -> None:
-        """Drop the oldest copies beyond the limit: llama-server does after it saved and loaded."""
-        if self._is_ram_bounded or self._ram_limit is None:
+                del ram[other]
+        if self._ram_limit is None:
             return
-        self._is_ram_bounded = True
-        ram = {name: copy.num_bytes for name, copy in self._copies.items() if copy.num_bytes}
-        total, newest = sum(ram.values()), next(reversed(ram), None)
-        for name, num_bytes in ram.items():
-            if total <= self._ram_limit or name == newest:
+        total = sum(c.num_bytes or 0 for c in ram.values()) + (copy.num_bytes or 0)
+        for other, older in ram.items():
+            if total <= self._ram_limit:
                 break
-            total -= num_bytes
-            self._drop(name)
+            total -= older.num_bytes or 0
+            self._drop(other)
 
     def _bound_files(self) -> None:
         files = [name for name, copy in self._copies.items() if copy.num_bytes is None]
