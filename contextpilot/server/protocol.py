@@ -1,7 +1,8 @@
-"""uvicorn's HTTP protocol with what it lacks: a bound on heads, answers that end broken."""
+"""uvicorn's HTTP protocol with what it lacks: bounds on heads and silence, answers that break."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from collections.abc import Callable
@@ -14,10 +15,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _CUT = "contextpilot.cut"
 _RESET = struct.pack("ii", 1, 0)
 MAX_HEAD_BYTES = 64 << 10
-_REFUSAL = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
-)
+_CLOSING = b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large" + _CLOSING
+_TOO_LATE = b"HTTP/1.1 408 Request Timeout" + _CLOSING
 
 
 def cut_short(scope: Scope) -> None:
@@ -32,20 +32,57 @@ def cut_short(scope: Scope) -> None:
 class Protocol(HttpToolsProtocol):
     """Refuses requests whose head goes on for too long, before it fills the memory.
 
-    An application may end an answer broken (`cut_short`), so that the client sees that it is.
+    A client that is silent in the middle of a request, or does not read its answer, holds nothing
+    for ever. An application may end an answer broken (`cut_short`), so that the client sees that
+    it is.
     """
+
+    client_timeout_s = 60.0
+    """Longest silence of a client whose turn it is; 0: no limit."""
 
     _num_head_bytes = 0
     _is_in_head = False
+    _owes_since: float | None = None
+    _watch: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def with_timeout(cls, seconds: float) -> type[Protocol]:
+        """Return this protocol with another longest silence."""
+        return type(cls.__name__, (cls,), {"client_timeout_s": seconds})
+
+    def connection_made(self, transport: Any) -> None:
+        """Wait for a request, not for ever."""
+        super().connection_made(transport)
+        if self.client_timeout_s:
+            self._owes_since = self.loop.time()
+            self._watch = self.loop.call_later(self.client_timeout_s, self._look_for_silence)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        super().connection_lost(exc)
+        if self._watch is not None:
+            self._watch.cancel()
+
+    def pause_writing(self) -> None:
+        """Note that the client has to read before more is written."""
+        super().pause_writing()
+        self._owes_since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        """Note that the client reads."""
+        super().resume_writing()
+        self._owes_since = None
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the connection."""
         went_on = self._is_in_head
         super().data_received(data)
+        if not self.flow.write_paused:
+            self._owes_since = self.loop.time() if self._is_in_request() else None
         if went_on and self._is_in_head and not self.transport.is_closing():
             self._num_head_bytes += len(data)
             if self._num_head_bytes > MAX_HEAD_BYTES:
-                self.transport.write(_REFUSAL)
+                self.transport.write(_TOO_LARGE)
                 self.transport.close()
 
     def on_message_begin(self) -> None:
@@ -68,6 +105,26 @@ class Protocol(HttpToolsProtocol):
         if self.cycle is not None:
             extensions: Any = {_CUT: WeakMethod(self._cut)}
             self.cycle.scope["extensions"] = extensions
+
+    def _is_in_request(self) -> bool:
+        """Whether some of a request came, and more of it has to."""
+        return self._is_in_head or (self.cycle is not None and self.cycle.more_body)
+
+    def _look_for_silence(self) -> None:
+        """End a connection whose client owed something for too long; look again later."""
+        if self.flow.read_paused and not self.flow.write_paused:
+            self._owes_since = None  # it may not send
+        silent = 0.0 if self._owes_since is None else self.loop.time() - self._owes_since
+        if silent < self.client_timeout_s:
+            self._watch = self.loop.call_later(
+                self.client_timeout_s - silent, self._look_for_silence
+            )
+        elif self.flow.write_paused:
+            self.transport.abort()
+        else:
+            if self._is_in_request() and not (self.cycle and self.cycle.response_started):
+                self.transport.write(_TOO_LATE)
+            self.transport.close()
 
     def _cut(self, scope: Scope) -> None:
         cycle = self.cycle

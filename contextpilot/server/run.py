@@ -61,7 +61,7 @@ def make_server(settings: Settings) -> uvicorn.Server:
         date_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=max(1, int(settings.shutdown_timeout_s)),
-        http=Protocol,
+        http=Protocol.with_timeout(settings.client_timeout_s),
         ws="none",
     )
     return uvicorn.Server(config)

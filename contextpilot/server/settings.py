@@ -79,6 +79,9 @@ class Settings:
     max_body_bytes: int = _setting(64 << 20, "largest request body", low=1)
     connect_timeout_s: float = _setting(5.0, "time to connect to an engine")
     read_timeout_s: float = _setting(600.0, "longest silence of an engine; 0: no limit")
+    client_timeout_s: float = _setting(
+        60.0, "longest silence of a client in a request, or not reading; 0: no limit"
+    )
     shutdown_timeout_s: float = _setting(30.0, "time that running requests have at a stop")
     log_level: str = _setting("info", "least level that is logged", LOG_LEVELS)
     log_format: str = _setting("text", "form of the log lines", LOG_FORMATS)
