@@ -3,13 +3,13 @@
     python scripts/bench_answers.py --engine URL --questions questions.jsonl --journal answers.jsonl
         [--count 200] [--ways plain 50 0 50+end reversed] [--changed] [--at-once 16]
 
-A way is a `displacement_cost`, with `+end`, `+end2` or `+moved` for the anchor; `plain` and
-`reversed` need no planner. Every answer is written to the journal at once, by what was asked: a run
-that was cut off goes on where it was, and prompts that several ways share are asked once.
-`--changed` asks only where the ways' prompts differ: elsewhere no answer can change; `--at-once`
-keeps an engine busy that answers several requests together. Greedy decoding. The URL is any
-OpenAI-compatible one, its key in CONTEXTPILOT_ENGINE_KEY; `contextpilot bench --answers` measures
-an engine's cache and times besides.
+A way is a `displacement_cost`, with `+end`, `+end2` or `+moved` for the anchor and `+note` for the
+ranking that is written where blocks moved far; `plain` and `reversed` need no planner. Every answer
+is written to the journal at once, by what was asked: a run that was cut off goes on where it was,
+and prompts that several ways share are asked once. `--changed` asks only where the ways' prompts
+differ: elsewhere no answer can change; `--at-once` keeps an engine busy that answers several
+requests together. Greedy decoding. The URL is any OpenAI-compatible one, its key in
+CONTEXTPILOT_ENGINE_KEY; `contextpilot bench --answers` also measures an engine's cache and times.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import OnlinePlanner
 from contextpilot.plan.simulate import PrefixCache
 from contextpilot.plan.support import SupportWindow
+from contextpilot.prompt.annotate import annotate
 
+_NOTE = "+note"
 _WAY = re.compile(r"(\d+)(?:\+(end|moved)(\d*))?")
 _TOKENS = 24
 
@@ -85,7 +87,8 @@ def prompts_of(questions: Questions, way: str) -> tuple[list[Prompt], float]:
     cache, orders = PrefixCache(None), list(_orders(contexts, way))
     prompts = []
     for position, order in enumerate(orders):
-        prompt = written(questions.requests, position, order, "")
+        note = annotate(order) if way.endswith(_NOTE) else ""
+        prompt = written(questions.requests, position, order, "", note)
         system = {"role": "system", "content": questions.requests.system}
         prompt.messages[0] = system  # without a salt: nothing of the cache is measured here
         prompts.append(prompt)
@@ -109,9 +112,9 @@ def _orders(contexts: Sequence[Sequence[Any]], way: str) -> Iterator[Sequence[in
 
 def bounds_of(way: str) -> Bounds:
     """Return the bounds that a way names."""
-    found = _WAY.fullmatch(way)
+    found = _WAY.fullmatch(way.removesuffix(_NOTE))
     if found is None:
-        raise SystemExit(f"{way!r} is no way: give plain, reversed, a cost, or a cost with +end")
+        raise SystemExit(f"{way!r} is no way: give plain, reversed, or a cost, with +end, +note")
     cost, anchor, blocks = found.groups()
     return Bounds(
         displacement_cost=int(cost), anchor=anchor or "none", anchor_blocks=int(blocks or 1)

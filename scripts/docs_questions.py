@@ -78,7 +78,8 @@ def entries(words: int) -> Iterator[Entry]:
 
 def question(entry: Entry) -> str | None:
     """Return the question that an entry answers; None where it would give the answer away."""
-    text = f'Which function of the module {entry.module} is described as "{entry.summary}"?'
+    # The description first: a small model that repeats the question would not get to the name.
+    text = f'"{entry.summary}" What is the name of this function of the module {entry.module}?'
     return None if normalized(entry.name) in normalized(text) else text
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from contextpilot.block import Block, BlockKey
-from contextpilot.prompt.messages import Messages, render_blocks
+from contextpilot.prompt.messages import Messages, render_user
 
 SYSTEM = "Answer the question from the documents. Be brief."
 QUESTION = "Question: {query}"
@@ -89,10 +89,13 @@ def pieces_of(messages: Messages, blocks: Sequence[Block]) -> tuple[Piece, ...]:
     return (*pieces, Piece(("tail", user[start:]), user[start:]))
 
 
-def written(requests: Requests, position: int, order: Sequence[int], salt: str) -> Prompt:
-    """Return a prompt with the blocks of a request in the order that is given, nothing added."""
+def written(
+    requests: Requests, position: int, order: Sequence[int], salt: str, annotation: str = ""
+) -> Prompt:
+    """Return a prompt with the blocks of a request in the order that is given."""
     blocks = requests.contexts[position]
-    user = render_blocks([blocks[rank].text for rank in order]) + requests.question(position)
+    texts = [blocks[rank].text for rank in order]
+    user = render_user(texts, annotation, requests.question(position))
     messages = Messages(
         [
             {"role": "system", "content": requests.salted(salt)},
