@@ -173,6 +173,19 @@ class Namespaces:
             dropped = [self._spaces.pop(name) for name in names if name in self._spaces]
         self._clear(dropped)
 
+    def watch(self, watcher: Callable[[str], Watch]) -> None:
+        """Have a watch told of all that the indexes hold, and of every change; nothing if one is.
+
+        Takes as long as there is much; other threads go on meanwhile.
+        """
+        if self.watcher is not None:
+            return
+        self.watcher = watcher
+        for name, space in self.items():
+            with space.lock:
+                if space.index.watch is None and not space.is_gone:
+                    space.index.tell(watcher(name))
+
     def _make(self, name: str) -> Namespace:
         index = ContextIndex(self._budget.max_blocks, tick=self._budget.tick)
         index.watch = self.watcher(name) if self.watcher is not None else None

@@ -75,6 +75,16 @@ class PathTree:
         self._note_all_dropped()
         self._uproot()
 
+    def tell(self, watch: Watch) -> None:
+        """Tell `watch` all that the tree holds, and every change from now on."""
+        self.watch = watch
+        stack = list(self._root.children.values())
+        while stack:
+            node = stack.pop()
+            stack.extend(node.children.values())
+            if not node.children:
+                watch.grown(self._path(node))
+
     def _note_all_dropped(self) -> None:
         noted = 0
         stack = list(islice(self._root.children.values(), _MAX_NOTED))

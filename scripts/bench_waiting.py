@@ -107,7 +107,8 @@ class Bench:
         args = self.args
         ageing = Ageing(case.window, args.max_overtaken, args.max_delay)
         bounds = Bounds(enabled=case.reorders)
-        engine = Engine(0, "simulated", Namespaces(2_000_000, 4096, 1), args.places, ageing)
+        spaces = Namespaces(2_000_000, 4096, 1)
+        engine = Engine("simulated", "simulated", spaces, args.places, ageing)
         server = SimulatedEngine(engine, self, bounds)
         chance = random.Random(ARRIVAL_SEED)
         mean_s = self.tokens / len(self.contexts) / args.rate + args.answer

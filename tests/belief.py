@@ -23,7 +23,7 @@ from engine_caches import CACHES, SPACES, Request
 
 from contextpilot.namespace import Namespace, Namespaces
 from contextpilot.server.pool.member import Engine as Place
-from contextpilot.server.pool.reports import PoolReceiver
+from contextpilot.server.pool.pool_receiver import PoolReceiver
 from contextpilot.sync.events import answer_message, parse_message
 from contextpilot.sync.receiver import CREDIT_S, GONE_AFTER_S, Owner, SyncReceiver
 
@@ -78,8 +78,8 @@ class World:
         if self.features.form == "library":
             self.receiver = SyncReceiver(self.owner, lambda: self.now, self.owners)
         else:
-            place = Place(0, "http://127.0.0.1:1", self.spaces)
-            self.receiver = PoolReceiver([place], lambda: self.now)
+            place = Place("place", "http://127.0.0.1:1", self.spaces)
+            self.receiver = PoolReceiver(lambda: [place], lambda: self.now)
 
     def owner(self, request: str) -> Owner | None:
         space: Namespace | None = self.spaces.owner(request)

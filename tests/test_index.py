@@ -202,7 +202,7 @@ def test_the_tree_holds_exactly_what_the_engine_says(events: list[Any]) -> None:
     assert not index.set_cached("never seen", 5)
 
 
-class Holders(PathIndex):
+class EnginesByPrefix(PathIndex):
     """The slow truth of names: how many blocks of its path each one holds."""
 
     def __init__(self) -> None:
@@ -239,7 +239,7 @@ class Holders(PathIndex):
 @given(requests)
 @settings(max_examples=300)
 def test_requests_are_truncated_by_tokens_and_hold_what_they_share(todo: list[Any]) -> None:
-    index, oracle = ContextIndex(), Holders()
+    index, oracle = ContextIndex(), EnginesByPrefix()
     known: dict[str, tuple[Any, list[int]]] = {}
     for name, number, *arguments in todo:
         request = f"r{number}"

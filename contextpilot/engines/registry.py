@@ -11,28 +11,35 @@ from contextpilot.engines.base import EngineKind
 
 OTHER: EngineKind = other.ENGINE
 """What nothing is known of."""
-_KINDS: dict[str, EngineKind] = {}
+_known: tuple[EngineKind, ...] = ()
 
 
 def register(kind: EngineKind) -> None:
     """Add a kind that is no file of this room. Raises ValueError: its name is taken, or empty."""
-    if not kind.name or kind.name in _KINDS:
+    global _known
+    if not kind.name or kind.name in kind_names():
         raise ValueError(f"the name of an engine kind must be new: {kind.name!r} is taken")
-    _KINDS[kind.name] = kind
+    _known = tuple(sorted((*_known, kind), key=lambda each: (each is OTHER, each.name)))
 
 
-def kinds() -> list[EngineKind]:
+def unregister(kind: EngineKind) -> None:
+    """Take a kind away again; nothing happens where it is none."""
+    global _known
+    _known = tuple(each for each in _known if each is not kind)
+
+
+def kinds() -> tuple[EngineKind, ...]:
     """Return all kinds, in order of their names; what nothing is known of comes last."""
-    return sorted(_KINDS.values(), key=lambda kind: (kind is OTHER, kind.name))
+    return _known
 
 
 def kind_named(name: str) -> EngineKind:
     """Return the kind of this name. Raises ValueError that lists the known names."""
-    try:
-        return _KINDS[name]
-    except KeyError:
-        known = ", ".join(kind.name for kind in kinds())
-        raise ValueError(f"{name!r} is no kind of engine: known are {known}") from None
+    found = next((kind for kind in _known if kind.name == name), None)
+    if found is None:
+        known = ", ".join(kind_names())
+        raise ValueError(f"{name!r} is no kind of engine: known are {known}")
+    return found
 
 
 def kind_of_owner(owner: str) -> EngineKind | None:
@@ -48,7 +55,7 @@ def all_report_flags() -> str:
 
 def kind_names() -> tuple[str, ...]:
     """Return the names of all kinds."""
-    return tuple(kind.name for kind in kinds())
+    return tuple(kind.name for kind in _known)
 
 
 for _found in iter_modules(room.__path__):

@@ -12,8 +12,6 @@ from starlette.types import Receive, Scope, Send
 
 from contextpilot import __version__
 from contextpilot.budget import Budget
-from contextpilot.engines.detect import EngineKinds
-from contextpilot.engines.fetch import Fetch
 from contextpilot.http.pooled import Upstream
 from contextpilot.namespace import Namespaces
 from contextpilot.server.dashboard import ASSET_PATHS, make_router
@@ -74,6 +72,7 @@ def make_pool(settings: Settings) -> EnginePool:
     return EnginePool(
         settings.engine,
         lambda: Namespaces(*sizes, budget),
+        kind=settings.kind,
         max_in_flight=settings.max_in_flight or None,
         ageing=Ageing(settings.window, settings.max_overtaken, settings.max_wait_s),
     )
@@ -83,10 +82,9 @@ def make_pool(settings: Settings) -> EnginePool:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     upstream = Upstream(settings.connect_timeout_s, settings.read_timeout_s)
-    kinds = EngineKinds(Fetch(upstream), settings.kind)
     state = StateFile(settings.state)
     await asyncio.to_thread(state.open)
-    app.state.proxy = Proxy(app.state.service, upstream, kinds, app.state.metrics, state.orders)
+    app.state.proxy = Proxy(app.state.service, upstream, app.state.metrics, state.orders)
     pool: EnginePool = app.state.service.pool
     await pool.start()
     try:

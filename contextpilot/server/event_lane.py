@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
-from contextpilot.sync.events import SLOT_ENGINE, parse_message
+from contextpilot.sync.events import parse_message
 from contextpilot.sync.receiver import SyncReceiver
+from contextpilot.sync.sources.choice import source_of_kind
 
 
 class SyncLane:
@@ -28,7 +29,7 @@ class SyncLane:
         Raises:
             ValueError: it is none; the field at fault is named.
         """
-        if content.get("kind") == SLOT_ENGINE:
+        if source_of_kind(content.get("kind")).is_asked_while_planning:
             return self._apply(content)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._apply, content)

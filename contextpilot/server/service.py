@@ -26,7 +26,8 @@ from contextpilot.server.errors import input_errors
 from contextpilot.server.event_lane import SyncLane
 from contextpilot.server.observe.records import Record, Records, without_text
 from contextpilot.server.offload import are_many, offload, offload_planning
-from contextpilot.server.pool.engine_pool import EnginePool, Lease
+from contextpilot.server.pool.engine_pool import EnginePool
+from contextpilot.server.pool.lease import Lease
 from contextpilot.server.settings import Settings
 
 _MANY_NAMESPACES = 200
@@ -59,7 +60,7 @@ class Service:
 
     async def reorder(
         self, contexts: Sequence[Sequence[Any]], namespace: str, options: dict[str, Any]
-    ) -> tuple[list[list[Block]], list[Planned], int | None]:
+    ) -> tuple[list[list[Block]], list[Planned], str | None]:
         """Plan a batch of contexts; return them as blocks, the plans, and the engine chosen."""
         many = are_many(contexts)
         with input_errors():
@@ -70,12 +71,12 @@ class Service:
             return batch, [], None
         async with self.pool.lease(namespace, batch[0], wait=False) as lease:
             planned = await lease.run(job)
-        number = await offload(many, self.remember, "reorder", batch, planned, lease)
-        return batch, planned, number
+        engine = await offload(many, self.remember, "reorder", batch, planned, lease)
+        return batch, planned, engine
 
     async def reorder_stateless(
         self, contexts: Sequence[Sequence[Any]], options: dict[str, Any]
-    ) -> tuple[list[list[Block]], list[Planned], int | None]:
+    ) -> tuple[list[list[Block]], list[Planned], str | None]:
         """Plan a batch for itself: nothing known is used, nothing is learnt."""
         many = are_many(contexts)
         with input_errors():
@@ -155,12 +156,12 @@ class Service:
         contexts: Sequence[Sequence[Block]],
         planned: Sequence[Planned],
         lease: Lease,
-    ) -> int | None:
-        """Remember planned requests; return the number of the engine that they go to."""
-        number = lease.engine.number if lease.engine is not None else None
+    ) -> str | None:
+        """Remember planned requests; return the name of the engine that they go to."""
+        engine = lease.engine.name if lease.engine is not None else None
         for one in planned:
-            self.records.add(Record(api, without_text(one, contexts[one.position]), number))
-        return number
+            self.records.add(Record(api, without_text(one, contexts[one.position]), engine))
+        return engine
 
     # -- conversations ---------------------------------------------------------------------------
 

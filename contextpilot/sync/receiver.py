@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from contextpilot.index import ContextIndex
-from contextpilot.sync.events import SLOT_ENGINE, Event, SyncMessage
-from contextpilot.sync.sources.llama_slots import Answer, SlotTranslator
+from contextpilot.sync.events import Event, SyncMessage
+from contextpilot.sync.sources.base import Answer, SlotHoldings, Source
+from contextpilot.sync.sources.choice import source_of_kind
+from contextpilot.sync.sources.request_events import RequestEvents
 from contextpilot.tokens import TokenScale
 
 logger = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ class _Engine:
     num_gaps: int = 0
     num_unknown: int = 0
     pid: int | None = None
-    slots: SlotTranslator | None = None
+    source: Source = field(default_factory=RequestEvents)
     requests: OrderedDict[str, None] = field(default_factory=OrderedDict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -111,20 +113,20 @@ class SyncReceiver:
                 raise
 
     def answered(self, name: str, answer: Answer) -> None:
-        """Note what the answer to a request of an engine with slots told of its prompt."""
-        self._note(name, lambda slots: slots.answer(answer))
+        """Note what the answer to a request of an engine told of its prompt."""
+        self._note(name, lambda source: source.answered(answer))
 
     def broken_off(self, name: str, request_id: str) -> None:
-        """Note that a request of an engine with slots was broken off: none of it is believed."""
-        self._note(name, lambda slots: slots.abandon(request_id))
+        """Note that a request of an engine was broken off: where it has slots, none is believed."""
+        self._note(name, lambda source: source.broken_off(request_id))
 
-    def slots_of(self, name: str) -> SlotTranslator | None:
+    def slots_of(self, name: str) -> SlotHoldings | None:
         """Return what the slots of an engine hold; None while that is not known.
 
         Ask it on the thread that calls `receive` only.
         """
         engine = self._engines.get(name)
-        return engine.slots if engine is not None and engine.synced else None
+        return engine.source.holdings if engine is not None and engine.synced else None
 
     def evict(self, request_ids: Iterable[str]) -> int:
         """Believe nothing of these requests (the simple form); return how many were known.
@@ -149,7 +151,7 @@ class SyncReceiver:
                 "num_gaps": engine.num_gaps,
                 "num_unknown_requests": engine.num_unknown,
                 "num_requests": len(engine.requests),
-                **_slot_state(engine),
+                **_source_state(engine),
             }
             for name, engine in engines
         }
@@ -214,20 +216,18 @@ class SyncReceiver:
         engine.next_seq = engine.num_events = engine.num_gaps = engine.num_unknown = 0
         engine.synced = message.snapshot or message.seq == 0
         engine.pid = message.pid
-        is_slots = message.kind == SLOT_ENGINE
-        engine.slots = SlotTranslator(self._clock) if is_slots else None
+        engine.source = source_of_kind(message.kind)(self._clock)
 
     def _apply(self, engine: _Engine, message: SyncMessage) -> None:
         engine.more = message.more
-        engine.num_events += len(message.events)
-        is_alone = self._is_alone(engine)
-        for event in message.events:
+        engine.num_events += len(message.events) + len(message.slot_events)
+        is_final = engine.source.is_final
+        is_alone = not is_final and self._is_alone(engine)
+        for event in engine.source.read(message):
             if event.kind == "cleared":
                 self._forget(engine)
             else:
-                self._learn(engine, event, is_alone)
-        if engine.slots is not None:
-            self._apply_slots(engine, engine.slots, message)
+                self._learn(engine, event, is_alone, is_final)
         now = self._clock()
         if now - engine.expired >= _EXPIRE_EVERY_S:
             engine.expired = now
@@ -235,21 +235,13 @@ class SyncReceiver:
                 with owner.lock:
                     owner.tree.expire(now, CREDIT_S)
 
-    def _apply_slots(self, engine: _Engine, slots: SlotTranslator, message: SyncMessage) -> None:
-        engine.num_events += len(message.slot_events)
-        if message.ram_limit_bytes is not None:
-            slots.limit_ram(message.ram_limit_bytes)
-        for event in slots.apply(message.slot_events, snapshot=message.snapshot):
-            self._learn(engine, event, is_final=True)
-
-    def _note(self, name: str, tell: Callable[[SlotTranslator], Iterable[Event]]) -> None:
+    def _note(self, name: str, tell: Callable[[Source], Iterable[Event]]) -> None:
         engine = self._engines.get(name)
         if engine is None:
             return
         with engine.lock:
-            if engine.slots is not None:
-                for event in tell(engine.slots):
-                    self._learn(engine, event, is_final=True)
+            for event in tell(engine.source):
+                self._learn(engine, event, is_final=engine.source.is_final)
 
     # -- what is believed ------------------------------------------------------------------------
 
@@ -337,15 +329,12 @@ class SyncReceiver:
             for request_id in engine.requests:
                 self._release(request_id)
             engine.requests.clear()
-            engine.slots = None
+            engine.source = RequestEvents()
 
 
-def _slot_state(engine: _Engine) -> dict[str, Any]:
-    slots = engine.slots
-    if slots is None:
-        return {}
-    matched, unmatched = slots.counts
-    return {"pid": engine.pid, "num_matched": matched, "num_unmatched": unmatched}
+def _source_state(engine: _Engine) -> dict[str, Any]:
+    told = engine.source.state()
+    return {"pid": engine.pid, **told} if told else {}
 
 
 def _state(engine: _Engine, now: float) -> SyncState:

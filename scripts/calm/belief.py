@@ -10,7 +10,7 @@ from typing import Any
 
 import contextpilot as cp
 from contextpilot.namespace import Namespaces
-from contextpilot.server.pool.expiry import TtlSync
+from contextpilot.server.pool.sync_by_age import SyncByAge
 
 from .measurement import Measurement
 from .served import BLOCKS, CHAT, answering, asking, served
@@ -35,7 +35,7 @@ def refused_prompts() -> float:
 def cloud_overflow() -> float:
     """Send more prompts than sync by age remembers, all behind one system prompt."""
     namespaces = Namespaces(10_000_000, 10, 10)
-    index, sync = namespaces.get("n").planner.index, TtlSync(namespaces)
+    index, sync = namespaces.get("n").planner.index, SyncByAge(namespaces)
     for number in range(_CLOUD_PROMPTS):
         index.insert(["system", number])
         sync.note("n", ["system", number])

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from contextpilot.namespace import Namespaces
+from contextpilot.server.pool.concurrency_limit import ConcurrencyLimit
 from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.server.pool.health import Rhythm
-from contextpilot.server.pool.limit import Limit
 
 from .measurement import Measurement
 from .served import serving
@@ -28,7 +28,7 @@ def after_one_503() -> float:
 
     async def fault(fail_once: Callable[[], None], pool: EnginePool) -> None:
         fail_once()
-        pool._pulses[0].hurry()
+        pool.hurry(pool.engines[0].name)
         await asyncio.sleep(0.5)
 
     return _forgotten_after(fault)
@@ -43,7 +43,7 @@ def after_own_shortage() -> float:
         await asyncio.sleep(0.1)
         with _no_descriptors():
             for _ in range(10):
-                pool._pulses[0].hurry()
+                pool.hurry(pool.engines[0].name)
                 await asyncio.sleep(0.05)
 
     return _forgotten_after(fault)
@@ -94,7 +94,7 @@ def _no_descriptors() -> Iterator[None]:
 
 def limit_after_a_scrape() -> float:
     """Show a full engine, then one scrape in which it admits a batch."""
-    limit = Limit()
+    limit = ConcurrencyLimit()
     for _ in range(6):
         limit.observe(_SCRAPE.format(200, 30), 230)
     limit.observe(_SCRAPE.format(2, 198), 200)
@@ -103,7 +103,7 @@ def limit_after_a_scrape() -> float:
 
 def limit_recovers() -> float:
     """Show a queue behind two requests for long, and then an engine that takes all."""
-    limit = Limit()
+    limit = ConcurrencyLimit()
     for _ in range(6):
         limit.observe(_SCRAPE.format(2, 30), 32)
     scrapes = 0

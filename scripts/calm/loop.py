@@ -11,7 +11,7 @@ from contextpilot.block import content_key
 from contextpilot.explain import Explanation
 from contextpilot.server.dashboard.tree import name_of
 from contextpilot.server.observe.records import Record
-from contextpilot.sync.sources.llama_slots import Answer
+from contextpilot.sync.sources.base import Answer
 
 from .measurement import Measurement
 from .watched import Watched, watched
@@ -40,10 +40,11 @@ def fill(server: Watched, count: int, length: int, *, names: int = 0, spaces: in
     return requests
 
 
-def label(server: Watched) -> str:
-    """Return the name that the dashboard gives the one namespace."""
+def tree_of(server: Watched) -> str:
+    """Return where the dashboard shows the tree of the one namespace."""
     feed = json.loads(server.ask("GET", "/dashboard/feed"))
-    return str(feed["indexes"][0][0]["namespace"])
+    ((engine, (space,)),) = feed["indexes"].items()
+    return f"/dashboard/tree?engine={engine}&namespace={space['namespace']}"
 
 
 def message(epoch: str, seq: int, events: list[dict[str, Any]], kind: str = "vllm") -> bytes:
@@ -61,7 +62,7 @@ def dashboard_root() -> float:
     """The dashboard's tree."""
     with watched(engine=(ENGINE,)) as server:
         fill(server, 200_000, 2)
-        return server.stall_ms("GET", f"/dashboard/tree?engine=0&namespace={label(server)}")
+        return server.stall_ms("GET", tree_of(server))
 
 
 def dashboard_path() -> float:
@@ -73,8 +74,7 @@ def dashboard_path() -> float:
             space.planner.index.insert([*keys[:length], key(-1 - length)])
         space.planner.index.insert(keys)
         path = ".".join(name_of(one) for one in keys[:2_000])
-        place = f"/dashboard/tree?engine=0&namespace={label(server)}&path={path}"
-        return server.stall_ms("GET", place)
+        return server.stall_ms("GET", f"{tree_of(server)}&path={path}")
 
 
 def restart() -> float:

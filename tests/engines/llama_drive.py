@@ -71,7 +71,7 @@ class Rig:
     @property
     def slots(self) -> SlotTranslator:
         """What the index believes of the slots."""
-        [name] = self.pool.engines[0].names
+        [name] = self.pool.engines[0].reporters
         found = self.pool.receiver.slots_of(name)
         assert found is not None
         return found

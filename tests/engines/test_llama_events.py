@@ -202,7 +202,7 @@ def test_after_a_restart_of_the_index_the_slots_are_followed_again() -> None:
                 wait_until(lambda one=server: synced(one))
                 engine.post("/completion", {"prompt": " ".join(ONE), "n_predict": 4})
                 pool = server.config.app.state.service.pool  # type: ignore[union-attr]
-                [name] = pool.engines[0].names
+                [name] = pool.engines[0].reporters
                 slots = pool.receiver.slots_of(name)
                 wait_until(lambda held=slots: max(held.tokens(0), held.tokens(1)) > 40)
 

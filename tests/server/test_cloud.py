@@ -7,7 +7,7 @@ from typing import Any
 
 from servers import Client, Scripted, Seen, send_json, wait_until
 
-from contextpilot.server.pool.expiry import DEFAULT_TTL_S
+from contextpilot.server.pool.sync_by_age import DEFAULT_TTL_S
 
 BLOCKS = [f"Document {name}: " + f"facts about {name}. " * 12 for name in "abcdef"]
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"

@@ -30,6 +30,7 @@ CANARY = "canary-7f3a"
 TENANT = "tenant-of-acme"
 TOKEN = "index-token"
 SECRETS = (CANARY, TENANT, content_key(TENANT).hex()[:8])
+NAMES = ("127.0.0.1:30000", "127.0.0.1:30001")
 
 
 class Traffic:
@@ -71,21 +72,21 @@ class Traffic:
             topic = self._chance.randrange(topics) * 14
             blocks: list[Block] = self._chance.sample(self._passages[topic : topic + 14], 8)
             job = Job(TENANT, [blocks], Bounds(), head, [20])
-            other = (1,) if self._chance.random() < 0.6 else (0,)  # busy with other work
+            other = NAMES[1:] if self._chance.random() < 0.6 else NAMES[:1]  # busy with other work
             async with self.pool.lease(TENANT, blocks, head, exclude=other) as lease:
                 (planned,) = lease.plan(job)
                 told = without_text(planned, blocks)
                 lease.confirm()
-            number = lease.engine.number if lease.engine else 0
-            self._report(number, planned.request_id, told.total_tokens)
-            record = Record("chat", told, number, started=self._now)
+            name = lease.engine.name if lease.engine else ""
+            self._report(name, planned.request_id, told.total_tokens)
+            record = Record("chat", told, name, started=self._now)
             record.first_byte_s = 0.02 + (told.total_tokens - told.matched_tokens) / 4000
             record.prompt_tokens = told.total_tokens + 80
             record.cached_tokens = told.matched_tokens
             self.records.add(record)
 
-    def _report(self, engine: int, request_id: str, tokens: int) -> None:
-        if engine == 1:  # the second engine has no hook
+    def _report(self, engine: str, request_id: str, tokens: int) -> None:
+        if engine == NAMES[1]:  # the second engine has no hook
             return
         events = [Event("cached", request_id, tokens + 60)]
         if self._chance.random() < 0.1:
@@ -136,8 +137,8 @@ def test_the_feed_tells_sums_engines_and_requests(traffic: Traffic) -> None:
 def test_the_tree_can_be_looked_into(traffic: Traffic) -> None:
     with serving(traffic.app) as url:
         feed = json.loads(get(url, "/dashboard/feed")[2])
-        space = feed["indexes"][0][0]
-        place = f"/dashboard/tree?engine=0&namespace={space['namespace']}"
+        space = feed["indexes"][NAMES[0]][0]
+        place = f"/dashboard/tree?engine={NAMES[0]}&namespace={space['namespace']}"
         found = json.loads(get(url, place)[2])
         (root,) = found["branches"]
         assert root["blocks"][0]["kind"] == "head"
@@ -147,9 +148,9 @@ def test_the_tree_can_be_looked_into(traffic: Traffic) -> None:
         assert num_blocks == space["num_blocks"]
         for bad in ("&path=abc", "&path=" + "." * 50):
             assert get(url, place + bad)[0] == 404
-        assert get(url, "/dashboard/tree?engine=9&namespace=x")[0] == 404
-        assert get(url, "/dashboard/tree?engine=0&namespace=x")[0] == 404
-        assert get(url, "/dashboard/tree?engine=-1")[0] == 422
+        assert get(url, "/dashboard/tree?engine=other&namespace=x")[0] == 404
+        assert get(url, f"/dashboard/tree?engine={NAMES[0]}&namespace=x")[0] == 404
+        assert get(url, "/dashboard/tree?engine=" + "e" * 300)[0] == 422
 
 
 def below(url: str, place: str, path: list[str]) -> int:
@@ -169,9 +170,9 @@ def below(url: str, place: str, path: list[str]) -> int:
 def test_nothing_shows_prompt_text_or_tenants(traffic: Traffic) -> None:
     with serving(traffic.app) as url:
         pages = [get(url, path)[2] for path in [*ASSET_PATHS, "/dashboard/feed"]]
-        space = json.loads(pages[-1])["indexes"][0][0]["namespace"]
-        pages.append(get(url, f"/dashboard/tree?engine=0&namespace={space}")[2])
-        pages.append(get(url, f"/dashboard/tree?engine=0&namespace={TENANT}")[2])
+        space = json.loads(pages[-1])["indexes"][NAMES[0]][0]["namespace"]
+        pages.append(get(url, f"/dashboard/tree?engine={NAMES[0]}&namespace={space}")[2])
+        pages.append(get(url, f"/dashboard/tree?engine={NAMES[0]}&namespace={TENANT}")[2])
     for page in pages:
         for secret in SECRETS:
             assert secret.encode() not in page

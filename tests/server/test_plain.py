@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from contextpilot.block import Block
 from contextpilot.plan.online import NO_HEAD
 from contextpilot.plan.simulate import PrefixCache
-from contextpilot.server.pool.original_order import PlainOrder
+from contextpilot.server.pool.original_order import OriginalOrderCache
 
 WEIGHT = 100
 ASKED = st.lists(
@@ -22,7 +22,7 @@ ASKED = st.lists(
 def test_original_orders_hit_as_in_a_simulated_cache(
     asked: list[tuple[str, list[int]]], held: int
 ) -> None:
-    plain, cache = PlainOrder(), PrefixCache(WEIGHT * held)
+    plain, cache = OriginalOrderCache(), PrefixCache(WEIGHT * held)
     weights = dict.fromkeys(range(7), WEIGHT) | {"m": 0, "n": 0}
     for namespace, keys in asked:
         blocks = [Block(key, "", WEIGHT, None) for key in keys]

@@ -16,14 +16,16 @@ from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head
 from contextpilot.planning import Job, Planned
-from contextpilot.server.pool.engine_pool import EngineDownError, EnginePool, Lease
+from contextpilot.server.pool.engine_pool import EngineDownError, EnginePool
 from contextpilot.server.pool.health import Rhythm
-from contextpilot.server.pool.original_order import PlainOrder
+from contextpilot.server.pool.lease import Lease
+from contextpilot.server.pool.original_order import OriginalOrderCache
 from contextpilot.server.pool.slot_choice import Prompt, Slots
 from contextpilot.server.pool.waiting import Ageing
 from contextpilot.sync.events import Event, SyncMessage
 
 URLS = ("http://a:1", "http://b:2", "http://c:3")
+NAMES = ("a:1", "b:2", "c:3")
 FAST = Rhythm(interval_s=0.02, first_retry_s=0.01, max_retry_s=0.05, silences=3)
 
 
@@ -57,7 +59,7 @@ async def where(pool: EnginePool, wanted: Job, conversation: str | None = None) 
         wanted.namespace, wanted.contexts[0], wanted.head, conversation, wait=False
     ) as lease:
         assert lease.engine is not None
-        return lease.engine.number
+        return NAMES.index(lease.engine.name)
 
 
 def told(pool: EnginePool, name: str, *events: Event, seq: int = 0, epoch: str = "e") -> str:
@@ -88,7 +90,7 @@ def test_load_outweighs_a_short_prefix() -> None:
         await serve(pool, job(1, 2))
         async with pool.lease("n", blocks(1, *range(10, 30)), NO_HEAD) as lease:
             assert lease.engine is not None
-            assert lease.engine.number == 0
+            assert lease.engine.name == NAMES[0]
             assert await where(pool, job(1, 50)) == 1  # 2,000 tokens wait there, 100 are saved
             lease.first_byte()
             assert await where(pool, job(1, 50)) == 0
@@ -115,12 +117,12 @@ def test_a_conversation_stays_with_its_engine_until_that_is_overloaded() -> None
 def test_engines_that_failed_are_excluded() -> None:
     async def main() -> None:
         pool = make_pool()
-        for exclude, left in (((0,), {1, 2}), ((0, 1), {2})):
+        for exclude, left in ((NAMES[:1], NAMES[1:]), (NAMES[:2], NAMES[2:])):
             async with pool.lease("n", blocks(1), exclude=exclude) as lease:
                 assert lease.engine is not None
-                assert lease.engine.number in left
+                assert lease.engine.name in left
         with pytest.raises(EngineDownError, match="no engine"):
-            async with pool.lease("n", blocks(1), exclude=(0, 1, 2)):
+            async with pool.lease("n", blocks(1), exclude=NAMES):
                 pass
 
     run(main())
@@ -141,7 +143,7 @@ def test_without_engines_the_pool_only_plans() -> None:
 
 
 def test_urls_must_differ() -> None:
-    with pytest.raises(ValueError, match="URLs"):
+    with pytest.raises(ValueError, match="differ in name and URL"):
         make_pool(("http://a", "http://a/"))
 
 
@@ -318,7 +320,7 @@ def test_a_dead_engine_loses_its_index_and_who_waits_there_goes_elsewhere() -> N
         assert told(pool, "one", Event("cached", first.request_id, 300)) == "ok"
         async with pool.lease("n", blocks(1, 2, 3, weight=2000)) as lease:
             assert lease.engine is not None
-            assert lease.engine.number == 0
+            assert lease.engine.name == NAMES[0]
             lease.first_byte()
             other = asyncio.create_task(where_served(pool, job(1, 2, 3)))
             await until(lambda: len(pool.engines[0].line) == 1)
@@ -370,7 +372,7 @@ async def where_served(pool: EnginePool, wanted: Job) -> int:
         lease.plan(wanted)
         lease.confirm()
         assert lease.engine is not None
-        return lease.engine.number
+        return NAMES.index(lease.engine.name)
 
 
 def test_clouds_are_not_probed() -> None:
@@ -381,7 +383,7 @@ def test_clouds_are_not_probed() -> None:
         await until(lambda: all(engine.up for engine in pool.engines))
         assert fetch.asked
         assert not [url for url in fetch.asked if url.startswith(URLS[1])]
-        async with pool.lease("n", blocks(1), exclude=(0,)) as lease:
+        async with pool.lease("n", blocks(1), exclude=NAMES[:1]) as lease:
             lease.failed()
         assert pool.engines[1].up is True
         await pool.close()
@@ -396,7 +398,7 @@ def test_health_checks_of_real_servers() -> None:
         if scope["path"] == "/health":
             await send_json(send, {"status": "ok"}, status[0])
         elif scope["path"] == "/props":
-            await send_json(send, {"total_slots": 3})
+            await send_json(send, {"total_slots": 3, "default_generation_settings": {}})
         else:
             await send_json(send, {}, 404)
 
@@ -607,7 +609,7 @@ def test_hits_are_compared_with_those_of_the_original_order() -> None:
 
 
 def test_the_plain_cache_is_as_small_as_the_real_one_once_that_evicts() -> None:
-    plain = PlainOrder()
+    plain = OriginalOrderCache()
     head = Head(("system",), 70)
     assert plain.run("n", blocks(1, 2), head, 2, False) == 0
     assert plain.run("n", blocks(1, 3), head, 3, False) == 100
@@ -624,7 +626,7 @@ def test_the_state_of_an_engine_is_json() -> None:
         pool = make_pool(URLS[:1])
         await serve(pool, job(1, 2))
         (state,) = json.loads(json.dumps(pool.health()))
-        assert state["engine"] == 0
+        assert state["engine"] == NAMES[0]
         assert state["url"] == URLS[0]
         assert state["served"] == 1
         assert state["max_in_flight"] is None

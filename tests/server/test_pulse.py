@@ -187,7 +187,7 @@ def test_our_own_lack_of_descriptors_kills_no_real_engine() -> None:
                 except OSError:
                     break
             for _ in range(20):
-                pool._pulses[0].hurry()
+                pool.hurry(pool.engines[0].name)
                 await asyncio.sleep(0.01)
             assert pool.engines[0].up is True
             assert held(pool) == 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -18,47 +17,92 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head
 from contextpilot.planning import Job
 from contextpilot.server.pool.engine_pool import EnginePool
-from contextpilot.server.pool.holders import Holders, HolderTree
-from contextpilot.server.pool.routing import STICKY_TOKENS, Standing, cheapest, with_home
+from contextpilot.server.pool.engines_by_prefix import EnginePrefixTree, EnginesByPrefix
+from contextpilot.server.pool.routing import STICKY_TOKENS, Standing, choose_engine
 
-IDLE = (0, 0, 0), (1, 0, 0), (2, 0, 0)
+A, B, C = (Standing(name) for name in "abc")
+KEPT = STICKY_TOKENS
 
 
-@pytest.mark.parametrize(
-    ("standings", "live", "expected"),
-    [
-        (IDLE, {}, (0, 0)),
-        (((0, 0, 5), (1, 0, 4)), {}, (1, 0)),  # the one that served least
-        (IDLE, {2: 1}, (2, 1)),
-        (IDLE, {1: 500, 2: 400}, (1, 500)),
-        (((0, 0, 0), (1, 500, 0)), {1: 400}, (0, 0)),  # load outweighs it
-        (((0, 0, 0), (1, 500, 0)), {1: 501}, (1, 501)),
-        (((0, 9, 0), (2, 9, 0)), {1: 700}, (0, 0)),  # 1 is no candidate
-    ],
-)
-def test_a_request_goes_where_it_costs_least(
-    standings: Sequence[Standing], live: dict[int, int], expected: tuple[int, int]
-) -> None:
-    assert cheapest(standings, live) == expected
+def busy(name: str, load: int, served: int = 0) -> Standing:
+    return Standing(name, load, served)
+
+
+def down(name: str) -> Standing:
+    return Standing(name, is_up=False)
 
 
 @pytest.mark.parametrize(
-    ("live", "home", "head", "expected"),
+    ("standings", "held", "more", "expected"),
     [
-        ({}, None, 0, {}),
-        ({1: 5}, None, 9, {1: 5}),
-        ({}, 1, 0, {1: STICKY_TOKENS}),
-        ({}, 1, 70, {1: 70 + STICKY_TOKENS}),
-        ({0: 3, 1: 90}, 1, 70, {0: 3, 1: 90 + STICKY_TOKENS}),
+        # nothing told: the first, then the one that served least
+        ([A, B, C], {}, {}, ("a", 900)),
+        ([busy("a", 0, 5), busy("b", 0, 4)], {}, {}, ("b", 900)),
+        ([C, B, A], {}, {}, ("c", 900)),  # the order is that of joining, not of names
+        # what is held
+        ([A, B, C], {"c": 1}, {}, ("c", 899)),
+        ([A, B, C], {"b": 500, "c": 400}, {}, ("b", 400)),
+        ([A, B], {"gone": 900, "b": 1}, {}, ("b", 899)),
+        ([A], {"a": 2000}, {}, ("a", 0)),
+        # against load
+        ([A, busy("b", 500)], {"b": 400}, {}, ("a", 900)),
+        ([A, busy("b", 500)], {"b": 501}, {}, ("b", 399)),
+        ([busy("a", 9), busy("b", 8)], {}, {}, ("b", 900)),
+        # a conversation's engine
+        ([A, B], {}, {"home": "b"}, ("b", 0)),
+        ([A, B], {"a": KEPT - 1}, {"home": "b"}, ("b", 0)),
+        ([A, B], {"a": KEPT + 1}, {"home": "b"}, ("a", 0)),
+        ([A, B], {"a": KEPT + 1}, {"home": "b", "head_tokens": 70}, ("b", 0)),
+        ([A, busy("b", KEPT + 1)], {}, {"home": "b"}, ("a", 900)),
+        ([A, B], {}, {"home": "gone", "head_tokens": 70}, ("a", 900)),
+        # engines that are down, or were not asked yet
+        ([down("a"), B], {"a": 900}, {}, ("b", 900)),
+        ([down("a"), down("b")], {"b": 1}, {}, ("b", 899)),
+        ([Standing("a", is_up=None), B], {}, {}, ("a", 900)),
+        # engines that failed this request
+        ([A, B, C], {"a": 9}, {"excluded": {"a"}}, ("b", 900)),
+        ([A, down("b")], {}, {"excluded": {"a"}}, ("b", 900)),
+        ([A, B], {}, {"excluded": {"a", "b"}}, None),
+        ([], {}, {}, None),
     ],
 )
-def test_a_conversation_has_a_home(
-    live: dict[int, int], home: int | None, head: int, expected: Mapping[int, int]
+def test_where_a_request_goes(
+    standings: list[Standing],
+    held: dict[str, int],
+    more: dict[str, Any],
+    expected: tuple[str, int] | None,
 ) -> None:
-    assert with_home(live, home, head) == expected
+    assert choose_engine(standings, held, 900, **more) == expected
 
 
-# -- the tree of holders ---------------------------------------------------------------------------
+@given(
+    st.lists(
+        st.builds(
+            Standing,
+            st.sampled_from("abcde"),
+            st.integers(0, 99),
+            st.integers(0, 9),
+            st.sampled_from([None, True, False]),
+        ),
+        unique_by=lambda standing: standing.name,
+    ),
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 99)),
+    st.sets(st.sampled_from("abcde")),
+)
+def test_nobody_is_cheaper(
+    standings: list[Standing], held: dict[str, int], excluded: set[str]
+) -> None:
+    route = choose_engine(standings, held, 99, excluded=excluded)
+    left = [one for one in standings if one.name not in excluded]
+    left = [one for one in left if one.is_up is not False] or left
+    costs = {one.name: one.load - held.get(one.name, 0) for one in left}
+    assert (route is None) == (not left)
+    if route is not None:
+        assert costs[route.engine] == min(costs.values())
+        assert route.tokens == 99 - held.get(route.engine, 0)
+
+
+# -- which engines hold a prompt's beginning -------------------------------------------------------
 
 NUM_ENGINES = 3
 paths = st.lists(st.integers(0, 5), max_size=6, unique=True).map(tuple)
@@ -75,7 +119,7 @@ operations = st.lists(
 )
 
 
-def check_tree(tree: HolderTree | None) -> list[set[Any]]:
+def check_tree(tree: EnginePrefixTree | None) -> list[set[Any]]:
     """Check the tree's invariants; return by engine the paths that it holds."""
     held: list[set[Any]] = [set() for _ in range(NUM_ENGINES)]
     stack = [(tree.root, (), -1)] if tree is not None else []
@@ -88,7 +132,9 @@ def check_tree(tree: HolderTree | None) -> list[set[Any]]:
             whole = (*path, *child.keys)
             for number, bit in tree._bits.items():  # type: ignore[union-attr]
                 if child.mask & bit:
-                    held[number].update(whole[:n] for n in range(len(path) + 1, len(whole) + 1))
+                    held[int(number)].update(
+                        whole[:n] for n in range(len(path) + 1, len(whole) + 1)
+                    )
             stack.append((child, whole, child.mask))
     return held
 
@@ -104,56 +150,59 @@ def live_at(index: ContextIndex, head: Head, weights: dict[Any, int]) -> int:
 @pytest.mark.slow
 @given(
     operations,
+    operations,
     st.integers(1, 30),
     paths,
     st.dictionaries(st.integers(0, 5), st.integers(1, 9)),
 )
 @settings(max_examples=300, deadline=None)
 def test_the_tree_holds_what_the_indexes_hold(
-    todo: list[Any], bound: int, start: Any, weights: dict[int, int]
+    before: list[Any], todo: list[Any], bound: int, start: Any, weights: dict[int, int]
 ) -> None:
-    holders = Holders()
+    by_prefix = EnginesByPrefix()
     indexes = [ContextIndex(bound) for _ in range(NUM_ENGINES)]
-    for number, index in enumerate(indexes):
-        index.watch = holders.watcher(number)("n")
-    for name, number, *arguments in todo:
+    for name, number, *arguments in before:  # while the engine was alone
         getattr(indexes[number], name)(*arguments)
-        assert check_tree(holders.tree("n")) == [check_index(index) for index in indexes]
+    for number, index in enumerate(indexes):
+        index.tell(by_prefix.watcher(str(number))("n"))
+    for name, number, *arguments in [("cut", 0, (), 0), *todo]:
+        getattr(indexes[number], name)(*arguments)
+        assert check_tree(by_prefix.tree("n")) == [check_index(index) for index in indexes]
     for head in (NO_HEAD, Head(start, 20 * len(start))):
         rest = {key: weight for key, weight in weights.items() if key not in head.keys}
-        found = holders.live_tokens("n", head, rest)
+        found = by_prefix.live_tokens("n", head, rest)
         expected = [live_at(index, head, rest) for index in indexes]
-        assert [found.get(number, 0) for number in range(NUM_ENGINES)] == expected
-        assert holders.live_tokens("other", head, rest) == {}
+        assert [found.get(str(number), 0) for number in range(NUM_ENGINES)] == expected
+        assert by_prefix.live_tokens("other", head, rest) == {}
 
 
 def test_engines_that_restart_for_ever_leave_no_bits_behind() -> None:
-    holders = Holders()
+    by_prefix = EnginesByPrefix()
     first, second = (ContextIndex() for _ in range(2))
-    first.watch, second.watch = holders.watcher(0)("n"), holders.watcher(1)("n")
+    first.watch, second.watch = by_prefix.watcher("0")("n"), by_prefix.watcher("1")("n")
     second.insert(["system", "a"])
     for number in range(2_000):
         for step in range(4):
             first.insert(["system", number, step])
         first.empty()
         second.insert(["system", "a", number % 7])
-    tree = holders.tree("n")
+    tree = by_prefix.tree("n")
     assert tree is not None
-    assert len(tree._numbers) < 20
-    assert holders.live_tokens("n", Head(("system",), 9), {"a": 3}) == {1: 12}
+    assert len(tree._names) < 20
+    assert by_prefix.live_tokens("n", Head(("system",), 9), {"a": 3}) == {"1": 12}
     second.empty()
-    assert len(holders) == 0
+    assert len(by_prefix) == 0
 
 
 def test_what_a_look_up_finds_is_never_more_than_there_is() -> None:
-    holders = Holders()
+    by_prefix = EnginesByPrefix()
     index = ContextIndex()
-    index.watch = holders.watcher(0)("n")
+    index.watch = by_prefix.watcher("0")("n")
     for first in range(60):  # more than one look-up visits
         for second in range(60):
             index.insert([first, second])
     weights = {key: 100 - key for key in range(60)}
-    found = holders.live_tokens("n", NO_HEAD, weights)[0]
+    found = by_prefix.live_tokens("n", NO_HEAD, weights)["0"]
     assert 0 < found <= live_at(index, NO_HEAD, weights) == 199
 
 
@@ -174,16 +223,16 @@ def test_a_routing_decision_makes_nobodys_index() -> None:
 
 
 def test_a_dropped_namespace_is_held_by_nobody() -> None:
-    holders = Holders()
+    by_prefix = EnginesByPrefix()
     namespaces = Namespaces(1_000, 10, 2)
-    namespaces.watcher = holders.watcher(0)
+    namespaces.watcher = by_prefix.watcher("0")
     dropped = namespaces.get("one").planner.index
     dropped.insert([1, 2])
     for name in ("two", "three"):
         namespaces.get(name).planner.index.insert([1, 2])
-    assert holders.live_tokens("one", NO_HEAD, {1: 5}) == {}
+    assert by_prefix.live_tokens("one", NO_HEAD, {1: 5}) == {}
     dropped.insert([1, 2])  # by a thread that still plans there
-    assert holders.live_tokens("one", NO_HEAD, {1: 5}) == {}
-    assert holders.live_tokens("two", NO_HEAD, {1: 5}) == {0: 5}
+    assert by_prefix.live_tokens("one", NO_HEAD, {1: 5}) == {}
+    assert by_prefix.live_tokens("two", NO_HEAD, {1: 5}) == {"0": 5}
     namespaces.reset()
-    assert len(holders) == 0
+    assert len(by_prefix) == 0

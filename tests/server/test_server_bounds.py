@@ -58,19 +58,19 @@ def test_a_conversation_beyond_the_bound_is_found_by_its_head() -> None:
         pool = EnginePool(("http://a:1", "http://b:2"), namespaces)
         blocks = [Block(1, "text", 100, None)]
 
-        async def where(conversation: str, exclude: tuple[int, ...] = ()) -> int:
+        async def where(conversation: str, exclude: tuple[str, ...] = ()) -> str:
             async with pool.lease("n", blocks, HEAD, conversation, exclude=exclude) as lease:
                 lease.plan(Job("n", [blocks], Bounds(), HEAD, [0]))
                 lease.confirm()
                 assert lease.engine is not None
-                return lease.engine.number
+                return lease.engine.name
 
-        assert await where("first", exclude=(0,)) == 1
+        assert await where("first", exclude=("a:1",)) == "b:2"
         for number in range(pools._MAX_CONVERSATIONS + 1):
-            pool._settle(("n", str(number)), 0)
+            pool._settle(("n", str(number)), "a:1")
         assert ("n", "first") not in pool._conversations
         assert len(pool._conversations) == pools._MAX_CONVERSATIONS
-        assert await where("first") == 1
+        assert await where("first") == "b:2"
 
     asyncio.run(main())
 

@@ -20,7 +20,8 @@ from contextpilot.planning import Job
 from contextpilot.server.pool import slot_choice
 from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.server.pool.slot_choice import Prompt, Slots
-from contextpilot.sync.sources.llama_slots import SETTLE_S, Answer, SlotTranslator
+from contextpilot.sync.sources.base import Answer
+from contextpilot.sync.sources.llama_slots import SETTLE_S, SlotTranslator
 
 
 @dataclass
@@ -80,7 +81,7 @@ class World:
         slots.count(name, len(tokens))
         slots.free(number)
         answer = Answer(name, number, cached, len(tokens), generated, since)
-        self.translator.answer(answer)
+        self.translator.answered(answer)
 
     def run(self, num_requests: int = 60) -> None:
         """Send requests; now and then all that is on its way arrives."""

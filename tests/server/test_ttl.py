@@ -12,9 +12,9 @@ from servers import Client, Scripted, Seen, send_json, wait_until
 
 from contextpilot.index import ContextIndex
 from contextpilot.namespace import Namespaces
-from contextpilot.server.pool import aged
-from contextpilot.server.pool import expiry as ttl
-from contextpilot.server.pool.expiry import DEFAULT_TTL_S, TtlSync
+from contextpilot.server.pool import member
+from contextpilot.server.pool import sync_by_age as ttl
+from contextpilot.server.pool.sync_by_age import DEFAULT_TTL_S, SyncByAge
 
 Start = Callable[..., Client]
 
@@ -25,7 +25,7 @@ class Aged:
     def __init__(self, max_places: int = 1_000_000, max_blocks: int = 1_000_000) -> None:
         self.now = 0.0
         self.namespaces = Namespaces(max_blocks, 10, 10)
-        self.sync = TtlSync(self.namespaces, lambda: self.now, max_places)
+        self.sync = SyncByAge(self.namespaces, lambda: self.now, max_places)
 
     @property
     def index(self) -> ContextIndex:
@@ -151,7 +151,7 @@ def test_a_refused_request_prolongs_nothing(
     upstream: Scripted, start: Start, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(aged, "TtlSync", lambda spaces: ttl.TtlSync(spaces, lambda: now[0]))
+    monkeypatch.setattr(member, "SyncByAge", lambda spaces: ttl.SyncByAge(spaces, lambda: now[0]))
     client = start(engine=(upstream.url,), kind="openai")
     blocks = [f"Document {name}: " + "facts " * 30 for name in "ab"]
     body = {"messages": [{"role": "user", "content": "q"}], "contextpilot": {"contexts": blocks}}
@@ -176,7 +176,7 @@ def test_what_was_only_planned_for_a_cloud_ages_too(
 ) -> None:
     """The index API plans, and its caller sends the prompt."""
     now = [0.0]
-    monkeypatch.setattr(aged, "TtlSync", lambda spaces: ttl.TtlSync(spaces, lambda: now[0]))
+    monkeypatch.setattr(member, "SyncByAge", lambda spaces: ttl.SyncByAge(spaces, lambda: now[0]))
     client = start(engine=(upstream.url,), kind="anthropic")
     blocks = [f"Document {name}: " + "facts " * 30 for name in "ab"]
     body = {"contexts": blocks, "query": "q"}

@@ -18,7 +18,7 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head, Plan
 from contextpilot.plan.simulate import PrefixCache
 from contextpilot.planning import Job
-from contextpilot.server.pool.limit import Limit
+from contextpilot.server.pool.concurrency_limit import ConcurrencyLimit
 from contextpilot.server.pool.member import Engine
 from contextpilot.server.pool.waiting import LARGE_WINDOW, Ageing, Errand, WaitingLine
 from contextpilot.server.pool.windows import WindowPlanner
@@ -73,7 +73,7 @@ def test_below_saturation_nothing_waits_and_nothing_is_planned() -> None:
         raise AssertionError("planned below saturation")
 
     async def main() -> None:
-        line = WaitingLine(never, Limit(3))
+        line = WaitingLine(never, ConcurrencyLimit(3))
         for _ in range(3):  # not one turn of the loop passes
             with pytest.raises(StopIteration) as stopped:
                 line.enter(errand([1])).send(None)
@@ -87,7 +87,7 @@ def test_below_saturation_nothing_waits_and_nothing_is_planned() -> None:
 
 def test_waiting_requests_are_released_in_the_order_of_the_plan() -> None:
     async def main() -> None:
-        desk = Desk(WaitingLine(backwards, Limit(1), Ageing(window=3)))
+        desk = Desk(WaitingLine(backwards, ConcurrencyLimit(1), Ageing(window=3)))
         await desk.come(*range(6))
         for name in (0, 3, 2, 1, 5, 4):
             assert desk.released[-1] == name
@@ -126,7 +126,7 @@ async def until(condition: Callable[[], bool]) -> None:
 def test_a_large_window_is_planned_beside_the_loop() -> None:
     async def main() -> None:
         arrange = Paused()
-        desk = Desk(WaitingLine(arrange, Limit(1), Ageing(window=64)))
+        desk = Desk(WaitingLine(arrange, ConcurrencyLimit(1), Ageing(window=64)))
         await desk.come(0, *MANY)
         await desk.go(0)
         await desk.come(99)
@@ -146,7 +146,7 @@ def test_a_large_window_that_cannot_be_planned_goes_in_order_of_arrival() -> Non
     async def main() -> None:
         arrange = Paused(RuntimeError("on purpose"))
         arrange.go.set()
-        desk = Desk(WaitingLine(arrange, Limit(1), Ageing(window=64)))
+        desk = Desk(WaitingLine(arrange, ConcurrencyLimit(1), Ageing(window=64)))
         await desk.come(0, *MANY)
         await desk.go(0)
         for name in MANY:
@@ -160,7 +160,7 @@ def test_a_large_window_that_cannot_be_planned_goes_in_order_of_arrival() -> Non
 def test_who_is_dismissed_while_a_window_is_planned_is_not_released() -> None:
     async def main() -> None:
         arrange = Paused()
-        line = WaitingLine(arrange, Limit(1), Ageing(window=64))
+        line = WaitingLine(arrange, ConcurrencyLimit(1), Ageing(window=64))
         desk = Desk(line)
         await desk.come(0, *MANY)
         await desk.go(0)
@@ -180,7 +180,7 @@ def test_who_is_dismissed_while_a_window_is_planned_is_not_released() -> None:
 
 def test_a_request_that_comes_later_joins_the_next_window() -> None:
     async def main() -> None:
-        desk = Desk(WaitingLine(backwards, Limit(1), Ageing(window=8)))
+        desk = Desk(WaitingLine(backwards, ConcurrencyLimit(1), Ageing(window=8)))
         await desk.come(0, 1, 2)
         await desk.go(0)
         await desk.come(3, 4)
@@ -210,7 +210,7 @@ def test_nobody_is_overtaken_too_often(
 
     async def main() -> None:
         ageing = Ageing(window=window, max_overtaken=most, max_delay_s=1e9)
-        desk = Desk(WaitingLine(shuffled, Limit(places), ageing))
+        desk = Desk(WaitingLine(shuffled, ConcurrencyLimit(places), ageing))
         come = 0
         for number in arrivals:
             await desk.come(*range(come, come + number))
@@ -238,7 +238,7 @@ def test_nobody_is_overtaken_for_too_long() -> None:
     async def main() -> None:
         now = [0.0]
         ageing = Ageing(window=4, max_overtaken=99, max_delay_s=5.0)
-        desk = Desk(WaitingLine(backwards, Limit(1), ageing, clock=lambda: now[0]))
+        desk = Desk(WaitingLine(backwards, ConcurrencyLimit(1), ageing, clock=lambda: now[0]))
         await desk.come(0, 1, 2, 3, 4)
         now[0] = 100.0  # so far nobody was overtaken, however long they wait
         await desk.go(0)
@@ -259,7 +259,7 @@ def test_nobody_is_overtaken_for_too_long() -> None:
 
 def test_cancelled_requests_leave_the_line() -> None:
     async def main() -> None:
-        desk = Desk(WaitingLine(backwards, Limit(1), Ageing(window=4)))
+        desk = Desk(WaitingLine(backwards, ConcurrencyLimit(1), Ageing(window=4)))
         await desk.come(0, 1, 2, 3)
         desk.tasks[3].cancel()
         await asyncio.gather(desk.tasks[3], return_exceptions=True)
@@ -277,7 +277,7 @@ def test_cancelled_requests_leave_the_line() -> None:
 @pytest.mark.parametrize("cancelled_first", [True, False])
 def test_a_place_given_to_a_cancelled_request_goes_to_the_next(cancelled_first: bool) -> None:
     async def main() -> None:
-        line = WaitingLine(backwards, Limit(1))
+        line = WaitingLine(backwards, ConcurrencyLimit(1))
         assert await line.enter(errand([0])) is None
         first = asyncio.create_task(line.enter(errand([1])))
         second = asyncio.create_task(line.enter(errand([2])))
@@ -301,7 +301,7 @@ def test_a_place_given_to_a_cancelled_request_goes_to_the_next(cancelled_first: 
 
 def test_dismissed_requests_get_the_error_and_take_no_place() -> None:
     async def main() -> None:
-        desk = Desk(WaitingLine(backwards, Limit(1)))
+        desk = Desk(WaitingLine(backwards, ConcurrencyLimit(1)))
         await desk.come(0, 1, 2)
         desk.tasks[2].cancel()
         desk.line.dismiss(ConnectionError("gone"))
@@ -319,7 +319,7 @@ def test_planning_that_fails_leaves_the_order_of_arrival(caplog: pytest.LogCaptu
         raise ValueError("no plan")
 
     async def main() -> None:
-        desk = Desk(WaitingLine(broken, Limit(1)))
+        desk = Desk(WaitingLine(broken, ConcurrencyLimit(1)))
         await desk.come(0, 1, 2)
         for name in (0, 1, 2):
             await desk.go(name)
@@ -331,7 +331,7 @@ def test_planning_that_fails_leaves_the_order_of_arrival(caplog: pytest.LogCaptu
 
 def test_a_risen_limit_lets_more_in() -> None:
     async def main() -> None:
-        limit = Limit(1)
+        limit = ConcurrencyLimit(1)
         desk = Desk(WaitingLine(backwards, limit))
         await desk.come(0, 1, 2)
         limit.value = 3
@@ -360,7 +360,7 @@ def test_no_place_is_lost_under_stress(seed: int) -> None:
 
     async def main() -> None:
         ageing = Ageing(window=chance.randint(1, 8), max_overtaken=chance.randint(0, 9))
-        line = WaitingLine(WindowPlanner(namespaces), Limit(places), ageing)
+        line = WaitingLine(WindowPlanner(namespaces), ConcurrencyLimit(places), ageing)
         tasks = []
         for _ in range(150):
             keys = [chance.randrange(20) for _ in range(chance.randint(0, 5))]
@@ -418,7 +418,7 @@ def hit_ratio(contexts: Sequence[Sequence[int]], window: int) -> float:
     cache = PrefixCache(1600, lambda name, tokens: lost.update({name: tokens}))
 
     async def main() -> None:
-        engine = Engine(0, "", Namespaces(10_000, 100, 1), 1, Ageing(window, 64, 1e9))
+        engine = Engine("e", "", Namespaces(10_000, 100, 1), 1, Ageing(window, 64, 1e9))
 
         async def serve(keys: Sequence[int]) -> None:
             own = errand(keys)
@@ -446,4 +446,4 @@ def test_ageing_out_of_range_is_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         Ageing(**{name: value})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_in_flight"):
-        Limit(0)
+        ConcurrencyLimit(0)

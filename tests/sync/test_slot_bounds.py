@@ -9,7 +9,8 @@ import pytest
 from contextpilot.index import ContextIndex
 from contextpilot.sync.events import SlotEvent, SyncMessage
 from contextpilot.sync.receiver import Owner, SyncReceiver
-from contextpilot.sync.sources.llama_slots import EXPIRE_S, SETTLE_S, Answer
+from contextpilot.sync.sources.base import Answer
+from contextpilot.sync.sources.llama_slots import EXPIRE_S, SETTLE_S
 
 HEAD = 100
 PROMPT = 200

@@ -76,7 +76,7 @@ function engineCard(engine) {
   fact(facts, "served, failed", `${short(engine.served)}, ${short(engine.failed)}`);
   fact(facts, "evictions", short(engine.evicted));
   if (engine.slots !== null) fact(facts, "slots", engine.slots);
-  const title = make("h3", { textContent: `${engine.engine}: ${engine.url || "index only"} ` }, up, " ", sync);
+  const title = make("h3", { textContent: `${engine.real ? engine.engine : "index only"} ` }, up, " ", sync);
   return make("article", { className: "engine" }, title, facts);
 }
 
@@ -154,7 +154,7 @@ async function grow(node, place, path) {
 const knownIndexes = new Map();
 
 function showIndexes(indexes) {
-  indexes.forEach((spaces, engine) => spaces.forEach((space) => {
+  Object.entries(indexes).forEach(([engine, spaces]) => spaces.forEach((space) => {
     const id = `${engine}/${space.namespace}`;
     let node = knownIndexes.get(id);
     if (!node) {

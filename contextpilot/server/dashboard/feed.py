@@ -42,18 +42,18 @@ class Feed:
             "totals": _totals(engines),
             "measured": _measured(latest),
             "history": _history(engines),
-            "indexes": [self._indexes(engine) for engine in engines],
+            "indexes": {engine.name: self._indexes(engine) for engine in engines},
             "slowest": _top(latest, lambda record: record.first_byte_s or 0.0),
             "worst": _top(latest, _missed),
         }
 
-    def tree(self, number: int, namespace: str, path: str) -> dict[str, Any] | None:
+    def tree(self, name: str, namespace: str, path: str) -> dict[str, Any] | None:
         """Return the branches below a path; None when engine, namespace or path are unknown."""
-        if number >= len(self._pool.engines):
+        engine = self._pool.find(name)
+        if engine is None:
             return None
-        engine = self._pool.engines[number]
-        for name, space in engine.namespaces.items():
-            if self._label(name) == namespace:
+        for label, space in engine.namespaces.items():
+            if self._label(label) == namespace:
                 return branches(space.planner.index, engine.weights, path)
         return None
 

@@ -52,7 +52,7 @@ def make_router(pool: EnginePool, records: Records) -> APIRouter:
 
     @router.get("/dashboard/tree", responses={404: {"model": ErrorReply}})
     async def read_tree(
-        engine: int = Query(0, ge=0),
+        engine: str = Query("", max_length=256),
         namespace: str = Query("", max_length=64),
         path: str = Query("", max_length=MAX_DEPTH * 20),
     ) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,7 +22,7 @@ from contextpilot.server.service import Service, Written
 from contextpilot.sync.events import answer_message
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": schemas.ErrorReply} for status in (400, 401, 404, 413, 415, 422)
+    status: {"model": schemas.ErrorReply} for status in (400, 401, 403, 404, 413, 415, 422)
 }
 router = APIRouter(responses=ERRORS, route_class=BodyRoute)
 
@@ -36,6 +37,14 @@ def reply_with(name: str, items: Iterable[Any], content: dict[str, Any]) -> Resp
     written = b",".join([to_json(item) for item in items])
     body = b'{"%b":[%b],%b' % (name.encode(), written, to_json(content)[1:])
     return Response(body, media_type="application/json")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a server bound to this address is reached from its own machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _service(request: Request) -> Service:
@@ -126,6 +135,37 @@ async def sync(body: schemas.SyncBody, request: Request) -> Response:
     return reply(answer_message(status))
 
 
+@router.post("/engines", tags=["engines"], status_code=201)
+async def add_engine(body: schemas.EngineBody, request: Request) -> Response:
+    """Let an engine join: requests go there from now on."""
+    _check_may_change_engines(request)
+    pool = _service(request).pool
+    with input_errors():
+        engine = await pool.add(body.url, body.name)
+    answer = reply({"engine": engine.name, "url": engine.url})
+    answer.status_code = 201
+    return answer
+
+
+@router.delete("/engines/{name:path}", tags=["engines"])
+async def remove_engine(name: str, request: Request) -> Response:
+    """Let an engine leave: what runs there ends there, what waits for it goes elsewhere."""
+    _check_may_change_engines(request)
+    try:
+        await _service(request).pool.remove(name)
+    except KeyError:
+        raise ApiError(404, "no engine has this name: GET /health lists them", "name") from None
+    return reply({"status": "ok"})
+
+
+def _check_may_change_engines(request: Request) -> None:
+    """Refuse where anybody on the network could lead requests, and their keys, elsewhere."""
+    settings = request.app.state.settings
+    if not settings.index_token and not is_loopback(settings.host):
+        fix = "start the server with --index-token, or on a loopback address"
+        raise ApiError(403, f"engines cannot be changed without a token: {fix}")
+
+
 @router.post("/evict", tags=["engines"])
 async def evict(body: schemas.EvictBody, request: Request) -> Response:
     """Forget requests whose prompts are gone; reply how many were known."""
@@ -171,7 +211,7 @@ async def metrics(request: Request) -> Response:
     """Return the counters in Prometheus' text format."""
     service, counters = _service(request), request.app.state.metrics
     stats = await offload(service.has_many_namespaces(), service.stats, None)
-    text = counters.render(_with_ages(request, service.pool.health()), stats)
+    text = counters.render(service.pool.health(), stats)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -179,20 +219,9 @@ async def metrics(request: Request) -> Response:
 async def health(request: Request) -> Response:
     """Return 200 when requests can be served, 503 otherwise; and the state of each engine."""
     content = _service(request).health()
-    content["engines"] = _with_ages(request, content["engines"])
     answer = reply(content)
     answer.status_code = 200 if content["status"] == "ok" else 503
     return answer
-
-
-def _with_ages(request: Request, engines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the engines' states; upstreams without events are synced by age, approximately."""
-    told = []
-    for engine in engines:
-        ttl = request.app.state.proxy.ttl(engine["engine"])
-        aged = {} if ttl is None else {"sync": "approximate", "ttl_s": round(ttl, 1)}
-        told.append(engine | aged)
-    return told
 
 
 def _prompt(written: Written) -> dict[str, Any]:

@@ -115,6 +115,13 @@ class DeduplicateBody(Body):
     hint_template: StrictStr | None = None
 
 
+class EngineBody(Body):
+    """An engine that joins; `name` is host and port of its URL where it is left out."""
+
+    url: Annotated[StrictStr, Field(max_length=2048, examples=["http://127.0.0.1:30000"])]
+    name: Annotated[StrictStr, Field(min_length=1, max_length=200)] | None = None
+
+
 class EvictBody(Body):
     """Requests whose prompts are wholly gone from the engine's cache."""
 
@@ -163,7 +170,7 @@ class Reordered(BaseModel):
     order: list[int]
     ranks: list[list[int]]
     request_ids: list[str]
-    engine: int | None
+    engine: str | None
 
 
 class Prompt(BaseModel):

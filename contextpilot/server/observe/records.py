@@ -23,7 +23,7 @@ class Record:
 
     Attributes:
         api: the API spoken: chat, completions, responses, messages, or the index API's path.
-        engine: number of the engine in the pool; None for the index API.
+        engine: name of the engine in the pool; None for the index API.
         explanation: why it was expected to hit or miss; names blocks by place and hash only.
         volatile: kinds of text at the head of the prompt that change with every request.
         found, left: which lists were found in its messages, which stay as they are, and why, by
@@ -36,7 +36,7 @@ class Record:
 
     api: str
     explanation: Explanation
-    engine: int | None = None
+    engine: str | None = None
     volatile: tuple[str, ...] = ()
     found: Sequence[Mapping[str, Any]] = ()
     left: Sequence[Mapping[str, Any]] = ()

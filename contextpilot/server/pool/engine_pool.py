@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
+import urllib.parse
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -12,21 +14,19 @@ from importlib import import_module
 from typing import Any
 
 from contextpilot.block import Block, BlockKey
-from contextpilot.engines.base import Get, SlotWish
+from contextpilot.engines.base import EngineKind, Get
+from contextpilot.engines.detect import AUTO, EngineKinds
 from contextpilot.engines.fetch import TIMEOUT_S, Fetch
-from contextpilot.engines.usage import Usage
 from contextpilot.http.pooled import Upstream
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head, Plan
-from contextpilot.planning import Job, Planned
-from contextpilot.server.offload import are_many, offload_planning
-from contextpilot.server.pool.health import Pulse, Rhythm
-from contextpilot.server.pool.holders import Holders
-from contextpilot.server.pool.member import Engine, path_of
-from contextpilot.server.pool.reports import PoolReceiver
-from contextpilot.server.pool.routing import cheapest, with_home
-from contextpilot.server.pool.slot_tracking import Following
+from contextpilot.server.pool.engines_by_prefix import EnginesByPrefix
+from contextpilot.server.pool.health import HealthCheck, Rhythm
+from contextpilot.server.pool.lease import Lease
+from contextpilot.server.pool.member import Engine
+from contextpilot.server.pool.pool_receiver import PoolReceiver
+from contextpilot.server.pool.routing import Standing, choose_engine
 from contextpilot.server.pool.waiting import Ageing, Errand
 
 logger = logging.getLogger(__name__)
@@ -35,158 +35,29 @@ _BATCH = "contextpilot.plan.batch"
 _MAX_CONVERSATIONS = 100_000
 _CANCEL_AGAIN_S = 0.1
 _AGE_EVERY_S = 1.0
+_NAME = re.compile(r"[\w.:/\[\]%~+-]{1,200}", re.ASCII)
+_INDEX_ALONE = "index"
+"""Name of the place that holds the index while there is no engine."""
 
 
 class EngineDownError(ConnectionError):
     """No engine is left that could serve a request."""
 
 
-class Lease:
-    """One request's place at an engine.
-
-    Attributes:
-        wish: where a llama-server may run it.
-        runs: whether the request will run there, or is planned only.
-        waited_s: seconds that the request waited for its place.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        receiver: PoolReceiver,
-        errand: Errand,
-        ready: Plan | None,
-        estimate: int,
-    ) -> None:
-        self._engine = engine
-        self._receiver = receiver
-        self._errand = errand
-        self._ready = ready
-        self._pending = estimate
-        self._unconfirmed: Sequence[Planned] = ()
-        self._following: Following | None = None
-        self._asked: tuple[str, str] | None = None
-        self.wish = SlotWish()
-        self.runs = True
-        self.waited_s = 0.0
-        self.has_failed = False
-        engine.pending_tokens += estimate
-
-    @property
-    def engine(self) -> Engine | None:
-        """The engine; None when the pool has none, and only plans."""
-        return self._engine if self._engine.is_real else None
-
-    def plan(self, job: Job) -> list[Planned]:
-        """Return the job's requests in execution order, each learnt already.
-
-        A plan made while the request waited is used if the job is what was leased.
-        """
-        return self._note(job, self._engine.plan(job, self._ready_for(job)))
-
-    async def run(self, job: Job) -> list[Planned]:
-        """Plan as `plan` does: on a thread what is large, or what had to wait for a thread."""
-        if self._engine.ttl_sync is not None:
-            self._engine.ttl_sync.expire()
-        on_thread = are_many(job.contexts) or self._engine.is_busy(job.namespace)
-        work = offload_planning(on_thread, self._engine.plan, job, self._ready_for(job))
-        planning = asyncio.ensure_future(work) if on_thread else None
-        try:
-            planned = await (asyncio.shield(planning) if planning else work)
-        except asyncio.CancelledError:
-            if planning is not None and self.runs:  # the thread goes on, and will learn the plan
-                planning.add_done_callback(self._take_back)
-            raise
-        return self._note(job, planned)
-
-    def _take_back(self, planning: asyncio.Future[list[Planned]]) -> None:
-        """Retract what a thread planned for a client that had gone."""
-        if not planning.cancelled() and planning.exception() is None:
-            self._engine.retract(planning.result())
-
-    def _note(self, job: Job, planned: list[Planned]) -> list[Planned]:
-        engine = self._engine
-        if self.runs:
-            if len(planned) == 1:
-                planned = [self._follow(job, planned[0])]
-            self._unconfirmed = planned
-        elif engine.ttl_sync is not None:  # whoever asked sends it now
-            for one in planned:
-                engine.ttl_sync.note(job.namespace, path_of(job, one))
-        return planned
-
-    def _follow(self, job: Job, planned: Planned) -> Planned:
-        """Follow a planned request; return it with no more live than its slot has of it."""
-        self._asked = job.namespace, planned.request_id
-        if not self._engine.slots or self._following is not None:
-            return planned
-        self._following = Following(self._engine, self._receiver, job, planned, self.wish)
-        there = self._following.planned
-        less = there.explanation.matched_tokens - planned.explanation.matched_tokens
-        if less:
-            self._engine.count(live_tokens=less)
-        return there
-
-    @property
-    def id_slot(self) -> int | None:
-        """llama-server's slot to ask for, once planned; None to leave the choice to it."""
-        return self._following.slot if self._following is not None else None
-
-    def answered(self, usage: Usage, generated: int | None) -> None:
-        """Note what the whole answer told of its tokens."""
-        if usage.prompt_tokens and self._asked is not None:
-            self._engine.counted(*self._asked, usage.prompt_tokens)
-        if self._following is not None:
-            self._following.answered(usage, generated)
-
-    def first_byte(self) -> None:
-        """Note that the answer began: the prompt no longer stands before others."""
-        self._engine.pending_tokens -= self._pending
-        self._pending = 0
-
-    def confirm(self) -> None:
-        """Note that the engine read the prompt: what was planned is in its cache."""
-        self._unconfirmed = ()
-        if self._following is not None:
-            self._following.arrived()
-
-    def failed(self) -> None:
-        """Note that the engine could not be reached."""
-        self.has_failed = True
-        self.retract()
-
-    def retract(self) -> None:
-        """Take back what is planned and not confirmed: it never reached the cache."""
-        planned, self._unconfirmed = self._unconfirmed, ()
-        self._engine.retract(planned)
-
-    def end(self) -> None:
-        """Give the place back."""
-        self.first_byte()
-        self.retract()
-        if self._following is not None:
-            self._following.end()
-
-    def _ready_for(self, job: Job) -> Plan | None:
-        """Return the plan that was made while the request waited, if the job is what was leased."""
-        own = self._errand
-        if self._ready is None or len(job.contexts) != 1:
-            return None
-        same = (job.namespace, job.head, job.bounds) == (own.namespace, own.head, own.bounds)
-        fits = same and [b.key for b in job.contexts[0]] == [b.key for b in own.blocks]
-        return self._ready if fits else None
-
-
 class EnginePool:
-    """Engines, each with its own part of the index. For use on one event loop.
+    """Engines by name, each with its own part of the index. For use on one event loop.
+
+    They may join and leave while requests run. While there is none, one place stands for them all:
+    it plans, and serves nothing.
 
     Args:
-        urls: base URLs; none for an index without engines.
+        urls: base URLs of the first engines; none for an index without engines.
         namespaces: makes the part of the index of one engine.
+        kind: name of the kind of all engines; "auto" to find out.
         max_in_flight: requests that each engine takes at once; None to learn it from the engine.
         ageing: how long requests that wait may be passed over.
         unchecked: URLs that are taken to be up and never probed: clouds, say.
-        get: fetches a URL, for health checks; default: over HTTP.
+        get: fetches a URL, for health checks and kinds; default: over HTTP.
     """
 
     def __init__(
@@ -194,32 +65,115 @@ class EnginePool:
         urls: Sequence[str],
         namespaces: Callable[[], Namespaces],
         *,
+        kind: str = AUTO,
         max_in_flight: int | None = None,
         ageing: Ageing | None = None,
         unchecked: Collection[str] = (),
         rhythm: Rhythm | None = None,
         get: Get | None = None,
     ) -> None:
-        places: list[str | None] = [url.rstrip("/") for url in urls] or [None]
-        if len(set(places)) < len(places):
-            raise ValueError("engine URLs must differ from each other")
-        weights: OrderedDict[BlockKey, int] = OrderedDict()
-        self.engines = [
-            Engine(number, url, namespaces(), max_in_flight, ageing, weights)
-            for number, url in enumerate(places)
-        ]
-        self._holders = Holders() if len(self.engines) > 1 else None
-        if self._holders is not None:
-            for engine in self.engines:
-                engine.namespaces.watcher = self._holders.watcher(engine.number)
+        self._namespaces = namespaces
+        self._max_in_flight = max_in_flight
+        self._ageing = ageing
+        self._weights: OrderedDict[BlockKey, int] = OrderedDict()
         self._unchecked = {url.rstrip("/") for url in unchecked}
-        self.receiver = PoolReceiver(self.engines)
         self._rhythm = rhythm or Rhythm()
         self._get = get
-        self._pulses: dict[int, Pulse] = {}
+        self._kinds = EngineKinds(self._fetch, kind)
+        self._members: dict[str, Engine] = {}
+        self._by_prefix = EnginesByPrefix()
+        self._checks: dict[str, tuple[HealthCheck, asyncio.Task[None]]] = {}
         self._tasks: list[asyncio.Task[Any]] = []
+        self._has_started = False
         self._upstream: Upstream | None = None
-        self._conversations: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._conversations: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self.receiver = PoolReceiver(lambda: self.engines)
+        for url in urls:
+            self._admit(url)
+        if not urls:
+            self._members = {_INDEX_ALONE: self._make(_INDEX_ALONE, None)}
+        self._watch_all()
+
+    @property
+    def engines(self) -> list[Engine]:
+        """The engines, in the order in which they joined; any thread may ask."""
+        return list(self._members.values())
+
+    def find(self, name: str) -> Engine | None:
+        """Return the engine of this name."""
+        return self._members.get(name)
+
+    # -- members ---------------------------------------------------------------------------------
+
+    async def add(self, url: str, name: str | None = None) -> Engine:
+        """Let an engine join, and return it; requests go there from now on.
+
+        Args:
+            url: its base URL.
+            name: default: host and port of its URL.
+
+        Raises:
+            ValueError: the URL is none, or the name or the URL is in the pool.
+        """
+        alone = [engine for engine in self.engines if not engine.is_real]
+        engine = self._admit(url, name)
+        for before in alone:
+            await asyncio.to_thread(before.leave)
+        await asyncio.to_thread(self._watch_all)
+        if self._has_started:
+            self._begin(engine)
+        logger.info("engine %s joins: %s", engine.name, engine.url)
+        return engine
+
+    async def remove(self, name: str) -> None:
+        """Let an engine leave: what runs there ends there, what waits for it goes elsewhere.
+
+        Its part of the index, and what its reporters told, is forgotten.
+
+        Raises:
+            KeyError: no engine has this name.
+        """
+        engine = self._members[name]
+        if not engine.is_real:
+            raise KeyError(name)
+        left = {other: member for other, member in self._members.items() if other != name}
+        self._members = left or {_INDEX_ALONE: self._make(_INDEX_ALONE, None)}
+        self._kinds.forget(engine.url)
+        check = self._checks.pop(name, None)
+        if check is not None:
+            await _cancel([check[1]])
+        engine.line.dismiss(EngineDownError(f"engine {name} has left"))
+        self.receiver.dismiss(engine)
+        await asyncio.to_thread(engine.leave)
+        logger.info("engine %s has left", name)
+
+    def _admit(self, url: str, name: str | None = None) -> Engine:
+        """Make an engine a member; nobody asks it yet."""
+        url = url.strip().rstrip("/")
+        before, default = self._members, name_of(url)
+        name = name or default
+        if name in before or any(engine.url == url for engine in before.values()):
+            raise ValueError(f"engines must differ in name and URL: {name} at {url} is there")
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"name must be letters, digits and . : / [ ] % ~ + - _, not {name!r}")
+        engine = self._make(name, url)
+        known = self._kinds.known(url)
+        if known is not None:
+            engine.meet(known)
+        self._members = {n: e for n, e in before.items() if e.is_real} | {name: engine}
+        if len(before) == 1:  # who was alone was told for all that came
+            self.receiver.doubt_reporters()
+        return engine
+
+    def _make(self, name: str, url: str | None) -> Engine:
+        namespaces = self._namespaces()
+        return Engine(name, url, namespaces, self._max_in_flight, self._ageing, self._weights)
+
+    def _watch_all(self) -> None:
+        """Have the indexes tell who holds what; one engine alone is not worth it."""
+        engines = self.engines
+        for engine in engines if len(engines) > 1 else ():
+            engine.namespaces.watch(self._by_prefix.watcher(engine.name))
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -230,33 +184,55 @@ class EnginePool:
             self._upstream = Upstream(TIMEOUT_S, TIMEOUT_S)
             self._get = Fetch(self._upstream)
         self._tasks.append(asyncio.create_task(self._age()))
+        self._has_started = True
         for engine in self.engines:
-            if engine.url in self._unchecked:
-                engine.up = True
-            elif engine.is_real:
-                pulse = Pulse(engine, self._get, self._bury, self._rhythm)
-                self._pulses[engine.number] = pulse
-                self._tasks.append(asyncio.create_task(pulse.run()))
+            self._begin(engine)
 
     async def close(self) -> None:
         """End the health checks."""
-        left = {task for task in self._tasks if not task.done()}
-        while left:  # Python's `wait_for` may swallow a cancellation in the moment that it ends
-            for task in left:
-                task.cancel()
-            _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _cancel([*self._tasks, *(task for _, task in self._checks.values())])
         self._tasks.clear()
+        self._checks.clear()
         if self._upstream is not None:
             self._upstream.close()
+
+    def _begin(self, engine: Engine) -> None:
+        """Begin to check an engine's health."""
+        if engine.url in self._unchecked:
+            engine.up = True
+        elif engine.is_real:
+            check = HealthCheck(engine, self._fetch, self._greet, self._bury, self._rhythm)
+            self._checks[engine.name] = check, asyncio.create_task(check.run())
+
+    async def _fetch(self, url: str) -> tuple[int, bytes]:
+        assert self._get is not None, "start the pool first"
+        return await self._get(url)
 
     async def _age(self) -> None:
         """Let what is synced by age expire when it is due, and not with the next request."""
         while True:
             await asyncio.sleep(_AGE_EVERY_S)
             for engine in self.engines:
-                while engine.ttl_sync is not None and engine.ttl_sync.expire():
+                while engine.sync_by_age is not None and engine.sync_by_age.expire():
                     await asyncio.sleep(0)
+
+    async def _greet(self, engine: Engine) -> None:
+        """Learn what an engine is that begins to answer: another may have taken its place."""
+        self._kinds.forget(engine.url)
+        kind = await self._kinds.kind(engine.url)
+        engine.meet(kind, await kind.num_slots(engine.url, self._fetch))
+
+    async def kind_of(self, engine: Engine) -> EngineKind:
+        """Return what kind of engine this is, asked if need be."""
+        kind = await self._kinds.kind(engine.url)
+        if engine.kind is not kind:
+            engine.meet(kind)
+        return kind
+
+    def hurry(self, name: str) -> None:
+        """Check an engine's health now: something failed there."""
+        if name in self._checks:
+            self._checks[name][0].hurry()
 
     def _bury(self, engine: Engine) -> None:
         """Forget a dead engine's part of the index; who waited there goes elsewhere."""
@@ -265,7 +241,7 @@ class EnginePool:
         else:
             asyncio.get_running_loop().run_in_executor(None, engine.forget)
         self.receiver.distrust(engine)
-        engine.line.dismiss(EngineDownError(f"engine {engine.number} does not answer"))
+        engine.line.dismiss(EngineDownError(f"engine {engine.name} does not answer"))
 
     # -- leases ----------------------------------------------------------------------------------
 
@@ -279,7 +255,7 @@ class EnginePool:
         /,
         *,
         bounds: Bounds | None = None,
-        exclude: Collection[int] = (),
+        exclude: Collection[str] = (),
         wait: bool = True,
     ) -> AsyncIterator[Lease]:
         """Choose an engine for a request, and wait for it while it is saturated.
@@ -287,7 +263,7 @@ class EnginePool:
         Args:
             conversation: its requests stay at one engine while that is worth it.
             bounds: as in the job that will be planned; waiting requests are planned with them.
-            exclude: numbers of engines that failed this request before.
+            exclude: names of engines that failed this request before.
             wait: False for requests that are planned only, and do not run here.
 
         Raises:
@@ -309,11 +285,13 @@ class EnginePool:
             if wait:
                 engine.count(**{"failed" if lease.has_failed else "served": 1})
                 engine.line.leave()
-            if lease.has_failed and engine.number in self._pulses:
-                self._pulses[engine.number].hurry()
+            if engine.has_left:  # what this request learnt there
+                asyncio.get_running_loop().run_in_executor(None, engine.namespaces.reset)
+            elif lease.has_failed:
+                self.hurry(engine.name)
 
     async def _enter(
-        self, errand: Errand, conversation: str | None, exclude: Collection[int], wait: bool
+        self, errand: Errand, conversation: str | None, exclude: Collection[str], wait: bool
     ) -> tuple[Engine, Plan | None, int]:
         """Return the engine, the plan made while waiting, and the tokens to be computed there."""
         while True:
@@ -324,37 +302,36 @@ class EnginePool:
                 engine.pending_tokens += estimate
                 return engine, await engine.line.enter(errand), estimate
             except EngineDownError:
-                logger.info("a request that waited for engine %d goes elsewhere", engine.number)
+                logger.info("a request that waited for engine %s goes elsewhere", engine.name)
             finally:
                 engine.pending_tokens -= estimate
 
     def _choose(
-        self, errand: Errand, conversation: str | None, exclude: Collection[int]
+        self, errand: Errand, conversation: str | None, exclude: Collection[str]
     ) -> tuple[Engine, int]:
-        """Return the engine at which the request costs least, and the tokens to compute there.
-
-        The cost is what has to be computed before its first token: what stands before it, and
-        what of its own prompt is not cached. When all seem dead, the attempt tells.
-        """
-        left = [e for e in self.engines if e.number not in exclude] if exclude else self.engines
-        if not left:
-            raise EngineDownError("no engine is left for this request")
-        candidates = [engine for engine in left if engine.up is not False] or left
-        total = errand.head.tokens + sum([block.weight for block in errand.blocks])
-        if self._holders is None:  # no choice: what is live need not be searched for twice
-            return left[0], total
+        """Return the engine that a request goes to, and the tokens to compute there."""
+        members, head = self._members, errand.head
         name = (errand.namespace, conversation or "")
-        home = self._conversations.get(name) if conversation else None
-        weights = {block.key: block.weight for block in errand.blocks}
-        live = self._holders.live_tokens(errand.namespace, errand.head, weights)
-        standings = [(e.number, e.load, e.traffic.served) for e in candidates]
-        number, saved = cheapest(standings, with_home(live, home, errand.head.tokens))
-        if conversation:
-            self._settle(name, number)
-        return self.engines[number], max(0, total - saved)
+        held: dict[str, int] = {}
+        if len(members) > 1:  # with no choice, what is live need not be searched for twice
+            weights = {block.key: block.weight for block in errand.blocks}
+            held = self._by_prefix.live_tokens(errand.namespace, head, weights)
+        route = choose_engine(
+            [Standing(e.name, e.load, e.traffic.served, e.up) for e in members.values()],
+            held,
+            head.tokens + sum([block.weight for block in errand.blocks]),
+            head_tokens=head.tokens,
+            home=self._conversations.get(name) if conversation else None,
+            excluded=exclude,
+        )
+        if route is None:
+            raise EngineDownError("no engine is left for this request")
+        if conversation and len(members) > 1:
+            self._settle(name, route.engine)
+        return members[route.engine], route.tokens
 
-    def _settle(self, name: tuple[str, str], number: int) -> None:
-        self._conversations[name] = number
+    def _settle(self, name: tuple[str, str], engine: str) -> None:
+        self._conversations[name] = engine
         self._conversations.move_to_end(name)
         if len(self._conversations) > _MAX_CONVERSATIONS:
             self._conversations.popitem(last=False)
@@ -370,3 +347,23 @@ class EnginePool:
     def indexes(self) -> list[Namespaces]:
         """Return each engine's part of the index."""
         return [engine.namespaces for engine in self.engines]
+
+
+def name_of(url: str) -> str:
+    """Return the name of an engine that was given none: host, port and path of its URL.
+
+    Raises ValueError for what is no http(s) address.
+    """
+    parts = urllib.parse.urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f'url must be like "http://127.0.0.1:30000", not {url!r}')
+    return parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")
+
+
+async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
+    left = {task for task in tasks if not task.done()}
+    while left:  # Python's `wait_for` may swallow a cancellation in the moment that it ends
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from contextpilot.engines.base import Get
 from contextpilot.server.pool.faults import is_ours, is_refused
 from contextpilot.server.pool.member import Engine
-from contextpilot.server.pool.slot_choice import Slots
 
 logger = logging.getLogger(__name__)
 
@@ -36,18 +34,25 @@ class Rhythm(NamedTuple):
     refusals: int = 2
 
 
-class Pulse:
+class HealthCheck:
     """Probes one engine until cancelled.
 
     Args:
-        on_death: called when the engine stops answering.
+        on_life: awaited when the engine begins to answer, before it counts as up.
+        on_death: called when it stops.
     """
 
     def __init__(
-        self, engine: Engine, get: Get, on_death: Callable[[Engine], None], rhythm: Rhythm
+        self,
+        engine: Engine,
+        get: Get,
+        on_life: Callable[[Engine], Awaitable[None]],
+        on_death: Callable[[Engine], None],
+        rhythm: Rhythm,
     ) -> None:
         self._engine = engine
         self._get = get
+        self._on_life = on_life
         self._on_death = on_death
         self._rhythm = rhythm
         self._now = asyncio.Event()
@@ -64,7 +69,7 @@ class Pulse:
             try:
                 await self.beat()
             except Exception:  # the next beat may do better; without any the engine would seem up
-                logger.exception("engine %d: the health check failed", self._engine.number)
+                logger.exception("engine %s: the health check failed", self._engine.name)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._now.wait(), self._pause())
             self._now.clear()
@@ -76,7 +81,7 @@ class Pulse:
             status, _ = await self._get(engine.url + "/health")
         except OSError as error:
             if is_ours(error):
-                logger.warning("engine %d: no health check (%s)", engine.number, error)
+                logger.warning("engine %s: no health check (%s)", engine.name, error)
             else:
                 self._failed(is_refused(error))
             return
@@ -105,26 +110,16 @@ class Pulse:
             return
         if engine.up is not False:
             engine.up = False
-            logger.warning("engine %d does not answer: it counts as dead", engine.number)
+            logger.warning("engine %s does not answer: it counts as dead", engine.name)
             self._on_death(engine)
 
     async def _greet(self) -> None:
-        engine = self._engine
-        logger.info("engine %d answers", engine.number)
-        slots = await self._num_slots()
-        if slots:
-            engine.slots = Slots(slots)
-            engine.limit.learn_slots(slots)
-        engine.up = True
-
-    async def _num_slots(self) -> int:
-        """Return the number of slots, which only llama-server has."""
+        logger.info("engine %s answers", self._engine.name)
         try:
-            status, body = await self._get(self._engine.url + "/props")
-            slots = json.loads(body).get("total_slots") if status == 200 else 0
-        except (OSError, ValueError, AttributeError):
-            return 0
-        return slots if isinstance(slots, int) else 0
+            await self._on_life(self._engine)
+        except Exception:  # what it is need not be known for requests to go there
+            logger.exception("engine %s could not be looked at", self._engine.name)
+        self._engine.up = True
 
     async def _observe(self) -> None:
         try:

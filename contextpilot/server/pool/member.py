@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from contextpilot.block import BlockKey
+from contextpilot.engines.base import EngineKind
+from contextpilot.engines.registry import OTHER
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.online import Plan
 from contextpilot.planning import Courtesy, Job, LocalPlanning, Planned
-from contextpilot.server.pool.expiry import TtlSync
-from contextpilot.server.pool.limit import Limit
-from contextpilot.server.pool.original_order import PlainOrder
+from contextpilot.server.pool.concurrency_limit import ConcurrencyLimit
+from contextpilot.server.pool.original_order import OriginalOrderCache
 from contextpilot.server.pool.slot_choice import Slots
+from contextpilot.server.pool.sync_by_age import SyncByAge
 from contextpilot.server.pool.waiting import Ageing, WaitingLine
 from contextpilot.server.pool.windows import WindowPlanner
 
@@ -75,44 +77,70 @@ class Engine:
     """An engine. For use on one event loop, apart from `plan`, which any thread may call.
 
     Args:
-        number: its place in the pool.
+        name: unique in its pool.
         url: its base URL; None for an index without an engine.
         max_in_flight: how many requests it takes at once; None to learn it.
         weights: tokens of the newest blocks; shared by the engines of a pool.
+
+    Attributes:
+        kind: what kind of engine it is, as far as it was told.
+        up: whether it answers; None until it was asked.
+        reporters: names under which its processes tell of its cache.
+        has_left: it is in the pool no more; what runs there ends there.
     """
 
     def __init__(
         self,
-        number: int,
+        name: str,
         url: str | None,
         namespaces: Namespaces,
         max_in_flight: int | None = None,
         ageing: Ageing | None = None,
         weights: OrderedDict[BlockKey, int] | None = None,
     ) -> None:
-        self.number = number
+        self.name = name
         self.url = url or ""
         self.is_real = url is not None
         self.namespaces = namespaces
         self.planning = EnginePlanning(namespaces)
-        self.limit = Limit(max_in_flight)
+        self.limit = ConcurrencyLimit(max_in_flight)
         self.line = WaitingLine(WindowPlanner(namespaces), self.limit, ageing)
         self.slots: Slots | None = None
-        self.ttl_sync: TtlSync | None = None
+        self.sync_by_age: SyncByAge | None = None
+        self.kind: EngineKind = OTHER
         self.up: bool | None = None
-        self.names: set[str] = set()
+        self.has_left = False
+        self.reporters: set[str] = set()
         self.traffic = Traffic()
         self.pending_tokens = 0
         self.clock = time.time
         self.weights: OrderedDict[BlockKey, int] = OrderedDict() if weights is None else weights
         self.history: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
-        self._plain = PlainOrder()
+        self._plain = OriginalOrderCache()
         self._lock = threading.Lock()
 
     @property
     def load(self) -> int:
         """Tokens that stand before a new request: prefill that waits or runs, and generation."""
         return self.pending_tokens + RUNNING_TOKENS * self.line.in_flight
+
+    def meet(self, kind: EngineKind, num_slots: int = 0) -> None:
+        """Learn what kind of engine this is, and how many slots it has; 0: none, or unknown."""
+        if kind is not self.kind:
+            self.kind, self.slots = kind, None
+        if not kind.is_synced_by_age:
+            self.sync_by_age = None
+        elif self.sync_by_age is None:
+            self.sync_by_age = SyncByAge(self.namespaces)
+        if num_slots:
+            self.slots = Slots(num_slots)
+            self.limit.learn_slots(num_slots)
+
+    def leave(self) -> None:
+        """Be in the pool no more: what it held is nobody's to find, now and after each request."""
+        self.has_left = True
+        self.namespaces.watcher = None
+        self.namespaces.reset()
 
     def is_busy(self, namespace: str) -> bool:
         """Return whether a thread is planning in a namespace now."""
@@ -188,10 +216,12 @@ class Engine:
         `up` is None until the first health check.
         """
         return {
-            "engine": self.number,
+            "engine": self.name,
             "url": self.url,
             "up": self.up,
             **sync,
+            **self._sync_by_age_state(),
+            "kind": sync["kind"] or (self.kind.name if self.is_real else ""),
             "in_flight": self.line.in_flight,
             "max_in_flight": int(self.limit.value) if self.limit.is_known else None,
             "waiting": len(self.line),
@@ -200,6 +230,10 @@ class Engine:
             **self.traffic._asdict(),
             "waited": self.line.totals._asdict(),
         }
+
+    def _sync_by_age_state(self) -> dict[str, Any]:
+        by_age = self.sync_by_age
+        return {} if by_age is None else {"sync": "approximate", "ttl_s": round(by_age.ttl_s, 1)}
 
     def _count(self, job: Job, one: Planned, held: int) -> None:
         blocks, told = job.contexts[one.position], one.explanation
@@ -218,19 +252,3 @@ class Engine:
             live_tokens=self.traffic.live_tokens + told.matched_tokens,
             plain_tokens=self.traffic.plain_tokens + plain,
         )
-
-
-def path_of(job: Job, planned: Planned) -> tuple[BlockKey, ...]:
-    """Return a planned request's path in the index."""
-    blocks = job.contexts[planned.position]
-    return (*job.head.keys, *(blocks[rank].key for rank in planned.plan.order))
-
-
-def ends_of(job: Job, planned: Planned) -> tuple[int, ...]:
-    """Return for each key of the path the prompt tokens up to its end."""
-    blocks, end = job.contexts[planned.position], job.head.tokens
-    ends = [end] * len(job.head.keys)
-    for rank in planned.plan.order:
-        end += blocks[rank].weight
-        ends.append(end)
-    return tuple(ends)

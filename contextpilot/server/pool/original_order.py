@@ -12,7 +12,7 @@ MAX_TOKENS = 20_000_000
 """Bound on the simulated cache while the engine's own is not known to be full."""
 
 
-class PlainOrder:
+class OriginalOrderCache:
     """Simulates one engine's cache under original orders; as large as the live index proved to be.
 
     The same as `plan.simulate.PrefixCache`, without an object per block: a prefix is known by its

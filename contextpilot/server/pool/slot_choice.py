@@ -16,9 +16,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from contextpilot.block import BlockKey
+from contextpilot.sync.sources.base import SlotHoldings
 
 _MAX_PROMPTS = 4096
 _RECURS_OLDEST, _RECURS_NEWEST = 0.1, 0.15
@@ -93,25 +94,6 @@ class Share(NamedTuple):
     tokens: int = 0
 
 
-class Holdings(Protocol):
-    """What the slots truly hold, where the engine tells."""
-
-    def tokens(self, slot: int) -> int:
-        """Return how many tokens a slot holds."""
-
-    def requests(self, slot: int) -> list[tuple[str, int]]:
-        """Return the requests of which a slot holds leading prompt tokens, and how many."""
-
-    def is_pending(self, request: str) -> bool:
-        """Return whether it is not known yet what became of a request."""
-
-    def has_copies(self) -> bool:
-        """Return whether there are copies from which the server may fill slots."""
-
-    def copies(self, slot: int) -> Iterable[tuple[int, Sequence[tuple[str, int]]]]:
-        """Return the tokens and the requests of those left when a slot was saved, oldest first."""
-
-
 @dataclass
 class _Slot:
     number: int
@@ -120,7 +102,7 @@ class _Slot:
     num_running: int = 0
     used: int = 0
 
-    def is_told_of(self, holdings: Holdings) -> bool:
+    def is_told_of(self, holdings: SlotHoldings) -> bool:
         """Return whether what the engine told is newer than what we sent."""
         return not self.num_running and not holdings.is_pending(self.last.request)
 
@@ -139,12 +121,12 @@ class Slots:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def take(self, prompt: Prompt, holdings: Holdings | None = None) -> int | None:
+    def take(self, prompt: Prompt, holdings: SlotHoldings | None = None) -> int | None:
         """Choose a slot for a prompt, and note that the prompt runs there; `free` must follow."""
         number = self.choose(prompt, holdings)
         return None if number is None else self.put(number, prompt)
 
-    def choose(self, prompt: Prompt, holdings: Holdings | None = None) -> int | None:
+    def choose(self, prompt: Prompt, holdings: SlotHoldings | None = None) -> int | None:
         """Choose a slot for a prompt.
 
         The one that runs most of the prompt now, which makes the request wait; else the idle slot
@@ -175,7 +157,9 @@ class Slots:
         ]
         return idle[gains.index(max(gains))].number
 
-    def found(self, prompt: Prompt, number: int | None, holdings: Holdings | None = None) -> int:
+    def found(
+        self, prompt: Prompt, number: int | None, holdings: SlotHoldings | None = None
+    ) -> int:
         """Return how many leading blocks of a prompt a slot has for it, at the least.
 
         Ask before the prompt is put there. What llama-server would load into the slot counts.
@@ -249,7 +233,7 @@ class Slots:
         """Return how likely a slot's content is asked for again; 0 is the one not used longest."""
         return _RECURS_OLDEST + (_RECURS_NEWEST - _RECURS_OLDEST) * age / max(1, count - 1)
 
-    def _are_emptied(self, holdings: Holdings | None) -> bool:
+    def _are_emptied(self, holdings: SlotHoldings | None) -> bool:
         """Return whether the server empties idle slots into its RAM cache."""
         if holdings is None:
             return self._misses >= _MAX_MISSES
@@ -261,7 +245,7 @@ class Slots:
     def _at(self, number: int | None) -> _Slot:
         return self._elsewhere if number is None else self._slots[number % len(self._slots)]
 
-    def _is_settled(self, holdings: Holdings | None) -> bool:
+    def _is_settled(self, holdings: SlotHoldings | None) -> bool:
         """Return whether the engine told of all prompts of which it chose the slot."""
         return holdings is None or self._elsewhere.is_told_of(holdings)
 
@@ -273,10 +257,10 @@ class Slots:
     def _idle(self) -> list[_Slot]:
         return [slot for slot in self._slots if not slot.num_running]
 
-    def _all_shared(self, prompt: Prompt, holdings: Holdings | None) -> dict[int, int]:
+    def _all_shared(self, prompt: Prompt, holdings: SlotHoldings | None) -> dict[int, int]:
         return {slot.number: self._share(slot, prompt, holdings).tokens for slot in self._slots}
 
-    def _share(self, slot: _Slot, prompt: Prompt, holdings: Holdings | None) -> Share:
+    def _share(self, slot: _Slot, prompt: Prompt, holdings: SlotHoldings | None) -> Share:
         """Return what a slot holds of a prompt."""
         if holdings is None or not slot.is_told_of(holdings):
             common = slot.last.common(prompt)
@@ -295,7 +279,7 @@ class Slots:
         return best
 
     def _found(
-        self, slot: _Slot, prompt: Prompt, holdings: Holdings | None, is_asked_for: bool
+        self, slot: _Slot, prompt: Prompt, holdings: SlotHoldings | None, is_asked_for: bool
     ) -> int:
         """Return the leading blocks of a prompt in a slot once llama-server loaded what it would.
 
@@ -316,7 +300,7 @@ class Slots:
                 best, kept = share, share.tokens / tokens
         return best.blocks
 
-    def _tokens(self, slot: _Slot, holdings: Holdings | None) -> int:
+    def _tokens(self, slot: _Slot, holdings: SlotHoldings | None) -> int:
         if holdings is None or not slot.is_told_of(holdings):
             return slot.last.tokens
         return holdings.tokens(slot.number)

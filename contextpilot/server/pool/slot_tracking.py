@@ -9,13 +9,14 @@ from contextpilot.engines.base import SlotWish
 from contextpilot.engines.usage import Usage
 from contextpilot.explain import first_miss
 from contextpilot.planning import Job, Planned
-from contextpilot.server.pool.member import Engine, ends_of, path_of
-from contextpilot.server.pool.reports import PoolReceiver
-from contextpilot.server.pool.slot_choice import Holdings, Prompt
-from contextpilot.sync.sources.llama_slots import Answer
+from contextpilot.server.pool.member import Engine
+from contextpilot.server.pool.pool_receiver import PoolReceiver
+from contextpilot.server.pool.prompt_path import ends_of, path_of
+from contextpilot.server.pool.slot_choice import Prompt
+from contextpilot.sync.sources.base import Answer, SlotHoldings
 
 
-class Following:
+class SlotTracking:
     """One planned request at an engine with slots.
 
     Attributes:
@@ -37,7 +38,9 @@ class Following:
         self._has_arrived = False
         self._place(job, planned, wish, holdings)
 
-    def _place(self, job: Job, planned: Planned, wish: SlotWish, holdings: Holdings | None) -> None:
+    def _place(
+        self, job: Job, planned: Planned, wish: SlotWish, holdings: SlotHoldings | None
+    ) -> None:
         slots, space = self._engine.slots, self._engine.namespaces.find(job.namespace)
         assert slots is not None
         scale = space.tokens.scale if space is not None else int

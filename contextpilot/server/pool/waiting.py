@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeAlias
 from contextpilot.block import Block
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head, Plan
-from contextpilot.server.pool.limit import Limit
+from contextpilot.server.pool.concurrency_limit import ConcurrencyLimit
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class WaitingLine:
     def __init__(
         self,
         arrange: Arrange,
-        limit: Limit,
+        limit: ConcurrencyLimit,
         ageing: Ageing | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:

@@ -16,7 +16,7 @@ from contextpilot.planning import Planned
 from contextpilot.prompt.apis.shape import Shape
 from contextpilot.prompt.conversation.pending import PendingRewrite
 from contextpilot.server.observe.records import Record
-from contextpilot.server.pool.aged import Belief
+from contextpilot.server.pool.expected_cache import Expectation
 from contextpilot.server.proxy.controls import Controls, is_control
 from contextpilot.server.proxy.relay import Delivery
 
@@ -58,7 +58,7 @@ class Exchange:
     volatile: tuple[str, ...] = ()
     saved_chars: int = 0
     waited_s: float = 0.0
-    belief: Belief | None = None
+    belief: Expectation | None = None
     lists: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=lambda: {"status": "passed"})
 

@@ -16,8 +16,6 @@ from starlette.types import Receive, Scope, Send
 
 from contextpilot.block import CHARS_PER_TOKEN
 from contextpilot.engines.base import EngineKind
-from contextpilot.engines.detect import EngineKinds
-from contextpilot.engines.registry import OTHER
 from contextpilot.explain import Explanation
 from contextpilot.http.pooled import Upstream, UpstreamError
 from contextpilot.http.response import Answer
@@ -34,8 +32,9 @@ from contextpilot.prompt.messages import new_request_id
 from contextpilot.server.observe.metrics import Metrics
 from contextpilot.server.observe.records import Record, without_text
 from contextpilot.server.offload import LARGE_BYTES, offload
-from contextpilot.server.pool.aged import AgedEngines
-from contextpilot.server.pool.engine_pool import EngineDownError, Lease
+from contextpilot.server.pool.engine_pool import EngineDownError
+from contextpilot.server.pool.lease import Lease
+from contextpilot.server.pool.member import Engine
 from contextpilot.server.protocol import cut_short
 from contextpilot.server.proxy.controls import ControlError
 from contextpilot.server.proxy.exchange import (
@@ -64,20 +63,14 @@ class Proxy:
         self,
         service: Service,
         upstream: Upstream,
-        kinds: EngineKinds,
         metrics: Metrics,
         orders: WrittenOrders,
     ) -> None:
         self._service = service
         self._settings = service.settings
         self._upstream = upstream
-        self._kinds = kinds
         self._metrics = metrics
         self._reader = RequestReader(service, metrics, orders)
-        self._aged = AgedEngines()
-        for engine in service.pool.engines:
-            if engine.is_real:
-                self._aged.before(engine, kinds.known(engine.url) or OTHER)
         self._heads = Heads()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,15 +99,11 @@ class Proxy:
         finally:
             self._metrics.in_progress -= 1
 
-    def ttl(self, number: int) -> float | None:
-        """Return the learnt time to live at an upstream without events; None where events come."""
-        return self._aged.ttl(number)
-
     # -- serving ---------------------------------------------------------------------------------
 
     async def _serve(self, exchange: Exchange) -> None:
         """Send a request to an engine; while nothing was streamed, another may stand in."""
-        tried: set[int] = set()
+        tried: set[str] = set()
         failure = UpstreamError(503, "no engine is configured: give --engine URL")
         while True:
             try:
@@ -127,20 +116,20 @@ class Proxy:
                 return
             failure = failed
 
-    async def _try(self, exchange: Exchange, lease: Lease, tried: set[int]) -> UpstreamError | None:
+    async def _try(self, exchange: Exchange, lease: Lease, tried: set[str]) -> UpstreamError | None:
         """Send a request to the leased engine; return why that failed before an answer began."""
         if lease.engine is None:
             raise UpstreamError(503, "no engine is configured: give --engine URL")
-        tried.add(lease.engine.number)
+        tried.add(lease.engine.name)
         try:
-            await self._attempt(exchange, lease, lease.engine.url)
+            await self._attempt(exchange, lease, lease.engine)
         except UpstreamError as error:
             self._metrics.add("upstream_errors_total", status=str(error.status))
             lease.failed()
             return error
         return None
 
-    def _lease(self, exchange: Exchange, tried: set[int]) -> Any:
+    def _lease(self, exchange: Exchange, tried: set[str]) -> Any:
         rewrite = exchange.rewrite
         blocks, head, bounds = (
             (rewrite.blocks, rewrite.head, rewrite.bounds)
@@ -152,8 +141,8 @@ class Proxy:
             exchange.namespace, blocks, head, conversation, bounds=bounds, exclude=tried
         )
 
-    async def _attempt(self, exchange: Exchange, lease: Lease, base: str) -> None:
-        kind = await self._kinds.kind(base)
+    async def _attempt(self, exchange: Exchange, lease: Lease, engine: Engine) -> None:
+        kind = await self._service.pool.kind_of(engine)
         lease.wish = kind.slot_wish(exchange.api, exchange.parsed)
         salt = self._salt(exchange, kind)
         exchange.belief = None
@@ -165,13 +154,12 @@ class Proxy:
             body = await self._plan(exchange, exchange.rewrite, lease, kind)
         elif exchange.head.keys:
             job = Job(exchange.namespace, [()], Bounds(enabled=False), exchange.head, [0])
-            aged = self._aged.before(lease.engine, kind)
             (exchange.routed,) = await lease.run(job)
-            exchange.belief = aged.belief(job, exchange.routed) if aged is not None else None
+            exchange.belief = lease.expectation(job, exchange.routed)
         if exchange.parsed:
             body = with_members(body, engine_members(exchange, kind, lease.id_slot, salt))
         headers, renamed = engine_headers(exchange, kind)
-        method, url = exchange.scope["method"], target_url(base, exchange.scope)
+        method, url = exchange.scope["method"], target_url(engine.url, exchange.scope)
         async with self._upstream.open(method, url, headers, body) as answer:
             await self._pass_on(exchange, lease, answer, renamed)
 
@@ -204,9 +192,8 @@ class Proxy:
         started = time.perf_counter()
         try:
             job = rewrite.job(exchange.namespace)
-            aged = self._aged.before(lease.engine, kind)
             (planned,) = await lease.run(job)
-            exchange.belief = aged.belief(job, planned) if aged is not None else None
+            exchange.belief = lease.expectation(job, planned)
             is_large = len(exchange.body) >= LARGE_BYTES
             written, body = await offload(is_large, _written, exchange, rewrite, planned, kind)
             explanation = without_text(planned, rewrite.blocks)
@@ -216,9 +203,9 @@ class Proxy:
             exchange.belief = None
             exchange.body = _unplanned(exchange, rewrite)
             return exchange.body
-        number = lease.engine.number if lease.engine else None
+        engine = lease.engine.name if lease.engine else None
         is_retry, exchange.planned = exchange.planned is not None, planned
-        exchange.record = _record(exchange, explanation, number)
+        exchange.record = _record(exchange, explanation, engine)
         exchange.result = _told(planned, written, exchange)
         exchange.saved_chars = written.saved_chars
         if rewrite.blocks and not is_retry:
@@ -229,11 +216,11 @@ class Proxy:
 
     def _note_unplanned(self, exchange: Exchange, lease: Lease) -> None:
         """Remember a request whose lists all stay, so that it can be asked why."""
-        number = lease.engine.number if lease.engine else None
+        engine = lease.engine.name if lease.engine else None
         explanation = Explanation(
             new_request_id(), reason=f"unplanned: {exchange.result['reason']}"
         )
-        exchange.record = _record(exchange, explanation, number)
+        exchange.record = _record(exchange, explanation, engine)
         exchange.result["request_id"] = explanation.request_id
         self._service.records.add(exchange.record)
 
@@ -296,7 +283,7 @@ class Proxy:
             await delivery.reply(status, [_JSON, length], body)
 
 
-def _record(exchange: Exchange, explanation: Explanation, engine: int | None) -> Record:
+def _record(exchange: Exchange, explanation: Explanation, engine: str | None) -> Record:
     """Return what is remembered of a request, from its plan on."""
     lists = exchange.lists
     found, left = lists.get("found", ()), lists.get("left", ())

@@ -14,9 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from contextpilot.sync.events import Event, Kind, SlotEvent
+from contextpilot.sync.events import Event, Kind, SlotEvent, SyncMessage
+from contextpilot.sync.sources.base import Answer, Source
 from contextpilot.sync.sources.slot_contents import Contents, Run
 
 SETTLE_S = 1.0
@@ -24,24 +25,6 @@ SETTLE_S = 1.0
 EXPIRE_S = 15.0
 """Time after which an answer without a run counts as unmatched."""
 _MAX_PENDING = 256
-
-
-class Answer(NamedTuple):
-    """What the answer to a request told of its prompt.
-
-    Attributes:
-        slot: the slot that it ran in; None when not known.
-        cached, prompt: prompt tokens found in the cache, and all of them.
-        generated: tokens of the answer; None when not known.
-        since: `SlotTranslator.position` when the request was sent.
-    """
-
-    request: str
-    slot: int | None
-    cached: int
-    prompt: int
-    generated: int | None = None
-    since: int = 0
 
 
 class Counts(NamedTuple):
@@ -80,20 +63,23 @@ class _Pending:
             self.exact.discard(run)
 
 
-class SlotTranslator(Contents):
+class SlotTranslator(Contents, Source):
     """The slots of one llama-server, from its start to its end. Its owner holds the lock.
 
     Args:
         clock: seconds, monotonic.
 
     Attributes:
-        num_cuts: how often less was left of a request than before.
         counts: answers that were matched, and those that were not.
     """
 
+    is_final = True
+    is_asked_while_planning = True
+    is_named_by_address = True
+
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._clock = clock
+        Contents.__init__(self)
+        Source.__init__(self, clock)
         self._runs: dict[str, Run] = {}
         self._believed: dict[str, int] = {}
         self._touched: dict[str, None] = {}
@@ -102,6 +88,12 @@ class SlotTranslator(Contents):
         self.counts = Counts()
 
     # -- what comes in ---------------------------------------------------------------------------
+
+    def read(self, message: SyncMessage) -> list[Event]:
+        """Take a message of the shim; return what it means for the requests that are known."""
+        if message.ram_limit_bytes is not None:
+            self.limit_ram(message.ram_limit_bytes)
+        return self.apply(message.slot_events, snapshot=message.snapshot)
 
     def apply(self, events: Iterable[SlotEvent], *, snapshot: bool = False) -> list[Event]:
         """Apply events; return what they mean for the requests that are known."""
@@ -117,7 +109,7 @@ class SlotTranslator(Contents):
         self._match_pending()
         return self._tell()
 
-    def answer(self, answer: Answer) -> list[Event]:
+    def answered(self, answer: Answer) -> list[Event]:
         """Note that a request was answered; its events may be in or not."""
         pending = _Pending(answer, self._clock())
         for run in self.recent(answer.slot, answer.since):
@@ -128,13 +120,22 @@ class SlotTranslator(Contents):
                 self._give_up(self._pending.popleft().answer)
         return self._tell()
 
-    def abandon(self, request: str) -> list[Event]:
+    def broken_off(self, request: str) -> list[Event]:
         """Note that a request was broken off: what became of it will not be known."""
         self._touched[request] = None
         self._believed.setdefault(request, 1)
         return self._tell()
 
     # -- what is known ---------------------------------------------------------------------------
+
+    @property
+    def holdings(self) -> SlotTranslator:
+        """What the slots hold."""
+        return self
+
+    def state(self) -> dict[str, Any]:
+        """Return how many answers were matched, and how many were not."""
+        return {f"num_{name}": count for name, count in self.counts._asdict().items()}
 
     @property
     def num_pending(self) -> int:

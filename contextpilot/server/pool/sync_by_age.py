@@ -41,7 +41,7 @@ class _Place:
         self.note = 0
 
 
-class TtlSync:
+class SyncByAge:
     """Ages one upstream's part of the index. For use on one thread.
 
     Args:

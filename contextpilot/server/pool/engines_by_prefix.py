@@ -34,7 +34,7 @@ class _Node:
         self.children: dict[BlockKey, _Node] = {}
 
 
-class HolderTree:
+class EnginePrefixTree:
     """The paths of one namespace, and which indexes hold them. Its owner holds the lock.
 
     A node's bits are among those of its parent. Each life of an index, from its first path until it
@@ -44,8 +44,8 @@ class HolderTree:
 
     def __init__(self) -> None:
         self._root = _Node((), 0)
-        self._bits: dict[int, int] = {}
-        self._numbers: list[int] = []
+        self._bits: dict[str, int] = {}
+        self._names: list[str] = []
         self._live = 0
         self._dead = 0
         self._free: list[int] = []
@@ -62,9 +62,9 @@ class HolderTree:
         """Return whether no index holds anything."""
         return not self._live
 
-    def grow(self, number: int, keys: Sequence[BlockKey]) -> None:
+    def grow(self, engine: str, keys: Sequence[BlockKey]) -> None:
         """Note that an index holds a path."""
-        bit = self._bit(number)
+        bit = self._bit(engine)
         node, before = self._root, 0
         while before < len(keys):
             child = node.children.get(keys[before])
@@ -79,9 +79,9 @@ class HolderTree:
             node = child
         self._sweep_some()
 
-    def cut(self, number: int, keys: Sequence[BlockKey]) -> None:
+    def cut(self, engine: str, keys: Sequence[BlockKey]) -> None:
         """Note that an index dropped a path's last block, and all that followed it."""
-        bit = self._bits.get(number, 0)
+        bit = self._bits.get(engine, 0)
         node, before, last = self._root, 0, len(keys) - 1
         while before <= last:
             child = node.children.get(keys[before])
@@ -99,18 +99,18 @@ class HolderTree:
             node = child
         self._sweep_some()
 
-    def empty(self, number: int) -> None:
+    def empty(self, engine: str) -> None:
         """Note that an index holds nothing any more."""
-        bit = self._bits.pop(number, 0)
+        bit = self._bits.pop(engine, 0)
         self._live &= ~bit
         self._dead |= bit
         if not self._live:
             root, self._root = self._root, _Node((), 0)
             self._sweep.clear()
-            self._free, self._dead = list(range(len(self._numbers))), 0
+            self._free, self._dead = list(range(len(self._names))), 0
             release(root)
 
-    def live_tokens(self, head: Head, weights: Mapping[BlockKey, int]) -> dict[int, int]:
+    def live_tokens(self, head: Head, weights: Mapping[BlockKey, int]) -> dict[str, int]:
         """Return for each index how many tokens of a request it holds, in its best order.
 
         Args:
@@ -125,15 +125,15 @@ class HolderTree:
         if place is not None:
             self._search(*place, head.tokens, weights, best)
         best.pop(0, None)
-        held: dict[int, int] = {}
-        left, numbers = self._live, self._numbers
+        held: dict[str, int] = {}
+        left, names = self._live, self._names
         for mask, tokens in sorted(best.items(), key=itemgetter(1), reverse=True):
             new = mask & left
             left ^= new
             while new:
                 bit = new & -new
                 new ^= bit
-                held[numbers[bit.bit_length() - 1]] = tokens
+                held[names[bit.bit_length() - 1]] = tokens
             if not left:
                 break
         return held
@@ -196,16 +196,16 @@ class HolderTree:
 
     # -- bits ------------------------------------------------------------------------------------
 
-    def _bit(self, number: int) -> int:
-        bit = self._bits.get(number)
+    def _bit(self, engine: str) -> int:
+        bit = self._bits.get(engine)
         if bit is None:
             if self._free:
                 at = self._free.pop()
-                self._numbers[at] = number
+                self._names[at] = engine
             else:
-                at = len(self._numbers)
-                self._numbers.append(number)
-            bit = self._bits[number] = 1 << at
+                at = len(self._names)
+                self._names.append(engine)
+            bit = self._bits[engine] = 1 << at
             self._live |= bit
         return bit
 
@@ -280,59 +280,59 @@ def _places(bits: int) -> Iterator[int]:
         yield bit.bit_length() - 1
 
 
-class Holders:
+class EnginesByPrefix:
     """The trees of all namespaces of a pool. Thread-safe; takes its lock last."""
 
     def __init__(self) -> None:
-        self._trees: dict[str, HolderTree] = {}
+        self._trees: dict[str, EnginePrefixTree] = {}
         self._lock = threading.Lock()
 
-    def watcher(self, number: int) -> Callable[[str], Watch]:
+    def watcher(self, engine: str) -> Callable[[str], Watch]:
         """Return what makes the watch of an index: of one namespace, of this engine."""
-        return lambda name: _Watch(self, name, number)
+        return lambda name: _Watch(self, name, engine)
 
-    def live_tokens(self, name: str, head: Head, weights: Mapping[BlockKey, int]) -> dict[int, int]:
+    def live_tokens(self, name: str, head: Head, weights: Mapping[BlockKey, int]) -> dict[str, int]:
         """Return for each engine that holds a beginning of a request how many tokens of it."""
         with self._lock:
             tree = self._trees.get(name)
             return tree.live_tokens(head, weights) if tree is not None else {}
 
-    def tree(self, name: str) -> HolderTree | None:
+    def tree(self, name: str) -> EnginePrefixTree | None:
         """Return a namespace's tree; None when nobody holds anything of it."""
         return self._trees.get(name)
 
     def __len__(self) -> int:
         return len(self._trees)
 
-    def change(self, name: str, number: int, keys: Sequence[BlockKey], *, grown: bool) -> None:
+    def change(self, name: str, engine: str, keys: Sequence[BlockKey], *, grown: bool) -> None:
         """Note a change of an engine's part of a namespace."""
         with self._lock:
             if grown:
-                self._trees.setdefault(name, HolderTree()).grow(number, keys)
+                self._trees.setdefault(name, EnginePrefixTree()).grow(engine, keys)
             elif name in self._trees:
-                self._trees[name].cut(number, keys)
+                self._trees[name].cut(engine, keys)
 
-    def empty(self, name: str, number: int) -> None:
+    def empty(self, name: str, engine: str) -> None:
         """Note that an engine holds nothing of a namespace any more."""
         with self._lock:
             tree = self._trees.get(name)
             if tree is not None:
-                tree.empty(number)
+                tree.empty(engine)
                 if tree.is_empty:
                     del self._trees[name]
 
 
 class _Watch:
-    def __init__(self, holders: Holders, name: str, number: int) -> None:
-        self._holders = holders
+    def __init__(self, engines: EnginesByPrefix, name: str, engine: str) -> None:
+        self._engines = engines
         self._name = name
-        self._number = number
+        self._engine = engine
 
     def grown(self, keys: Sequence[BlockKey]) -> None:
-        self._holders.change(self._name, self._number, keys, grown=True)
+        self._engines.change(self._name, self._engine, keys, grown=True)
 
     def cut(self, keys: Sequence[BlockKey]) -> None:
-        self._holders.change(self._name, self._number, keys, grown=False)
+        self._engines.change(self._name, self._engine, keys, grown=False)
 
     def emptied(self) -> None:
-        self._holders.empty(self._name, self._number)
+        self._engines.empty(self._name, self._engine)

@@ -10,7 +10,7 @@ from contextpilot.engines.load import read_load
 _LEAST_SAMPLES, _MOST_SAMPLES = 3, 6
 
 
-class Limit:
+class ConcurrencyLimit:
     """A bound on the requests in flight at an engine: given, or learnt from its own queue.
 
     While nothing is known there is no bound. An engine that queues in several samples in a row is
