@@ -178,6 +178,7 @@ def test_a_plan_tells_no_more_than_the_slot_that_was_chosen_holds() -> None:
             (again,) = lease.plan(second)
             lease.confirm()
         assert again.plan.num_live == 4
-        assert engine.traffic.live_tokens == 400
+        counts = engine.namespaces.get("n").counts
+        assert counts.live_tokens == engine.traffic.live_tokens == 400
 
     asyncio.run(asyncio.wait_for(main(), 60))

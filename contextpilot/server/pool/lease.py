@@ -99,9 +99,9 @@ class Lease:
             return planned
         self._tracking = SlotTracking(self._engine, self._receiver, job, planned, self.wish)
         there = self._tracking.planned
-        less = there.explanation.matched_tokens - planned.explanation.matched_tokens
+        less = planned.explanation.matched_tokens - there.explanation.matched_tokens
         if less:
-            self._engine.count(live_tokens=less)
+            self._engine.found_less(job.namespace, less)
         return there
 
     def expectation(self, job: Job, planned: Planned) -> Expectation | None:

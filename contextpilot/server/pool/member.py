@@ -198,6 +198,14 @@ class Engine:
             with space.lock:
                 space.tokens.count(request_id, prompt_tokens)
 
+    def found_less(self, namespace: str, tokens: int) -> None:
+        """Take back so many tokens that were counted as live: a request does not find them."""
+        self.count(live_tokens=-tokens)
+        space = self.namespaces.find(namespace)
+        if space is not None:
+            with space.lock:
+                space.counts.live_tokens -= tokens
+
     def sample(self) -> Sample:
         """Return the sums as they are now."""
         now = self.traffic
