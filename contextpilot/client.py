@@ -210,6 +210,7 @@ class AsyncClient(_Calls[Awaitable[Json], Awaitable[str]]):
             (name.lower().encode(), value.encode()) for name, value in _headers(token).items()
         ]
         self._upstream = Upstream(timeout_s, timeout_s)
+        self._timeout = timeout_s
 
     async def close(self) -> None:
         """Close the connections."""
@@ -233,13 +234,17 @@ class AsyncClient(_Calls[Awaitable[Json], Awaitable[str]]):
 
         url = f"{self._url}{path.partition('?')[0]}"
         try:
-            opened = self._upstream.open(
-                method, self._url + path, self._headers, _encode(body) or b""
-            )
-            async with opened as answer:
-                return _Told(method, url, answer.status, await answer.read())
+            status, told = await asyncio.wait_for(self._send(method, path, body), self._timeout)
         except (UpstreamError, OSError, asyncio.TimeoutError) as error:
             raise _unreachable(method, url, error) from error
+        return _Told(method, url, status, told)
+
+    async def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> tuple[int, bytes]:
+        data = _encode(body) or b""
+        async with self._upstream.open(method, self._url + path, self._headers, data) as answer:
+            return answer.status, await answer.read()
 
 
 class _Told(NamedTuple):
@@ -320,7 +325,8 @@ def _words(content: Any) -> tuple[str, str | None]:
 
 
 def _unreachable(method: str, url: str, error: Exception) -> UnreachableError:
-    told = str(error) or type(error).__name__
+    is_late = isinstance(error, (TimeoutError, asyncio.TimeoutError))
+    told = str(error) or ("no answer in time" if is_late else type(error).__name__)
     return UnreachableError(f"{method} {url}: no answer: {told}", url=url)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from contextpilot.engines.detect import EngineKinds
 from contextpilot.engines.fetch import Fetch
 from contextpilot.engines.registry import OTHER, all_report_flags, kind_of_owner
 from contextpilot.errors import CommandError
+from contextpilot.http.address import Address
 from contextpilot.http.pooled import Upstream, UpstreamError
 from contextpilot.http.response import BrokenAnswerError
 
@@ -143,9 +143,11 @@ class EngineUnderTest:
 
 def base_url(url: str) -> str:
     """Return the URL before /v1. Raises CommandError for what is no http(s) address."""
-    parts = urllib.parse.urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise CommandError(f"{url!r} is no http(s) address: for example http://127.0.0.1:8000")
+    try:
+        Address.of(url)
+    except ValueError:
+        text = f"{url!r} is no http(s) address: for example http://127.0.0.1:8000"
+        raise CommandError(text) from None
     return url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
 
 

@@ -8,7 +8,6 @@ nor do its errors name variable or file, or its lists come without JSON.
 from __future__ import annotations
 
 import sys
-import urllib.parse
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from importlib import import_module
@@ -17,6 +16,7 @@ from typing import Any
 
 from contextpilot.engines.detect import AUTO
 from contextpilot.engines.registry import kind_names
+from contextpilot.http.address import Address
 from contextpilot.plan.bounds import ANCHORS, Bounds
 
 ENVIRONMENT_PREFIX = "CONTEXTPILOT_"
@@ -92,9 +92,11 @@ class Settings:
         if self.port > 65535:
             raise ValueError(f"port must be at most 65535, but is {self.port}")
         for url in self.engine:
-            parts = urllib.parse.urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError(f'engine must be like "http://127.0.0.1:30000", not {url!r}')
+            try:
+                Address.of(url)
+            except ValueError:
+                text = f'engine must be like "http://127.0.0.1:30000", not {url!r}'
+                raise ValueError(text) from None
 
 
 def load_settings(

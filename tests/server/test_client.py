@@ -217,6 +217,20 @@ def test_a_silent_server_is_unreachable(kind: str) -> None:
         assert isinstance(failure(server.url, kind, "stats", timeout_s=0.2), UnreachableError)
 
 
+@KINDS
+def test_an_answer_that_drips_ends_with_the_call(kind: str) -> None:
+    def drip(connection: Connection) -> bool:
+        connection.socket.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        while not server.stopping.wait(0.02):
+            connection.socket.sendall(b"x")
+        return False
+
+    with socket_server(drip) as server:
+        error = failure(server.url, kind, "stats", timeout_s=0.3)
+        assert isinstance(error, UnreachableError)
+        assert "in time" in str(error)
+
+
 def test_errors_show_no_password() -> None:
     error = failure("http://user:word@127.0.0.1:9/a", "sync", "stats")
     assert "word" not in str(error)

@@ -30,6 +30,7 @@ def test_flag_wins_over_environment_over_file(tmp_path: Path) -> None:
         ({"CONTEXTPILOT_REORDER": "maybe"}, "CONTEXTPILOT_REORDER must be one of"),
         ({"CONTEXTPILOT_MODE": "guess"}, "mode must be one of"),
         ({"CONTEXTPILOT_ENGINE": "localhost:1"}, "engine must be like"),
+        ({"CONTEXTPILOT_ENGINE": "http://localhost:eighty"}, "engine must be like"),
         ({"CONTEXTPILOT_WINDOW": "0"}, "window must be at least 1"),
     ],
 )
