@@ -13,7 +13,7 @@ from typing import TypeAlias
 from contextpilot.bench.prompts import Prompt
 from contextpilot.block import BlockKey
 from contextpilot.engines.base import Cache
-from contextpilot.engines.llamacpp import KEEPS_SAVED, KEEPS_SLOT, SIMILAR
+from contextpilot.engines.llamacpp import KEEPS_SLOT, RESTORED, SIMILAR
 from contextpilot.plan.simulate import PrefixCache
 
 Weights = Mapping[BlockKey, int]
@@ -40,8 +40,8 @@ def predict(
         if tokens is None or not prompt.pieces:
             continue
         keys, own = _weighed(prompt, tokens, weights)
-        hits = min(simulated.request(keys, own, prompt.position), tokens - 1)
-        expected[prompt.position] = hits // cache.block_size * cache.block_size
+        held = simulated.request(keys, own, prompt.position)
+        expected[prompt.position] = cache.hits(held, tokens)
     return expected
 
 
@@ -152,7 +152,7 @@ class SlotCache:
         for i, saved in enumerate(self._host):
             kept = _kept(saved, prompt)
             longer = _common(saved, prompt) > _common(best, prompt)
-            if kept >= KEEPS_SAVED and kept > _kept(best, prompt) and longer:
+            if kept >= RESTORED and kept > _kept(best, prompt) and longer:
                 best, chosen = saved, i
         if chosen is not None:
             del self._host[chosen]

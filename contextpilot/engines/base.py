@@ -81,6 +81,13 @@ class Cache(NamedTuple):
     num_slots: int | None = None
     host_tokens: int = 0
 
+    def hits(self, held: int, prompt_tokens: int) -> int:
+        """Return how many tokens of a prompt hit, of which so many leading ones are held.
+
+        Whole blocks, and never the last token: what it leads to has to be computed.
+        """
+        return min(held, prompt_tokens - 1) // self.block_size * self.block_size
+
 
 class SlotWish(NamedTuple):
     """Where a request may run, at an engine with slots.

@@ -22,9 +22,9 @@ from contextpilot.engines.base import (
 SIMILAR = 0.1
 """Its default --slot-prompt-similarity: below, a prompt takes the oldest slot."""
 KEEPS_SLOT = 0.5
-"""From this share of a slot that a prompt goes on using, nothing is saved to RAM or loaded."""
-KEEPS_SAVED = 0.25
-"""A prompt saved in RAM of which less would be used stays there, and is not restored."""
+"""From this share of a slot that a prompt goes on using, no copy is made in RAM, or looked for."""
+RESTORED = 0.25
+"""A copy in RAM of which less than this would be used is not restored."""
 
 _UNPINNED_APIS = ("messages",)
 """It drops `id_slot` from these requests (b11434)."""

@@ -19,6 +19,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from contextpilot.block import BlockKey
+from contextpilot.engines.llamacpp import KEEPS_SLOT, RESTORED, SIMILAR
 from contextpilot.sync.sources.base import SlotHoldings
 
 _MAX_PROMPTS = 4096
@@ -27,11 +28,8 @@ _RECURS_OLDEST, _RECURS_NEWEST = 0.1, 0.15
 _MAX_MISSES = 2
 _WORTH = 64
 """Expected tokens from which a miss tells that a slot does not hold what it should."""
-_SIMILAR = 0.12
-"""Part of a prompt that a slot must share for llama-server to choose it for that: a tenth, and
-something for our estimates."""
-_KEPT = 0.5
-"""llama-server looks for a copy only where less of the slot's content than this would be kept."""
+_SIMILAR = 1.2 * SIMILAR
+"""Part of a prompt that a slot must share to be chosen for that; more, as ours are estimates."""
 _MAX_COPIES = 64
 """More copies in RAM than that are not looked through, and nothing is believed of them."""
 
@@ -291,12 +289,12 @@ class Slots:
             return best.blocks  # any request may make copies, use one, or drive one out
         held = self._tokens(slot, holdings)
         kept = best.tokens / held if held else -1.0
-        if kept >= _KEPT or (is_asked_for and not held):
+        if kept >= KEEPS_SLOT or (is_asked_for and not held):
             return best.blocks
         copies = list(islice(holdings.copies(slot.number), _MAX_COPIES + 1))
         for tokens, requests in copies if len(copies) <= _MAX_COPIES else ():
             share = self._most(prompt, requests)
-            if 4 * share.tokens >= tokens and share.tokens > max(kept * tokens, best.tokens):
+            if share.tokens >= RESTORED * tokens and share.tokens > max(kept * tokens, best.tokens):
                 best, kept = share, share.tokens / tokens
         return best.blocks
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+from contextpilot.engines.llamacpp import RESTORED
 from contextpilot.sync.events import SlotEvent
 
 _MAX_RUNS = 256
@@ -43,8 +44,8 @@ class Held:
     def leading(self, run: Run) -> int:
         """Return how many leading tokens of a run's content a request would find here."""
         tokens = run.places[self]
-        if self.num_bytes is not None and 4 * tokens < self.tokens:
-            return 0  # llama-server restores no copy of which it would use less than a quarter
+        if self.num_bytes is not None and tokens < RESTORED * self.tokens:
+            return 0
         return tokens if self.counts else 0
 
 
