@@ -20,7 +20,7 @@ from contextpilot.planning import Job
 from contextpilot.server.offload import LARGE_BYTES, parse_slowly
 from contextpilot.server.pool.member import Engine
 from contextpilot.server.pool.pool_receiver import PoolReceiver
-from contextpilot.server.proxy.reading import RequestReader
+from contextpilot.server.proxy.incoming import RequestReader
 from contextpilot.server.service import Service
 
 JSON = "application/json"

@@ -287,7 +287,7 @@ def broken(*_: Any, **__: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "place", ["proxy.reading.prepare_rewrite", "proxy.handler.splice", "pool.member.Engine.plan"]
+    "place", ["proxy.incoming.prepare_rewrite", "proxy.outgoing.splice", "pool.member.Engine.plan"]
 )
 def test_a_failure_of_planning_sends_the_request_unplanned(
     proxy: Client, upstream: Scripted, monkeypatch: pytest.MonkeyPatch, place: str

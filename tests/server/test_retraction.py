@@ -197,7 +197,7 @@ def test_a_plan_that_could_not_be_written_is_not_believed(
         raise RuntimeError("broken on purpose")
 
     with monkeypatch.context() as patch:
-        patch.setattr("contextpilot.server.proxy.handler._written", broken)
+        patch.setattr("contextpilot.server.proxy.handler.written_for", broken)
         patch.setattr(
             "contextpilot.prompt.conversation.given_blocks.GivenBlocksRewrite.write",
             lambda *_: WrittenBody({}),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from contextpilot.engines.usage import UsageReader
 from contextpilot.prompt.apis.splice import splice
-from contextpilot.server.proxy.exchange import with_members
+from contextpilot.server.proxy.outgoing import with_members
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
 VALUES = st.recursive(

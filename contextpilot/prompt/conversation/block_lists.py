@@ -30,6 +30,9 @@ class BlockLists(NamedTuple):
     left: tuple[BlockList, ...] = ()
 
 
+NO_LISTS = BlockLists()
+
+
 def block_lists(looked: Looked) -> BlockLists:
     """Return what is told of the lists that were looked at; equal ones that stay are told once."""
     groups = looked.extraction.groups if looked.extraction is not None else ()

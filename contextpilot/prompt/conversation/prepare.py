@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from contextpilot.block import BlockReader
 from contextpilot.options import Options
 from contextpilot.prompt.apis.shape import Shape
-from contextpilot.prompt.conversation.block_lists import BlockLists, block_lists
+from contextpilot.prompt.conversation.block_lists import NO_LISTS, BlockLists, block_lists
 from contextpilot.prompt.conversation.found_blocks import FoundBlocksRewrite
 from contextpilot.prompt.conversation.pending import PendingRewrite
 from contextpilot.prompt.conversation.repeats import RepeatsRewrite, without_repeats
@@ -33,7 +33,7 @@ class Prepared(NamedTuple):
     """What can be rewritten of a request, None for nothing, and the lists in its messages."""
 
     rewrite: PendingRewrite | None
-    lists: BlockLists = BlockLists()
+    lists: BlockLists = NO_LISTS
 
 
 def prepare_rewrite(

@@ -1,0 +1,171 @@
+"""A request of the proxy as the client sent it: what it asks for, whose it is, what it holds."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from starlette.types import Scope
+
+from contextpilot.plan.online import NO_HEAD, Head
+from contextpilot.prompt.apis.field import ContextField, FieldError, parse_field
+from contextpilot.prompt.apis.paths import shape_of
+from contextpilot.prompt.apis.shape import Shape
+from contextpilot.prompt.conversation.block_lists import NO_LISTS, BlockLists
+from contextpilot.prompt.conversation.given_blocks import given_blocks_rewrite
+from contextpilot.prompt.conversation.pending import PendingRewrite
+from contextpilot.prompt.conversation.prepare import Prepared, Search, prepare_rewrite
+from contextpilot.prompt.conversation.repeats import messages_head
+from contextpilot.prompt.conversation.written_orders import WrittenOrders
+from contextpilot.prompt.messages import Message
+from contextpilot.server.observe.metrics import Metrics
+from contextpilot.server.offload import LARGE_BYTES, parse_slowly
+from contextpilot.server.proxy.controls import Controls, read_controls
+from contextpilot.server.proxy.tenants import namespace_of, session_of, tenant_of
+from contextpilot.server.proxy.volatile import volatile_kinds
+from contextpilot.server.service import Service
+
+logger = logging.getLogger(__name__)
+
+PLANNING_FAILED: dict[str, Any] = {"status": "unplanned", "reason": "planning failed"}
+_HEAD_ROLES = ("system", "developer")
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """One request, read as far as it can be; nothing was planned yet.
+
+    Attributes:
+        shape: the API spoken; None when nothing can be planned at this path.
+        text, parsed: the body, decoded; empty when it is no JSON object.
+        rewrite: what can be planned; None when there is nothing.
+        lists: the lists of blocks in its messages.
+        head: the messages of a request without a rewrite, to find an engine that holds them.
+        volatile: kinds of text at the head of the prompt that change with every request.
+        outcome: what the response header says while nothing is planned.
+    """
+
+    scope: Scope
+    body: bytes
+    controls: Controls
+    tenant: str
+    shape: Shape | None = None
+    text: str = ""
+    parsed: Mapping[str, Any] = field(default_factory=dict)
+    namespace: str = ""
+    rewrite: PendingRewrite | None = None
+    lists: BlockLists = NO_LISTS
+    head: Head = NO_HEAD
+    volatile: tuple[str, ...] = ()
+    outcome: Mapping[str, Any] = field(default_factory=lambda: {"status": "passed"})
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The client's headers."""
+        headers: list[tuple[bytes, bytes]] = self.scope["headers"]
+        return headers
+
+    @property
+    def api(self) -> str:
+        """The API's name, for records and metrics."""
+        return self.shape.name if self.shape is not None else "other"
+
+    @property
+    def is_large(self) -> bool:
+        """Whether a thread should look through it."""
+        return len(self.body) >= LARGE_BYTES
+
+
+class RequestReader:
+    """Reads requests, and looks for what can be rewritten in them. Thread-safe."""
+
+    def __init__(self, service: Service, metrics: Metrics, orders: WrittenOrders) -> None:
+        self._service = service
+        self._settings = service.settings
+        self._metrics = metrics
+        self._orders = orders
+        self._routes = len(service.settings.engine) > 1
+
+    def read(self, scope: Scope, body: bytes) -> Incoming:
+        """Return a request, read as far as it can be.
+
+        Raises:
+            ControlError: a header of ours asks for what there is not.
+            FieldError: the field `contextpilot` is malformed.
+        """
+        controls = read_controls(scope["headers"], self._settings)
+        tenant = tenant_of(self._settings, controls, scope["headers"])
+        shape = shape_of(scope["method"], scope["path"])
+        request = Incoming(scope, body, controls, tenant, shape)
+        if shape is None:
+            return request
+        text, parsed = _parsed(body)
+        request = replace(request, text=text, parsed=parsed)
+        if not controls.enabled:
+            return request
+        request = replace(request, outcome={"status": "unplanned", "reason": "no blocks"})
+        return self._looked_through(request, shape, parsed) if parsed else request
+
+    def _looked_through(self, request: Incoming, shape: Shape, parsed: dict[str, Any]) -> Incoming:
+        """Return a request with what can be rewritten; a failure of ours leaves it as it is."""
+        handed_over = parse_field(parsed)
+        started = time.perf_counter()
+        try:
+            namespace = namespace_of(
+                request.tenant, self._settings, request.controls, parsed, handed_over
+            )
+            volatile = volatile_kinds(_head_messages(shape, parsed))
+            request = replace(request, namespace=namespace, volatile=volatile)
+            rewrite, lists = self._prepared(request, shape, handed_over)
+            request = replace(request, rewrite=rewrite, lists=lists)
+            if rewrite is None and self._routes:
+                head = messages_head([*shape.unsearched(parsed), *shape.searched(parsed)])
+                request = replace(request, head=head)
+        except FieldError:
+            raise
+        except Exception as error:
+            note_failure(self._metrics, error)
+            request = replace(request, rewrite=None, outcome=PLANNING_FAILED)
+        self._metrics.observe("plan_seconds", time.perf_counter() - started)
+        for kind in request.volatile:
+            self._metrics.add("volatile_heads_total", kind=kind)
+        return request
+
+    def _prepared(
+        self, request: Incoming, shape: Shape, handed_over: ContextField | None
+    ) -> Prepared:
+        reader, options = self._service.reader, self._service.defaults
+        controls, body, namespace = request.controls, request.parsed, request.namespace
+        if handed_over is not None:
+            return Prepared(given_blocks_rewrite(shape, body, handed_over, reader, options))
+        session = session_of(self._settings, controls, request.headers, body)
+        search = Search(controls.mode, controls.scope)
+        return prepare_rewrite(
+            shape, body, reader, options, self._orders, namespace, search, session
+        )
+
+
+def note_failure(metrics: Metrics, error: Exception) -> None:
+    """Count a failure of ours; the request goes on unplanned."""
+    logger.warning("planning failed (%s): the request goes unplanned", type(error).__name__)
+    metrics.add("plan_failures_total")
+
+
+def _parsed(body: bytes) -> tuple[str, dict[str, Any]]:
+    """Return a body decoded, and what it says; one that is no JSON object is the engine's."""
+    try:
+        text = body.decode()
+        parsed = parse_slowly(text) if len(text) >= LARGE_BYTES else json.loads(text)
+    except (ValueError, RecursionError):
+        return "", {}
+    return (text, parsed) if isinstance(parsed, dict) else ("", {})
+
+
+def _head_messages(shape: Shape, parsed: Mapping[str, Any]) -> list[Message]:
+    """Return the system prompt: what every prompt of this caller should begin with alike."""
+    first = shape.turns(parsed)[:1]
+    return shape.opening(parsed) + [m for m in first if m.get("role") in _HEAD_ROLES]

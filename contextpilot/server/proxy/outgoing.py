@@ -1,0 +1,132 @@
+"""What goes to an engine for a request, and how it is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import Scope
+
+from contextpilot.engines.base import EngineKind
+from contextpilot.explain import Explanation
+from contextpilot.http.pooled import forwarded_headers
+from contextpilot.plan.online import Plan
+from contextpilot.planning import Planned
+from contextpilot.prompt.apis.field import FIELD
+from contextpilot.prompt.apis.splice import splice
+from contextpilot.prompt.conversation.pending import PendingRewrite, WrittenBody
+from contextpilot.server.observe.records import Record
+from contextpilot.server.pool.expected_cache import Expectation
+from contextpilot.server.proxy.controls import is_control
+from contextpilot.server.proxy.incoming import Incoming
+
+_OWN_HEADERS = (b"host", b"content-length", b"accept-encoding", b"x-request-id")
+_MAX_ID_CHARS = 128
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A request as it goes to one engine, but for what that engine alone takes.
+
+    Attributes:
+        outcome: what the response header says.
+        request_id: the id under which index and engine know it; None for neither.
+        written: the rewrite that was planned; None when the body is the client's.
+        expectation: what of the prompt an upstream without events should hold.
+        has_failed: planning failed once and is not tried again.
+    """
+
+    body: bytes
+    outcome: Mapping[str, Any]
+    request_id: str | None = None
+    written: WrittenBody | None = None
+    record: Record | None = None
+    expectation: Expectation | None = None
+    has_failed: bool = False
+
+    def outcome_header(self) -> bytes:
+        """Return what the response header says, as JSON."""
+        return json.dumps(self.outcome, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True)
+class Target:
+    """The engine that a request goes to; `salt` divides its cache by tenants, if salts are sent."""
+
+    kind: EngineKind
+    url: str
+    salt: str | None = None
+
+
+def written_for(
+    request: Incoming, rewrite: PendingRewrite, planned: Planned, kind: EngineKind
+) -> tuple[WrittenBody, bytes]:
+    """Return a planned request, and its body as it goes to an engine of this kind."""
+    written = rewrite.write(planned)
+    body = written.body
+    if kind.has_cache_marks:
+        body = kind.with_cache_marks(body, request.namespace, rewrite.head, written.cuts)
+    return written, splice(request.text, request.parsed, body).encode()
+
+
+def body_without_plan(request: Incoming, rewrite: PendingRewrite) -> bytes:
+    """Return the body of a request whose planning failed; blocks handed over keep their order."""
+    if FIELD not in request.parsed:
+        return request.body
+    order = tuple(range(len(rewrite.blocks)))
+    kept = rewrite.write(Planned(0, Plan(order, 0), Explanation("")))
+    return splice(request.text, request.parsed, kept.body).encode()
+
+
+def target_url(base: str, scope: Scope) -> str:
+    """Return the engine's URL for a path of ours, query and escapes untouched."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    query: bytes = scope["query_string"]
+    whole = path.split(b"?")[0] + (b"?" + query if query else b"")
+    return base.rstrip("/") + whole.decode("latin-1")
+
+
+def engine_headers(
+    request: Incoming, kind: EngineKind, request_id: str | None
+) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:
+    """Return the headers for the engine, and the values to put back in its answer.
+
+    The client's own request id stays a part of the one that we send.
+    """
+    given = dict(request.headers).get(b"x-request-id")
+    headers = [
+        (name, value)
+        for name, value in forwarded_headers(request.headers)
+        if name not in _OWN_HEADERS and not is_control(name)
+    ]
+    headers.append((b"accept-encoding", b"identity"))
+    sent = given
+    if request_id is not None and kind.takes_id_header:
+        own = request_id.encode()
+        sent = own if given is None or len(given) > _MAX_ID_CHARS else given + b"-" + own
+    if sent is not None:
+        headers.append((b"x-request-id", sent))
+    return headers, {sent: given} if given is not None and sent is not None else {}
+
+
+def engine_members(
+    request: Incoming, target: Target, request_id: str | None, slot: int | None
+) -> dict[str, Any]:
+    """Return the body members that the engine needs and the client did not give."""
+    if request.shape is None or not request.parsed:
+        return {}
+    wanted = target.kind.members(request.api, request_id, slot)
+    members = {name: value for name, value in wanted.items() if name not in request.parsed}
+    return members if target.salt is None else {**members, target.kind.salt_member: target.salt}
+
+
+def with_members(body: bytes, members: Mapping[str, Any]) -> bytes:
+    """Return a JSON object's text with members put before its closing brace."""
+    if not members:
+        return body
+    end = body.rindex(b"}")
+    comma = b"" if body[:end].rstrip().endswith(b"{") else b","
+    text = json.dumps(members, separators=(",", ":"))[1:-1].encode()
+    return body[:end] + comma + text + body[end:]
