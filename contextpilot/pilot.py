@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from contextpilot.block import Block, BlockReader, Tokenizer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from contextpilot.endpoint import SyncEndpoint
+    from contextpilot.prompt.conversation.library import LibraryRewriter
     from contextpilot.prompt.conversation.rewritten import Rewritten
     from contextpilot.remote import RemotePlanning
     from contextpilot.sent import SentPrompts
@@ -232,8 +234,7 @@ class ContextPilot:
             client.chat.completions.create(model=..., messages=done.messages)
 
         Args:
-            messages: of Chat Completions, Anthropic, or the input items of Responses; objects that
-                the clients returned may stand among them.
+            messages: of Chat Completions, Anthropic or Responses; clients' objects among them, too.
             system: Anthropic's system prompt, or the instructions of Responses.
             tools: what the engine writes before the messages; part of the prefix, never rewritten.
             conversation_id: records the blocks of the newest list, for `deduplicate`.
@@ -246,24 +247,17 @@ class ContextPilot:
         Raises:
             TypeError, ValueError: an argument is of the wrong kind or unknown; it is named.
         """
-        from contextpilot.prompt.conversation.given import given_conversation  # it takes a while
-        from contextpilot.prompt.conversation.prepare import Search, prepare_rewrite
-        from contextpilot.prompt.conversation.rewritten import rewritten, unchanged
-
         setting = self._options.override(**options)
         name = self._name(namespace)
         if conversation_id is not None:
             check_text("conversation_id", conversation_id)
-        given = given_conversation(messages, system, tools)
-        pending, lists = prepare_rewrite(
-            given.shape, given.body, self._reader, setting, self._orders, name, Search(mode, scope)
+        done, learnt = self._rewriter.rewrite(
+            messages, system, tools, setting, name, mode, scope, self._planning
         )
-        if pending is None:
-            return unchanged(given, lists, mode)
-        (planned,) = self._planning.run(pending.job(name))
-        written, told = pending.write(planned), planned.explanation
-        self._record(name, told, written.num_hinted, conversation_id, pending.blocks)
-        return rewritten(given, planned, written, lists)
+        if learnt is not None:
+            told, blocks = learnt
+            self._record(name, told, done.num_hinted, conversation_id, blocks)
+        return done
 
     def deduplicate(
         self,
@@ -354,6 +348,12 @@ class ContextPilot:
         self._orders.forget(namespace)
 
     # -- composition -----------------------------------------------------------------------------
+
+    @cached_property
+    def _rewriter(self) -> LibraryRewriter:
+        from contextpilot.prompt.conversation.library import LibraryRewriter  # it takes a while
+
+        return LibraryRewriter(self._reader, self._orders)
 
     def _name(self, namespace: str | None) -> str:
         name = self._namespace if namespace is None else namespace

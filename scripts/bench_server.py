@@ -2,9 +2,12 @@
 
     python scripts/bench_server.py reorder
     python scripts/bench_server.py proxy --streams 50
+    python scripts/bench_server.py conversation --base OTHER_CHECKOUT
 
 The server, the scripted upstream and the load each run in a process of their own. The proxy is
-compared with the same upstream asked directly, in alternating rounds of one run.
+compared with the same upstream asked directly, in alternating rounds of one run. `conversation`
+tells what chat bodies of 270 KB with 200 messages cost, here and with the code of another checkout,
+in alternating rounds: each request holds the messages of the one before and another last one.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import os
 import random
 import socket
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -251,13 +255,115 @@ async def bench_proxy(server: Any, direct: str, proxied: str, streams: int, roun
         )
 
 
+# -- conversations ---------------------------------------------------------------------------------
+
+
+async def brief_engine(scope: Any, receive: Any, send: Any) -> None:
+    """Answer every request at once, with a few bytes."""
+    if scope["type"] != "http":
+        return
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": list(JSON)})
+    await send({"type": "http.response.body", "body": b'{"usage": {"prompt_tokens": 60000}}'})
+
+
+def run_brief_engine(port: int) -> None:
+    """Serve an upstream whose answers cost nothing."""
+    uvicorn.run(brief_engine, port=port, log_level="error", lifespan="off")
+
+
+def run_checkout(port: int, engine_port: int, tree: str) -> None:
+    """Serve the proxy with the code of a checkout, in the process that is measured."""
+    engine_url = f"http://127.0.0.1:{engine_port}"
+    command = ["contextpilot", "serve", "--port", str(port), "--engine", engine_url]
+    options = ["--kind", "vllm", "--log-level", "error"]
+    environment = os.environ | {"PYTHONPATH": tree}
+    os.chdir(tree)
+    os.execve(sys.executable, [sys.executable, "-m", *command, *options], environment)
+
+
+def conversation(kind: str, rng: random.Random) -> list[dict[str, Any]]:
+    """Return 200 messages of 270 KB together.
+
+    Args:
+        kind: "talk"; "agent", with files that tools read; "retrieval", documents in each question.
+    """
+    words = ["".join(rng.choices("abcdefghijklmnopqrst", k=rng.randint(2, 9))) for _ in range(3000)]
+
+    def text(size: int) -> str:
+        lines = (" ".join(rng.choices(words, k=12)) for _ in range(size // 78 + 1))
+        return "\n".join(lines)[:size]
+
+    messages: list[dict[str, Any]] = [{"role": "system", "content": text(2000)}]
+    while len(messages) < 199:
+        number = len(messages)
+        if kind == "agent":
+            function = {"name": "read_file", "arguments": json.dumps({"path": f"{number}.py"})}
+            call = {"id": f"c{number}", "type": "function", "function": function}
+            messages += [
+                {"role": "user", "content": text(300)},
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": f"c{number}", "content": text(3500)},
+                {"role": "assistant", "content": text(1500)},
+            ]
+        elif kind == "retrieval":
+            documents = "".join(f"<document>\n{text(600)}\n</document>\n" for _ in range(3))
+            messages.append({"role": "user", "content": f"{documents}\nWhat do they say?"})
+            messages.append({"role": "assistant", "content": text(750)})
+        else:
+            messages.append({"role": "user", "content": text(1200)})
+            messages.append({"role": "assistant", "content": text(1450)})
+    return messages[:199]
+
+
+async def bench_conversation(trees: dict[str, tuple[Any, int]], requests: int, rounds: int) -> None:
+    """Print the processor time of one request, by checkout."""
+    upstream = Upstream(5, 60)
+    for kind in ("talk", "agent", "retrieval"):
+        used: dict[str, list[float]] = {name: [] for name in trees}
+        messages = conversation(kind, random.Random(1))
+        size = len(json.dumps({"model": "m", "messages": messages}))
+        for number in range(rounds + 1):
+            for name, (process, port) in trees.items():
+                url = f"http://127.0.0.1:{port}/v1/chat/completions"
+                before = cpu_seconds(process)
+                for at in range(requests):
+                    last = {"role": "user", "content": f"{number}.{at}: what follows from it?"}
+                    body = json.dumps({"model": "m", "messages": [*messages, last]}).encode()
+                    async with upstream.open("POST", url, JSON, body) as answer:
+                        await answer.read()
+                        assert answer.status == 200, answer.status
+                if number:  # the first round warms up
+                    used[name].append((cpu_seconds(process) - before) / requests * 1e3)
+        told = {name: statistics.median(values) for name, values in used.items()}
+        first = next(iter(told.values()))
+        shares = ", ".join(f"{name} {ms:.1f} ms ({ms / first:.0%})" for name, ms in told.items())
+        print(f"{kind}, {size / 1e3:.0f} KB: {shares} of processor a request")
+    upstream.close()
+
+
+def compare_checkouts(base: str | None, requests: int, rounds: int) -> None:
+    """Serve this checkout, and the other if there is one, and print what each costs."""
+    trees = ({"before": base} if base else {}) | {"now": str(Path(__file__).parents[1])}
+    process, engine_port = start(run_brief_engine)
+    servers = {name: start(run_checkout, engine_port, tree) for name, tree in trees.items()}
+    for name, tree in trees.items():
+        run = ["git", "-C", tree, "log", "-1", "--format=%h %s"]
+        print(f"{name}: {subprocess.run(run, capture_output=True, text=True).stdout.strip()}")
+    uvloop.run(bench_conversation(servers, requests, rounds))
+    for server, _ in [*servers.values(), (process, 0)]:
+        server.terminate()
+
+
 def main() -> int:
     """Run one of the benchmarks."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("reorder", "proxy"))
+    parser.add_argument("what", choices=("reorder", "proxy", "conversation"))
     parser.add_argument("--requests", type=int, default=6000)
     parser.add_argument("--streams", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--base", help="another checkout, for conversations")
     arguments = parser.parse_args()
     gc.disable()  # the load is not what is measured
     print(machine_line("fastapi", "uvicorn", "uvloop", "httptools"))
@@ -265,6 +371,9 @@ def main() -> int:
         process, port = start(run_server, None)
         uvloop.run(bench_reorder(process, port, arguments.requests))
         process.terminate()
+        return 0
+    if arguments.what == "conversation":
+        compare_checkouts(arguments.base, min(arguments.requests, 30), arguments.rounds)
         return 0
     process, engine_port = start(run_engine)
     own, port = start(run_server, engine_port)

@@ -287,12 +287,17 @@ def broken(*_: Any, **__: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "place", ["proxy.incoming.prepare_rewrite", "proxy.outgoing.splice", "pool.member.Engine.plan"]
+    "place",
+    [
+        "prompt.conversation.prepare.look",
+        "server.proxy.outgoing.splice",
+        "server.pool.member.Engine.plan",
+    ],
 )
 def test_a_failure_of_planning_sends_the_request_unplanned(
     proxy: Client, upstream: Scripted, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    monkeypatch.setattr(f"contextpilot.server.{place}", broken)
+    monkeypatch.setattr(f"contextpilot.{place}", broken)
     text = "".join(f"<document>{block}</document>\n" for block in BLOCKS)
     body = json.dumps({"messages": [{"role": "user", "content": text}]}).encode()
     reply = proxy.request("POST", CHAT, body)

@@ -15,7 +15,7 @@ from contextpilot.namespace import Namespaces
 from contextpilot.options import Options
 from contextpilot.planning import LocalPlanning
 from contextpilot.prompt.apis.paths import shape_of
-from contextpilot.prompt.conversation.prepare import prepare_rewrite
+from contextpilot.prompt.conversation.prepare import RewritePreparer
 from contextpilot.prompt.conversation.written_orders import WrittenOrders
 
 NAMES = "abcdefg"
@@ -97,15 +97,13 @@ class Session:
 
     def __init__(self, path: str) -> None:
         self._shape = shape_of("POST", path)
-        self._orders, self._reader = WrittenOrders(), BlockReader()
+        self._preparer = RewritePreparer(BlockReader(), WrittenOrders())
         self._planning = LocalPlanning(Namespaces(10_000, 64, 4))
 
     def send(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         assert self._shape is not None
         body = {"model": "m", "messages": messages}
-        rewrite, _ = prepare_rewrite(
-            self._shape, body, self._reader, Options(), self._orders, "one"
-        )
+        rewrite, _ = self._preparer.prepare(self._shape, body, Options(), "one")
         if rewrite is None:
             return messages
         (planned,) = self._planning.run(rewrite.job("one"))

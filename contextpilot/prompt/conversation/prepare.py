@@ -13,7 +13,7 @@ from contextpilot.prompt.conversation.found_blocks import FoundBlocksRewrite
 from contextpilot.prompt.conversation.pending import PendingRewrite
 from contextpilot.prompt.conversation.repeats import RepeatsRewrite, without_repeats
 from contextpilot.prompt.conversation.written_orders import WrittenOrders
-from contextpilot.prompt.extract import look
+from contextpilot.prompt.extract import FindingMemory, look
 
 OFF = "off"
 """The mode that looks for nothing."""
@@ -36,40 +36,52 @@ class Prepared(NamedTuple):
     lists: BlockLists = NO_LISTS
 
 
-def prepare_rewrite(
-    shape: Shape,
-    body: Mapping[str, Any],
-    reader: BlockReader,
-    options: Options,
-    orders: WrittenOrders,
-    namespace: str,
-    search: Search = SEARCH_ALL,
-    session: str | None = None,
-) -> Prepared:
-    """Look for blocks, and for texts that repeat each other, in the messages of a request.
+class RewritePreparer:
+    """Looks through requests for blocks, and for texts that repeat each other. Thread-safe.
 
     Args:
-        shape, body: the request as its API has it; never changed.
-        orders: how earlier turns were written; the new order is added once it is.
-        session: names a conversation whose namespace may change.
-
-    Raises:
-        ValueError: mode or scope is unknown.
+        orders: how earlier turns were written; what is written now is added to it.
     """
-    messages = shape.searched(body)
-    if search.mode == OFF or not messages:
-        return Prepared(None)
-    # without a note on the numbers, citations are right only if the numbers move along
-    labels = "stay" if options.ranking_template else "move"
-    looked = look(messages, *search, labels=labels, opening=shape.unsearched(body))
-    lists = block_lists(looked)
-    if looked.extraction is not None:
-        found = FoundBlocksRewrite(
-            shape, body, looked.extraction, options, reader, orders, namespace, session
-        )
-        return Prepared(found, lists)
-    if options.deduplicate:
-        changed, report = without_repeats(messages)
-        if report is not None and report.replacements:
-            return Prepared(RepeatsRewrite(shape, body, changed, report.chars_saved), lists)
-    return Prepared(None, lists)
+
+    def __init__(self, reader: BlockReader, orders: WrittenOrders) -> None:
+        self._reader = reader
+        self._orders = orders
+        self._memory = FindingMemory()
+
+    def prepare(
+        self,
+        shape: Shape,
+        body: Mapping[str, Any],
+        options: Options,
+        namespace: str,
+        search: Search = SEARCH_ALL,
+        session: str | None = None,
+    ) -> Prepared:
+        """Return what can be rewritten of a request.
+
+        Args:
+            shape, body: the request as its API has it; never changed.
+            session: names a conversation whose namespace may change.
+
+        Raises:
+            ValueError: the search is for what there is not.
+        """
+        messages = shape.searched(body)
+        if search.mode == OFF or not messages:
+            return Prepared(None)
+        # without a note on the numbers, citations are right only if the numbers move along
+        labels = "stay" if options.ranking_template else "move"
+        opening = shape.unsearched(body)
+        looked = look(messages, *search, labels=labels, opening=opening, memory=self._memory)
+        lists = block_lists(looked)
+        if looked.extraction is not None:
+            reader, orders = self._reader, self._orders
+            found = FoundBlocksRewrite(
+                shape, body, looked.extraction, options, reader, orders, namespace, session
+            )
+            return Prepared(found, lists)
+        if options.deduplicate:
+            changed, report = without_repeats(messages)
+            if report is not None and report.replacements:
+                return Prepared(RepeatsRewrite(shape, body, changed, report.chars_saved), lists)
+        return Prepared(None, lists)

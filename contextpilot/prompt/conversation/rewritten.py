@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from contextpilot.block import CHARS_PER_TOKEN
+from contextpilot.block import CHARS_PER_TOKEN, Block
+from contextpilot.explain import Explanation
 from contextpilot.planning import Planned
 from contextpilot.prompt.conversation.block_lists import BlockList, BlockLists
 from contextpilot.prompt.conversation.given import GivenConversation
@@ -54,6 +56,13 @@ class Rewritten:
     def num_moved(self) -> int:
         """Blocks of the last list that do not stand at their original rank."""
         return sum(rank != position for position, rank in enumerate(self.order))
+
+
+class Learnt(NamedTuple):
+    """What there is to remember of a conversation that was planned."""
+
+    explanation: Explanation
+    blocks: Sequence[Block]
 
 
 def rewritten(

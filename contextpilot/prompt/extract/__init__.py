@@ -4,6 +4,7 @@ from contextpilot.prompt.extract.evidence import RULES, Left
 from contextpilot.prompt.extract.extraction import Arrangement, Extraction
 from contextpilot.prompt.extract.group import LABELS, Group
 from contextpilot.prompt.extract.look import MODES, SCOPES, Looked, extract_blocks, look
+from contextpilot.prompt.extract.memory import FindingMemory
 
 __all__ = [
     "LABELS",
@@ -12,6 +13,7 @@ __all__ = [
     "SCOPES",
     "Arrangement",
     "Extraction",
+    "FindingMemory",
     "Group",
     "Left",
     "Looked",

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from contextpilot.prompt.extract.evidence import Left
 from contextpilot.prompt.extract.extraction import Extraction, at_path
-from contextpilot.prompt.extract.find import find_groups
+from contextpilot.prompt.extract.find import Finding, find_groups
 from contextpilot.prompt.extract.forged import holds_notes
 from contextpilot.prompt.extract.group import LABELS, MAX_GROUPS, Group, Labels
+from contextpilot.prompt.extract.memory import FindingMemory
 from contextpilot.prompt.extract.numbered import WORDS
 from contextpilot.prompt.extract.ordered import are_numbered_titles, sequence_reason
 from contextpilot.prompt.extract.page import Page
@@ -93,11 +94,13 @@ def look(
     labels: str = "stay",
     separator: str | None = None,
     opening: Sequence[Any] = (),
+    memory: FindingMemory | None = None,
 ) -> Looked:
     """Find blocks as `extract_blocks` does, and say of other lists why they stay.
 
     Args:
         opening: messages before these that are not searched, but may speak of the blocks.
+        memory: what was found in texts before.
 
     Raises:
         ValueError: mode, scope, labels or separator are unknown; they are named.
@@ -105,6 +108,7 @@ def look(
     _check_options(mode, labels, separator)
     if mode == "tool":
         mode, scope = "auto", "tool"
+    find = memory.find if memory is not None else find_groups
     chosen: Labels = "move" if labels == "move" else "stay"
     around = Surroundings(messages, opening)
     found: list[Group | PartsGroup] = []
@@ -120,7 +124,7 @@ def look(
             if mode in ("auto", "parts"):
                 _look_at_parts(messages, place, mode, found, left)
         elif len(place.text) >= _MIN_CHARS:
-            _look_at_text(place, mode, separator, chosen, around, found, left)
+            _look_at_text(place, mode, separator, chosen, around, find, found, left)
         lists[int(place.path[0])] += len(found) + len(left) - before
     groups = _within_bounds(found, left)
     settled = [
@@ -138,12 +142,13 @@ def _look_at_text(
     separator: str | None,
     labels: Labels,
     around: Surroundings,
+    find: Callable[[Page, str, str | None], Finding],
     found: list[Group | PartsGroup],
     left: list[Left],
 ) -> None:
     told = around.is_told(int(place.path[0]))
     page = Page(place.text, place.role, place.tool, told=told)
-    finding = find_groups(page, mode, separator)
+    finding = find(page, mode, separator)
     found += [Group(place.path, place.text, one, labels) for one in finding.found]
     left += finding.left
 

@@ -18,7 +18,7 @@ from contextpilot.prompt.apis.shape import Shape
 from contextpilot.prompt.conversation.block_lists import NO_LISTS, BlockLists
 from contextpilot.prompt.conversation.given_blocks import given_blocks_rewrite
 from contextpilot.prompt.conversation.pending import PendingRewrite
-from contextpilot.prompt.conversation.prepare import Prepared, Search, prepare_rewrite
+from contextpilot.prompt.conversation.prepare import Prepared, RewritePreparer, Search
 from contextpilot.prompt.conversation.repeats import messages_head
 from contextpilot.prompt.conversation.written_orders import WrittenOrders
 from contextpilot.prompt.messages import Message
@@ -87,7 +87,7 @@ class RequestReader:
         self._service = service
         self._settings = service.settings
         self._metrics = metrics
-        self._orders = orders
+        self._preparer = RewritePreparer(service.reader, orders)
         self._routes = len(service.settings.engine) > 1
 
     def read(self, scope: Scope, body: bytes) -> Incoming:
@@ -144,9 +144,7 @@ class RequestReader:
             return Prepared(given_blocks_rewrite(shape, body, handed_over, reader, options))
         session = session_of(self._settings, controls, request.headers, body)
         search = Search(controls.mode, controls.scope)
-        return prepare_rewrite(
-            shape, body, reader, options, self._orders, namespace, search, session
-        )
+        return self._preparer.prepare(shape, body, options, namespace, search, session)
 
 
 def note_failure(metrics: Metrics, error: Exception) -> None:
