@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from network import no_variables
 
 from contextpilot.http.address import Address
 from contextpilot.http.environment import proxy_for
+
+__all__ = ["no_variables"]  # a fixture that is used without being named
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from network import authority, proxy_server, web_server
+from network import authority, no_variables, proxy_server, web_server
 from socket_server import Connection, SocketServer, socket_server
 
 from contextpilot.http.blocking import BlockingHttp, Reply
+
+__all__ = ["no_variables"]  # a fixture that is used without being named
 
 LIMIT_S = 20.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

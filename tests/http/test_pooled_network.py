@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import pytest
 import uvloop
-from network import authority, proxy_server, web_server
+from network import authority, no_variables, proxy_server, web_server
 
 from contextpilot.http.pooled import Upstream, UpstreamError
+
+__all__ = ["no_variables"]  # a fixture that is used without being named
 
 T = TypeVar("T")
 Runner = Callable[[Coroutine[Any, Any, Any]], Any]
