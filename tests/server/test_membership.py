@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -73,23 +73,30 @@ def test_who_joins_is_known_by_name_and_the_others_keep_their_prefixes(
     assert record["engine"] == "gpu-2"
 
 
-def test_what_runs_at_an_engine_that_leaves_ends_there_and_what_waits_goes_elsewhere(
-    engines: tuple[Scripted, Scripted], start: Start
-) -> None:
-    one, two = engines
+@contextmanager
+def one_runs_and_one_waits(engine: Scripted, client: Client) -> Iterator[Any]:
+    """Yields both answers to come, and what lets the engine answer."""
     may_answer = threading.Event()
 
     async def later(seen: Seen, send: Any) -> None:
         await asyncio.to_thread(may_answer.wait, 60)
         await send_json(send, {"from": "one"})
 
-    one.answer = later
-    client = start(engine=(one.url,), max_in_flight=1)
+    engine.answer = later
     with ThreadPoolExecutor() as threads:
         running = threads.submit(client.post, CHAT, body("a"))
-        wait_until(lambda: len(one.seen) == 1)
+        wait_until(lambda: len(engine.seen) == 1)
         waiting = threads.submit(client.post, CHAT, body("a"))
         wait_until(lambda: client.get("/health").json()["engines"][0]["waiting"] == 1)
+        yield running, waiting, may_answer
+
+
+def test_what_runs_at_an_engine_that_leaves_ends_there_and_what_waits_goes_elsewhere(
+    engines: tuple[Scripted, Scripted], start: Start
+) -> None:
+    one, two = engines
+    client = start(engine=(one.url,), max_in_flight=1)
+    with one_runs_and_one_waits(one, client) as (running, waiting, may_answer):
         client.post("/engines", {"url": two.url})
         assert client.request("DELETE", f"/engines/{name_of(one.url)}").status == 200
         assert waiting.result().json() == {"ok": True}
@@ -105,19 +112,8 @@ def test_the_last_engine_that_leaves_takes_its_waiting_requests_with_an_error(
     engines: tuple[Scripted, Scripted], start: Start
 ) -> None:
     one, _ = engines
-    may_answer = threading.Event()
-
-    async def later(seen: Seen, send: Any) -> None:
-        await asyncio.to_thread(may_answer.wait, 60)
-        await send_json(send, {})
-
-    one.answer = later
     client = start(engine=(one.url,), max_in_flight=1)
-    with ThreadPoolExecutor() as threads:
-        running = threads.submit(client.post, CHAT, body("a"))
-        wait_until(lambda: len(one.seen) == 1)
-        waiting = threads.submit(client.post, CHAT, body("a"))
-        wait_until(lambda: client.get("/health").json()["engines"][0]["waiting"] == 1)
+    with one_runs_and_one_waits(one, client) as (running, waiting, may_answer):
         client.request("DELETE", f"/engines/{name_of(one.url)}")
         assert waiting.result().status == 503
         may_answer.set()

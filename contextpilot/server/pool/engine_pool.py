@@ -136,16 +136,17 @@ class EnginePool:
         engine = self._members[name]
         if not engine.is_real:
             raise KeyError(name)
+        self.receiver.dismiss(engine)
         left = {other: member for other, member in self._members.items() if other != name}
         self._members = left or {_INDEX_ALONE: self._make(_INDEX_ALONE, None)}
         self._kinds.forget(engine.url)
+        engine.line.dismiss(EngineDownError(f"engine {name} has left"))
+        logger.info("engine %s has left", name)
         check = self._checks.pop(name, None)
         if check is not None:
             await _cancel([check[1]])
-        engine.line.dismiss(EngineDownError(f"engine {name} has left"))
-        self.receiver.dismiss(engine)
+        await asyncio.to_thread(self.receiver.forget_reporters, engine)
         await asyncio.to_thread(engine.leave)
-        logger.info("engine %s has left", name)
 
     def _admit(self, url: str, name: str | None = None) -> Engine:
         """Make an engine a member; nobody asks it yet."""

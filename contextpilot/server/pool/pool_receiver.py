@@ -50,14 +50,17 @@ class PoolReceiver(SyncReceiver):
                 self._engines[name].synced = False
 
     def dismiss(self, engine: Engine) -> None:
-        """Forget what the reporters of an engine told that left; they may go on for a while."""
+        """Take an engine's reporters, who may go on for a while, for no other's; call it first."""
+        self._dismissed.update(dict.fromkeys(engine.reporters))
+        while len(self._dismissed) > _MAX_DISMISSED:
+            self._dismissed.popitem(last=False)
+
+    def forget_reporters(self, engine: Engine) -> None:
+        """Forget what the reporters of an engine that left have told; much takes long."""
         for name in list(engine.reporters):
-            self._dismissed[name] = None
             known = self._engines.get(name)
             if known is not None:
                 self._part(known)
-        while len(self._dismissed) > _MAX_DISMISSED:
-            self._dismissed.popitem(last=False)
 
     def doubt_reporters(self) -> None:
         """Learn anew whose the reporters are: another engine has joined the only one."""
