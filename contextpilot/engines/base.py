@@ -7,7 +7,7 @@ requests go on as they are, and nothing is asked of it.
 | who asks               | what                                                                   |
 |------------------------|------------------------------------------------------------------------|
 | the pool               | `probes`, `hosts`, `load`, `num_slots`, `is_synced_by_age`             |
-| the proxy              | `members`, `takes_id_header`, salts, cache marks, `slot_wish`, `usage` |
+| the proxy              | `members`, ids, salts, `cache_members`, cache marks, slots, `usage`    |
 | `contextpilot bench`   | `owner`, `title`, `describe`, `reset`, the flags                       |
 | `contextpilot doctor`  | `distribution`, `program`, `plugin_group`, `hooked_modules`, the flags |
 """
@@ -128,7 +128,8 @@ class EngineKind:
         reset_hint: what makes `reset` work.
         load, usage: names by which it tells of its load, and of an answer's tokens.
         takes_id_header: whether it, or what stands before it, gets our `X-Request-Id`.
-        salt_member: body member that divides its cache; "" where it has none.
+        salt_member: body member by which `--cache-salt` divides its cache; "" where it has none.
+        cache_members: all body members that divide its cache, beside the model.
         has_cache_marks: whether `with_cache_marks` adds anything.
         is_synced_by_age: it tells nothing of its cache, and drops what was not used for a while.
     """
@@ -149,6 +150,7 @@ class EngineKind:
     usage = UsageNames()
     takes_id_header = True
     salt_member = "cache_salt"
+    cache_members: tuple[str, ...] = ("cache_salt",)
     has_cache_marks = False
     is_synced_by_age = False
 

@@ -53,6 +53,11 @@ def all_report_flags() -> str:
     return "; ".join(f"{title}: launch with {flag}" for title, flag in flags)
 
 
+def cache_members() -> tuple[str, ...]:
+    """Return the body members that divide the cache of any kind, beside the model, in order."""
+    return tuple(sorted({name for kind in kinds() for name in kind.cache_members}))
+
+
 def kind_names() -> tuple[str, ...]:
     """Return the names of all kinds."""
     return tuple(kind.name for kind in _known)

@@ -21,6 +21,7 @@ class Sglang(EngineKind):
     hooked_modules = ("sglang.srt.managers.scheduler",)
     report_flag = "--enable-cache-report"
     uncached_flag = "--disable-radix-cache"
+    cache_members = ("cache_salt", "extra_key", "lora_name", "lora_path")
     load = LoadNames(("sglang:num_running_reqs",), ("sglang:num_queue_reqs",))
 
     def members(self, api: str, request_id: str | None, slot: int | None = None) -> dict[str, Any]:

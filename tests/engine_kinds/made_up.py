@@ -26,6 +26,7 @@ class Foundry(EngineKind):
     report_flag = "--tell-hits"
     uncached_flag = "--no-hits"
     reset_hint = "--may-melt"
+    cache_members = ("alloy",)
     load = LoadNames(("foundry:melting",), ("foundry:queued",))
     usage = UsageNames(("seen_tokens",), ("hit_tokens",), generated=("made_tokens",))
 

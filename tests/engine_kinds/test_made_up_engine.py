@@ -66,6 +66,16 @@ def test_the_pool_knows_its_places_and_its_name(
     assert (state(client)["max_in_flight"], state(client)["kind"]) == (3, "foundry")
 
 
+def test_what_divides_its_cache_divides_namespaces(
+    engine: Scripted, start: Callable[..., Client]
+) -> None:
+    client = start(engine=(engine.url,))
+    live = [
+        client.post(CHAT, {**CHATTING, "alloy": alloy}).result["live_blocks"] for alloy in "aabba"
+    ]
+    assert live == [0, len(BLOCKS), 0, len(BLOCKS), len(BLOCKS)]
+
+
 def test_its_metrics_tell_of_its_load(foundry: Foundry) -> None:
     assert read_load("foundry:melting 3\nfoundry:queued 2\n") == Load(3, 2)
 

@@ -158,7 +158,7 @@ class Proxy:
         refusal = kind.salt_refusal(request.api)
         if refusal:
             raise ControlError("cache_salt", refusal)
-        salt = salt_of(request.tenant, self._settings, request.parsed.get("cache_salt"))
+        salt = salt_of(request.tenant, self._settings, request.parsed.get(kind.salt_member))
         return Target(kind, lease.engine.url, salt)
 
     # -- the plan --------------------------------------------------------------------------------

@@ -11,13 +11,12 @@ import hmac
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from contextpilot.engines.registry import cache_members
 from contextpilot.prompt.apis.field import ContextField
 from contextpilot.server.proxy.controls import Controls
 from contextpilot.server.settings import Settings
 
 _KEY_HEADERS = (b"authorization", b"x-api-key", b"api-key")
-_ENGINE_FIELDS = ("model", "cache_salt", "extra_key", "lora_path", "lora_name")
-"""Body fields that already divide an engine's cache."""
 _SESSION_HEADERS = (b"x-claude-code-session-id", b"x-session-id", b"session-id", b"session_id")
 _LEAST_SESSION_CHARS = 16
 """Shorter names could be guessed, or be given to everyone alike."""
@@ -81,7 +80,8 @@ def salt_of(tenant: str, settings: Settings, given: object) -> str:
 
 
 def _engine_parts(body: Mapping[str, Any]) -> list[str | None]:
-    parts = [body.get(name) for name in _ENGINE_FIELDS]
+    """Return what already divides an engine's cache; which engine it will be is not known yet."""
+    parts = [body.get(name) for name in ("model", *cache_members())]
     return [None if part is None else repr(part) for part in parts]
 
 
