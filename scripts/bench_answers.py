@@ -6,10 +6,11 @@
 A way is a `displacement_cost`, with `+end`, `+end2` or `+moved` for the anchor and `+note` for the
 ranking that is written where blocks moved far; `plain` and `reversed` need no planner. Every answer
 is written to the journal at once, by what was asked: a run that was cut off goes on where it was,
-and prompts that several ways share are asked once. `--changed` asks only where the ways' prompts
-differ: elsewhere no answer can change; `--at-once` keeps an engine busy that answers several
-requests together. Greedy decoding. The URL is any OpenAI-compatible one, its key in
-CONTEXTPILOT_ENGINE_KEY; `contextpilot bench --answers` also measures an engine's cache and times.
+and prompts that several ways share are asked once. `--system` and `--asked` change the form.
+`--changed` asks only where the ways' prompts differ: elsewhere no answer can change; `--at-once`
+keeps an engine busy that answers several requests together. Greedy decoding. The URL is any
+OpenAI-compatible one, its key in CONTEXTPILOT_ENGINE_KEY; `contextpilot bench --answers` also
+measures an engine's cache and times.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from machine import machine_line
 
 from contextpilot.bench.answers import gold_found, token_f1
 from contextpilot.bench.paired import CLASSES, McNemar, class_of
-from contextpilot.bench.prompts import Prompt, Requests, written
+from contextpilot.bench.prompts import QUESTION, SYSTEM, Prompt, Requests, written
 from contextpilot.bench.statistics import mean_of
 from contextpilot.block import BlockReader
 from contextpilot.index import ContextIndex
@@ -48,11 +49,13 @@ _TOKENS = 24
 class Questions:
     """Requests with gold answers."""
 
-    def __init__(self, path: Path, count: int | None) -> None:
+    def __init__(
+        self, path: Path, count: int | None, system: str = SYSTEM, asked: str = QUESTION
+    ) -> None:
         lines = path.read_text("utf-8").splitlines()[:count]
         rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
         contexts = BlockReader().read_batch([row["contexts"] for row in rows])
-        self.requests = Requests([row["query"] for row in rows], contexts)
+        self.requests = Requests([row["query"] for row in rows], contexts, system, asked)
         self.gold: list[list[str]] = [row["answers"] for row in rows]
 
 
@@ -90,7 +93,8 @@ def prompts_of(questions: Questions, way: str) -> tuple[list[Prompt], float]:
         note = annotate(order) if way.endswith(_NOTE) else ""
         prompt = written(questions.requests, position, order, "", note)
         system = {"role": "system", "content": questions.requests.system}
-        prompt.messages[0] = system  # without a salt: nothing of the cache is measured here
+        # Without a salt: nothing of the cache is measured here.
+        prompt.messages[:1] = [system] if system["content"] else []
         prompts.append(prompt)
         blocks = [contexts[position][rank] for rank in order]
         weights = {block.key: block.weight for block in blocks}
@@ -171,6 +175,8 @@ def report(
             break
     print(f"{len(asked)} questions answered, {same} more with the same prompt in every way; ")
     print("changes are over both, with intervals of 95 %; p: McNemar's exact test")
+    if not asked and not same:
+        return
     base: dict[str, list[float]] = {}
     for way, (prompts, hits) in ways.items():
         pairs = [(known.get(prompts[at]) or "", questions.gold[at]) for at in asked]
@@ -222,8 +228,10 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=["plain", "50", "0", "50+end", "reversed"])
     parser.add_argument("--changed", action="store_true", help="ask only where prompts differ")
     parser.add_argument("--at-once", type=int, default=1, help="requests in flight")
+    parser.add_argument("--system", default=SYSTEM, help='system message; "" for none')
+    parser.add_argument("--asked", default=QUESTION, help="how to ask, with {query}")
     arguments = parser.parse_args()
-    questions = Questions(arguments.questions, arguments.count)
+    questions = Questions(arguments.questions, arguments.count, arguments.system, arguments.asked)
     ways = {way: prompts_of(questions, way) for way in arguments.ways}
     journal = Journal(arguments.journal)
     if arguments.engine:

@@ -16,11 +16,17 @@ QUESTION = "Question: {query}"
 
 @dataclass(frozen=True)
 class Requests:
-    """The requests of a run, in order of arrival; `contexts[i]` are the blocks of `queries[i]`."""
+    """The requests of a run, in order of arrival; `contexts[i]` are the blocks of `queries[i]`.
+
+    Attributes:
+        system: the system message.
+        asked: how a prompt asks, with the field {query}.
+    """
 
     queries: Sequence[str]
     contexts: Sequence[Sequence[Block]]
     system: str = SYSTEM
+    asked: str = QUESTION
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -32,7 +38,7 @@ class Requests:
     def question(self, position: int) -> str:
         """Return what the prompt of one request asks, after its blocks."""
         query = self.queries[position]
-        return QUESTION.format(query=query) if query else ""
+        return self.asked.format(query=query) if query else ""
 
     def salted(self, salt: str) -> str:
         """Return the system message of one arm: no other arm's prompt begins as its prompts do."""

@@ -47,11 +47,13 @@ class FirstTitle(BaseHTTPRequestHandler):
     """A model that answers with the title of the first passage."""
 
     seen: ClassVar[list[str]] = []
+    roles: ClassVar[list[list[str]]] = []
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         text = str(body["messages"][-1]["content"])
         self.seen.append(text)
+        self.roles.append([message["role"] for message in body["messages"]])
         title = text.removeprefix("[1] ").partition("\n")[0]
         reply = json.dumps({"choices": [{"message": {"content": title}}]}).encode()
         self.send_response(200)
@@ -67,6 +69,7 @@ class FirstTitle(BaseHTTPRequestHandler):
 def model() -> Iterator[str]:
     """A model's URL."""
     FirstTitle.seen.clear()
+    FirstTitle.roles.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), FirstTitle) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -110,3 +113,17 @@ def test_several_are_asked_at_once_and_a_note_stands_before_the_question(
         assert note.startswith("By number")
         assert question.startswith("Question: ")
         assert text.replace(f"{note}\n\n", "") in FirstTitle.seen
+
+
+def test_the_form_of_the_prompt_is_given(questions: Path, tmp_path: Path, model: str) -> None:
+    given = ["--questions", questions, "--journal", tmp_path / "answers.jsonl", "--count", 5]
+    before = script("bench_answers.py", *given, "--ways", "plain", "reversed")
+    assert "0 questions answered, 0 more" in before
+    script("bench_answers.py", "--engine", model, *given, "--ways", "plain")
+    script(
+        *("bench_answers.py", "--engine", model, *given, "--ways", "plain"),
+        *("--system", "", "--asked", "Briefly: {query}"),
+    )
+    assert FirstTitle.roles == [["system", "user"]] * 5 + [["user"]] * 5
+    assert all("\n\nQuestion: " in text for text in FirstTitle.seen[:5])
+    assert all("\n\nBriefly: " in text for text in FirstTitle.seen[5:])
