@@ -6,10 +6,7 @@ import asyncio
 import urllib.parse
 
 from contextpilot.engines.base import EngineKind, Get, Probe
-from contextpilot.engines.registry import OTHER, kind_named, kinds
-
-AUTO = "auto"
-"""Stands for "find out" in the place of a kind's name."""
+from contextpilot.engines.registry import AUTO, OTHER, kind_named, kinds
 
 
 class EngineKinds:

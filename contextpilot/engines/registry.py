@@ -1,4 +1,7 @@
-"""The kinds of engines: every module beside this one that has an object `ENGINE`."""
+"""The kinds of engines: every module beside this one that has an object `ENGINE`.
+
+Every command imports this, so the modules that ask engines over HTTP are not looked into.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,11 @@ import contextpilot.engines as room
 from contextpilot.engines import other
 from contextpilot.engines.base import EngineKind
 
+AUTO = "auto"
+"""Stands for "find out" in the place of a kind's name."""
 OTHER: EngineKind = other.ENGINE
 """What nothing is known of."""
+_WITHOUT_KIND = {"base", "detect", "fetch", "load", "registry", "usage"}
 _known: tuple[EngineKind, ...] = ()
 
 
@@ -64,6 +70,5 @@ def kind_names() -> tuple[str, ...]:
 
 
 for _found in iter_modules(room.__path__):
-    _engine = getattr(import_module(f"{room.__name__}.{_found.name}"), "ENGINE", None)
-    if isinstance(_engine, EngineKind):
-        register(_engine)
+    if _found.name not in _WITHOUT_KIND:
+        register(import_module(f"{room.__name__}.{_found.name}").ENGINE)

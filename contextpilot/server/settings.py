@@ -14,8 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from contextpilot.engines.detect import AUTO
-from contextpilot.engines.registry import kind_names
+from contextpilot.engines.registry import AUTO, kind_names
 from contextpilot.http.address import Address
 from contextpilot.plan.bounds import ANCHORS, Bounds
 

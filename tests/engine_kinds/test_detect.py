@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Coroutine
 from typing import Any
 
@@ -118,6 +120,12 @@ def test_another_engine_at_the_same_address_is_told_once_it_answers() -> None:
         await pool.close()
 
     run(main())
+
+
+def test_whoever_only_names_kinds_opens_no_connections() -> None:
+    code = "import sys, contextpilot.engines.registry; print(*{'asyncio', 'ssl'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
 
 
 def test_every_kind_can_be_asked_for_everything() -> None:

@@ -15,8 +15,9 @@ from typing import Any
 
 from contextpilot.block import Block, BlockKey
 from contextpilot.engines.base import EngineKind, Get
-from contextpilot.engines.detect import AUTO, EngineKinds
+from contextpilot.engines.detect import EngineKinds
 from contextpilot.engines.fetch import TIMEOUT_S, Fetch
+from contextpilot.engines.registry import AUTO
 from contextpilot.http.pooled import Upstream
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
