@@ -17,6 +17,7 @@ TEXT = PAGES[ROOT / "README.md"]
 BLOCKS = {
     f"{page.stem}-{number}": code
     for page, text in sorted(PAGES.items())
+    if page.stem not in ("langchain", "llama-index")  # run where these packages are: integrations/
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL), 1)
 }
 NEED_ENGINE = {"llamacpp-1"}

@@ -28,7 +28,7 @@ ROOMS = [
     "jobs sync.sources prompt.conversation",
     "sync remote",
     "pilot default endpoint sent reordered",
-    "install_hook llama_server client",
+    "install_hook llama_server client integrations",
     "server.settings server.errors server.offload server.request_body server.event_lane"
     " server.protocol",
     "server.observe server.conversations",

@@ -92,12 +92,17 @@ def test_files_arrive_in_site_packages(installed):
         assert f"[{group}]\ncontextpilot = contextpilot_hooks.start:start" in text
 
 
+def of_python(modules):
+    """Without the codec that Python 3.13 itself reads a .pth file with."""
+    return [name for name in modules if name != "encodings.utf_8_sig"]
+
+
 def test_unset_it_imports_nothing(installed):
-    assert installed.modules() == installed.bare
+    assert of_python(installed.modules()) == of_python(installed.bare)
 
 
 def test_set_it_imports_itself_and_nothing_else(installed):
-    modules = installed.modules(**URL)
+    modules = of_python(installed.modules(**URL))
     assert ours(modules) == OURS
     assert sorted(set(modules) - set(installed.bare) - set(OURS)) == ["__future__"]
 

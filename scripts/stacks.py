@@ -1,0 +1,67 @@
+"""Set up the projects that ContextPilot works with: python scripts/stacks.py [NAME...]
+
+Each gets a virtual environment of its own below `$CONTEXTPILOT_ENGINES_DIR` (default
+`~/.cache/contextpilot/engines`), once with the newest and once with the oldest version that is
+supported, beside what ContextPilot itself needs; the checkout is not installed there. What is
+current is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts" / "engines"))
+
+from environments import Environment, SetupError, engines_dir  # noqa: E402
+from recipes import Recipe  # noqa: E402
+
+STACKS = {
+    "langchain-newest": ("langchain==1.5.2",),
+    "langchain-oldest": ("langchain==1.0.0", "langchain-core==1.0.0"),
+    "llama-index-newest": ("llama-index-core==0.14.25",),
+    "llama-index-oldest": ("llama-index-core==0.12.0",),
+}
+
+
+def stack(name: str) -> Environment:
+    """Return the environment of a stack; nothing is built yet."""
+    packages = STACKS[name]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = (*packages, "pytest>=7.4", *project["dependencies"])
+    return Environment(Recipe(f"stack-{name}", packages[0].partition("==")[2], (wanted,)))
+
+
+def set_up(name: str) -> tuple[str, bool]:
+    """Build one environment; returns a report line and whether it worked."""
+    built = stack(name)
+    try:
+        seconds = built.ensure()
+    except SetupError as error:
+        return str(error), False
+    return f"{name} {built.recipe.version}: {f'{seconds:.0f} s' if seconds else 'current'}", True
+
+
+def main() -> int:
+    """Set up the stacks named on the command line, or all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(STACKS))
+    names = parser.parse_args().names or list(STACKS)
+    unknown = [name for name in names if name not in STACKS]
+    if unknown:
+        parser.error(f"unknown: {unknown[0]}; the stacks are {', '.join(STACKS)}")
+    print(f"setting up {', '.join(names)} in {engines_dir()}", flush=True)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        results = list(pool.map(set_up, names))
+    for line, _ in results:
+        print(line)
+    return 0 if all(worked for _, worked in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

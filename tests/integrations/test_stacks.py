@@ -1,0 +1,36 @@
+"""Each integration against the real package, newest and oldest, in an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from requirement import absent
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+stacks = pytest.importorskip("stacks", reason="needs tomllib, Python 3.11")
+
+pytestmark = [pytest.mark.slow, pytest.mark.engine]
+
+
+@pytest.mark.parametrize("name", stacks.STACKS)
+def test_a_stack(name: str) -> None:
+    environment = stacks.stack(name)
+    if not environment.is_current():
+        absent(f"{name} is absent; run: python scripts/stacks.py {name}")
+    folder = Path(__file__).parent
+    cases = folder / f"in_{name.rpartition('-')[0].replace('-', '_')}.py"
+    run = subprocess.run(
+        [environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest",
+         "-c", folder / "stack.ini", "--rootdir", folder, cases],
+        cwd=folder, capture_output=True, text=True, timeout=240,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert " passed" in run.stdout
+    assert "skipped" not in run.stdout
