@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from contextpilot.index import ContextIndex
 from contextpilot.sync.events import Event, SyncMessage
-from contextpilot.sync.sources.base import Answer, SlotHoldings, Source
+from contextpilot.sync.sources.base import PromptCounts, SlotHoldings, Source
 from contextpilot.sync.sources.choice import source_of_kind
 from contextpilot.sync.sources.request_events import RequestEvents
 from contextpilot.tokens import TokenScale
@@ -112,7 +112,7 @@ class SyncReceiver:
                 engine.synced = False
                 raise
 
-    def answered(self, name: str, answer: Answer) -> None:
+    def answered(self, name: str, answer: PromptCounts) -> None:
         """Note what the answer to a request of an engine told of its prompt."""
         self._note(name, lambda source: source.answered(answer))
 

@@ -11,7 +11,7 @@ from contextpilot.block import content_key
 from contextpilot.explain import Explanation
 from contextpilot.server.dashboard.tree import name_of
 from contextpilot.server.observe.records import Record
-from contextpilot.sync.sources.base import Answer
+from contextpilot.sync.sources.base import PromptCounts
 
 from .measurement import Measurement
 from .watched import Watched, watched
@@ -140,7 +140,7 @@ def slot_event() -> float:
             events.append(slot)
         server.ask("POST", "/sync", message("one", 0, events, "llamacpp"))
         for name in requests[:256]:
-            answer = Answer(name, None, cached=0, prompt=90_000, generated=4)
+            answer = PromptCounts(name, None, cached=0, prompt=90_000, generated=4)
             server.service.pool.receiver.answered("e", answer)
         time.sleep(1.5)
         return server.stall_ms("POST", "/sync", message("one", 1, events[:1], "llamacpp"))

@@ -20,7 +20,7 @@ from contextpilot.planning import Job
 from contextpilot.server.pool import slot_choice
 from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.server.pool.slot_choice import Prompt, Slots
-from contextpilot.sync.sources.base import Answer
+from contextpilot.sync.sources.base import PromptCounts
 from contextpilot.sync.sources.llama_slots import SETTLE_S, SlotTranslator
 
 
@@ -80,7 +80,7 @@ class World:
         self.really += cached
         slots.count(name, len(tokens))
         slots.free(number)
-        answer = Answer(name, number, cached, len(tokens), generated, since)
+        answer = PromptCounts(name, number, cached, len(tokens), generated, since)
         self.translator.answered(answer)
 
     def run(self, num_requests: int = 60) -> None:

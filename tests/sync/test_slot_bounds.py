@@ -9,7 +9,7 @@ import pytest
 from contextpilot.index import ContextIndex
 from contextpilot.sync.events import SlotEvent, SyncMessage
 from contextpilot.sync.receiver import Owner, SyncReceiver
-from contextpilot.sync.sources.base import Answer
+from contextpilot.sync.sources.base import PromptCounts
 from contextpilot.sync.sources.llama_slots import EXPIRE_S, SETTLE_S
 
 HEAD = 100
@@ -49,7 +49,7 @@ class Server:
             self.hear(SlotEvent("slot", 0, kept, end))
             kept = end
         cached, self.held = min(self.held, HEAD), PROMPT
-        self.receiver.answered("l", Answer(name, 0, cached, PROMPT, 1, since))
+        self.receiver.answered("l", PromptCounts(name, 0, cached, PROMPT, 1, since))
 
     def believed(self, *names: str) -> list[int]:
         return [self.index.match(["head", name]) for name in names]
@@ -73,7 +73,7 @@ def test_answers_that_wait(server: Server, monkeypatch: pytest.MonkeyPatch) -> N
     server.run("a")
     for name in "xyz":  # their events are late
         since = server.plan(name)
-        server.receiver.answered("l", Answer(name, None, HEAD, PROMPT, 1, since))
+        server.receiver.answered("l", PromptCounts(name, None, HEAD, PROMPT, 1, since))
     slots = server.receiver.slots_of("l")
     assert slots is not None
     assert slots.num_pending == 2
@@ -90,7 +90,7 @@ def test_runs_among_which_that_of_an_answer_is_looked_for(
     since = server.plan("late")
     for name in "abc":
         server.run(name)
-    server.receiver.answered("l", Answer("late", 0, 0, PROMPT, 1, since))
+    server.receiver.answered("l", PromptCounts("late", 0, 0, PROMPT, 1, since))
     server.now += EXPIRE_S
     server.hear()
     assert server.believed("late", *"abc") == [1, 1, 1, 2]

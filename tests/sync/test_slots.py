@@ -13,7 +13,7 @@ from simulated_llama import Llama, common
 
 from contextpilot.index import ContextIndex
 from contextpilot.sync.events import Event, SlotEvent
-from contextpilot.sync.sources.base import Answer
+from contextpilot.sync.sources.base import PromptCounts
 from contextpilot.sync.sources.llama_slots import EXPIRE_S, SETTLE_S, SlotTranslator
 
 RAM = 2_000
@@ -39,7 +39,7 @@ class World:
         self.heard = 0
         self.index = ContextIndex()
         self.prompts: dict[str, list[int]] = {}
-        self.late: list[Answer] = []
+        self.late: list[PromptCounts] = []
         self.told: dict[str, int] = {}
         self.blocks = [[100 * b + i for i in range(self.rng.randint(3, 20))] for b in range(8)]
 
@@ -71,7 +71,7 @@ class World:
         ends = list(itertools.accumulate(map(len, blocks)))
         self.index.insert([block[0] for block in blocks], name, ends, len(prompt))
         where = slot if self.pinned else None
-        self.late.append(Answer(name, where, cached, len(prompt), generated, since))
+        self.late.append(PromptCounts(name, where, cached, len(prompt), generated, since))
 
     def upset(self) -> None:
         """Do something that is no request."""
@@ -226,8 +226,8 @@ def slot(number: int, keep: int, tokens: int) -> SlotEvent:
 def test_a_turn_that_extends_its_slot_exactly_is_found() -> None:
     made = SlotTranslator(lambda: 0.0)
     made.apply([slot(0, 0, 103), slot(0, 103, 103), slot(0, 103, 153), slot(0, 153, 155)])
-    assert made.answered(Answer("a", 0, 0, 100, 4)) == [Event("cached", "a", 100, 100)]
-    assert made.answered(Answer("b", 0, 103, 150, 6)) == [Event("cached", "b", 150, 150)]
+    assert made.answered(PromptCounts("a", 0, 0, 100, 4)) == [Event("cached", "a", 100, 100)]
+    assert made.answered(PromptCounts("b", 0, 103, 150, 6)) == [Event("cached", "b", 150, 150)]
     assert made.apply([slot(0, 120, 120)]) == [Event("truncated", "b", 120, 150)]
     assert made.requests(0) == [("a", 100), ("b", 120)]
 
@@ -236,7 +236,7 @@ def test_of_two_runs_that_fit_alike_neither_is_taken() -> None:
     now = 0.0
     made = SlotTranslator(lambda: now)
     made.apply([slot(0, 0, 103), slot(0, 0, 0), slot(0, 0, 103)])
-    assert made.answered(Answer("a", 0, 0, 100, 4)) == []
+    assert made.answered(PromptCounts("a", 0, 0, 100, 4)) == []
     now = SETTLE_S
     assert made.apply([]) == [Event("unfollowed", "a")]
     assert made.counts == (0, 1)
@@ -245,7 +245,7 @@ def test_of_two_runs_that_fit_alike_neither_is_taken() -> None:
 def test_a_run_before_the_request_was_sent_is_not_its_own() -> None:
     made = SlotTranslator(lambda: 0.0)
     made.apply([slot(0, 0, 103)])
-    assert made.answered(Answer("a", 0, 0, 100, 4, since=made.position)) == []
+    assert made.answered(PromptCounts("a", 0, 0, 100, 4, since=made.position)) == []
     assert made.apply([slot(0, 0, 0), slot(0, 0, 103)]) == [Event("cached", "a", 100, 100)]
 
 
@@ -253,7 +253,7 @@ def test_without_a_slot_a_run_is_taken_only_once_all_are_in() -> None:
     now = 0.0
     made = SlotTranslator(lambda: now)
     made.apply([slot(1, 0, 103)])
-    assert made.answered(Answer("a", None, 0, 100, 4)) == []
+    assert made.answered(PromptCounts("a", None, 0, 100, 4)) == []
     now = SETTLE_S
     assert made.apply([]) == [Event("cached", "a", 100, 100)]
 
@@ -266,9 +266,9 @@ def test_a_broken_off_request_is_not_believed() -> None:
 def test_after_a_snapshot_what_was_kept_is_known_and_the_rest_has_no_name() -> None:
     made = SlotTranslator(lambda: 0.0)
     made.apply([slot(0, 0, 103), slot(1, 0, 203)])
-    made.answered(Answer("a", 0, 0, 100, 4))
-    made.answered(Answer("b", 1, 0, 200, 4))
-    made.answered(Answer("c", 1, 50, 300, 4))
+    made.answered(PromptCounts("a", 0, 0, 100, 4))
+    made.answered(PromptCounts("b", 1, 0, 200, 4))
+    made.answered(PromptCounts("c", 1, 50, 300, 4))
     told = made.apply([slot(0, 60, 400)], snapshot=True)
     assert told == [
         Event("truncated", "b", 0, 200),
@@ -277,13 +277,13 @@ def test_after_a_snapshot_what_was_kept_is_known_and_the_rest_has_no_name() -> N
     ]
     assert (made.tokens(0), made.tokens(1)) == (400, 0)
     assert made.requests(0) == [("a", 60)]
-    assert made.answered(Answer("d", 0, 60, 390, 4)) == []
+    assert made.answered(PromptCounts("d", 0, 60, 390, 4)) == []
 
 
 def test_ram_copies_count_only_while_their_limit_is_known() -> None:
     made = SlotTranslator(lambda: 0.0)
     made.apply([slot(0, 0, 103)])
-    made.answered(Answer("a", 0, 0, 100, 4))
+    made.answered(PromptCounts("a", 0, 0, 100, 4))
     away = [SlotEvent("saved", 0, copy="0", num_bytes=500), slot(0, 0, 0)]
     assert made.apply(away) == [Event("truncated", "a", 0, 100)]
     made.limit_ram(800)
@@ -296,9 +296,9 @@ def test_memory_is_bounded() -> None:
     made = SlotTranslator(lambda: 0.0)
     for number in range(200):
         made.apply([slot(0, 5, 5), slot(0, 5, 50 + number)])
-        made.answered(Answer(f"r{number}", 0, 5, 50 + number, 1, since=made.position - 2))
+        made.answered(PromptCounts(f"r{number}", 0, 5, 50 + number, 1, since=made.position - 2))
     assert len(made.requests(0)) <= 64
     assert len(made.believed()) <= 64
     for number in range(500):
-        made.answered(Answer(f"lost{number}", 0, 7, 60))
+        made.answered(PromptCounts(f"lost{number}", 0, 7, 60))
     assert made.num_pending <= 256

@@ -13,7 +13,7 @@ from contextpilot.server.pool.member import Engine
 from contextpilot.server.pool.pool_receiver import PoolReceiver
 from contextpilot.server.pool.prompt_path import ends_of, path_of
 from contextpilot.server.pool.slot_choice import Prompt
-from contextpilot.sync.sources.base import Answer, SlotHoldings
+from contextpilot.sync.sources.base import PromptCounts, SlotHoldings
 
 
 class SlotTracking:
@@ -71,7 +71,7 @@ class SlotTracking:
             return
         self._is_told = True
         assert self._reporter is not None
-        answer = Answer(
+        answer = PromptCounts(
             self._request,
             self.slot,
             usage.cached_tokens,

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from contextpilot.sync.events import Event, SyncMessage
 
 
-class Answer(NamedTuple):
+class PromptCounts(NamedTuple):
     """What the answer to a request told of its prompt.
 
     Attributes:
@@ -89,7 +89,7 @@ class Source:
         """
         raise NotImplementedError
 
-    def answered(self, answer: Answer) -> Iterable[Event]:
+    def answered(self, answer: PromptCounts) -> Iterable[Event]:
         """Note what the answer to a request told of its prompt; return what that means."""
         return ()
 

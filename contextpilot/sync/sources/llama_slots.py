@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from contextpilot.sync.events import Event, Kind, SlotEvent, SyncMessage
-from contextpilot.sync.sources.base import Answer, Source
+from contextpilot.sync.sources.base import PromptCounts, Source
 from contextpilot.sync.sources.slot_contents import Contents, Run
 
 SETTLE_S = 1.0
@@ -44,7 +44,7 @@ class _Pending:
         exact: those of them that ended where the answer did.
     """
 
-    answer: Answer
+    answer: PromptCounts
     came: float
     found: set[Run] = field(default_factory=set)
     exact: set[Run] = field(default_factory=set)
@@ -109,7 +109,7 @@ class SlotTranslator(Contents, Source):
         self._match_pending()
         return self._tell()
 
-    def answered(self, answer: Answer) -> list[Event]:
+    def answered(self, answer: PromptCounts) -> list[Event]:
         """Note that a request was answered; its events may be in or not."""
         pending = _Pending(answer, self._clock())
         for run in self.recent(answer.slot, answer.since):
@@ -184,7 +184,7 @@ class SlotTranslator(Contents, Source):
             return False
         return True
 
-    def _name(self, run: Run, answer: Answer) -> None:
+    def _name(self, run: Run, answer: PromptCounts) -> None:
         self.counts = self.counts._replace(matched=self.counts.matched + 1)
         run.names[answer.request] = answer.prompt
         run.taken.add(answer.cached)
@@ -192,7 +192,7 @@ class SlotTranslator(Contents, Source):
         self._believed.setdefault(answer.request, -1)
         self._touched[answer.request] = None
 
-    def _give_up(self, answer: Answer) -> None:
+    def _give_up(self, answer: PromptCounts) -> None:
         self.counts = self.counts._replace(unmatched=self.counts.unmatched + 1)
         self._believed.setdefault(answer.request, 1)
         self._touched[answer.request] = None
