@@ -7,7 +7,8 @@
 The server, the scripted upstream and the load each run in a process of their own. The proxy is
 compared with the same upstream asked directly, in alternating rounds of one run. `conversation`
 tells what chat bodies of 270 KB with 200 messages cost, here and with the code of another checkout,
-in alternating rounds: each request holds the messages of the one before and another last one.
+in alternating rounds: in later turns, which hold the messages of the one before and another last
+one, and where all of it is new.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import itertools
 import json
 import multiprocessing
 import os
@@ -320,15 +322,20 @@ def conversation(kind: str, rng: random.Random) -> list[dict[str, Any]]:
 async def bench_conversation(trees: dict[str, tuple[Any, int]], requests: int, rounds: int) -> None:
     """Print the processor time of one request, by checkout."""
     upstream = Upstream(5, 60)
-    for kind in ("talk", "agent", "retrieval"):
+    kinds = ("talk", "agent", "retrieval")
+    for kind, is_new in [(kind, is_new) for is_new in (False, True) for kind in kinds]:
         used: dict[str, list[float]] = {name: [] for name in trees}
         messages = conversation(kind, random.Random(1))
+        seeds = itertools.count(2)
         size = len(json.dumps({"model": "m", "messages": messages}))
         for number in range(rounds + 1):
             for name, (process, port) in trees.items():
                 url = f"http://127.0.0.1:{port}/v1/chat/completions"
                 before = cpu_seconds(process)
                 for at in range(requests):
+                    messages = (
+                        conversation(kind, random.Random(next(seeds))) if is_new else messages
+                    )
                     last = {"role": "user", "content": f"{number}.{at}: what follows from it?"}
                     body = json.dumps({"model": "m", "messages": [*messages, last]}).encode()
                     async with upstream.open("POST", url, JSON, body) as answer:
@@ -339,7 +346,8 @@ async def bench_conversation(trees: dict[str, tuple[Any, int]], requests: int, r
         told = {name: statistics.median(values) for name, values in used.items()}
         first = next(iter(told.values()))
         shares = ", ".join(f"{name} {ms:.1f} ms ({ms / first:.0%})" for name, ms in told.items())
-        print(f"{kind}, {size / 1e3:.0f} KB: {shares} of processor a request")
+        name = f"{kind}, all of it new" if is_new else f"{kind}, a later turn"
+        print(f"{name}, {size / 1e3:.0f} KB: {shares} of processor a request")
     upstream.close()
 
 

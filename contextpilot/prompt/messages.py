@@ -90,15 +90,8 @@ class RewrittenMessages(Messages):
     `request_id` is empty as soon as the last message is another one: that is another prompt.
     """
 
-    def __init__(
-        self,
-        messages: Iterable[Any] = (),
-        *,
-        request_id: str = "",
-        order: Sequence[int] = (),
-        hinted: Sequence[int] = (),
-    ) -> None:
-        super().__init__(messages, request_id=request_id, order=order, hinted=hinted)
+    def __init__(self, messages: Iterable[Any] = (), **known: Any) -> None:
+        super().__init__(messages, **known)
         self._last = _last_of(self)
 
     @property

@@ -17,7 +17,7 @@ from servers import Client, Scripted, Seen, send_json, serving, wait_until
 
 from contextpilot.prompt.conversation.pending import WrittenBody
 from contextpilot.server.pool.member import Engine
-from contextpilot.server.proxy.prompt_read import Evidence
+from contextpilot.server.proxy.prompt_read import ReadingSigns
 
 CHAT = "/v1/chat/completions"
 BLOCKS = [f"Document {name}: " + f"facts about {name}. " * 12 for name in "abcdef"]
@@ -287,7 +287,7 @@ def test_requests_whose_head_alone_is_known_are_taken_back_too(start: Start) -> 
 
 
 @pytest.mark.parametrize("split", [1, 3, 20])
-def test_evidence_does_not_depend_on_how_the_answer_is_cut(split: int) -> None:
+def test_signs_do_not_depend_on_how_the_answer_is_cut(split: int) -> None:
     for body, reads in (
         (PROMPT_READ, True),
         (b": ping\n\n" + CREATED + PROMPT_READ, True),
@@ -298,19 +298,19 @@ def test_evidence_does_not_depend_on_how_the_answer_is_cut(split: int) -> None:
         (b"plain text", True),
         (b"", True),
     ):
-        evidence = Evidence()
+        signs = ReadingSigns()
         for at in range(0, len(body), split):
-            evidence.feed(body[at : at + split])
-        evidence.feed(None)
-        assert evidence.shows_reading is reads
+            signs.feed(body[at : at + split])
+        signs.feed(None)
+        assert signs.shows_reading is reads
 
 
 def test_a_stream_that_is_kept_alive_for_long_is_believed_once_it_tells() -> None:
     """What came before is not kept."""
-    evidence = Evidence()
+    signs = ReadingSigns()
     for _ in range(50_000):
-        evidence.feed(b": keep-alive\n\n")
-        assert evidence.shows_reading is None
-    assert len(evidence._rest) < 100
-    evidence.feed(b'data: {"choices": [{"text": "' + b"x" * 10_000)
-    assert evidence.shows_reading is True
+        signs.feed(b": keep-alive\n\n")
+        assert signs.shows_reading is None
+    assert len(signs._rest) < 100
+    signs.feed(b'data: {"choices": [{"text": "' + b"x" * 10_000)
+    assert signs.shows_reading is True

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from contextpilot.dedup.report import DedupReport
 from contextpilot.dedup.shapes import Path, text_at, with_texts
-from contextpilot.prompt.extract import Arrangement, Extraction
+from contextpilot.prompt.extract import Arrangement, Extraction, Group
 from contextpilot.prompt.extract.parts import PartsGroup
 
 _SPOKEN = ("system", "developer", "user")
@@ -45,20 +45,45 @@ class BlockSpans(NamedTuple):
 def arranged_spans(extraction: Extraction, arrangements: Sequence[Arrangement]) -> BlockSpans:
     """Arrange groups, and tell where the blocks of those stand that system or user wrote.
 
-    Each block is first written as a mark, which is then replaced by its content.
+    In a text that changes, each block is first written as a mark, which is then replaced by its
+    content. A text without a change stays the object that it is.
     """
-    marked = [
-        given._replace(replacements={rank: f"\0{number}:{rank}\0" for rank in given.order})
-        if _can_be_marked(extraction, number)
-        else given
-        for number, given in enumerate(arrangements)
-    ]
+    groups = list(zip(extraction.groups, arrangements, strict=False))
+    changed = {group.path for group, given in groups if not _is_as_given(given)}
+    marked, spoken = [], []
+    for number, (group, given) in enumerate(groups):
+        is_spoken = _can_be_marked(extraction, number)
+        if is_spoken and group.path in changed:
+            marks = {rank: f"\0{number}:{rank}\0" for rank in given.order}
+            given = given._replace(replacements=marks)
+        elif is_spoken:
+            spoken.append(number)
+        marked.append(given)
     messages = extraction.arrange(marked)
     result = BlockSpans(messages, {}, {})
+    for number in spoken:
+        _note_as_given(extraction, number, result)
     texts = {}
     for path in _paths(extraction, marked):
         texts[path] = _filled(extraction, text_at(messages, path), path, result)
     return result._replace(messages=with_texts(messages, texts)) if texts else result
+
+
+def _is_as_given(arrangement: Arrangement) -> bool:
+    return not arrangement.replacements and list(arrangement.order) == sorted(arrangement.order)
+
+
+def _note_as_given(extraction: Extraction, number: int, result: BlockSpans) -> None:
+    """Note where the blocks of a group stand in a text that does not change."""
+    group = extraction.groups[number]
+    assert isinstance(group, Group)
+    spans, blocks = _places(result, group.path)
+    spans += [(piece.body.start, piece.body.end) for piece in group.pieces]
+    blocks += [(number, rank) for rank in range(len(group.pieces))]
+
+
+def _places(result: BlockSpans, path: Path) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    return result.spans.setdefault(path, []), result.blocks.setdefault(path, [])
 
 
 def _can_be_marked(extraction: Extraction, number: int) -> bool:
@@ -77,7 +102,7 @@ def _paths(extraction: Extraction, marked: Sequence[Arrangement]) -> Iterable[Pa
 
 def _filled(extraction: Extraction, text: str, path: Path, result: BlockSpans) -> str:
     """Return a text with the blocks in place of their marks, and note where they stand."""
-    spans, blocks = result.spans.setdefault(path, []), result.blocks.setdefault(path, [])
+    spans, blocks = _places(result, path)
     pieces, at, length = [], 0, 0
     for mark in _MARK.finditer(text):
         number, rank = int(mark[1]), int(mark[2])

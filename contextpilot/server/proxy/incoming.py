@@ -88,7 +88,6 @@ class RequestReader:
         self._settings = service.settings
         self._metrics = metrics
         self._preparer = RewritePreparer(service.reader, orders)
-        self._routes = len(service.settings.engine) > 1
 
     def read(self, scope: Scope, body: bytes) -> Incoming:
         """Return a request, read as far as it can be.
@@ -122,7 +121,7 @@ class RequestReader:
             request = replace(request, namespace=namespace, volatile=volatile)
             rewrite, lists = self._prepared(request, shape, handed_over)
             request = replace(request, rewrite=rewrite, lists=lists)
-            if rewrite is None and self._routes:
+            if rewrite is None and len(self._service.pool.engines) > 1:
                 head = messages_head([*shape.unsearched(parsed), *shape.searched(parsed)])
                 request = replace(request, head=head)
         except FieldError:

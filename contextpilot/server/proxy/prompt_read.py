@@ -19,7 +19,7 @@ _EARLY = (b"response.created", b"response.queued", b"response.in_progress", b"pi
 _EARLY_TYPE = re.compile(rb'"type"\s*:\s*"(?:%b)"' % b"|".join(map(re.escape, _EARLY)))
 
 
-class Evidence:
+class ReadingSigns:
     """Looks at the body of one successful answer, piece by piece, until it tells.
 
     Attributes:

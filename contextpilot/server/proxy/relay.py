@@ -13,7 +13,7 @@ from starlette.types import Receive, Send
 from contextpilot.engines.usage import Usage, UsageReader
 from contextpilot.http.pooled import UpstreamError, forwarded_headers
 from contextpilot.http.response import Answer, BrokenAnswerError, Headers
-from contextpilot.server.proxy.prompt_read import Evidence
+from contextpilot.server.proxy.prompt_read import ReadingSigns
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Delivery:
         self.first_byte_s: float | None = None
         self.total_s: float | None = None
         self.has_broken = False
-        self._evidence = Evidence()
+        self._signs = ReadingSigns()
 
     @property
     def has_begun(self) -> bool:
@@ -107,10 +107,10 @@ class Delivery:
         """Look at a piece of the body before it goes on; None is the end."""
         if chunk is not None:
             self._usage.feed(chunk)
-        evidence = self._evidence
-        if evidence.shows_reading is None and self.status in range(200, 300):
-            evidence.feed(chunk)
-            if evidence.shows_reading:
+        signs = self._signs
+        if signs.shows_reading is None and self.status in range(200, 300):
+            signs.feed(chunk)
+            if signs.shows_reading:
                 on_reading()
 
 

@@ -93,7 +93,7 @@ def unmarked(messages: Sequence[Any]) -> Any:
 
 
 class Session:
-    """One namespace of a server, without the sockets."""
+    """One namespace."""
 
     def __init__(self, path: str) -> None:
         self._shape = shape_of("POST", path)
