@@ -20,16 +20,16 @@ from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.server.pool.engines_by_prefix import EnginePrefixTree, EnginesByPrefix
 from contextpilot.server.pool.routing import STICKY_TOKENS, Standing, choose_engine
 
-A, B, C = (Standing(name) for name in "abc")
+A, B, C = ((name, 0, 0, True) for name in "abc")
 KEPT = STICKY_TOKENS
 
 
 def busy(name: str, load: int, served: int = 0) -> Standing:
-    return Standing(name, load, served)
+    return name, load, served, True
 
 
 def down(name: str) -> Standing:
-    return Standing(name, is_up=False)
+    return name, 0, 0, False
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def down(name: str) -> Standing:
         # engines that are down, or were not asked yet
         ([down("a"), B], {"a": 900}, {}, ("b", 900)),
         ([down("a"), down("b")], {"b": 1}, {}, ("b", 899)),
-        ([Standing("a", is_up=None), B], {}, {}, ("a", 900)),
+        ([("a", 0, 0, None), B], {}, {}, ("a", 900)),
         # engines that failed this request
         ([A, B, C], {"a": 9}, {"excluded": {"a"}}, ("b", 900)),
         ([A, down("b")], {}, {"excluded": {"a"}}, ("b", 900)),
@@ -77,14 +77,13 @@ def test_where_a_request_goes(
 
 @given(
     st.lists(
-        st.builds(
-            Standing,
+        st.tuples(
             st.sampled_from("abcde"),
             st.integers(0, 99),
             st.integers(0, 9),
             st.sampled_from([None, True, False]),
         ),
-        unique_by=lambda standing: standing.name,
+        unique_by=lambda standing: standing[0],
     ),
     st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 99)),
     st.sets(st.sampled_from("abcde")),
@@ -93,9 +92,9 @@ def test_nobody_is_cheaper(
     standings: list[Standing], held: dict[str, int], excluded: set[str]
 ) -> None:
     route = choose_engine(standings, held, 99, excluded=excluded)
-    left = [one for one in standings if one.name not in excluded]
-    left = [one for one in left if one.is_up is not False] or left
-    costs = {one.name: one.load - held.get(one.name, 0) for one in left}
+    left = [one for one in standings if one[0] not in excluded]
+    left = [one for one in left if one[3] is not False] or left
+    costs = {name: load - held.get(name, 0) for name, load, _, _ in left}
     assert (route is None) == (not left)
     if route is not None:
         assert costs[route.engine] == min(costs.values())

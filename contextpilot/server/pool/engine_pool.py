@@ -27,7 +27,7 @@ from contextpilot.server.pool.health import HealthCheck, Rhythm
 from contextpilot.server.pool.lease import Lease
 from contextpilot.server.pool.member import Engine
 from contextpilot.server.pool.pool_receiver import PoolReceiver
-from contextpilot.server.pool.routing import Standing, choose_engine
+from contextpilot.server.pool.routing import choose_engine
 from contextpilot.server.pool.waiting import Ageing, Errand
 
 logger = logging.getLogger(__name__)
@@ -319,7 +319,7 @@ class EnginePool:
             weights = {block.key: block.weight for block in errand.blocks}
             held = self._by_prefix.live_tokens(errand.namespace, head, weights)
         route = choose_engine(
-            [Standing(e.name, e.load, e.traffic.served, e.up) for e in members.values()],
+            [(e.name, e.load, e.traffic.served, e.up) for e in members.values()],
             held,
             head.tokens + sum([block.weight for block in errand.blocks]),
             head_tokens=head.tokens,
