@@ -35,7 +35,7 @@ from contextpilot.plan.online import NO_HEAD
 from contextpilot.plan.simulate import PrefixCache, simulate
 from contextpilot.planning import Job
 from contextpilot.server.pool.member import Engine
-from contextpilot.server.pool.waiting import Ageing, Errand
+from contextpilot.server.pool.waiting import Ageing, UnplannedRequest
 
 ARRIVAL_SEED = 20
 
@@ -136,7 +136,7 @@ class SimulatedEngine:
         """Wait, plan, run."""
         args, loop = self._bench.args, asyncio.get_running_loop()
         came = loop.time()
-        ready = await self._engine.line.enter(Errand("", context, NO_HEAD, self._bounds))
+        ready = await self._engine.line.enter(UnplannedRequest("", context, NO_HEAD, self._bounds))
         self.waits.append(loop.time() - came)
         (planned,) = self._engine.plan(Job("", [context], self._bounds, NO_HEAD, [0]), ready)
         keys = [context[rank].key for rank in planned.plan.order]

@@ -20,18 +20,18 @@ from contextpilot.plan.simulate import PrefixCache
 from contextpilot.planning import Job
 from contextpilot.server.pool.concurrency_limit import ConcurrencyLimit
 from contextpilot.server.pool.member import Engine
-from contextpilot.server.pool.waiting import LARGE_WINDOW, Ageing, Errand, WaitingLine
+from contextpilot.server.pool.waiting import LARGE_WINDOW, Ageing, UnplannedRequest, WaitingLine
 from contextpilot.server.pool.windows import WindowPlanner
 
 
-def errand(keys: Sequence[int], namespace: str = "a", head: Head = NO_HEAD) -> Errand:
-    return Errand(namespace, [Block(key, "", 100, None) for key in keys], head, Bounds())
+def request(keys: Sequence[int], namespace: str = "a", head: Head = NO_HEAD) -> UnplannedRequest:
+    return UnplannedRequest(namespace, [Block(key, "", 100, None) for key in keys], head, Bounds())
 
 
-def backwards(errands: Sequence[Errand]) -> Iterator[tuple[int, Plan]]:
-    """Arrange a window in reverse order of arrival."""
-    for position in reversed(range(len(errands))):
-        yield position, Plan(tuple(range(len(errands[position].blocks))), 0)
+def backwards(requests: Sequence[UnplannedRequest]) -> Iterator[tuple[int, Plan]]:
+    """Plan a window in reverse order of arrival."""
+    for position in reversed(range(len(requests))):
+        yield position, Plan(tuple(range(len(requests[position].blocks))), 0)
 
 
 class Desk:
@@ -56,7 +56,7 @@ class Desk:
         await asyncio.sleep(0)
 
     async def _visit(self, name: int, keys: Sequence[int]) -> None:
-        self.plans[name] = await self.line.enter(errand(keys))
+        self.plans[name] = await self.line.enter(request(keys))
         self.released.append(name)
         try:
             await self._ends[name].wait()
@@ -69,14 +69,14 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 def test_below_saturation_nothing_waits_and_nothing_is_planned() -> None:
-    def never(errands: Sequence[Errand]) -> Iterator[tuple[int, Plan]]:
+    def never(requests: Sequence[UnplannedRequest]) -> Iterator[tuple[int, Plan]]:
         raise AssertionError("planned below saturation")
 
     async def main() -> None:
         line = WaitingLine(never, ConcurrencyLimit(3))
         for _ in range(3):  # not one turn of the loop passes
             with pytest.raises(StopIteration) as stopped:
-                line.enter(errand([1])).send(None)
+                line.enter(request([1])).send(None)
             assert stopped.value.value is None
         assert line.in_flight == 3
         assert len(line) == 0
@@ -108,11 +108,11 @@ class Paused:
         self.go = threading.Event()
         self._error = error
 
-    def __call__(self, errands: Sequence[Errand]) -> Iterator[tuple[int, Plan]]:
+    def __call__(self, requests: Sequence[UnplannedRequest]) -> Iterator[tuple[int, Plan]]:
         assert self.go.wait(30)
         if self._error is not None:
             raise self._error
-        yield from backwards(errands)
+        yield from backwards(requests)
 
 
 MANY = range(1, LARGE_WINDOW + 2)
@@ -125,14 +125,14 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def test_a_large_window_is_planned_beside_the_loop() -> None:
     async def main() -> None:
-        arrange = Paused()
-        desk = Desk(WaitingLine(arrange, ConcurrencyLimit(1), Ageing(window=64)))
+        plan_window = Paused()
+        desk = Desk(WaitingLine(plan_window, ConcurrencyLimit(1), Ageing(window=64)))
         await desk.come(0, *MANY)
         await desk.go(0)
         await desk.come(99)
         desk.tasks[3].cancel()
         assert desk.released == [0]
-        arrange.go.set()
+        plan_window.go.set()
         for name in [*sorted(set(MANY) - {3}, reverse=True), 99]:
             await until(lambda name=name: desk.released[-1] == name)  # type: ignore[misc]
             await desk.go(name)
@@ -144,9 +144,9 @@ def test_a_large_window_is_planned_beside_the_loop() -> None:
 
 def test_a_large_window_that_cannot_be_planned_goes_in_order_of_arrival() -> None:
     async def main() -> None:
-        arrange = Paused(RuntimeError("on purpose"))
-        arrange.go.set()
-        desk = Desk(WaitingLine(arrange, ConcurrencyLimit(1), Ageing(window=64)))
+        plan_window = Paused(RuntimeError("on purpose"))
+        plan_window.go.set()
+        desk = Desk(WaitingLine(plan_window, ConcurrencyLimit(1), Ageing(window=64)))
         await desk.come(0, *MANY)
         await desk.go(0)
         for name in MANY:
@@ -159,8 +159,8 @@ def test_a_large_window_that_cannot_be_planned_goes_in_order_of_arrival() -> Non
 
 def test_who_is_dismissed_while_a_window_is_planned_is_not_released() -> None:
     async def main() -> None:
-        arrange = Paused()
-        line = WaitingLine(arrange, ConcurrencyLimit(1), Ageing(window=64))
+        plan_window = Paused()
+        line = WaitingLine(plan_window, ConcurrencyLimit(1), Ageing(window=64))
         desk = Desk(line)
         await desk.come(0, *MANY)
         await desk.go(0)
@@ -168,7 +168,7 @@ def test_who_is_dismissed_while_a_window_is_planned_is_not_released() -> None:
         for name in MANY:
             with pytest.raises(OSError, match="gone"):
                 await desk.tasks[name]
-        arrange.go.set()
+        plan_window.go.set()
         await desk.come(50, 51, 52)
         for name in (50, 52, 51):
             await until(lambda name=name: desk.released[-1] == name)  # type: ignore[misc]
@@ -203,8 +203,8 @@ def test_a_request_that_comes_later_joins_the_next_window() -> None:
 def test_nobody_is_overtaken_too_often(
     window: int, most: int, places: int, arrivals: list[int], chance: random.Random
 ) -> None:
-    def shuffled(errands: Sequence[Errand]) -> Iterator[tuple[int, Plan]]:
-        order = list(range(len(errands)))
+    def shuffled(requests: Sequence[UnplannedRequest]) -> Iterator[tuple[int, Plan]]:
+        order = list(range(len(requests)))
         chance.shuffle(order)
         return ((position, Plan((0,), 0)) for position in order)
 
@@ -278,9 +278,9 @@ def test_cancelled_requests_leave_the_line() -> None:
 def test_a_place_given_to_a_cancelled_request_goes_to_the_next(cancelled_first: bool) -> None:
     async def main() -> None:
         line = WaitingLine(backwards, ConcurrencyLimit(1))
-        assert await line.enter(errand([0])) is None
-        first = asyncio.create_task(line.enter(errand([1])))
-        second = asyncio.create_task(line.enter(errand([2])))
+        assert await line.enter(request([0])) is None
+        first = asyncio.create_task(line.enter(request([1])))
+        second = asyncio.create_task(line.enter(request([2])))
         await asyncio.sleep(0)
         if cancelled_first:  # in the same turn of the loop as the release, before or after it
             second.cancel()
@@ -315,7 +315,7 @@ def test_dismissed_requests_get_the_error_and_take_no_place() -> None:
 
 
 def test_planning_that_fails_leaves_the_order_of_arrival(caplog: pytest.LogCaptureFixture) -> None:
-    def broken(errands: Sequence[Errand]) -> Iterator[tuple[int, Plan]]:
+    def broken(requests: Sequence[UnplannedRequest]) -> Iterator[tuple[int, Plan]]:
         raise ValueError("no plan")
 
     async def main() -> None:
@@ -351,7 +351,7 @@ def test_no_place_is_lost_under_stress(seed: int) -> None:
     namespaces = Namespaces(10_000, 100, 10)
 
     async def visit(line: WaitingLine, keys: list[int]) -> None:
-        await line.enter(errand(keys, chance.choice("ab")))
+        await line.enter(request(keys, chance.choice("ab")))
         most[0] = max(most[0], line.in_flight)
         try:
             await asyncio.sleep(chance.random() * 0.001)
@@ -374,7 +374,7 @@ def test_no_place_is_lost_under_stress(seed: int) -> None:
             assert result is None or isinstance(result, asyncio.CancelledError)
         assert len(line) == 0
         assert line.in_flight == 0
-        assert await line.enter(errand([1])) is None
+        assert await line.enter(request([1])) is None
 
     run(main())
     assert most[0] <= places
@@ -385,21 +385,21 @@ def test_no_place_is_lost_under_stress(seed: int) -> None:
 def test_windows_are_planned_by_namespace_and_head() -> None:
     namespaces = Namespaces(10_000, 100, 10)
     system = Head(("system",), 50)
-    errands = [
-        errand([1, 2, 3]),
-        errand([9, 8], "b"),
-        errand([3, 1, 7]),
-        errand([1, 3], "a", system),
-        errand([8, 9, 5], "b"),
+    requests = [
+        request([1, 2, 3]),
+        request([9, 8], "b"),
+        request([3, 1, 7]),
+        request([1, 3], "a", system),
+        request([8, 9, 5], "b"),
     ]
-    steps = list(WindowPlanner(namespaces)(errands))
+    steps = list(WindowPlanner(namespaces)(requests))
     assert sorted(position for position, _ in steps) == [0, 1, 2, 3, 4]
     order = [position for position, _ in steps]
     assert {order[0], order[1]} == {0, 2}
     assert {order[2], order[3]} == {1, 4}
     for position, plan in steps:
-        assert sorted(plan.order) == list(range(len(errands[position].blocks)))
-    plans = {p: [errands[p].blocks[rank].key for rank in plan.order] for p, plan in steps}
+        assert sorted(plan.order) == list(range(len(requests[position].blocks)))
+    plans = {p: [requests[p].blocks[rank].key for rank in plan.order] for p, plan in steps}
     assert set(plans[0][:2]) == set(plans[2][:2]) == {1, 3}
     assert plans[0][:2] == plans[2][:2]
 
@@ -421,7 +421,7 @@ def hit_ratio(contexts: Sequence[Sequence[int]], window: int) -> float:
         engine = Engine("e", "", Namespaces(10_000, 100, 1), 1, Ageing(window, 64, 1e9))
 
         async def serve(keys: Sequence[int]) -> None:
-            own = errand(keys)
+            own = request(keys)
             ready = await engine.line.enter(own)
             job = Job("a", [own.blocks], own.bounds, NO_HEAD, [0])
             (planned,) = engine.plan(job, ready)

@@ -28,7 +28,7 @@ from contextpilot.server.pool.lease import Lease
 from contextpilot.server.pool.member import Engine
 from contextpilot.server.pool.pool_receiver import PoolReceiver
 from contextpilot.server.pool.routing import choose_engine
-from contextpilot.server.pool.waiting import Ageing, Errand
+from contextpilot.server.pool.waiting import Ageing, UnplannedRequest
 
 logger = logging.getLogger(__name__)
 
@@ -271,10 +271,10 @@ class EnginePool:
         Raises:
             EngineDownError: every engine is excluded.
         """
-        errand = Errand(namespace, blocks, head, bounds or Bounds())
+        request = UnplannedRequest(namespace, blocks, head, bounds or Bounds())
         arrived = time.perf_counter()
-        engine, ready, estimate = await self._enter(errand, conversation, exclude, wait)
-        lease = Lease(engine, self.receiver, errand, ready, estimate if wait else 0)
+        engine, ready, estimate = await self._enter(request, conversation, exclude, wait)
+        lease = Lease(engine, self.receiver, request, ready, estimate if wait else 0)
         lease.runs = wait
         lease.waited_s = time.perf_counter() - arrived
         try:
@@ -293,35 +293,39 @@ class EnginePool:
                 self.hurry(engine.name)
 
     async def _enter(
-        self, errand: Errand, conversation: str | None, exclude: Collection[str], wait: bool
+        self,
+        request: UnplannedRequest,
+        conversation: str | None,
+        exclude: Collection[str],
+        wait: bool,
     ) -> tuple[Engine, Plan | None, int]:
         """Return the engine, the plan made while waiting, and the tokens to be computed there."""
         while True:
-            engine, estimate = self._choose(errand, conversation, exclude)
+            engine, estimate = self._choose(request, conversation, exclude)
             if not wait:
                 return engine, None, estimate
             try:
                 engine.pending_tokens += estimate
-                return engine, await engine.line.enter(errand), estimate
+                return engine, await engine.line.enter(request), estimate
             except EngineDownError:
                 logger.info("a request that waited for engine %s goes elsewhere", engine.name)
             finally:
                 engine.pending_tokens -= estimate
 
     def _choose(
-        self, errand: Errand, conversation: str | None, exclude: Collection[str]
+        self, request: UnplannedRequest, conversation: str | None, exclude: Collection[str]
     ) -> tuple[Engine, int]:
         """Return the engine that a request goes to, and the tokens to compute there."""
-        members, head = self._members, errand.head
-        name = (errand.namespace, conversation or "")
+        members, head = self._members, request.head
+        name = (request.namespace, conversation or "")
         held: dict[str, int] = {}
         if len(members) > 1:  # with no choice, what is live need not be searched for twice
-            weights = {block.key: block.weight for block in errand.blocks}
-            held = self._by_prefix.live_tokens(errand.namespace, head, weights)
+            weights = {block.key: block.weight for block in request.blocks}
+            held = self._by_prefix.live_tokens(request.namespace, head, weights)
         route = choose_engine(
             [(e.name, e.load, e.traffic.served, e.up) for e in members.values()],
             held,
-            head.tokens + sum([block.weight for block in errand.blocks]),
+            head.tokens + sum([block.weight for block in request.blocks]),
             head_tokens=head.tokens,
             home=self._conversations.get(name) if conversation else None,
             excluded=exclude,

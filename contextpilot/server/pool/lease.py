@@ -15,7 +15,7 @@ from contextpilot.server.pool.member import Engine
 from contextpilot.server.pool.pool_receiver import PoolReceiver
 from contextpilot.server.pool.prompt_path import path_of
 from contextpilot.server.pool.slot_tracking import SlotTracking
-from contextpilot.server.pool.waiting import Errand
+from contextpilot.server.pool.waiting import UnplannedRequest
 
 
 class Lease:
@@ -31,13 +31,13 @@ class Lease:
         self,
         engine: Engine,
         receiver: PoolReceiver,
-        errand: Errand,
+        request: UnplannedRequest,
         ready: Plan | None,
         estimate: int,
     ) -> None:
         self._engine = engine
         self._receiver = receiver
-        self._errand = errand
+        self._request = request
         self._ready = ready
         self._pending = estimate
         self._unconfirmed: Sequence[Planned] = ()
@@ -151,7 +151,7 @@ class Lease:
 
     def _ready_for(self, job: Job) -> Plan | None:
         """Return the plan that was made while the request waited, if the job is what was leased."""
-        own = self._errand
+        own = self._request
         if self._ready is None or len(job.contexts) != 1:
             return None
         same = (job.namespace, job.head, job.bounds) == (own.namespace, own.head, own.bounds)

@@ -26,7 +26,7 @@ LARGE_WINDOW = 16
 """Planning more requests than this takes over 3 ms (64: 25 ms), and so happens on a thread."""
 
 
-class Errand(NamedTuple):
+class UnplannedRequest(NamedTuple):
     """What is known of a request before it is planned."""
 
     namespace: str
@@ -35,8 +35,8 @@ class Errand(NamedTuple):
     bounds: Bounds
 
 
-Arrange: TypeAlias = Callable[[Sequence[Errand]], Iterator[tuple[int, Plan]]]
-"""Yields the positions of errands in the order of release, each with its plan.
+PlanWindow: TypeAlias = Callable[[Sequence[UnplannedRequest]], Iterator[tuple[int, Plan]]]
+"""Yields the positions of requests in the order of release, each with its plan.
 
 The first takes longest, and may be asked for on another thread. The next is asked for when the one
 before was let go, and so was learnt or given up.
@@ -85,7 +85,7 @@ class WaitTotals(NamedTuple):
 
 @dataclass(eq=False)
 class _Waiter:
-    errand: Errand
+    request: UnplannedRequest
     released: asyncio.Future[Plan | None]
     since: float
     overtaken: int = 0
@@ -111,19 +111,19 @@ class WaitingLine:
     """The requests that wait for one engine. For use on one event loop.
 
     Args:
-        arrange: plans a window of errands.
+        plan_window: plans a window of requests.
         limit: how many requests the engine takes at once.
         clock: seconds, monotonic; default: the event loop's.
     """
 
     def __init__(
         self,
-        arrange: Arrange,
+        plan_window: PlanWindow,
         limit: ConcurrencyLimit,
         ageing: Ageing | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self._arrange = arrange
+        self._plan_window = plan_window
         self._limit = limit
         self._ageing = ageing or Ageing()
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
@@ -141,7 +141,7 @@ class WaitingLine:
         """Requests that entered and did not leave yet."""
         return self._in_flight
 
-    async def enter(self, errand: Errand) -> Plan | None:
+    async def enter(self, request: UnplannedRequest) -> Plan | None:
         """Take a place at the engine, at once if there is one; `leave` must follow.
 
         Returns:
@@ -153,7 +153,7 @@ class WaitingLine:
             self.totals = self.totals._replace(released=self.totals.released + 1)
             return None
         future: asyncio.Future[Plan | None] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(errand, future, self._clock())
+        waiter = _Waiter(request, future, self._clock())
         self._waiting[waiter] = None
         try:
             return await future
@@ -242,7 +242,7 @@ class WaitingLine:
         if len(self._waiting) < 2 or self._planning is not None:
             return None
         waiters = [w for w, _ in zip(self._waiting, range(self._ageing.window), strict=False)]
-        order = self._arrange([waiter.errand for waiter in waiters])
+        order = self._plan_window([waiter.request for waiter in waiters])
         if len(waiters) > LARGE_WINDOW:
             self._planning = asyncio.create_task(self._plan_beside(waiters, order))
             return None

@@ -10,26 +10,26 @@ from contextpilot.block import Block
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head, Plan
-from contextpilot.server.pool.waiting import Errand
+from contextpilot.server.pool.waiting import UnplannedRequest
 
 if TYPE_CHECKING:
     from contextpilot.plan.batch import PlannedContext
 
 
 class WindowPlanner:
-    """Plans errands together, those of one namespace and head as a batch. Its lines own it."""
+    """Plans requests together, those of one namespace and head as a batch. Its lines own it."""
 
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
 
-    def __call__(self, errands: Sequence[Errand]) -> Iterator[tuple[int, Plan]]:
-        """Yield positions and plans in the order of release; see `Arrange`."""
+    def __call__(self, requests: Sequence[UnplannedRequest]) -> Iterator[tuple[int, Plan]]:
+        """Yield positions and plans in the order of release; see `PlanWindow`."""
         alike: dict[tuple[str, Head, Bounds], list[int]] = {}
-        for position, errand in enumerate(errands):
-            kind = (errand.namespace, errand.head, errand.bounds)
+        for position, request in enumerate(requests):
+            kind = (request.namespace, request.head, request.bounds)
             alike.setdefault(kind, []).append(position)
         batches = [
-            (positions, self._batch(*kind, [errands[position].blocks for position in positions]))
+            (positions, self._batch(*kind, [requests[position].blocks for position in positions]))
             for kind, positions in alike.items()
         ]
         for positions, steps in batches:
