@@ -1,7 +1,7 @@
 """Print and draw hits against displacement, for every workload, mode and several costs.
 
     python scripts/bench_frontier.py --workloads DIR [--out frontier.png] [--sketches DIR]
-        [--only NAME ...] [--costs 0 15 25 50 100 200 400] [--modes online window batch]
+        [--only NAME ...] [--costs 0 15 25 50 75 100 200 400] [--modes online window batch]
 
 Displacement: mean distance between a block's place and its rank, over that of a random order; with
 `--anchor end`, anchored blocks are left out of it. Hits: of an unlimited prefix cache, in percent
@@ -31,7 +31,7 @@ from contextpilot.plan.simulate import PrefixCache
 from contextpilot.plan.support import SupportWindow
 
 MODES = ("online", "window", "batch")
-COSTS = (0, 15, 25, 50, 100, 200, 400)
+COSTS = (0, 15, 25, 50, 75, 100, 200, 400)
 WINDOW = 16
 Contexts = list[list[Block]]
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from contextpilot.block import Block, BlockKey
 from contextpilot.plan.bounds import Bounds
+from contextpilot.plan.leader import leader
 from contextpilot.plan.online import NO_HEAD, Head, OnlinePlanner, Plan
 from contextpilot.plan.overlap import Ints, find_partners, set_matrix
 from contextpilot.plan.placeable import Placeable
@@ -54,7 +55,7 @@ class BatchPlanner:
     ) -> list[_Group]:
         """Build the trees of a batch: one for each distinct run of pinned blocks."""
         if not bounds.enabled:
-            return [_Group((), list(range(len(contexts))), [], MergeTree(0), {})]
+            return [_Group((), list(range(len(contexts))), [], MergeTree(0), {}, [])]
         by_pinned: dict[tuple[BlockKey, ...], list[int]] = {}
         for position, context in enumerate(contexts):
             pinned = tuple(block.key for block in context[: bounds.pin_first])
@@ -69,11 +70,11 @@ class BatchPlanner:
                 tree = merge_window(orders, tokens, live, bounds)
             else:
                 alone = _live_ones(orders, tokens, live) if live is not None else set()
-                rest = [numbers for i, numbers in enumerate(orders) if i not in alone]
-                tree = agglomerate(rest, tokens, bounds, progress)
+                orders = [numbers for i, numbers in enumerate(orders) if i not in alone]
+                tree = agglomerate(orders, tokens, bounds, progress)
             waiting = [position for i, position in enumerate(members) if i not in alone]
             own = [members[i] for i in sorted(alone)]
-            groups.append(_Group(pinned, own, waiting, tree, weights))
+            groups.append(_Group(pinned, own, waiting, tree, weights, orders))
         return groups
 
     def _live_tokens(self, start: Sequence[BlockKey], weights: dict[BlockKey, int]) -> Live | None:
@@ -123,10 +124,30 @@ class _Walk:
         self._has_history = len(online.window) > 0
 
     def waiting(self, group: _Group) -> Iterator[PlannedContext]:
+        for root in group.tree.roots:
+            first = self._leader(group, root)
+            if first is not None:
+                position = group.waiting[first]
+                order = Placeable(self._contexts[position], self._bounds).order([])
+                plan = self._online.finish(self._contexts[position], order, self._head)
+                yield PlannedContext(position, plan)
+            yield from self._below(group, root, first)
+
+    def _leader(self, group: _Group, root: int) -> int | None:
+        """Return who of a tree runs first without a move, if anyone does."""
+        bounds = self._bounds
+        if self._has_history or not bounds.displacement_cost or bounds.anchor == "moved":
+            return None
+        return leader(group.tree, root, group.orders, np.array([*group.weights.values()], np.int64))
+
+    def _below(self, group: _Group, root: int, done: int | None) -> Iterator[PlannedContext]:
+        """Yield the contexts of one tree but the one that is done."""
         tree, keys = group.tree, list(group.weights)
-        stack = [(root, group.pinned) for root in reversed(tree.roots)]
+        stack = [(root, group.pinned)]
         while stack:
             node, prefix = stack.pop()
+            if node == done:
+                continue
             if node < tree.num_contexts:
                 position = group.waiting[node]
                 if len(prefix) == len(group.pinned):  # shares nothing with those that wait
@@ -177,6 +198,8 @@ class _Group(NamedTuple):
     tree: MergeTree
     weights: dict[BlockKey, int]
     """Of every block, in order of its number in the tree."""
+    orders: list[Ints]
+    """Of the waiting: the numbers of their free blocks, most relevant first."""
 
 
 def _live_ones(contexts: Sequence[Ints], tokens: Ints, live: Live) -> set[int]:

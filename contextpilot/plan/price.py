@@ -21,7 +21,7 @@ from contextpilot.block import BlockKey
 from contextpilot.plan.placeable import Placeable
 from contextpilot.plan.support import Neighbours
 
-_SURE = 0.3
+_SURE = 0.5
 """What a token that all neighbours hold is worth: it may be asked for again, or evicted before."""
 _THRIFTY = 2.0
 """Blocks of mean weight that moving the best one costs, in the lead that spares displacement."""
