@@ -355,12 +355,6 @@ class ContextIndex(PathTree):
             held = held.parent
         return held is not None
 
-    def _node_at(self, keys: tuple[BlockKey, ...]) -> Node | None:
-        """Return the node that a path of the tree ends with; None when it is no path."""
-        if self.match(keys) < len(keys):
-            return None
-        return self._extend(keys)[0]
-
     # -- names -----------------------------------------------------------------------------------
 
     def unname(self, request_id: str) -> None:

@@ -207,6 +207,12 @@ class PathTree:
             self._leaves.add(node, self._num_nodes)
         return node, found
 
+    def _node_at(self, keys: tuple[BlockKey, ...]) -> Node | None:
+        """Return the node that a path of the tree ends with; None when it is no path."""
+        if self.match(keys) < len(keys):
+            return None
+        return self._extend(keys)[0]
+
     def _prune(self, node: Node) -> int:
         """Drop a path from its end up to what is held; return the blocks dropped."""
         dropped = 0
