@@ -122,6 +122,22 @@ def test_another_engine_at_the_same_address_is_told_once_it_answers() -> None:
     run(main())
 
 
+def test_an_engine_that_cannot_be_looked_at_for_a_moment_keeps_its_slots() -> None:
+    async def main() -> None:
+        served = Pages(LLAMA)
+        pool = EnginePool([URL], lambda: Namespaces(100, 10, 2), get=served)
+        (engine,) = pool.engines
+        assert await pool.kind_of(engine) is kind_named("llamacpp")
+        served.status = 503
+        await pool._greet(engine)
+        assert (await pool.kind_of(engine), pool.health()[0]["slots"]) == (OTHER, 4)
+        served.pages, served.status = VLLM, 200
+        assert await pool.kind_of(engine) is kind_named("vllm")
+        assert pool.health()[0]["slots"] is None
+
+    run(main())
+
+
 def test_whoever_only_names_kinds_opens_no_connections() -> None:
     code = "import sys, contextpilot.engines.registry; print(*{'asyncio', 'ssl'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

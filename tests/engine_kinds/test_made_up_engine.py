@@ -66,6 +66,17 @@ def test_the_pool_knows_its_places_and_its_name(
     assert (state(client)["max_in_flight"], state(client)["kind"]) == (3, "foundry")
 
 
+def test_what_it_does_not_tell_breaks_no_request(
+    engine: Scripted, start: Callable[..., Client]
+) -> None:
+    engine.asides["/who"] = {"i am": "a foundry"}
+    client = start(engine=(engine.url,))
+    reply = client.post(CHAT, CHATTING)
+    assert engine.last.json()["ticket"] == reply.result["request_id"]
+    wait_until(lambda: state(client)["up"])
+    assert (state(client)["max_in_flight"], state(client)["kind"]) == (None, "foundry")
+
+
 def test_what_divides_its_cache_divides_namespaces(
     engine: Scripted, start: Callable[..., Client]
 ) -> None:

@@ -222,14 +222,24 @@ class EnginePool:
         """Learn what an engine is that begins to answer: another may have taken its place."""
         self._kinds.forget(engine.url)
         kind = await self._kinds.kind(engine.url)
-        engine.meet(kind, await kind.num_slots(engine.url, self._fetch))
+        if self._kinds.known(engine.url) is not None:
+            engine.meet(kind, await self._num_slots(engine, kind))
 
     async def kind_of(self, engine: Engine) -> EngineKind:
         """Return what kind of engine this is, asked if need be."""
         kind = await self._kinds.kind(engine.url)
-        if engine.kind is not kind:
-            engine.meet(kind)
+        if engine.kind is not kind and self._kinds.known(engine.url) is not None:
+            num_slots = await self._num_slots(engine, kind)
+            if engine.kind is not kind:  # nobody else learnt it meanwhile
+                engine.meet(kind, num_slots)
         return kind
+
+    async def _num_slots(self, engine: Engine, kind: EngineKind) -> int:
+        try:
+            return await kind.num_slots(engine.url, self._fetch)
+        except Exception:  # no request may fail of what an engine says of itself
+            logger.exception("engine %s does not tell its slots", engine.name)
+            return 0
 
     def hurry(self, name: str) -> None:
         """Check an engine's health now: something failed there."""
