@@ -23,9 +23,9 @@ from recipes import Recipe  # noqa: E402
 
 STACKS = {
     "langchain-newest": ("langchain==1.5.2",),
-    "langchain-oldest": ("langchain==1.0.0", "langchain-core==1.0.0"),
+    "langchain-oldest": ("langchain==1.0.0",),
     "llama-index-newest": ("llama-index-core==0.14.25",),
-    "llama-index-oldest": ("llama-index-core==0.12.0",),
+    "llama-index-oldest": ("llama-index-core==0.13.0",),
 }
 
 

@@ -110,7 +110,8 @@ class ContextPilotMiddleware(AgentMiddleware):
         return await handler(self._rewritten(request))
 
     def _rewritten(self, request: Any) -> Any:
-        system = [request.system_message] if request.system_message is not None else []
+        head = getattr(request, "system_message", None)  # 1.0 has a text there: it stays
+        system = [] if head is None else [head]
         messages = [*system, *request.messages]
         given = convert_to_openai_messages(messages)
         if len(given) != len(messages):  # parts of messages became messages: whose is which?
@@ -118,8 +119,8 @@ class ContextPilotMiddleware(AgentMiddleware):
         done = self.pilot.rewrite(given, **self._options)
         self.saved_chars = done.saved_chars
         changed = list(map(_with_content, messages, given, done.messages))
-        head = {"system_message": changed.pop(0)} if system else {}
-        return request.override(messages=changed, **head)
+        told = {"system_message": changed.pop(0)} if system else {}
+        return request.override(messages=changed, **told)
 
 
 def _ranked(document: Document, rank: int) -> Document:
