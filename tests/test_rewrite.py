@@ -140,6 +140,9 @@ def test_items_of_responses_and_its_instructions(engine: Engine, pilot: ContextP
         client.responses.create(model="m", input=done.messages, instructions=done.system)
     sent = engine.seen[-1][1]
     assert sent["instructions"] == "Be brief."
+    assert pilot.rewrite(items, system="").system == ""
+    parts = ({"type": "text", "text": "Be brief."},)
+    assert pilot.rewrite(items, system=parts).system is parts
     assert sent["input"][0]["content"].startswith(DOCUMENTS + documents(0, 1, 2))
     assert sent["input"][1:] == items[1:]
 

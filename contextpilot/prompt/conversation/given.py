@@ -18,20 +18,26 @@ class GivenConversation(NamedTuple):
 
     Attributes:
         shape: tells where the parts stand in `body`.
-        messages: as given.
+        messages, system: as given.
     """
 
     shape: Shape
     body: dict[str, Any]
     messages: Sequence[Any]
+    system: Any
 
-    def as_given(self, body: Mapping[str, Any]) -> list[Any]:
+    def messages_of(self, body: Mapping[str, Any]) -> list[Any]:
         """Return the messages of a written body; what did not change is the caller's object."""
         plain = self.body["messages"]
         return [
             given if written is known else written
             for given, known, written in zip(self.messages, plain, body["messages"], strict=True)
         ]
+
+    def system_of(self, body: Mapping[str, Any]) -> Any:
+        """Return the system prompt of a written body; what was given, if it did not change."""
+        written = body.get("system")
+        return self.system if written is self.body.get("system") else written
 
 
 def given_conversation(messages: Any, system: Any = None, tools: Any = None) -> GivenConversation:
@@ -58,9 +64,9 @@ def given_conversation(messages: Any, system: Any = None, tools: Any = None) -> 
     if tools:
         body["tools"] = _plain(list(tools))
     if not system:
-        return GivenConversation(_CHAT, body, messages)
+        return GivenConversation(_CHAT, body, messages, system)
     body["system"] = system if isinstance(system, str) else _plain(list(system))
-    return GivenConversation(_WITH_SYSTEM, body, messages)
+    return GivenConversation(_WITH_SYSTEM, body, messages, system)
 
 
 def _is_list(value: Any) -> bool:

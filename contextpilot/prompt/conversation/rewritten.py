@@ -22,7 +22,7 @@ class Rewritten:
 
     Attributes:
         messages: in the shape in which they were given; what did not change is the same object.
-        system: the system prompt beside them, rewritten if it held blocks; None where none was.
+        system: the system prompt beside them: as given, or rewritten if it held blocks.
         request_id: names the request towards engine and index; "" where nothing was rewritten.
         order: for each position of the last list in `found` the original rank of its block. A list
             of an earlier turn is written as it was then.
@@ -71,11 +71,11 @@ def rewritten(
     """Return what became of a conversation that was planned."""
     told = planned.explanation
     messages = RewrittenMessages(
-        given.as_given(written.body), request_id=planned.request_id, order=written.order
+        given.messages_of(written.body), request_id=planned.request_id, order=written.order
     )
     return Rewritten(
         messages=messages,
-        system=written.body.get("system"),
+        system=given.system_of(written.body),
         request_id=planned.request_id,
         order=tuple(written.order),
         num_hinted=written.num_hinted,
@@ -92,4 +92,4 @@ def unchanged(given: GivenConversation, lists: BlockLists, mode: str) -> Rewritt
     """Return a conversation in which nothing was to be done."""
     reason = OFF if mode == OFF else "no blocks"
     messages = RewrittenMessages(given.messages)
-    return Rewritten(messages, given.body.get("system"), left=lists.left, reason=reason)
+    return Rewritten(messages, given.system, left=lists.left, reason=reason)
