@@ -13,7 +13,12 @@ from corpus_talks import talks
 
 from contextpilot import ContextPilot
 
-CASES = [case for case in load() if case.kind != "explicit"]
+CASES = [
+    case
+    for case in load()
+    # the library is not given the schema of the answer
+    if case.kind != "explicit" and "response_format" not in case.spec.get("members", {})
+]
 SESSIONS = ("reordered", "part")
 
 

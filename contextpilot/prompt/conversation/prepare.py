@@ -14,6 +14,7 @@ from contextpilot.prompt.conversation.pending import PendingRewrite
 from contextpilot.prompt.conversation.repeats import RepeatsRewrite, without_repeats
 from contextpilot.prompt.conversation.written_orders import WrittenOrders
 from contextpilot.prompt.extract import FindingMemory, look
+from contextpilot.prompt.extract.schemas import names_places
 
 OFF = "off"
 """The mode that looks for nothing."""
@@ -72,7 +73,14 @@ class RewritePreparer:
         # without a note on the numbers, citations are right only if the numbers move along
         labels = "stay" if options.ranking_template else "move"
         opening = shape.unsearched(body)
-        looked = look(messages, *search, labels=labels, opening=opening, memory=self._memory)
+        looked = look(
+            messages,
+            *search,
+            labels=labels,
+            opening=opening,
+            counted=names_places(body),
+            memory=self._memory,
+        )
         lists = block_lists(looked)
         if looked.extraction is not None:
             reader, orders = self._reader, self._orders

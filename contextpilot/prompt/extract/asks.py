@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
@@ -16,18 +17,22 @@ from typing import NamedTuple, TypeAlias
 from contextpilot.prompt.extract.ordinals import (
     ABBREVIATIONS,
     COMPARING,
+    EACH,
     FAR_COMPARED,
+    FAR_EACH,
     FAR_NUMBERED,
     FAR_ORDERS,
     FAR_POSITIONS,
     FOREIGN_ORDINALS,
     NO_PLACES,
+    NOUN_PATTERN,
     NUMBER_WORDS,
     NUMBERED_NOUNS,
     ORDERS,
     ORDINAL,
     POSITIONS,
 )
+from contextpilot.prompt.extract.vocabulary import DOCUMENT_TAGS
 
 _Rules: TypeAlias = tuple[tuple[bool, re.Pattern[str]], ...]
 _FLAGS = re.IGNORECASE
@@ -72,15 +77,18 @@ _ABBREVIATED, _ABBREVIATED_AFTER = (
 _THEM = re.compile(
     r"\b(?:(?<!cite )(?<!use )(?:them|these|those)\b(?! (?:days|times|words|rules|instructions|"
     r"guidelines))|"
-    r"each(?! other)\b|ones\b|the one (?:on|about|that|with|from|where|which|of)\b|"
+    rf"each(?! other)\b|every (?:one\b|single\b|{NOUN_PATTERN}\b)|(?:{EACH})\b|ones\b|"
+    r"at the (?:start|beginning|top)\b[^\n]{0,60} at the (?:end|bottom)\b|"
+    r"the one (?:on|about|that|with|from|where|which|of)\b|"
     r"they (?:form|are|come|stand|follow|tell|make)\b|their (?:order|weight|sequence)\b|"
     r"(?:this|these) (?:is|are|was|were) (?:a|an|the|my|our|parts? of|from) (?:\w+ ){0,2}"
     r"(?:conversation|dialogue|chat|thread|transcript|story|novel|log|diary|interview|script|"
-    r"timeline|procedure|recipe|sequence|series)\b)",
+    r"timeline|procedure|recipe|sequence|series)\b)|"
+    rf"{FAR_EACH}",
     _FLAGS,
 )
 """A question that speaks of the documents, and not of what stands in them."""
-_ANSWERS = re.compile(r"^[ \t]*1[ \t]*[:.)=][ \t]*\S[^\n]{0,40}\n[ \t]*2[ \t]*[:.)=]", re.MULTILINE)
+_ANSWERS = re.compile(r"^[ \t]*1[ \t]*[:.)=][ \t]*\S[^\n]{0,12}\n[ \t]*2[ \t]*[:.)=]", re.MULTILINE)
 _RANKED = re.compile(r"\[\d{1,4}\] ?> ?\[\d{1,4}\]")
 _NUMBER_AFTER = re.compile(
     r"[ \t]{0,3}(?:#|n[o°º]\.?[ \t]{0,2}|nr\.?[ \t]{0,2}|number[ \t])?\[?(\d{1,4})\b"
@@ -98,8 +106,16 @@ _WANTED = re.compile(
     rf"(?: (?:me|us|exactly|a list of|an array of)){{0,2}} ({NUMBER_WORDS}|\d{{1,3}}) "
     r"(?:\w+ )?(?:titles?|headings?|labels?|scores?|numbers?|names?|keywords?|summaries|answers|"
     r"sentences|lines|words|tags|categories|translations|entries|items|rows|verdicts|booleans|"
-    r"values|captions|headlines|bullets|lists)\b",
+    r"values|captions|headlines|bullets|lists|haikus?|poems|paragraphs|sections|questions|stories|"
+    r"tweets|posts|points|emojis?|descriptions|versions)\b",
     _FLAGS,
+)
+_OPENING = re.compile(r"<([A-Za-z]\w{0,40})[ >]")
+_NUMBERED_QUESTION = re.compile(r"^[ \t]{0,4}\d{1,2}[.)][ \t][^\n?]{2,200}\?[ \t]*$", re.MULTILINE)
+_BESIDE = re.compile(
+    r"^[ \t*]{0,4}(?:labels?|answers?|scores?|titles?|names|categories|ratings?|verdicts?)"
+    r"[ \t*]{0,4}:([^\n]{0,2000},[^\n]*)$",
+    _FLAGS | re.MULTILINE,
 )
 _EXAMPLES = frozenset(
     ("like", "such as", "e g", "eg", "example", "format", "z b", "par exemple", "ejemplo", "for ex")
@@ -111,6 +127,8 @@ _CITING = frozenset(
     )
 )
 """Before `[1]` alone: "with document 1" speaks of a document."""
+_SHORT = re.compile(r"\((\d{1,2})\)|\b[dD](\d{1,2})\b")
+_FEW_CHARS = 80
 _FAR_EXAMPLES = ("如", "例")
 _EXAMPLE_CHARS = 32
 _CHAIN_CHARS = 6
@@ -158,7 +176,7 @@ def read_asks(text: str) -> Asks:
 def _read(text: str) -> Asks:
     position = spelled = False
     order = _RANKED.search(text) is not None
-    numbers = set(_bracketed(text))
+    numbers = {*_bracketed(text), *_in_few_words(text)}
     for match in _WORD.finditer(text):
         word = match[0].lower()
         for asks_order, pattern in _RULES.get(word) or _others(word):
@@ -190,10 +208,22 @@ def _read(text: str) -> Asks:
 
 
 def _counts(text: str) -> Iterator[int]:
-    """Yield how many of something a text wants back: "give me six titles"."""
+    """Yield how many of something a text wants back or gives beside the blocks: six titles."""
     for match in _WANTED.finditer(text):
         word = match[1].lower()
         yield int(word) if word.isdigit() else _NUMBER_WORDS.index(word) + 1
+    if "</" in text:
+        beside = Counter(_OPENING.findall(text))
+        yield from (times for name, times in beside.items() if name not in DOCUMENT_TAGS)
+    yield len(_NUMBERED_QUESTION.findall(text))
+    for line in _BESIDE.findall(text):
+        yield line.count(",") + 1
+
+
+def _in_few_words(text: str) -> Iterator[str]:
+    """Yield the numbers of a short question that may be documents': (3), d2."""
+    if len(text.strip()) < _FEW_CHARS:
+        yield from (number for match in _SHORT.findall(text) for number in match if number)
 
 
 def _plain(number: str) -> str:

@@ -33,7 +33,8 @@ _SENTENCE = re.compile(
     rf"here (?:are|is)|(?:below|these|following) (?:are|is)|summary of|among|in|by|found|says?|"
     rf"got|yielded|brought|retrieving|returning|came back with|turned up|"
     rf"contained in)"
-    rf"(?:[ \t]+(?:only|solely|just|exclusively|on|in|by|from|questions?|the|it|using|upon|some|"
+    rf"(?:[ \t]+(?:only|solely|just|exclusively|on|in|by|from|questions?|the|it|using|upon|"
+    rf"some|help|of|"
     rf"a|any))*"
     rf"[ \t]+(?:{CUE_ADJECTIVES}[ \t]+){{0,5}}{CUE_NOUNS}\b|"
     rf"\b{CUE_NOUNS} (?:that (?:were|was) )?(?:found|retrieved|returned|provided|given|is|are) "
@@ -53,6 +54,11 @@ _SEQUENCE = re.compile(
     rf"\b{SEQUENCE_NOUNS}\b|步骤|对话|聊天记录|逐字稿|手順|会話|字幕|단계|대화", _FLAGS
 )
 _INTRODUCES = re.compile(r"[:：]\s*$|^#|\b(?:part of|following|here|below|current)\b", _FLAGS)
+_FILE = re.compile(
+    r"\b[\w\-]+\.(?:xml|json|jsonl|html?|ya?ml|toml|csv|tsv|rss|atom|svg|log|ini|conf|sql)\b|"
+    r"^[ \t]*(?:\$|>>>|PS [A-Z]:[^\n]*>)[ \t]",
+    re.IGNORECASE | re.MULTILINE,
+)
 _SHORT_INTRO = 60
 _ADJACENT_CHARS = 300
 _FAR_CHARS = 4000
@@ -74,12 +80,14 @@ class Intro(NamedTuple):
         told: a sentence further up tells to use such documents.
         sequence: what is right before it names a sequence, and no documents.
         empty: nothing stands before it.
+        file: what is right before it names a file of data, or a command that printed it.
     """
 
     announced: bool
     told: bool
     sequence: bool
     empty: bool
+    file: bool = False
 
 
 def read_intro(text: str, start: int, begin: int = 0) -> Intro:
@@ -93,7 +101,8 @@ def read_intro(text: str, start: int, begin: int = 0) -> Intro:
     sequence = sequence and (len(last) <= _SHORT_INTRO or _INTRODUCES.search(last) is not None)
     if sequence and announced:
         sequence = _names_sequence_first(last)
-    return Intro(announced, _tells(far), sequence, not far.strip())
+    file = _FILE.search(last) is not None
+    return Intro(announced, _tells(far), sequence, not far.strip(), file)
 
 
 def tells(text: str) -> bool:

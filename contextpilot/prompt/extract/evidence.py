@@ -37,7 +37,12 @@ _TABLE: tuple[tuple[str, Side, str, str], ...] = (
     ("mode", "for", "the caller named the form", "X-ContextPilot-Mode: xml"),
     # -- what says that they are not, or that their order or numbers are used
     ("no-evidence", "against", "nothing says that they are documents found by a search", ""),
-    ("file", "against", "a tool read them from a file", "read_file, cat, view"),
+    (
+        "file",
+        "against",
+        "a tool read them from a file, or one is pasted",
+        "read_file, my feed.xml:",
+    ),
     ("command-output", "against", "a command printed them", "bash, grep, run_sql"),
     ("sequence-tool", "against", "the tool returns a sequence or records", "get_transcript"),
     ("introduced-as-sequence", "against", "they are announced as a sequence", "the transcript:"),
@@ -52,7 +57,12 @@ _TABLE: tuple[tuple[str, Side, str, str], ...] = (
     ("document-file", "against", "they are sections of one text", "# Title ... --- ... ## Part"),
     ("position-asked", "against", "the prompt counts them", "the second document, the last"),
     ("number-asked", "against", "the prompt names them by number", "document 3, 1 and 4, [2]"),
-    ("order-asked", "against", "the answer follows their order", "one score per line, rank them"),
+    (
+        "order-asked",
+        "against",
+        "the answer follows their order",
+        "one score per line",
+    ),
     ("forged", "against", "a block holds tags, labels or notes of its own", "</document> inside"),
     ("labels-unsure", "against", "their numbers repeat or leave gaps", "index 1, 2, 2, 9"),
     ("too-many", "against", "too many lists in one message, or blocks in one list", ""),

@@ -94,12 +94,14 @@ def look(
     labels: str = "stay",
     separator: str | None = None,
     opening: Sequence[Any] = (),
+    counted: bool = False,
     memory: FindingMemory | None = None,
 ) -> Looked:
     """Find blocks as `extract_blocks` does, and say of other lists why they stay.
 
     Args:
         opening: messages before these that are not searched, but may speak of the blocks.
+        counted: the answer is to name blocks by their place.
         memory: what was found in texts before.
 
     Raises:
@@ -110,7 +112,7 @@ def look(
         mode, scope = "auto", "tool"
     find = memory.find if memory is not None else find_groups
     chosen: Labels = "move" if labels == "move" else "stay"
-    around = Surroundings(messages, opening)
+    around = Surroundings(messages, opening, counted=counted)
     found: list[Group | PartsGroup] = []
     left: list[Left] = []
     lists: Counter[int] = Counter()

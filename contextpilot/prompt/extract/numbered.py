@@ -20,17 +20,20 @@ from contextpilot.prompt.extract.vocabulary import PLAIN_WRAPPERS, RETRIEVAL_WRA
 WORDS = (
     r"(?:(?:search|retrieval)[ \t]{0,4}result|document|doc|passage|source|context|chunk|snippet|"
     r"reference|memory|excerpt|evidence|webpage|dokument|quelle|documento|fuente|fonte|документ|"
-    r"источник)"
+    r"источник|extrait|trecho|bron|belge|kaynak|tài liệu|källa|"
+    r"kilde|źródło|dokumentum|dokumen|asiakirja)"
 )
 _HAN_WORDS = r"(?:文档|资料|参考资料|参考|来源|文書|資料|参考文献|문서|자료)"
 _MARK = re.compile(
     rf"[ \t]{{0,8}}(?:"
     rf"\[(?P<bracket>\d{{1,4}})\][:.)]?|"
-    rf"(?:\#{{1,6}}[ \t]{{1,4}})?(?:\*\*)?\[?(?P<word>{WORDS}|{_HAN_WORDS})[ \t]{{0,4}}"
+    rf"(?:\#{{1,6}}[ \t]{{1,4}}|[-=]{{2,5}}[ \t])?(?:\*\*)?\[?"
+    rf"(?P<word>{WORDS}|{_HAN_WORDS})[ \t]{{0,4}}"
     rf"(?P<id>ids?[ \t]{{0,2}}[:#]|:(?=[ \t]{{0,4}}\d{{1,4}}[ \t]{{0,4}}$))?"
     rf"[ \t]{{0,4}}(?:\#|no\.?[ \t]{{0,4}})?\[?(?P<number>\d{{1,4}})(?:[ \t]begin)?\]?"
-    rf"(?:\*\*)?(?::{{1,3}}(?:\*\*)?|[.)\-–—](?:\*\*)?|(?=[ \t]{{0,4}}\()|(?=[ \t]{{0,4}}$)|"
-    rf"(?<=\]))|"
+    rf"(?:[ \t]{{0,2}}[-=]{{2,5}}(?=[ \t]{{0,4}}$)|[ \t]?\|[^\]\n]{{1,120}}\](?=[ \t]{{0,4}}$)|"
+    rf"(?:\*\*)?[ \t]?(?::{{1,3}}(?:\*\*)?|[.)\-–—](?:\*\*)?|(?=[ \t]{{0,4}}\()|(?=[ \t]{{0,4}}$)|"
+    rf"(?<=\])))|"
     rf"(?P<field>id|source[ \t]id|"
     rf"doc[ \t]id)[ \t]?:[ \t]{{0,4}}(?P<fieldnumber>\d{{1,4}})(?=[ \t]{{0,4}}$)|"
     rf"(?P<dotted>\d{{1,4}})[.)](?=[ \t]))[ \t]{{0,8}}",

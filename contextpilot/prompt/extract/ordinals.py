@@ -19,7 +19,7 @@ NOUNS = (
     "candidates element elements link links one ones segment segments comment comments pair half "
     "couple trio draft drafts version versions"
 )
-_NOUN = rf"(?:search )?(?:{NOUNS.replace(' ', '|')})"
+NOUN_PATTERN = _NOUN = rf"(?:search )?(?:{NOUNS.replace(' ', '|')})"
 ORDINALS = (
     "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth last final "
     "penultimate former latter previous preceding next middle top bottom earlier later initial ith "
@@ -85,6 +85,21 @@ POSITIONS: tuple[tuple[str, str], ...] = (
         r"\w+ (?:ones?|of (?:them|these|those)|document|text|passage|source|entry|item|version)\b",
     ),
     ("bookends", r"\w+"),
+    ("position place spot slot", r"\w+ (?:no\.? |number |#)?\d{1,2}\b"),
+    (
+        "i",
+        r"i (?:give|gave|sent|send|showed?|pasted?) (?:you |it )?"
+        r"(?:first|last|at the (?:start|end))\b",
+    ),
+    ("which", r"which (?:two |three )?neighbou?rs?\b"),
+    (NOUNS, rf"{_NOUN} (?-i:[B-H])\b(?! (?-i:[A-Z]))"),
+    ("beginning end start top bottom", r"\w+ of (?:the|this) list\b"),
+    (
+        NOUNS,
+        rf"{_NOUN} (?:(?:that|which) (?:are|stand|come) )?(?:at|near|towards?) the (?:very )?"
+        r"(?:top|bottom|beginning|start|end|middle) (?:are|is|have|has|count|matter|should|weigh|"
+        r"carry|override|take)\b",
+    ),
     (
         "upper lower topmost bottommost uppermost lowest leading trailing",
         rf"\w+ (?:(?:{NUMBER_WORDS}|few|half|\d{{1,2}})\b|(?:of )?(?:the |these )?{_NOUN}\b)",
@@ -130,6 +145,26 @@ ORDERS: tuple[tuple[str, str], ...] = (
     ),
     ("the their its", r"\w+ order (?:in which (?:they|the|these)|they|matters|given)\b"),
     ("same keep", r"\w+ (?:the )?order\b"),
+    (
+        "reorder rearrange shuffle sort arrange reverse",
+        rf"\w+ (?:all )?(?:of )?(?:the |these |those |my )?{_NOUN}\b",
+    ),
+    ("in by", r"\w+ (?:the )?order (?:received|of appearance|provided|of arrival)\b"),
+    (
+        "weight prefer trust believe",
+        rf"\w+ (?:to |in |the ){{0,2}}(?:{_NOUN}) (?:(?:that|which) (?:is|are|comes?|stands?) )?"
+        r"(?:at|near|towards?|given|listed|comes?) (?:the )?(?:very )?(?:first|last|top|bottom|"
+        r"beginning|start|end)\b",
+    ),
+    ("given listed stands", r"\w+ (?:first|last)\b(?! name)"),
+    ("which", r"which number\b"),
+    ("one", r"one to the (?:next|other)\b"),
+    (NOUNS, rf"{_NOUN}(?:_|(?-i:(?=[IN])))(?:ind(?:ex|ices)|idx|numbers?|num|positions?|ranks?)\b"),
+    (
+        "translate convert reformat proofread anonymize anonymise paraphrase reword print",
+        rf"\w+ (?:out )?(?:all )?(?:of )?(?:the|these|this|those|my) (?:{_NOUN}\b(?! of the)|"
+        r"(?:to|into|as)\b|above\b|following\b)",
+    ),
     ("in", r"in (?:their |that )?order(?=[ \t]*(?:[.,;:!?)\n]|$))"),
     ("order", r"order (?:shown|above|below|given|listed|presented|you see)\b"),
     ("one", r"one (?:by one|after (?:the other|another)|at a time)\b"),
@@ -171,7 +206,7 @@ ORDERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "score grade rate label judge classify translate rewrite number",
-        r"\w+ (?:each|every|all|the following)\b",
+        r"\w+ (?:the \w+ of )?(?:each|every|all|the following)\b",
     ),
     (
         "for",
@@ -182,7 +217,11 @@ ORDERS: tuple[tuple[str, str], ...] = (
     ("i n ith nth", r"[in]-?th (?:element|item|entry|line|document|passage)\b"),
     ("respectively chronological chronologically", r"\w+"),
     ("line", r"line by line\b"),
-    ("array list", r"\w+ of (?:\w+ ){0,3}(?:scores|labels|grades|verdicts|booleans)\b"),
+    (
+        "array list",
+        r"\w+ of (?:\w+ ){0,3}(?:scores|labels|grades|verdicts|booleans|values|"
+        r"integers|true|false|yes|no)\b",
+    ),
     (
         "number numbers index indices indexes identifier identifiers id ids position positions",
         r"\w+ (?:of (?:the |all |each |every |those |these )?(?:\w+ )?(?:documents?|passages?|"
@@ -207,7 +246,11 @@ ORDERS: tuple[tuple[str, str], ...] = (
         r"prefer (?:the )?(?:earlier|later|former|first|last|documents? (?:that come|at))\b",
     ),
     ("earlier later", r"\w+ (?:documents?|passages?|sources?|ones?)\b"),
-    ("continue", r"continue (?:the|this) (?:story|text|conversation)\b"),
+    (
+        "continue",
+        r"continue (?:the|this) (?:story|text|conversation|series|sequence|"
+        r"list|pattern)\b",
+    ),
     ("transition transitions", rf"\w+ (?:between|from) (?:the |these |each )?{_NOUN}\b"),
     ("as across through", rf"\w+ the (?:{_NOUN}) (?:progress|go on|proceed|unfold|continue)\w*"),
     (
@@ -269,6 +312,10 @@ FOREIGN_ORDINALS = (
     "гуравдугаар сүүлийн mwisho keji. kẹta. ikẹhin sibili wesibili okwesibili wokugcina labaad "
     "saddexaad faharoa fahatelo farany dezyèm twazyèm dènye tuarua. tuatoru. whakamutunga "
     "ikaduha ikatulo katapusan duyem sêyem dawî "
+    # "sorted", of documents
+    "sortiert geordnet classés. triés. ordenad ordinati. ordinate. отсортирован упорядочен "
+    "gesorteerd gerangschikt posortowan uporządkowan sıralanmış sıralı. seřazen sorterade sorteret "
+    "sortert ordonate. järjestyksessä rendezve. ταξινομημέν diurutkan "
     # more forms of Finnish, Czech, Polish, Norwegian, Afrikaans
     "toiseen. toista. kolmatta. neljäs. neljännen. druhého. druhém. druhou. drugie. drugiej. "
     "drugą. tredje. neste. laaste. voorlaaste. "
@@ -284,13 +331,26 @@ FAR_POSITIONS = (
     r"ที่(?:หนึ่ง|สอง|สาม|สี่|ห้า|\d)|สุดท้าย|"
     # Chinese, Japanese, Korean
     r"第\s?[一二三四五六七八九十两百\d]+|最后|最末|倒数|前一|后一|上一[个篇份条段]|下一[个篇份条段]|前者|后者|首个|"
-    r"首篇|[一二三四五六七八九\d]\s?(?:つ目|番目|個目|件目|本目|枚目)|最後|最初|前の文書|次の文書|"
+    r"首篇|[一二三四五六七八九\d]\s?(?:つ目|番目|番の|個目|件目|本目|枚目)|最後|最初|前の文書|次の文書|"
     r"(?:첫|두|세|네|다섯)\s?번째|\d\s?번째|마지막|첫째|둘째|셋째|전자|후자"
 )
 """Scripts that are searched as they are, since words have no ends or beginnings of their own."""
-FAR_ORDERS = r"按照?顺序|依次|逐一|同样的顺序|相同的?顺序|同じ順|順番に|순서대로"
+FAR_ORDERS = (
+    r"按照?顺序|依次|逐[一篇个個条條段份]|同样的顺序|相同的?顺序|同じ順|順番に|순서대로|排序|排列|按.{1,8}顺序|並べ|"
+    r"順に|정렬|مرتب|ממוי|क्रम (?:में|से)"
+)
+EACH = (
+    r"jede[smnr]?|chaque|cada|ogni|ognuno|кажд\w+|кожн\w+|elke?|iedere?|każd\w+|varje|"
+    r"varsin|hver[t]?|jokai\w+|kunkin|κάθε|fiecare|každ\w+|vsak\w*|svak\w*|setiap|masing-masing|mỗi|minden|"
+    r"her (?:belge|metin|bir|kaynak)\w*|bawat|kila"
+)
+"""Words for "each": a question that has one after the documents means them."""
+FAR_EACH = (
+    r"每[个個篇份条條段一]|各(?:文書|文档|个|資料|資訊)|それぞれ|각각|각 ?(?:문서|글|자료)|لكل|לכל|"
+    r"प्रत्येक|हर एक|প্রতিটি"
+)
 FAR_NUMBERED = (
-    r"(?:文档|文件|文章|资料|段落|来源|文書|資料|ドキュメント|記事|문서|자료)\s?"
+    r"(?:文档|文件|文章|资料|段落|来源|文本|片段|テキスト|텍스트|文書|資料|ドキュメント|記事|문서|자료)\s?"
     r"(\d{1,3}|[一二三四五六七八九十])|([٠-٩۰-۹०-९০-৯௦-௯①-⑳])"
 )
 FAR_COMPARED = (
@@ -306,7 +366,11 @@ NUMBERED_NOUNS = (
     "dokument dokumente dokuments dokumentu dokumentem dokumenten dokumentet quelle quellen "
     "textstelle documento documentos documenti fuente fuentes fonte fontes fonti bron bronnen "
     "źródło źródła belge kaynak документ документа документе документом документы источник "
-    "источника источнике nummer numéro numero número номер extrait passaggio"
+    "источника источнике nummer numéro numero número номер extrait passaggio "
+    "texte textes texto testo tekst tekstu tekście teksta teksten текст текста тексте тексту "
+    "absatz abschnitt fassung paragraphe párrafo paragrafo alinea fragmento fragment фрагмент "
+    "фрагменте отрывок отрывке абзац абзаце akapit odstavec stycke avsnitt afsnit kappale bekezdés "
+    "metin parça brano trecho passagem uryvek úryvek kohta teksti szöveg text tekste"
 )
 ABBREVIATIONS = "nr no núm num n"
 """Words for "number" that a full stop or ring follows: `Nr. 4`, `n° 3`."""

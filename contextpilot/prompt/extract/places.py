@@ -36,7 +36,14 @@ _OUTPUT_TYPES = ("function_call_output", "custom_tool_call_output", "mcp_call")
 _TEXT_TYPES = ("text", "input_text")
 _DOCUMENT_TYPES = ("document", "search_result")
 _FILE_TYPES = ("image_url", "image", "input_image", "input_audio", "file", "base64")
-_OBSERVATION = re.compile(r"\s{0,8}(?:\*\*)?Observation:")
+_OBSERVATION = re.compile(
+    r"\s{0,8}\**(?:observation|tool (?:result|output|response)s?|i ran (?:this|the) command|"
+    r"(?:code|command|terminal|shell|execution) (?:output|result)s?|stdout|"
+    r"(?:output|results?) (?:of|from)(?: running)? [`'\"]?[\w.\-]{1,60}[`'\"]?(?: tool)?|"
+    r"\[(?P<tool>[\w.\-]{1,60})(?: for [^\]\n]{0,200})?\] result)\**[ \t]{0,2}:",
+    re.IGNORECASE,
+)
+"""How agents that write their calls as text hand over what came of them."""
 _MAX_DEPTH = 12
 
 
@@ -97,7 +104,7 @@ def find_places(
             result = scope.result_of(message.get("tool_call_id"), own_name(message))
             yield from _within(message.get("content"), (i, "content"), result)
         elif is_observation(message):
-            result = scope._replace(tool=kind_of(action))
+            result = scope._replace(tool=kind_of(_observed(message) or action))
             yield from _within(message.get("content"), (i, "content"), result)
         elif role is not None:
             yield from _within(message.get("content"), (i, "content"), scope._replace(role=role))
@@ -107,10 +114,20 @@ def is_observation(message: Any) -> bool:
     """Return whether a message of the user's role hands over what a tool returned."""
     if not isinstance(message, (dict, Mapping)) or message.get("role") != "user":
         return False
+    return _OBSERVATION.match(_first_text(message)) is not None
+
+
+def _observed(message: Mapping[str, Any]) -> Call | None:
+    """Return the call that an observation names itself: `[read_file for 'a'] Result:`."""
+    match = _OBSERVATION.match(_first_text(message))
+    return Call(match["tool"], None) if match and match["tool"] else None
+
+
+def _first_text(message: Mapping[str, Any]) -> str:
     content = message.get("content")
     if isinstance(content, list) and content and isinstance(content[0], Mapping):
         content = content[0].get("text")
-    return isinstance(content, str) and _OBSERVATION.match(content) is not None
+    return content if isinstance(content, str) else ""
 
 
 def plain_texts(message: Any) -> Iterator[tuple[Path, str]]:

@@ -27,10 +27,14 @@ class Surroundings:
 
     Args:
         opening: what stands before the messages and is not searched: instructions, say.
+        counted: the answer is to name blocks by their place.
     """
 
-    def __init__(self, messages: Sequence[Any], opening: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, messages: Sequence[Any], opening: Sequence[Any] = (), *, counted: bool = False
+    ) -> None:
         self._messages = messages
+        self._is_counted = counted
         told = [text for one in opening if _role(one) in _SYSTEM for _, text in plain_texts(one)]
         self._opening = [read_asks(text) for text in told]
         self._is_told = any(map(tells, told))
@@ -61,6 +65,8 @@ class Surroundings:
         Args:
             groups: all groups, by the index of their message: what they hold asks for nothing.
         """
+        if self._is_counted:
+            return "order-asked"
         shown = shown_numbers(group)
         for asks, after in self._around(int(group.path[0]), groups):
             reason = asks.reason(shown, len(group.texts), after=after)

@@ -33,11 +33,14 @@ NUMBERED = "#"
 """The name under which elements like `<1>` count as siblings."""
 _TAG = re.compile(r"<(/?)([A-Za-z_][\w.\-]{0,63}|\d{1,3})((?:\s[^<>]{0,2000})?)>")
 _ATTRIBUTE = re.compile(r"""([\w.\-:@]{1,40})\s{0,4}=\s{0,4}(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
+_COUNTED_NAME = re.compile(
+    r"(?:(?:document|doc|passage|source|context|chunk|snippet|result|memory)[_\-]?)?\d{1,3}"
+)
 _KNOWN = DOCUMENT_TAGS | LOOSE_TAGS | WATCHED_TAGS | WRAPPERS | {NUMBERED}
 
 
 class Tag(NamedTuple):
-    """One tag; `name` is `#` for a number."""
+    """One tag; `name` is `#` for a number, and for `document_1`."""
 
     name: str
     closes: bool
@@ -78,7 +81,7 @@ class Tags:
                 break
             if not match[1] and match[3].endswith("/"):
                 continue
-            name = NUMBERED if match[2].isdigit() else match[2]
+            name = NUMBERED if _COUNTED_NAME.fullmatch(match[2]) else match[2]
             tag = Tag(name, bool(match[1]), match.start(), match.end(), match[2])
             if name in OUTPUT_TAGS:
                 self.outputs.append(tag.start)
@@ -221,7 +224,10 @@ def _against(
         return "labels-unsure"
     if counted and shown and not _go_up(shown):
         return "labels-unsure"
-    return "introduced-as-sequence" if page.intro(run[0].span.start).sequence else ""
+    intro = page.intro(run[0].span.start)
+    if intro.file and page.role != "tool":
+        return "file"
+    return "introduced-as-sequence" if intro.sequence else ""
 
 
 def _go_up(shown: Sequence[str]) -> bool:

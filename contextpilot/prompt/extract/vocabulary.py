@@ -70,7 +70,7 @@ CUE_NOUNS = (
     r"bits) of (?:(?:a|the|long|retrieved|relevant) ){0,3}(?:context|information|evidence|"
     r"documents?)|"
     r"contexts?|evidence|references|articles(?! of)|notes(?= found| retrieved)|"
-    r"knowledge(?:[ -]base)?|(?<=above )information|"
+    r"knowledge(?:[ -]base)?|(?<=above )information|facts (?:about|on) (?:the )?user|"
     r"(?:context|background|reference|retrieved|relevant|gathered|collected)[ -]"
     r"(?:information|knowledge|material)|"
     r"(?:retrieved|relevant|search|supporting)[ -](?:chunks?|articles?|facts|texts?|paragraphs?|"
