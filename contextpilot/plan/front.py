@@ -21,8 +21,8 @@ from scipy import sparse
 from contextpilot.plan.overlap import Floats, Ints
 from contextpilot.plan.price import relevances
 
-_CHUNK_PAIRS = 50_000
-"""Pairs that are weighed at a time: bounds the memory at about 100 MB."""
+_CHUNK_ENTRIES = 2_000_000
+"""Blocks in pairs of sets that are weighed at a time: bounds the memory at about 100 MB."""
 
 
 class Fronts(NamedTuple):
@@ -72,8 +72,10 @@ class Fronts(NamedTuple):
     def weigh(self, pairs: Ints, weights: Ints, cost: float) -> tuple[Floats, Ints]:
         """Return what the best common front of each pair is worth, and of how many blocks it is."""
         worths, lengths = [np.zeros(0)], [np.zeros(0, np.int64)]
-        for first in range(0, len(pairs), _CHUNK_PAIRS):
-            some = pairs[first : first + _CHUNK_PAIRS]
+        largest = int(np.diff(self.sets.indptr).max(initial=1))
+        step = max(1, _CHUNK_ENTRIES // (2 * largest))
+        for first in range(0, len(pairs), step):
+            some = pairs[first : first + step]
             joined = self._join(some.ravel(), np.full(len(some), 2), weights, cost)
             worths.append(joined.worth)
             lengths.append(np.diff(joined.ends))
