@@ -124,25 +124,28 @@ class _Walk:
         self._has_history = len(online.window) > 0
 
     def waiting(self, group: _Group) -> Iterator[PlannedContext]:
+        keys, tokens = list(group.weights), np.array([*group.weights.values()], np.int64)
         for root in group.tree.roots:
-            first = self._leader(group, root)
+            first = self._leader(group, root, tokens)
             if first is not None:
                 position = group.waiting[first]
                 order = Placeable(self._contexts[position], self._bounds).order([])
                 plan = self._online.finish(self._contexts[position], order, self._head)
                 yield PlannedContext(position, plan)
-            yield from self._below(group, root, first)
+            yield from self._below(group, keys, root, first)
 
-    def _leader(self, group: _Group, root: int) -> int | None:
+    def _leader(self, group: _Group, root: int, tokens: Ints) -> int | None:
         """Return who of a tree runs first without a move, if anyone does."""
         bounds = self._bounds
         if self._has_history or not bounds.displacement_cost or bounds.anchor == "moved":
             return None
-        return leader(group.tree, root, group.orders, np.array([*group.weights.values()], np.int64))
+        return leader(group.tree, root, group.orders, tokens)
 
-    def _below(self, group: _Group, root: int, done: int | None) -> Iterator[PlannedContext]:
+    def _below(
+        self, group: _Group, keys: Sequence[BlockKey], root: int, done: int | None
+    ) -> Iterator[PlannedContext]:
         """Yield the contexts of one tree but the one that is done."""
-        tree, keys = group.tree, list(group.weights)
+        tree = group.tree
         stack = [(root, group.pinned)]
         while stack:
             node, prefix = stack.pop()
