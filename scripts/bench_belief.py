@@ -128,10 +128,16 @@ def requests(count: int, documents: list[str]) -> Iterator[list[str]]:
         yield list(found)
 
 
-def ask(url: str, documents: list[str]) -> Seen:
-    """Send one request through a server."""
+def post(url: str, content: Any) -> Any:
+    """POST JSON; return the open reply."""
     import urllib.request
 
+    body, headers = json.dumps(content).encode(), {"Content-Type": "application/json"}
+    return HTTP.open(urllib.request.Request(url, body, headers), timeout=120)
+
+
+def ask(url: str, documents: list[str]) -> Seen:
+    """Send one request through a server."""
     query = "9999 " + " ".join(WORDS[:5])
     messages = [SYSTEM, {"role": "user", "content": query}]
     body = {
@@ -141,12 +147,7 @@ def ask(url: str, documents: list[str]) -> Seen:
         "temperature": 0,
         "contextpilot": {"contexts": documents, "query": query},
     }
-    request = urllib.request.Request(
-        f"{url}/v1/chat/completions",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with HTTP.open(request, timeout=120) as reply:
+    with post(f"{url}/v1/chat/completions", body) as reply:
         told = json.loads(reply.headers["X-ContextPilot-Result"])
         usage: Any = json.loads(reply.read())["usage"]
     details = usage.get("prompt_tokens_details") or {}
@@ -179,6 +180,7 @@ def run(
     empty_cache(server)
     learnt = measure(url, server, documents)
     empty_cache(server)
+    post(f"{url}/reset", {}).close()  # or a server that hears nothing starts with those prompts
     time.sleep(1)
     seen: list[Seen] = []
     started = time.monotonic()
