@@ -84,7 +84,16 @@ POSITIONS: tuple[tuple[str, str], ...] = (
         "latest newest oldest earliest recent",
         r"\w+ (?:ones?|of (?:them|these|those)|document|text|passage|source|entry|item|version)\b",
     ),
-    ("bookends", r"\w+"),
+    ("bookends penultimate outermost innermost", r"\w+"),
+    ("outer inner", rf"\w+ (?:{NUMBER_WORDS}|{_NOUN})\b"),
+    ("before after", r"before or after\b|after or before\b"),
+    ("pair", r"pair (?:up|them|the|each)\b"),
+    ("letters letter", r"letters? (?-i:[A-H]) (?:to|through|and)\b"),
+    ("as", r"as (?:one|you|we) (?:reads?|goes|go|moves?) (?:on|along|down|through)\b"),
+    ("juste", r"juste (?:avant|après)\b"),
+    ("ganz", r"ganz (?:oben|unten|vorne|hinten|am)\b"),
+    ("arriba abajo", r"\w+ del todo\b"),
+    ("самом", r"самом (?:начале|конце|верху|низу)"),
     ("position place spot slot", r"\w+ (?:no\.? |number |#)?\d{1,2}\b"),
     (
         "i",
@@ -149,6 +158,8 @@ ORDERS: tuple[tuple[str, str], ...] = (
         "reorder rearrange shuffle sort arrange reverse",
         rf"\w+ (?:all )?(?:of )?(?:the |these |those |my )?{_NOUN}\b",
     ),
+    ("per", r"per (?:document|source|passage|text|result|snippet|chunk|excerpt|entry)\b"),
+    ("turn", rf"turn (?:all )?(?:the |these |those ){_NOUN} into\b"),
     ("in by", r"\w+ (?:the )?order (?:received|of appearance|provided|of arrival)\b"),
     (
         "weight prefer trust believe",
@@ -312,6 +323,7 @@ FOREIGN_ORDINALS = (
     "гуравдугаар сүүлийн mwisho keji. kẹta. ikẹhin sibili wesibili okwesibili wokugcina labaad "
     "saddexaad faharoa fahatelo farany dezyèm twazyèm dènye tuarua. tuatoru. whakamutunga "
     "ikaduha ikatulo katapusan duyem sêyem dawî "
+    "bovenste. onderste. middelste. oberste. obersten. unterste. untersten. zuoberst zuletzt. "
     # "sorted", of documents
     "sortiert geordnet classés. triés. ordenad ordinati. ordinate. отсортирован упорядочен "
     "gesorteerd gerangschikt posortowan uporządkowan sıralanmış sıralı. seřazen sorterade sorteret "
@@ -330,7 +342,7 @@ FAR_POSITIONS = (
     r"দ্বিতীয়|প্রথম|তৃতীয়|চতুর্থ|শেষ|இரண்டாவது|முதலாவ|முதல்|மூன்றாவது|கடைசி|"
     r"ที่(?:หนึ่ง|สอง|สาม|สี่|ห้า|\d)|สุดท้าย|"
     # Chinese, Japanese, Korean
-    r"第\s?[一二三四五六七八九十两百\d]+|最后|最末|倒数|前一|后一|上一[个篇份条段]|下一[个篇份条段]|前者|后者|首个|"
+    r"第\s?[一二三四五六七八九十两百\d]+|最后|前[两二三四五几]|后[两二三四五几]|最末|倒数|前一|后一|上一[个篇份条段]|下一[个篇份条段]|前者|后者|首个|"
     r"首篇|[一二三四五六七八九\d]\s?(?:つ目|番目|番の|個目|件目|本目|枚目)|最後|最初|前の文書|次の文書|"
     r"(?:첫|두|세|네|다섯)\s?번째|\d\s?번째|마지막|첫째|둘째|셋째|전자|후자"
 )

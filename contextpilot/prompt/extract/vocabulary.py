@@ -70,7 +70,9 @@ CUE_NOUNS = (
     r"bits) of (?:(?:a|the|long|retrieved|relevant) ){0,3}(?:context|information|evidence|"
     r"documents?)|"
     r"contexts?|evidence|references|articles(?! of)|notes(?= found| retrieved)|"
-    r"knowledge(?:[ -]base)?|(?<=above )information|facts (?:about|on) (?:the )?user|"
+    r"knowledge(?:[ -]base)?|"
+    r"(?<=above )information|information(?= (?:retrieved|found|gathered))|"
+    r"facts (?:about|on) (?:the )?user|"
     r"(?:context|background|reference|retrieved|relevant|gathered|collected)[ -]"
     r"(?:information|knowledge|material)|"
     r"(?:retrieved|relevant|search|supporting)[ -](?:chunks?|articles?|facts|texts?|paragraphs?|"
@@ -126,7 +128,7 @@ SEARCH_WORDS = frozenset(
         *("search", "searches", "searching", "retrieve", "retrieval", "retriever", "retrieved"),
         *("rag", "recall", "knowledge", "kb", "semantic", "vector", "vectorstore", "similarity"),
         *("tavily", "exa", "serper", "brave", "bing", "google", "duckduckgo", "ddg", "searxng"),
-        *("websearch", "docsearch"),
+        *("websearch", "docsearch", "meilisearch", "elasticsearch", "opensearch", "typesense"),
         *("qdrant", "chroma", "pinecone", "weaviate", "milvus", "pgvector", "lancedb", "faiss"),
     )
 )
@@ -223,7 +225,15 @@ SCORE_FIELDS = frozenset(
         *("score", "similarity", "similarity_score", "relevance", "relevance_score", "distance"),
         *("rerank_score", "_score", "@search.score", "cosine", "cosine_similarity", "rrf_score"),
         *("search_score", "confidence_score", "match_score", "vector_score", "bm25", "bm25_score"),
-        *("_distance", "certainty", "relevanceScore", "similarityScore", "_additional"),
+        *(
+            "_distance",
+            "certainty",
+            "_rankingScore",
+            "reranker_score",
+            "relevanceScore",
+            "similarityScore",
+            "_additional",
+        ),
     )
 )
 PLAIN_SCORES = frozenset(("score", "distance", "confidence_score", "match_score"))
