@@ -151,7 +151,7 @@ def test_what_was_done_is_told(pilot: ContextPilot) -> None:
     pilot.rewrite([ask("where?", 0, 1, 2)])
     notes = {
         "role": "user",
-        "content": "<item>one</item>\n<item>two</item>\n<item>3</item>",
+        "content": "<item>one</item>\n<item>two</item>\n<item>3</item>\n<item>4</item>",
     }
     done = pilot.rewrite([ask("how?", 2, 1, 0), notes])
     assert done.is_rewritten

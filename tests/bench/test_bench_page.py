@@ -23,6 +23,8 @@ from bench_page import render_page  # noqa: E402
 from contextpilot.commands.workload import read_workload  # noqa: E402
 from contextpilot.plan.replay import hit_bound  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_made_workload_has_no_overlap_and_is_the_same_each_time(tmp_path: Path) -> None:
     paths = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]

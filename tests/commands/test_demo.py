@@ -19,6 +19,8 @@ from contextpilot.commands.corpus import TOP_K, passages, retrieve
 from contextpilot.commands.questions import questions
 from contextpilot.plan.replay import MODES
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 

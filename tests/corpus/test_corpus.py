@@ -11,6 +11,8 @@ from corpus_talks import talks
 from known import KNOWN, MOST_NOT_FOUND
 from system_prompts import system_prompts
 
+pytestmark = pytest.mark.slow
+
 CASES = load()
 
 

@@ -8,6 +8,8 @@ import pytest
 from corpus_cases import Case, Item
 from corpus_checks import label_problem
 
+pytestmark = pytest.mark.slow
+
 ITEMS = [Item(n, f"Title {n}", f"The text of document {name}.") for n, name in enumerate("abc")]
 SPEC = {
     "as": "user",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from corpus_run import proxy
 from files_read import arrives_changed, files, readable
+
+pytestmark = pytest.mark.slow
 
 FILES = 120
 

@@ -10,6 +10,8 @@ from corpus_talks import talks
 from known import KNOWN
 from references import reference_problem
 
+pytestmark = pytest.mark.slow
+
 FIRST = "alpha one\nbeta two\ngamma three\nbeta four"
 
 

@@ -13,6 +13,8 @@ from corpus_talks import talks
 
 from contextpilot import ContextPilot
 
+pytestmark = pytest.mark.slow
+
 CASES = [
     case
     for case in load()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from corpus_run import prompt_problem, proxy
 from known import KNOWN
 from system_prompts import system_prompts
+
+pytestmark = pytest.mark.slow
 
 PROMPTS = list(system_prompts())
 

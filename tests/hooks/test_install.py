@@ -18,7 +18,7 @@ URL = {"CONTEXTPILOT_INDEX_URL": "http://127.0.0.1:9"}
 OURS = ["contextpilot_hooks", "contextpilot_hooks.importhook", "contextpilot_hooks.start"]
 MODULES = "import json, sys; print(json.dumps(sorted(sys.modules)))"
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def run(*command, **variables):

@@ -13,6 +13,8 @@ import shim_build
 from slot_driver import Driver
 from slot_index import SlotIndex
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., Driver]
 
 

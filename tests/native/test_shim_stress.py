@@ -15,6 +15,8 @@ from slot_belief import Belief
 from slot_driver import Driver
 from slot_index import SlotIndex
 
+pytestmark = pytest.mark.slow
+
 SLOTS = 4
 LIMIT = 400
 Start = Callable[..., Driver]
