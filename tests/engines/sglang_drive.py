@@ -69,7 +69,7 @@ def check(
     """Compare the index with what the cache matches now."""
     truth = {name: driver.match(prompt) for name, prompt in prompts.items()}
     held = {name: tokens for name, tokens in truth.items() if tokens}
-    if not eventually(lambda: held == next(iter(receiver.state.values()), None), 30):
+    if not eventually(lambda: held == next(iter(receiver.state.values()), None), 10):
         known = next(iter(receiver.state.values()), {})
         wrong.extend(
             [name, len(prompts[name]), known.get(name, 0), tokens]
