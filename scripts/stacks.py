@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tomllib
@@ -18,7 +17,7 @@ import tomllib
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts" / "engines"))
 
-from environments import Environment, SetupError, engines_dir  # noqa: E402
+from environments import Environment, set_up_all  # noqa: E402
 from recipes import Recipe  # noqa: E402
 
 STACKS = {
@@ -37,14 +36,11 @@ def stack(name: str) -> Environment:
     return Environment(Recipe(f"stack-{name}", packages[0].partition("==")[2], (wanted,)))
 
 
-def set_up(name: str) -> tuple[str, bool]:
-    """Build one environment; returns a report line and whether it worked."""
+def set_up(name: str) -> str:
+    """Build one environment; returns a report line."""
     built = stack(name)
-    try:
-        seconds = built.ensure()
-    except SetupError as error:
-        return str(error), False
-    return f"{name} {built.recipe.version}: {f'{seconds:.0f} s' if seconds else 'current'}", True
+    seconds = built.ensure()
+    return f"{name} {built.recipe.version}: {f'built in {seconds:.0f} s' if seconds else 'current'}"
 
 
 def main() -> int:
@@ -55,12 +51,7 @@ def main() -> int:
     unknown = [name for name in names if name not in STACKS]
     if unknown:
         parser.error(f"unknown: {unknown[0]}; the stacks are {', '.join(STACKS)}")
-    print(f"setting up {', '.join(names)} in {engines_dir()}", flush=True)
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        results = list(pool.map(set_up, names))
-    for line, _ in results:
-        print(line)
-    return 0 if all(worked for _, worked in results) else 1
+    return set_up_all(names, set_up, at_once=2)
 
 
 if __name__ == "__main__":

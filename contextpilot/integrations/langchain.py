@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.documents import BaseDocumentCompressor, BaseDocumentTransformer, Document
 from langchain_core.messages import BaseMessage, convert_to_messages, convert_to_openai_messages
 from langchain_core.runnables import RunnableLambda
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field
 
 from contextpilot.pilot import ContextPilot
@@ -116,7 +117,11 @@ class ContextPilotMiddleware(AgentMiddleware):
         given = convert_to_openai_messages(messages)
         if len(given) != len(messages):  # parts of messages became messages: whose is which?
             return request
-        done = self.pilot.rewrite(given, **self._options)
+        tools = [convert_to_openai_tool(tool) for tool in request.tools or ()]
+        options = self._options
+        if request.response_format is not None:  # its fields may follow the documents' order
+            options = {**options, "reorder": False}
+        done = self.pilot.rewrite(given, tools=tools, **options)
         self.saved_chars = done.saved_chars
         changed = list(map(_with_content, messages, given, done.messages))
         told = {"system_message": changed.pop(0)} if system else {}

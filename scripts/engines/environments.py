@@ -18,7 +18,8 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import llama_build
@@ -38,6 +39,26 @@ def engines_dir() -> Path:
     folder = Path(configured) if configured else Path.home() / ".cache/contextpilot/engines"
     folder.mkdir(parents=True, exist_ok=True)
     return folder.resolve()
+
+
+def set_up_all(names: Sequence[str], set_up: Callable[[str], str], at_once: int) -> int:
+    """Set up what is named and print a line for each; return the exit status.
+
+    set_up: builds what one name means and returns its line; raises SetupError.
+    """
+
+    def tried(name: str) -> tuple[str, bool]:
+        try:
+            return set_up(name), True
+        except SetupError as error:
+            return str(error), False
+
+    print(f"setting up {', '.join(names)} in {engines_dir()}", flush=True)
+    with ThreadPoolExecutor(max_workers=at_once) as pool:
+        results = list(pool.map(tried, names))
+    for line, _ in results:
+        print(line)
+    return 0 if all(worked for _, worked in results) else 1
 
 
 @contextlib.contextmanager

@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
-from environments import SetupError, engines_dir, environment
+from environments import environment, set_up_all
 from recipes import RECIPES
 from tiny_model import ensure_model
 
 
-def set_up(engine: str) -> tuple[str, bool]:
-    """Build one engine's environment and its model; returns a report line and whether it worked."""
-    try:
-        built = environment(engine)
-        seconds = built.ensure()
-        ensure_model(built.python)
-    except SetupError as error:
-        return str(error), False
+def set_up(engine: str) -> str:
+    """Build one engine's environment and its model; returns a report line."""
+    built = environment(engine)
+    seconds = built.ensure()
+    ensure_model(built.python)
     state = f"built in {seconds:.0f} s" if seconds else "current"
-    return f"{engine} {built.recipe.version}: {state} ({built.root})", True
+    return f"{engine} {built.recipe.version}: {state} ({built.root})"
 
 
 def main() -> int:
@@ -33,12 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("engines", nargs="+", choices=sorted(RECIPES), help="engines to set up")
     names = sorted(set(parser.parse_args().engines))
-    print(f"setting up {', '.join(names)} in {engines_dir()}", flush=True)
-    with ThreadPoolExecutor(max_workers=len(names)) as pool:
-        results = list(pool.map(set_up, names))
-    for line, _ in results:
-        print(line)
-    return 0 if all(worked for _, worked in results) else 1
+    return set_up_all(names, set_up, len(names))
 
 
 if __name__ == "__main__":

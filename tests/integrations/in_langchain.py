@@ -16,6 +16,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import tool
+from pydantic import BaseModel
 
 import contextpilot as cp
 from contextpilot.integrations.langchain import (
@@ -111,17 +112,50 @@ def test_the_middleware_rewrites_what_is_sent_and_nothing_else(is_async: bool) -
         assert [m.content for m in after[: len(before)]] == [m.content for m in before]
 
 
+@tool
+def choose_document(index: int) -> str:
+    """Choose the document that answers the question by its index."""
+    return "chosen"
+
+
+class Scores(BaseModel):
+    """One score for each document, in their order."""
+
+    scores: list[int]
+
+
+class Request:
+    """What the middleware reads of a model request."""
+
+    def __init__(self, *numbers: int, tools: Any = (), response_format: Any = None) -> None:
+        shown = "\n".join(f"<document>{text(n)}</document>" for n in numbers)
+        asked = f"Use the following retrieved documents.\n{shown}\n\nWhat is a heron?"
+        self.messages = [HumanMessage(asked)]
+        self.system_message = None
+        self.tools, self.response_format = list(tools), response_format
+
+    def override(self, messages: list[BaseMessage]) -> list[BaseMessage]:
+        return messages
+
+
+@pytest.mark.parametrize(
+    ("more", "moves"),
+    [({}, True), ({"tools": [choose_document]}, False), ({"response_format": Scores}, False)],
+)
+def test_documents_stay_where_the_answer_may_count_them(more: Any, moves: bool) -> None:
+    middleware = ContextPilotMiddleware()
+    middleware.wrap_model_call(Request(1, 2, 3, 4, **more), lambda given: given)
+    again = Request(4, 3, 2, 1, **more)
+    (sent,) = middleware.wrap_model_call(again, lambda given: given)
+    assert (sent.content != again.messages[0].content) == moves
+
+
 def test_messages_that_have_no_openai_form_of_their_own_go_as_they_are() -> None:
     result = {"type": "tool_result", "tool_use_id": "t1", "content": "x"}
     messages = [HumanMessage([result, {"type": "text", "text": "And now?"}])]
 
-    class Request:
-        system_message = None
-
-        def __init__(self) -> None:
-            self.messages = messages
-
     request = Request()
+    request.messages = messages
     assert ContextPilotMiddleware().wrap_model_call(request, lambda given: given) is request
 
 
