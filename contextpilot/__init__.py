@@ -14,6 +14,7 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # importing typing would cost ten times the rest
 if TYPE_CHECKING:
+    from contextpilot.awaited import AsyncContextPilot
     from contextpilot.dedup.messages import deduplicate_messages
     from contextpilot.default import optimize, optimize_batch
     from contextpilot.errors import ContextPilotError, UnknownConversationError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncContextPilot",
     "ContextPilot",
     "ContextPilotError",
     "UnknownConversationError",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncContextPilot": "contextpilot.awaited",
     "ContextPilot": "contextpilot.pilot",
     "ContextPilotError": "contextpilot.errors",
     "UnknownConversationError": "contextpilot.errors",

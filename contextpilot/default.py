@@ -7,24 +7,15 @@ from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from contextpilot.options import CallOptions
 from contextpilot.pilot import ContextPilot
-from contextpilot.prompt.messages import Message, Messages
+from contextpilot.prompt.messages import Messages
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from contextpilot.arguments import BatchArguments, OptimizeArguments
+
 _LOCK = Lock()
-
-
-class _BatchArguments(CallOptions, total=False):
-    system_instruction: str | None
-    namespace: str | None
-
-
-class _OptimizeArguments(_BatchArguments, total=False):
-    conversation_id: str | None
-    history: Sequence[Message] | None
 
 
 @lru_cache(maxsize=1)
@@ -44,9 +35,7 @@ def drop_default_pilot() -> None:
         _made.cache_clear()
 
 
-def optimize(
-    contexts: Sequence[Any], query: str, **options: Unpack[_OptimizeArguments]
-) -> Messages:
+def optimize(contexts: Sequence[Any], query: str, **options: Unpack[OptimizeArguments]) -> Messages:
     """Call `ContextPilot.optimize` on the process-wide instance."""
     return default_pilot().optimize(contexts, query, **options)
 
@@ -54,7 +43,7 @@ def optimize(
 def optimize_batch(
     all_contexts: Sequence[Sequence[Any]],
     queries: Sequence[str],
-    **options: Unpack[_BatchArguments],
+    **options: Unpack[BatchArguments],
 ) -> tuple[list[Messages], list[int]]:
     """Call `ContextPilot.optimize_batch` on the process-wide instance."""
     return default_pilot().optimize_batch(all_contexts, queries, **options)

@@ -13,7 +13,7 @@ from contextpilot.block import Block, BlockReader, Tokenizer
 from contextpilot.dedup.conversation import HINT_TEMPLATE, Deduplication, unknown_conversation
 from contextpilot.explain import Explanation
 from contextpilot.fields import check_text
-from contextpilot.namespace import Namespace, Namespaces
+from contextpilot.namespace import Namespaces
 from contextpilot.options import CallOptions, Options
 from contextpilot.plan.online import NO_HEAD
 from contextpilot.planning import Job, LocalPlanning, Planning, turns_job
@@ -154,7 +154,7 @@ class ContextPilot:
         (planned,) = self._planning.run(job)
         hinted = len(turn.hints)
         self._record(job.namespace, planned.explanation, hinted, conversation_id, turn.blocks)
-        return self._follow(job, turn.write(planned.plan, planned.request_id, query))
+        return self._follow(job, turn.write(planned.plan, planned.explanation, query))
 
     def optimize_batch(
         self,
@@ -179,7 +179,7 @@ class ContextPilot:
         for planned in self._planning.run(job):
             turn, query = turns[planned.position], queries[planned.position]
             self._record(job.namespace, planned.explanation, len(turn.hints))
-            written = turn.write(planned.plan, planned.request_id, query)
+            written = turn.write(planned.plan, planned.explanation, query)
             messages.append(self._follow(job, written))
             order.append(planned.position)
         return messages, order
@@ -317,6 +317,12 @@ class ContextPilot:
             result[name] = counts | index | weights
         return result
 
+    def unsent(self, *request_ids: str) -> None:
+        """Believe nothing of these requests: they were planned, and then not sent."""
+        self._receiver.evict(request_ids)
+        if self._remote is not None:
+            self._remote.evict(request_ids)
+
     def engines(self) -> dict[str, dict[str, Any]]:
         """Return the engines that report to this instance: sync state, age of the last event."""
         return self._receiver.engines()
@@ -361,12 +367,10 @@ class ContextPilot:
         return name
 
     def _owner(self, request_id: str) -> Owner | None:
-        space = self._namespaces.owner(request_id)
-        return _owner_of(space) if space is not None else None
+        return Owner.of(space) if (space := self._namespaces.owner(request_id)) else None
 
     def _owners(self) -> list[Owner]:
-        spaces = self._namespaces.items()
-        return [_owner_of(space) for _, space in spaces]
+        return [Owner.of(space) for _, space in self._namespaces.items()]
 
     def _follow(self, job: Job, messages: Messages) -> Messages:
         if self._sent is not None:
@@ -394,7 +398,3 @@ class ContextPilot:
                 space.conversations.add(conversation_id, blocks)
         if conversation_id is not None:
             self._namespaces.settle(space)
-
-
-def _owner_of(space: Namespace) -> Owner:
-    return Owner(space.index, space.lock, space.tokens)

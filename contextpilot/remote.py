@@ -6,7 +6,7 @@ import json
 import logging
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from contextpilot.http.blocking import BlockingHttp, Reply
@@ -84,6 +84,16 @@ class RemotePlanning:
                 told = counted(space, job, item)
             self._namespaces.own(item.request_id, space)
             yield told
+
+    def evict(self, request_ids: Sequence[str]) -> None:
+        """Tell the server that it need not believe in these prompts; nothing if it is away."""
+        if self._circuit.allows():
+            body = json.dumps({"request_ids": request_ids}).encode()
+            try:
+                self._http.call("POST", "/evict", body, self._timeout)
+            except OSError as error:
+                self._circuit.failed()
+                self._warn(error)
 
     def close(self) -> None:
         """Close the connections that are kept open between calls, and end a running probe."""

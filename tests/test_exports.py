@@ -16,6 +16,7 @@ ROOT = Path(cp.__file__).parent
 
 def test_public_names() -> None:
     assert cp.__all__ == [
+        "AsyncContextPilot",
         "ContextPilot",
         "ContextPilotError",
         "UnknownConversationError",

@@ -32,6 +32,18 @@ openai.OpenAI().responses.create(model="m", input=done.messages, instructions=do
 anthropic.Anthropic().messages.create(
     model="m", max_tokens=9, messages=done.messages, system=done.system
 )
+pilot.unsent(done.request_id)
+other = cp.AsyncContextPilot(pilot)
+
+
+async def awaited() -> None:
+    planned = await other.optimize(["a"], "why?", history=[], annotate=False)
+    print(planned.citations("[1]")[0].rank)
+    await other.rewrite(planned, mode="xml")
+    await other.optimize_batch([["a"]], ["why?"], historie=[])  # wrong
+    await other.rewrite(planned, namespac="n")  # wrong
+
+
 cp.ContextPilot(anotate=False)  # wrong
 pilot.optimize(["a"], "why?", anotate=False)  # wrong
 pilot.optimize(["a"], "why?", annotate=7)  # wrong

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex, overload
 
 from contextpilot.block import content_key
+from contextpilot.prompt.citations import Citation, citations
 
 Message = dict[str, Any]
 
@@ -23,7 +24,12 @@ class Messages(list[Any]):
     Attributes:
         order: for each position in the prompt the original rank of its block.
         hinted: original ranks of the blocks that stand as reference hints.
+        live_tokens, total_tokens: of the planned blocks, believed to be in the cache when they
+            were planned, and all.
+        saved_tokens: what reference hints took out of the prompt, an estimate.
     """
+
+    _blocks: Sequence[Any] = ()
 
     def __init__(
         self,
@@ -32,12 +38,36 @@ class Messages(list[Any]):
         request_id: str = "",
         order: Sequence[int] = (),
         hinted: Sequence[int] = (),
+        live_tokens: int = 0,
+        total_tokens: int = 0,
+        saved_tokens: int = 0,
+        blocks: Sequence[Any] = (),
     ) -> None:
         super().__init__(messages)
         self.plan_id = request_id
         self.order = tuple(order)
         self.hinted = tuple(hinted)
+        self.live_tokens = live_tokens
+        self.total_tokens = total_tokens
+        self.saved_tokens = saved_tokens
+        self._blocks = blocks
         self._planned = next(iter(_user_texts(self, last=True)), None)
+
+    @property
+    def num_moved(self) -> int:
+        """Blocks that do not stand at their original rank."""
+        return sum(rank != position for position, rank in enumerate(self.order))
+
+    def citations(self, answer: str) -> list[Citation]:
+        """Return the blocks that an answer cites by the numbers of this prompt (`[3]`, `[1, 2]`).
+
+        Raises:
+            TypeError: `answer` is no string, or these are the messages of `rewrite`, in which a
+                note has the model cite the caller's own numbers.
+        """
+        if not isinstance(answer, str):
+            raise TypeError(f"answer must be a string, not {type(answer).__name__}")
+        return citations(answer, self.order, self._blocks)
 
     @property
     def request_id(self) -> str:
@@ -55,12 +85,17 @@ class Messages(list[Any]):
         return self.plan_id if is_last and is_once else ""
 
     def _derive(self, messages: Iterable[Any]) -> Messages:
-        made = Messages(messages, request_id=self.plan_id, order=self.order, hinted=self.hinted)
-        made._planned = self._planned
+        made = type(self)(messages)
+        made.__dict__.update(self.__dict__)
         return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_blocks": ()}  # the caller's objects may be bound to a process
 
     def copy(self) -> Messages:
         return self._derive(self)
+
+    __copy__ = copy
 
     def __add__(self, other: list[Any]) -> Messages:
         return self._derive(super().__add__(other)) if isinstance(other, list) else NotImplemented
@@ -98,12 +133,8 @@ class RewrittenMessages(Messages):
     def request_id(self) -> str:
         return self.plan_id if _last_of(self) == self._last else ""
 
-    def _derive(self, messages: Iterable[Any]) -> Messages:
-        made = RewrittenMessages(
-            messages, request_id=self.plan_id, order=self.order, hinted=self.hinted
-        )
-        made._last = self._last
-        return made
+    def citations(self, answer: str) -> list[Citation]:  # noqa: ARG002
+        raise TypeError("numbers that an answer to rewritten messages cites are the caller's own")
 
 
 def _last_of(messages: list[Any]) -> list[Any]:

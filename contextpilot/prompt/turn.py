@@ -14,6 +14,7 @@ from contextpilot.block import (
     unique,
 )
 from contextpilot.dedup.conversation import hints_for_history
+from contextpilot.explain import Explanation
 from contextpilot.fields import check_text
 from contextpilot.options import Options
 from contextpilot.plan.online import NO_HEAD, Head, Plan
@@ -82,16 +83,31 @@ class Turn:
             tokens += characters // CHARS_PER_TOKEN
         return tokens
 
-    def write(self, plan: Plan, request_id: str, query: str) -> Messages:
-        """Return the messages: planned blocks, hints, annotation, question."""
+    def write(self, plan: Plan, told: Explanation, query: str) -> Messages:
+        """Return the messages: planned blocks, hints, annotation, question.
+
+        Args:
+            told: what is known of the plan, and the request's id.
+        """
         order = [self.ranks[i] for i in plan.order]
         order += sorted(set(self.hints) - set(order))
         template = self.options.ranking_template
         ranking = annotate(order, template) if template else ""
         user = {"role": "user", "content": render_user(self._texts(order), ranking, query)}
         return Messages(
-            [*self.before, user], request_id=request_id, order=order, hinted=sorted(self.hints)
+            [*self.before, user],
+            request_id=told.request_id,
+            order=order,
+            hinted=sorted(self.hints),
+            live_tokens=told.matched_tokens,
+            total_tokens=told.total_tokens,
+            saved_tokens=self._saved_tokens(),
+            blocks=[block.value for block in self.blocks],
         )
+
+    def _saved_tokens(self) -> int:
+        spared = (self.blocks[at].weight - estimate_tokens(self.hints[at]) for at in self.hints)
+        return sum(max(0, tokens) for tokens in spared)
 
     def _texts(self, order: Sequence[int]) -> list[str]:
         """Return what stands at each position: a block's text, or the hint that stands for it."""

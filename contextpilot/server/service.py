@@ -226,7 +226,7 @@ def _write(
     written = []
     for one in planned:
         turn = turns[one.position]
-        messages = turn.write(one.plan, one.request_id, queries[one.position])
+        messages = turn.write(one.plan, one.explanation, queries[one.position])
         written.append(Written(messages, one, turn))
     return written
 

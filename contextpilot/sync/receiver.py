@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from contextpilot.index import ContextIndex
+from contextpilot.namespace import Namespace
 from contextpilot.sync.events import Event, SyncMessage
 from contextpilot.sync.sources.base import PromptCounts, SlotHoldings, Source
 from contextpilot.sync.sources.choice import source_of_kind
@@ -49,6 +50,11 @@ class Owner(NamedTuple):
     tree: ContextIndex
     lock: AbstractContextManager[Any]
     tokens: TokenScale | None = None
+
+    @classmethod
+    def of(cls, space: Namespace) -> Owner:
+        """Return what there is to know of the requests of a namespace."""
+        return cls(space.index, space.lock, space.tokens)
 
 
 Resolve = Callable[[str], Owner | None]

@@ -62,7 +62,7 @@ class GivenBlocksRewrite(NamedTuple):
 
     def write(self, planned: Planned) -> WrittenBody:
         turn = self.turn
-        messages = turn.write(planned.plan, planned.request_id, self.query)
+        messages = turn.write(planned.plan, planned.explanation, self.query)
         text = messages[-1]["content"]
         user = {"role": "user", "content": text}
         if self.question is not None:

@@ -70,8 +70,14 @@ def rewritten(
 ) -> Rewritten:
     """Return what became of a conversation that was planned."""
     told = planned.explanation
+    saved_tokens = written.saved_chars // CHARS_PER_TOKEN
     messages = RewrittenMessages(
-        given.messages_of(written.body), request_id=planned.request_id, order=written.order
+        given.messages_of(written.body),
+        request_id=planned.request_id,
+        order=written.order,
+        live_tokens=told.matched_tokens,
+        total_tokens=told.total_tokens,
+        saved_tokens=saved_tokens,
     )
     return Rewritten(
         messages=messages,
@@ -80,7 +86,7 @@ def rewritten(
         order=tuple(written.order),
         num_hinted=written.num_hinted,
         saved_chars=written.saved_chars,
-        saved_tokens=written.saved_chars // CHARS_PER_TOKEN,
+        saved_tokens=saved_tokens,
         live_tokens=told.matched_tokens,
         total_tokens=told.total_tokens,
         found=lists.found,

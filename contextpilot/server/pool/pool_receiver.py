@@ -93,9 +93,7 @@ class PoolReceiver(SyncReceiver):
 
     def _indexes(self, name: str) -> list[Owner]:
         spaces = [e.namespaces.items() for e in self._pool() if name in e.reporters]
-        return [
-            Owner(space.index, space.lock, space.tokens) for found in spaces for _, space in found
-        ]
+        return [Owner.of(space) for found in spaces for _, space in found]
 
     def _peers(self, name: str) -> Collection[str]:
         return next((set(e.reporters) - {name} for e in self._pool() if name in e.reporters), ())
@@ -141,7 +139,7 @@ class PoolReceiver(SyncReceiver):
         for engine in self._pool():
             space = engine.namespaces.owner(request_id)
             if space is not None:
-                return Owner(space.index, space.lock, space.tokens)
+                return Owner.of(space)
         return None
 
 

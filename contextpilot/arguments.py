@@ -1,0 +1,38 @@
+"""The arguments by name of the pilot's calls, for those that pass them on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from contextpilot.options import CallOptions
+from contextpilot.prompt.messages import Message
+
+
+class ReorderArguments(CallOptions, total=False):
+    """Of `ContextPilot.reorder`."""
+
+    namespace: str | None
+
+
+class BatchArguments(ReorderArguments, total=False):
+    """Of `ContextPilot.optimize_batch`."""
+
+    system_instruction: str | None
+
+
+class OptimizeArguments(BatchArguments, total=False):
+    """Of `ContextPilot.optimize`."""
+
+    conversation_id: str | None
+    history: Sequence[Message] | None
+
+
+class RewriteArguments(ReorderArguments, total=False):
+    """Of `ContextPilot.rewrite`."""
+
+    system: str | Sequence[Any] | None
+    tools: Sequence[Any] | None
+    conversation_id: str | None
+    mode: str
+    scope: str | Collection[str]
