@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from written import PAGES, README, ROOT, blocks
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = {
-    page: page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"))
+IN_STACKS = {"langchain", "llama-index"}
+"""Pages whose code runs where these packages are: tests/integrations."""
+PYTHON = {
+    block.name: block.code
+    for block in blocks("python")
+    if block.name.rpartition("-")[0] not in IN_STACKS
 }
-TEXT = PAGES[ROOT / "README.md"]
-BLOCKS = {
-    f"{page.stem}-{number}": code
-    for page, text in sorted(PAGES.items())
-    if page.stem not in ("langchain", "llama-index")  # run where these packages are: integrations/
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL), 1)
-}
-NEED_ENGINE = {"llamacpp-1"}
+NEED_ENGINE = {"llamacpp-1"} & PYTHON.keys()
 """Blocks that launch an engine; what they call is driven by the tests in tests/engines."""
 
 
 def test_the_readme_shows_python() -> None:
-    assert sum(name.startswith("README") for name in BLOCKS) >= 4
+    assert sum(name.startswith("README") for name in PYTHON) >= 4
 
 
-@pytest.mark.parametrize("name", sorted(BLOCKS.keys() - NEED_ENGINE))
+@pytest.mark.parametrize("name", sorted(PYTHON.keys() - NEED_ENGINE))
 def test_blocks_run_without_a_warning(name: str) -> None:
-    free = BLOCKS[name].replace(
+    free = PYTHON[name].replace(
         "127.0.0.1:8765", "127.0.0.1:0"
     )  # the port may be taken on this machine
     run = subprocess.run(
@@ -43,9 +40,25 @@ def test_blocks_run_without_a_warning(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(NEED_ENGINE))
 def test_blocks_that_need_an_engine_import_what_exists(name: str) -> None:
-    lines = BLOCKS[name].splitlines()
+    lines = PYTHON[name].splitlines()
     exec("\n".join(line for line in lines if line.startswith(("import ", "from "))), {})
-    compile(BLOCKS[name], name, "exec")
+    compile(PYTHON[name], name, "exec")
+
+
+@pytest.mark.parametrize("block", blocks("json"), ids=lambda block: block.name)
+def test_json_is_json(block: object) -> None:
+    code = block.code  # type: ignore[attr-defined]
+    try:
+        json.loads(code)
+    except ValueError:
+        assert [json.loads(line) for line in code.splitlines()]
+
+
+@pytest.mark.parametrize("block", blocks("bash"), ids=lambda block: block.name)
+def test_shell_is_shell(block: object) -> None:
+    code = block.code  # type: ignore[attr-defined]
+    run = subprocess.run(["bash", "-n"], input=code, capture_output=True, text=True, timeout=20)
+    assert run.returncode == 0, run.stderr
 
 
 def test_links_lead_somewhere() -> None:
@@ -56,5 +69,5 @@ def test_links_lead_somewhere() -> None:
 
 @pytest.mark.parametrize("command", ["contextpilot demo", "python -m pytest"])
 def test_the_two_commands_stand_alone_on_a_line(command: str) -> None:
-    lines = [line for line in TEXT.splitlines() if command in line and line.startswith("pip ")]
+    lines = [line for line in README.splitlines() if command in line and line.startswith("pip ")]
     assert len(lines) == 1

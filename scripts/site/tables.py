@@ -1,0 +1,138 @@
+"""What the site says of endpoints, commands and settings: written from the code itself."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from contextpilot.cli import build_parser
+from contextpilot.server.app import create_app
+from contextpilot.server.settings import Settings
+
+CODES = {"400", "401", "403", "404", "413", "415", "422"}
+
+
+def endpoints() -> str:
+    """Return every endpoint of the index API: what it does, takes and answers."""
+    schema = create_app(Settings()).openapi()
+    models = schema["components"]["schemas"]
+    lines: list[str] = []
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            lines += [f"### {method.upper()} {path} {{ #{anchor(method, path)} }}", ""]
+            lines += [escaped(operation.get("description", operation["summary"])), ""]
+            lines += rows_of(list(_inputs(operation, models)))
+            lines += _answer(operation, models)
+    return "\n".join(lines)
+
+
+def anchor(method: str, path: str) -> str:
+    """Return the anchor of an endpoint: GET /explain/{request_id} is get-explain-request_id."""
+    return f"{method}{path.replace('/', '-').replace('{', '').replace('}', '')}"
+
+
+def commands() -> str:
+    """Return every command with its flags, as its parser knows them."""
+    lines: list[str] = []
+    for name, parser in subcommands().items():
+        lines += [f"### contextpilot {name} {{ #{name} }}", "", str(parser.description), ""]
+        lines += ["| flag | meaning |", "|---|---|"]
+        for action in parser._actions:
+            if not isinstance(action, argparse._HelpAction):
+                lines.append(f"| {_flag(action)} | {escaped(help_of(action))} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def subcommands() -> Mapping[str, argparse.ArgumentParser]:
+    """Return the parsers of the commands by name."""
+    (group,) = (
+        action
+        for action in build_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    return group.choices
+
+
+def help_of(action: argparse.Action) -> str:
+    """Return the help of a flag, its placeholders filled in."""
+    return (action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%")
+
+
+def escaped(text: str) -> str:
+    """Return a text for a cell of a table, in one line."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def rows_of(rows: list[tuple[str, str, str]]) -> list[str]:
+    """Return a table of fields, or nothing where there are none."""
+    if not rows:
+        return []
+    head = ["| field | type | meaning |", "|---|---|---|"]
+    return [
+        *head,
+        *(f"| `{name}` | {escaped(kind)} | {escaped(says)} |" for name, kind, says in rows),
+        "",
+    ]
+
+
+def _inputs(
+    operation: Mapping[str, Any], models: Mapping[str, Any]
+) -> Iterator[tuple[str, str, str]]:
+    for parameter in operation.get("parameters", ()):
+        yield parameter["name"], f"{type_of(parameter['schema'])}, in the {parameter['in']}", ""
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    if body:
+        yield from _fields(resolved(body["schema"], models))
+
+
+def _answer(operation: Mapping[str, Any], models: Mapping[str, Any]) -> list[str]:
+    (code,) = (code for code in operation["responses"] if code.startswith("2"))
+    content = operation["responses"][code].get("content", {})
+    schema = content.get("application/json", {}).get("schema", {})
+    rows = list(_fields(resolved(schema, models))) if schema else []
+    kind = next(iter(content), "nothing")
+    return [f"Answer: {code}, `{kind}`.", "", *rows_of(rows)]
+
+
+def _fields(model: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    needed = model.get("required", ())
+    for name, field in model.get("properties", {}).items():
+        if name in needed:
+            more = ", required"
+        else:
+            default = field.get("default")
+            more = "" if default is None or default == "" else f", default `{default}`"
+        yield name, type_of(field) + more, field.get("description", "")
+
+
+def resolved(schema: Mapping[str, Any], models: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the model that a schema refers to, or the schema itself."""
+    name = schema.get("$ref", "").rpartition("/")[2]
+    found: Mapping[str, Any] = models[name] if name else schema
+    return found
+
+
+def type_of(field: Mapping[str, Any]) -> str:
+    """Return a field's type in words: "string or list of integer"."""
+    if "$ref" in field:
+        return str(field["$ref"].rpartition("/")[2])
+    if "anyOf" in field and "type" not in field:
+        kinds = dict.fromkeys(type_of(one) for one in field["anyOf"] if one.get("type") != "null")
+        return " or ".join(kinds)
+    if "enum" in field:
+        return "one of " + ", ".join(f"`{value}`" for value in field["enum"])
+    if "const" in field:
+        return f"`{field['const']}`"
+    if field.get("type") == "array":
+        return f"list of {type_of(field.get('items', {}))}"
+    return str(field.get("type", "anything"))
+
+
+def _flag(action: argparse.Action) -> str:
+    names = ", ".join(f"`{name}`" for name in action.option_strings) or f"`{action.dest}`"
+    value = action.metavar if isinstance(action.metavar, str) else ""
+    if action.choices:
+        value = ", ".join(map(str, action.choices))
+    return f"{names} {value}".strip()

@@ -1,0 +1,8 @@
+"""Where the pages are, and what stands in them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
