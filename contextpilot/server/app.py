@@ -14,6 +14,7 @@ from contextpilot import __version__
 from contextpilot.budget import Budget
 from contextpilot.http.pooled import Upstream
 from contextpilot.namespace import Namespaces
+from contextpilot.server import schema_page
 from contextpilot.server.dashboard import ASSET_PATHS, make_router
 from contextpilot.server.entry import Activity, Entry
 from contextpilot.server.errors import install_handlers
@@ -24,10 +25,11 @@ from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.server.pool.waiting import Ageing
 from contextpilot.server.proxy.handler import Proxy
 from contextpilot.server.proxy.state_file import StateFile
+from contextpilot.server.schema_page import SCHEMA_PATHS
 from contextpilot.server.service import Service
 from contextpilot.server.settings import Settings
 
-OPEN_PATHS = ASSET_PATHS | {"/health", "/metrics", "/docs", "/openapi.json"}
+OPEN_PATHS = ASSET_PATHS | SCHEMA_PATHS | {"/health", "/metrics"}
 """Served without the index token: they tell nothing of any prompt or tenant."""
 
 
@@ -43,6 +45,7 @@ def create_app(settings: Settings, pool: EnginePool | None = None) -> FastAPI:
         version=__version__,
         description=(__doc__ or "").split("\n")[0],
         lifespan=_lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.settings = settings
@@ -51,6 +54,7 @@ def create_app(settings: Settings, pool: EnginePool | None = None) -> FastAPI:
     install_handlers(app)
     app.include_router(api.router)
     app.include_router(make_router(service.pool, service.records), responses=api.ERRORS)
+    app.include_router(schema_page.make_router())
     proxy = _ProxyEntry(app)  # with a route, too: a mounted application has longer paths
     app.router.routes.append(Route("/v1/{path:path}", proxy, include_in_schema=False))
     app.state.activity = Activity()

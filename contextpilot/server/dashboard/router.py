@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from typing import Any
-
 from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import JSONResponse, Response
 
@@ -14,6 +11,7 @@ from contextpilot.server.index_api.schemas import ErrorReply
 from contextpilot.server.observe.records import Records
 from contextpilot.server.offload import offload
 from contextpilot.server.pool.engine_pool import EnginePool
+from contextpilot.server.static import add_assets
 
 _ASSETS = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -24,15 +22,6 @@ _ASSETS = {
 ASSET_PATHS = frozenset(_ASSETS)
 """Paths that tell nothing, and must be served without a token for the page to ask for it."""
 
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -41,9 +30,7 @@ def make_router(pool: EnginePool, records: Records) -> APIRouter:
     router = APIRouter(tags=["dashboard"], responses={401: {"model": ErrorReply}})
     feed = Feed(pool, records)
 
-    for path, (name, kind) in _ASSETS.items():
-        content = files(__package__).joinpath(name).read_bytes()
-        router.add_api_route(path, _asset(content, kind), methods=["GET"], include_in_schema=False)
+    add_assets(router, __package__, _ASSETS)
 
     @router.get("/dashboard/feed")
     async def read_feed() -> Response:
@@ -63,10 +50,3 @@ def make_router(pool: EnginePool, records: Records) -> APIRouter:
         return JSONResponse(found, headers=_NO_STORE)
 
     return router
-
-
-def _asset(content: bytes, kind: str) -> Any:
-    async def asset() -> Response:
-        return Response(content, media_type=kind, headers=_HEADERS)
-
-    return asset
