@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextpilot import __version__
 from contextpilot.commands import bench, demo, doctor, serve, simulate
 from contextpilot.commands.command import Command, Outcome
+from contextpilot.commands.help_text import HelpFormatter, examples, short_usage
 from contextpilot.errors import CommandError
 
 COMMANDS: tuple[Command, ...] = (
@@ -23,6 +24,14 @@ COMMANDS: tuple[Command, ...] = (
     serve.COMMAND,
 )
 
+_FIRST_STEPS = """\
+first steps:
+  contextpilot demo
+  contextpilot simulate requests.jsonl
+  contextpilot bench --engine http://127.0.0.1:8000 --workload requests.jsonl
+  contextpilot serve --engine http://127.0.0.1:8000
+  contextpilot doctor
+contextpilot COMMAND --help shows the options of a command."""
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141
 """128 plus the signal number: what a shell reports for a program that the signal ended."""
@@ -54,8 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="contextpilot",
         description="Order, deduplicate and schedule prompt context for prefix caches.",
-        epilog=_epilog("\n".join(command.examples for command in COMMANDS)),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_FIRST_STEPS,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"contextpilot {__version__}")
     parser.set_defaults(command=None)
@@ -65,16 +74,13 @@ def build_parser() -> argparse.ArgumentParser:
             command.name,
             help=command.help,
             description=command.help[0].upper() + command.help[1:] + ".",
-            epilog=_epilog(command.examples),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=examples(command.examples),
+            formatter_class=HelpFormatter,
         )
         command.add_arguments(own)
+        own.usage = short_usage(own)
         own.set_defaults(command=command)
     return parser
-
-
-def _epilog(examples: str) -> str:
-    return "examples:\n" + "\n".join(f"  {line}" for line in examples.splitlines())
 
 
 def _write(text: str) -> None:

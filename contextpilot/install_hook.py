@@ -125,7 +125,7 @@ def _path_lines(folder: Path) -> list[str]:
     if (checkout / "contextpilot_hooks").is_dir():
         return [str(checkout)]
     raise FileNotFoundError(
-        f"contextpilot_hooks is in neither {folder} nor {checkout}; run: pip install contextpilot"
+        f"contextpilot_hooks is in neither {folder} nor {checkout}; pip install a checkout"
     )
 
 

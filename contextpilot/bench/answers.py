@@ -21,7 +21,7 @@ from contextpilot.bench.results import BASELINE
 from contextpilot.bench.schedule import Pass
 from contextpilot.bench.statistics import Interval, mean_of
 from contextpilot.errors import CommandError
-from contextpilot.tables import format_table, indent
+from contextpilot.tables import shown_table, terminal_width, wrap
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -204,15 +204,15 @@ def render(results: Sequence[AnswerResult], judge: str) -> str:
     for name in names:
         header += [f"{name} %", "to plain, points"]
     by = f"; judged by {judge}" if judge else ""
-    parts = [f"Answers (95 % intervals{by})\n" + indent(format_table(header, rows))]
+    parts = [f"Answers (95 % intervals{by})\n" + shown_table(header, rows)]
     changed = [_changed(result) for result in results if result.tests]
     if changed:
         header = ["mode", "gained", "lost", "p", *CLASSES]
-        parts.append(
-            f"{names[0]}: requests that gained and lost it, how often chance would (McNemar), and\n"
-            "the change in points by how far blocks moved (requests)\n"
-            + indent(format_table(header, changed))
+        title = (
+            f"{names[0]}: requests that gained and lost it, how often chance would (McNemar), and "
+            "the change in points by how far blocks moved (requests)"
         )
+        parts.append(f"{wrap(title, terminal_width())}\n{shown_table(header, changed)}")
     return "\n\n".join(parts)
 
 

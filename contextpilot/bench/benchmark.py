@@ -16,6 +16,7 @@ from contextpilot.bench.engine import EngineUnderTest, Facts, base_url, key_head
 from contextpilot.bench.events import prove_events
 from contextpilot.bench.predict import Weights, estimated, fitted, predict, texts_to_weigh
 from contextpilot.bench.prompts import Requests
+from contextpilot.bench.readiness import Say, wait_until_ready
 from contextpilot.bench.report import Report
 from contextpilot.bench.results import failures, summarize
 from contextpilot.bench.schedule import Pass, Progress, Run, Schedule
@@ -45,6 +46,7 @@ class Config:
         times_only: go on without cache figures where the engine reports none.
         listen: where the server of `proxy` and `synced` listens; default: a free port.
         gold: gold answers of every request; None scores no answers.
+        wait_s: how long to wait for an engine that is still loading.
         judge, judge_model: URL of a judge and its model.
     """
 
@@ -62,6 +64,7 @@ class Config:
     gold: Gold | None = None
     judge: str | None = None
     judge_model: str | None = None
+    wait_s: float = 0.0
 
     @property
     def arms(self) -> list[str]:
@@ -76,8 +79,13 @@ class Config:
         return self.max_tokens or (_ANSWER_TOKENS if scored else 1)
 
 
-async def benchmark(name: str, requests: Requests, config: Config, progress: Progress) -> Report:
+async def benchmark(
+    name: str, requests: Requests, config: Config, progress: Progress, say: Say = lambda _: None
+) -> Report:
     """Measure a workload called `name` on an engine.
+
+    Args:
+        say: takes a sentence on what is waited for.
 
     Raises:
         CommandError: a mode is unknown, the engine does not answer, does not report its cache, or
@@ -86,6 +94,7 @@ async def benchmark(name: str, requests: Requests, config: Config, progress: Pro
     upstream = Upstream(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S)
     try:
         engine = EngineUnderTest(config.engine, upstream)
+        await wait_until_ready(upstream, engine.url, config.wait_s, say)
         facts = await engine.facts(config.model, config.cache_tokens, config.host_cache_tokens)
         sender = Sender(upstream, facts.model, config.answer_tokens, key_header(ENGINE_KEY))
         if not config.times_only:

@@ -21,7 +21,7 @@ COLORS = {
     "proxy": "#7a6fb0",
     "batch": "#0b3d66",
 }
-MISSING = "no plots: matplotlib is absent (pip install 'contextpilot[plot]')"
+MISSING = "no plots: matplotlib is absent (pip install matplotlib)"
 
 
 def has_matplotlib() -> bool:

@@ -18,7 +18,7 @@ from contextpilot.bench.engine import Facts
 from contextpilot.bench.results import BASELINE, ArmResult
 from contextpilot.bench.schedule import Isolation, Pass, Schedule
 from contextpilot.bench.statistics import Interval
-from contextpilot.tables import format_table, indent, percent
+from contextpilot.tables import percent, shown_table, terminal_width, wrap
 
 NOT_MEASURED = "–"
 _COLUMNS = (
@@ -89,27 +89,34 @@ class Report:
 
 def render(report: Report) -> str:
     """Return the report as text: exact figures, times, how it was measured."""
-    facts, schedule = report.facts, report.schedule
+    facts, schedule, width = report.facts, report.schedule, terminal_width()
     cache = facts.cache
     size = "of unknown size" if cache.tokens is None else f"of {cache.tokens:,} tokens"
-    parts = [
+    title = (
         f"{report.workload} on {facts.title}: {report.results[0].requests:,} requests, "
-        f"prefix cache {size} in blocks of {cache.block_size}",
-        *_exact(report),
-        "Times, planning included (× plain: prefill throughput over plain's, 95 % interval)\n"
-        + indent(_times(report)),
+        f"prefix cache {size} in blocks of {cache.block_size}"
+    )
+    how = (
         f"{_count(schedule.repetitions, 'repetition')} in slices of {schedule.slice_size} "
-        f"requests, {schedule.concurrency} in flight; "
-        f"{schedule.warmup} warm-up requests left out.\n"
-        f"{report.isolation.text(facts)}.",
+        f"requests, {schedule.concurrency} in flight; {schedule.warmup} warm-up requests left out."
+    )
+    times = "Times, planning included (× plain: prefill throughput over plain's, 95 % interval)"
+    parts = [
+        wrap(title, width),
+        *_exact(report),
+        f"{wrap(times, width)}\n{_times(report)}",
+        f"{wrap(how, width)}\n{wrap(report.isolation.text(facts) + '.', width)}",
     ]
     if report.answers:
         parts.insert(1, render_answers(report.answers, report.judge))
     if report.failed:
         first = next(iter(report.failed.values()))
         parts.append(
-            f"{_count(len(report.failed), 'request')} failed and counted in no mode's figures "
-            f"but the wall time; the first: {first}"
+            wrap(
+                f"{_count(len(report.failed), 'request')} failed and counted in no mode's figures "
+                f"but the wall time; the first: {first}",
+                width,
+            )
         )
     return "\n\n".join(parts)
 
@@ -132,10 +139,8 @@ def _exact(report: Report) -> list[str]:
             ]
         )
     header = ["mode", "prompt tokens", "cached", "hit ratio", "simulated", "computed", "to plain"]
-    return [
-        "Exact: prompt tokens of one repetition, and what the engine had to compute of them\n"
-        + indent(format_table(header, rows))
-    ]
+    exact = "Exact: prompt tokens of one repetition, and what the engine had to compute of them"
+    return [f"{wrap(exact, terminal_width())}\n{shown_table(header, rows)}"]
 
 
 def _fewer(baseline: ArmResult | None, computed: float) -> str:
@@ -165,7 +170,7 @@ def _times(report: Report) -> str:
         )
     header = ["mode", "prefill tok/s", "× plain", "limit", "TTFT × faster"]
     header += ["TTFT mean ms", "p50", "p95", "p99", "wall s", "from–to"]
-    return format_table(header, rows)
+    return shown_table(header, rows)
 
 
 def times_interval(interval: Interval | None) -> str:

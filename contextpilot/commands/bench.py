@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 _ORDERS = ("auto", "interleaved", "sequential")
 _MODES = (
     "plain, random, sorted, dedup, deduplicated, reordered, online, batch, proxy, synced "
-    "(default: plain,online,batch,proxy; with --answers or --judge: "
-    "plain,reordered,online,deduplicated)"
+    "(default: plain, online, batch, proxy; with --answers or --judge: "
+    "plain, reordered, online, deduplicated)"
 )
 
 
@@ -51,6 +52,13 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--modes", metavar="A,B", default="", help=f"comma separated: {_MODES}")
     parser.add_argument("--requests", type=positive, metavar="N", help="use the first N only")
+    parser.add_argument(
+        "--wait",
+        type=natural,
+        default=300,
+        metavar="S",
+        help="seconds to wait for an engine that is still loading (300)",
+    )
     parser.add_argument("--model", metavar="NAME", help="default: the first the engine lists")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write bench.json, .csv, .png and .svg there"
@@ -74,10 +82,13 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         "--order",
         choices=_ORDERS,
         default="auto",
-        help="modes take turns slice by slice, or one after another; auto: the former if the "
-        "engine's cache holds the prompts of all modes",
+        metavar="ORDER",
+        help="interleaved: modes take turns slice by slice; sequential: one after another; auto: "
+        "the former if the engine's cache holds the prompts of all modes",
     )
-    how.add_argument("--seed", type=natural, default=0, help="of random order and resampling")
+    how.add_argument(
+        "--seed", type=natural, default=0, metavar="N", help="of random order and resampling"
+    )
     how.add_argument(
         "--max-tokens", type=positive, metavar="N", help="of each answer (1; 64 with --answers)"
     )
@@ -98,8 +109,8 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--listen",
         metavar="HOST:PORT",
-        help="where the server of proxy and synced listens; launch the engine with "
-        "CONTEXTPILOT_INDEX_URL=http://HOST:PORT for its events to arrive",
+        help="where the server of proxy and synced listens; for its events to arrive, launch the "
+        "engine with CONTEXTPILOT_INDEX_URL set to http://HOST:PORT",
     )
 
 
@@ -126,9 +137,14 @@ def _run(args: argparse.Namespace) -> Outcome:
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
     with ProgressBar("measuring") as bar:
-        report = asyncio.run(benchmark(workload.name, requests, config, bar))
+        report = asyncio.run(benchmark(workload.name, requests, config, bar, _say))
     notes = _write(report, args.out) if args.out is not None else ""
     return Outcome(_text(report, args.json) + ("" if args.json else notes))
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"contextpilot bench: {text}\n")
+    sys.stderr.flush()
 
 
 def _with_texts(workload: Workload) -> Workload:
@@ -167,6 +183,7 @@ def _config(args: argparse.Namespace, workload: Workload) -> Config:
         gold=workload.answers if args.answers else None,
         judge=args.judge,
         judge_model=args.judge_model,
+        wait_s=args.wait,
     )
 
 
@@ -198,8 +215,8 @@ COMMAND = Command(
     help="measure on a running engine what planning saves",
     examples=(
         "contextpilot bench --engine http://127.0.0.1:8000 --workload requests.jsonl\n"
-        "contextpilot bench --engine http://127.0.0.1:30000 --workload requests.jsonl \\\n"
-        "      --modes plain,sorted,online,batch --requests 200 --out results\n"
+        "contextpilot bench --engine http://127.0.0.1:30000 --workload requests.jsonl "
+        "--modes plain,sorted,online,batch --requests 200 --out results\n"
         "contextpilot bench --engine http://127.0.0.1:8000 --workload questions.jsonl --answers"
     ),
     add_arguments=_add_arguments,

@@ -23,8 +23,9 @@ def add_bounds(group: argparse._ActionsContainer) -> None:
         "--anchor",
         choices=ANCHORS,
         default=defaults.anchor,
-        help="put the most relevant blocks next to the question: in no prompt, in those whose "
-        "blocks move anyway, or at the end of all (default: %(default)s)",
+        metavar="WHEN",
+        help="when the most relevant blocks go next to the question: none, moved (in prompts "
+        "whose blocks move anyway) or end (in all; default: %(default)s)",
     )
     group.add_argument(
         "--anchor-blocks",

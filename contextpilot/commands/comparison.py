@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +12,11 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.replay import DEFAULT_WINDOW, MODES, Mode, Progress, hit_bound, replay_each
 from contextpilot.plan.simulate import CacheTotals
 from contextpilot.progress import ProgressBar
-from contextpilot.tables import format_table, indent, percent
+from contextpilot.tables import percent, shown_table, terminal_width, wrap
 
 DEFAULT_CAPACITIES = ("unlimited", "5%", "1%")
 _STEPS = 1_000
-_TEXT_WIDTH = 84
+_MARGIN = " "
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,13 @@ def label_of(mode: Mode, window: int) -> str:
     }[mode]
 
 
-def render(comparison: Comparison) -> str:
-    """Return the comparison as text: tables, then the same in words."""
+def render(comparison: Comparison, name: str = "") -> str:
+    """Return the comparison as text, as wide as the terminal: tables, then the same in words.
+
+    Args:
+        name: of the workload, to begin with.
+    """
+    width = terminal_width()
     ratios = [
         [label_of(mode, comparison.window), *(percent(each.hit_ratio) for each in totals)]
         for mode, totals in comparison.totals.items()
@@ -109,21 +113,25 @@ def render(comparison: Comparison) -> str:
     bound, columns = comparison.bound, len(comparison.capacities)
     ratios.append(["no order exceeds", *[percent(bound.hit_ratio)] * columns])
     computed.append(["no order goes below", *[f"{bound.prefill_tokens:,}"] * columns])
-    titles = [capacity.title for capacity in comparison.capacities]
+    header = ["cache size in tokens", *(each.title for each in comparison.capacities)]
+    sizes = f"{name}: " if name else ""
+    sizes += (
+        f"{comparison.num_requests:,} requests, {comparison.num_blocks:,} different blocks, "
+        f"{comparison.tokens:,} block tokens"
+    )
+    share = "Hit ratio: share of the block tokens that the prefix cache holds already"
     return "\n\n".join(
         [
-            f"{comparison.num_requests:,} requests, {comparison.num_blocks:,} different blocks, "
-            f"{comparison.tokens:,} block tokens",
-            "Hit ratio: share of the block tokens that the prefix cache holds already\n"
-            + indent(format_table(["cache size in tokens", *titles], ratios)),
+            wrap(sizes, width),
+            wrap(share, width) + "\n" + shown_table(header, ratios, _MARGIN),
             "Prefill: block tokens that the engine has to compute\n"
-            + indent(format_table(["cache size in tokens", *titles], computed)),
-            "In words\n" + indent("\n".join(_sentences(comparison))),
+            + shown_table(header, computed, _MARGIN),
+            "In words\n" + "\n".join(_sentences(comparison, width)),
         ]
     )
 
 
-def _sentences(comparison: Comparison) -> list[str]:
+def _sentences(comparison: Comparison, width: int) -> list[str]:
     words: dict[Mode, str] = {
         "synced": "one request at a time",
         "window": f"{comparison.window} waiting requests together",
@@ -141,7 +149,7 @@ def _sentences(comparison: Comparison) -> list[str]:
             f"Cache {size}: the engine computes {plain:,} tokens for the order as given. "
             f"Planned {', '.join(changes)}."
         )
-        lines += textwrap.wrap(sentence, _TEXT_WIDTH, subsequent_indent="  ")
+        lines.append(wrap(sentence, width, _MARGIN, _MARGIN * 3))
     return lines
 
 

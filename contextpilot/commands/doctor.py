@@ -17,6 +17,7 @@ from contextpilot.commands.checks import (
 )
 from contextpilot.commands.checks.check import Check
 from contextpilot.commands.command import Command, Outcome
+from contextpilot.tables import terminal_width, wrap
 
 CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
     environment.check_python,
@@ -32,6 +33,8 @@ CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
 )
 """Each yields any number of results; one that raises counts as failed."""
 
+_MAX_COLUMN = 0.3
+"""Share of the terminal that names may take for details to stand in a column."""
 _MARKS = {"ok": "ok    ", "warn": "warn  ", "fail": "FAIL  ", "absent": "-     "}
 
 
@@ -69,15 +72,24 @@ def _run(args: argparse.Namespace) -> Outcome:
     if args.json:
         checks = [check._asdict() for check in found]
         return Outcome(json.dumps({"ok": not broken, "checks": checks}, indent=2), status)
-    width = max(len(check.name) for check in found)
+    names = ", ".join(check.name for check in broken)
+    verdict = f"broken: {names}" if broken else "nothing that is asked for is broken"
+    return Outcome(f"{_render(found)}\n\n{verdict}", status)
+
+
+def _render(found: list[Check]) -> str:
+    """Return the results as text, as wide as the terminal."""
+    width, column = terminal_width(), max(len(check.name) for check in found)
+    if column > _MAX_COLUMN * width:
+        column = 0
+    margin = " " * (len(_MARKS["ok"]) + column + 2)
     lines = []
     for check in found:
-        lines.append(f"{_MARKS[check.status]}{check.name:<{width}}  {check.detail}".rstrip())
+        start = f"{_MARKS[check.status]}{check.name:<{column}}  "
+        lines.append(wrap(check.detail, width, start, margin))
         if check.fix and check.status in ("warn", "fail"):
-            lines.append(f"{'':<{width + 6}}  fix: {check.fix}")
-    names = ", ".join(check.name for check in broken)
-    lines += ["", f"broken: {names}" if broken else "nothing that is asked for is broken"]
-    return Outcome("\n".join(lines), status)
+            lines.append(wrap(f"fix: {check.fix}", width, margin, margin + "     "))
+    return "\n".join(lines)
 
 
 COMMAND = Command(

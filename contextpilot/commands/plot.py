@@ -28,9 +28,7 @@ def check_plot(path: Path) -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise CommandError(
-            f"--plot needs matplotlib ({error}): pip install 'contextpilot[plot]'"
-        ) from None
+        raise CommandError(f"--plot needs matplotlib ({error}): pip install matplotlib") from None
 
 
 def draw(comparison: Comparison, name: str, path: Path) -> None:

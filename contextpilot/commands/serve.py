@@ -12,28 +12,52 @@ from contextpilot.errors import CommandError
 from contextpilot.server.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 
 CONFIG_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"
+_GROUPS = {
+    "engine": "engines",
+    "host": "address",
+    "max_in_flight": "requests that wait",
+    "tenants": "tenants",
+    "mode": "finding and planning blocks",
+    "max_blocks": "memory",
+    "max_body_bytes": "limits",
+    "log_level": "logs",
+}
+"""Titles in the help, each by the first setting under it."""
+_UNITS = ("PORT", "S", "TOKENS", "BYTES")
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help=f"TOML file ({CONFIG_VARIABLE})")
+    group: argparse._ActionsContainer = parser
     for item in fields(Settings):
-        flag = "--" + item.name.replace("_", "-")
-        parser.add_argument(flag, **_argument(item))
+        if item.name in _GROUPS:
+            group = parser.add_argument_group(_GROUPS[item.name])
+        group.add_argument("--" + item.name.replace("_", "-"), **_argument(item))
 
 
 def _argument(item: Field[Any]) -> dict[str, Any]:
     """Return how argparse takes a setting; None stands for "not given"."""
     default, choices = item.default, item.metadata["choices"]
-    shown = "" if item.metadata["secret"] or default in ("", ()) else f"; default {default}"
-    text = f"{item.metadata['help']} ({ENVIRONMENT_PREFIX}{item.name.upper()}{shown})"
+    among = f": {', '.join(choices)}" if choices else ""
+    text = f"{item.metadata['help']}{among} ({ENVIRONMENT_PREFIX}{item.name.upper()}{_told(item)})"
     argument: dict[str, Any] = {"dest": item.name, "default": None, "help": text.replace("%", "%%")}
     if isinstance(default, bool):
         return argument | {"action": argparse.BooleanOptionalAction}
     if isinstance(default, tuple):
         return argument | {"action": "append", "metavar": "URL"}
+    last = item.name.split("_")[-1].upper()
+    metavar = last if isinstance(default, str) or last in _UNITS else "N"
     if choices:
-        return argument | {"choices": choices}
-    return argument | {"type": type(default), "metavar": item.name.split("_")[-1].upper()}
+        return argument | {"choices": choices, "metavar": metavar}
+    return argument | {"type": type(default), "metavar": metavar}
+
+
+def _told(item: Field[Any]) -> str:
+    if item.metadata["secret"] or item.default in ("", ()):
+        return ""
+    if isinstance(item.default, bool):
+        return f"; default {'yes' if item.default else 'no'}"
+    return f"; default {item.default}"
 
 
 def _run(args: argparse.Namespace) -> Outcome:

@@ -16,9 +16,10 @@ from contextpilot.commands.plot import SUFFIXES, check_plot, draw
 from contextpilot.commands.workload import STDIN, read_workload
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.replay import DEFAULT_WINDOW
+from contextpilot.tables import terminal_width, wrap
 
 _NOTE = (
-    "Token counts are estimates: a quarter of a block's characters, and 3 for its label; a block\n"
+    "Token counts are estimates: a quarter of a block's characters, and 3 for its label; a block "
     "given by id only counts 256. System prompt, question and answer are left out."
 )
 
@@ -37,14 +38,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default=list(DEFAULT_CAPACITIES),
         help=f"cache sizes: {FORMS} (default: {' '.join(DEFAULT_CAPACITIES)})".replace("%", "%%"),
     )
-    parser.add_argument(
+    planning = parser.add_argument_group("planning")
+    planning.add_argument(
         "--window",
         type=positive,
         default=DEFAULT_WINDOW,
         metavar="N",
         help="waiting requests that are planned together (default: %(default)s)",
     )
-    add_bounds(parser)
+    add_bounds(planning)
     parser.add_argument(
         "--plot",
         type=_image,
@@ -64,7 +66,8 @@ def _run(args: argparse.Namespace) -> Outcome:
         draw(comparison, workload.name, args.plot)
     if args.json:
         return Outcome(_as_json(workload.name, comparison, bounds))
-    text = f"{workload.name}: {render(comparison)}\n\n{_NOTE}"
+    note = wrap(_NOTE, terminal_width())
+    text = f"{render(comparison, workload.name)}\n\n{note}"
     return Outcome(f"{text}\n\nFigure: {args.plot}" if args.plot is not None else text)
 
 
@@ -93,7 +96,7 @@ COMMAND = Command(
     help="replay recorded requests and show what planning would save",
     examples=(
         "contextpilot simulate requests.jsonl\n"
-        "contextpilot simulate requests.json.gz --capacity unlimited 5% 200k --plot hits.png\n"
+        "contextpilot simulate requests.json.gz --plot hits.png --capacity unlimited 5% 200k\n"
         "contextpilot simulate requests.jsonl --json --window 32 --pin-first 2"
     ),
     add_arguments=_add_arguments,

@@ -123,6 +123,7 @@ class EngineKind:
         plugin_group: entry points by which it loads plugins.
         hooked_modules: modules that the hooks look at; the first is what `attach` gets.
         program: where it is a program instead.
+        usual_port: where it listens unless told otherwise; 0: nowhere of its own.
         report_flag: launches it so that it reports cached tokens; "" where it does anyway.
         uncached_flag: launches it without a prefix cache.
         reset_hint: what makes `reset` work.
@@ -143,6 +144,7 @@ class EngineKind:
     plugin_group = ""
     hooked_modules: tuple[str, ...] = ()
     program: Program | None = None
+    usual_port = 0
     report_flag = ""
     uncached_flag = ""
     reset_hint = ""

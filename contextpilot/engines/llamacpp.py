@@ -36,6 +36,7 @@ class Llamacpp(EngineKind):
 
     name = owner = "llamacpp"
     title = "llama-server"
+    usual_port = 8080
     probes = (Probe("/props", b"default_generation_settings"),)
     program = Program("llama-server", "LLAMA_SERVER_BIN")
     reset_hint = "--slot-save-path DIR"

@@ -16,6 +16,7 @@ class Sglang(EngineKind):
 
     name = owner = distribution = "sglang"
     title = "SGLang"
+    usual_port = 30000
     probes = (Probe("/get_model_info", b"model_path"), Probe("/model_info", b"model_path"))
     plugin_group = "sglang.srt.plugins"
     hooked_modules = ("sglang.srt.managers.scheduler",)

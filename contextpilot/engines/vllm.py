@@ -17,6 +17,7 @@ class Vllm(EngineKind):
 
     name = owner = distribution = "vllm"
     title = "vLLM"
+    usual_port = 8000
     probes = (Probe("/version", b'"version"', is_common=True),)
     plugin_group = "vllm.general_plugins"
     hooked_modules = (

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import signal
+import socket
 import sys
 import time
+from typing import Any
 
 import uvicorn
 
 from contextpilot.server.app import create_app
 from contextpilot.server.garbage import collect_seldom
+from contextpilot.server.greeting import greeting
 from contextpilot.server.protocol import Protocol
 from contextpilot.server.settings import Settings
+
+logger = logging.getLogger("contextpilot.server")
 
 _BACKLOG = 2048
 _SWITCH_S = 0.001
@@ -42,13 +48,40 @@ def configure_logging(settings: Settings) -> None:
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else text)
     for name in ("contextpilot", "uvicorn"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.setLevel(settings.log_level.upper())
-        logger.propagate = False
+        named = logging.getLogger(name)
+        named.handlers = [handler]
+        named.setLevel(settings.log_level.upper())
+        named.propagate = False
+    if settings.log_level == "info":  # what it says of its own start, we say in words
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
-def make_server(settings: Settings) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """Says at its start what it will do."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._greeted: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen; the rest is said once the engines were asked."""
+        await super().startup(sockets)
+        self._greeted = asyncio.create_task(self._greet())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let running requests end."""
+        logger.info("stopping: what runs has %g s to end", self._settings.shutdown_timeout_s)
+        await super().shutdown(sockets)
+
+    async def _greet(self) -> None:
+        app: Any = self.config.app
+        port = self.servers[0].sockets[0].getsockname()[1]
+        for line in await greeting(self._settings, port, app.state.service.pool):
+            logger.log(logging.WARNING if line.is_warning else logging.INFO, line.text)
+
+
+def make_server(settings: Settings) -> Server:
     """Return the server, not started; paths are not logged, since queries may hold keys."""
     config = uvicorn.Config(
         create_app(settings),
@@ -64,7 +97,7 @@ def make_server(settings: Settings) -> uvicorn.Server:
         http=Protocol.with_timeout(settings.client_timeout_s),
         ws="none",
     )
-    return uvicorn.Server(config)
+    return Server(config, settings)
 
 
 def serve(settings: Settings) -> int:
@@ -77,8 +110,13 @@ def serve(settings: Settings) -> int:
     try:
         server.run()
     except SystemExit:  # it could not start, and has logged why
+        logger.error("not started: see that %s:%s is free, or give --port", *_place(settings))
         return 1
     return 0 if server.started else 1
+
+
+def _place(settings: Settings) -> tuple[str, int]:
+    return settings.host, settings.port
 
 
 def _stopped(*_: object) -> None:

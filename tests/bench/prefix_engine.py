@@ -37,6 +37,7 @@ class PrefixEngine:
         knows_ids: whether it tells by the ids that requests are sent with.
         owner: of its model, which tells its kind.
         reset_path: where it is reset.
+        loading: so many times more it says that it is still loading.
         seen: the messages of every request.
     """
 
@@ -51,6 +52,7 @@ class PrefixEngine:
     knows_ids: bool = True
     owner: str = "vllm"
     reset_path: str = "/reset_prefix_cache"
+    loading: int = 0
     seen: list[dict[str, Any]] = field(default_factory=list)
     resets: int = 0
     num_told: int = 0
@@ -115,7 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
             "/metrics": f"vllm:cache_config_info{{{config}}} 1.0\n",
             "/health": {},
         }
-        if self.path in paths:
+        if self.path == "/health" and engine.loading:
+            engine.loading -= 1
+            self._reply(503, {})
+        elif self.path in paths:
             self._reply(200, paths[self.path])
         else:
             self._reply(404, {})

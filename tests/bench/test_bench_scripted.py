@@ -173,7 +173,7 @@ def test_requests_that_fail_somewhere_count_nowhere(run: Runner, workload: Path)
     assert shown.status == 0, shown.err
     assert "19 requests, prefix cache" in shown.out
     assert "1 request failed" in shown.out
-    assert "the first: online: 400: maximum context length exceeded" in shown.out
+    assert "the first: online: 400: maximum context length exceeded" in " ".join(shown.out.split())
 
 
 def test_files_are_written_and_agree(run: Runner, workload: Path, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_without_matplotlib_the_figures_are_written_all_the_same(
         shown = run("bench", "--engine", engine.url, "--workload", workload,
                     "--modes", "plain", "--repetitions", 1, "--out", tmp_path)  # fmt: skip
     assert shown.status == 0, shown.err
-    assert "no plots: matplotlib is absent (pip install 'contextpilot[plot]')" in shown.out
+    assert "no plots: matplotlib is absent (pip install matplotlib)" in shown.out
     assert (tmp_path / "bench.csv").exists()
     assert not (tmp_path / "bench.png").exists()
 
@@ -215,13 +215,45 @@ def test_what_cannot_be_run_is_refused_with_the_fix(run: Runner, workload: Path)
         return run.refused("bench", "--workload", workload, *more)
 
     assert "is no http(s) address" in told("--engine", "127.0.0.1:8000")
-    assert "does not answer" in told("--engine", "http://127.0.0.1:9")
+    assert "does not answer" in told("--engine", "http://127.0.0.1:9", "--wait", 0)
     with running(PrefixEngine()) as engine:
         assert "the modes are plain, random" in told("--engine", engine.url, "--modes", "fast")
         listen = told("--engine", engine.url, "--modes", "synced", "--listen", "8765")
         assert "write host:port" in listen
     assert "--requests" in run.refused("bench", "--engine", "http://h", "--workload", workload,
                                        "--requests", "0", status=2)  # fmt: skip
+
+
+def test_an_engine_that_is_still_loading_is_waited_for_within_a_bound(
+    run: Runner, workload: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contextpilot.bench.readiness._ASK_EVERY_S", 0.01)
+    engine = PrefixEngine()
+    engine.loading = 3
+    with running(engine):
+        shown = run("bench", "--engine", engine.url, "--workload", workload, "--modes", "plain",
+                    "--repetitions", 1)  # fmt: skip
+    assert shown.status == 0, shown.err
+    assert engine.loading == 0
+    assert shown.err.count("is still loading: waiting for it, 0 of at most 300 s (--wait)") == 1
+    told = run.refused("bench", "--engine", "http://127.0.0.1:9", "--workload", workload,
+                       "--wait", 1)  # fmt: skip
+    assert "does not answer yet: waiting for it, 0 of at most 1 s" in told
+    assert told.rstrip().endswith("cannot be reached")
+
+
+@pytest.mark.parametrize("columns", [60, 200])
+def test_the_report_fits_the_terminal(
+    run: Runner, workload: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with running(PrefixEngine()) as engine:
+        shown = run("bench", "--engine", engine.url, "--workload", workload, "--answers",
+                    "--modes", "plain,online", "--repetitions", 1)  # fmt: skip
+    assert shown.status == 0, shown.err
+    assert max(map(len, shown.out.splitlines())) <= columns
+    tables = shown.out.count("\n  online")
+    assert tables > 4 if columns == 60 else tables == 4
 
 
 @pytest.mark.parametrize(

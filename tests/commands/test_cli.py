@@ -89,8 +89,18 @@ def test_help_of_each_command_shows_examples(run, command):
     shown = run(command.name, "--help")
     assert shown.status == 0
     assert shown.out.startswith(f"usage: contextpilot {command.name}")
+    joined = shown.out.replace(" \\\n     ", "")
     for example in command.examples.splitlines():
-        assert f"  {example}\n" in shown.out
+        assert f"  {example}\n" in joined
+
+
+@pytest.mark.parametrize("name", ["", *(command.name for command in COMMANDS)])
+@pytest.mark.parametrize("columns", [60, 100])
+def test_help_fits_the_terminal(run, monkeypatch, name, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = run(*filter(None, [name]), "--help").out.splitlines()
+    assert [line for line in lines if len(line) > columns] == []
+    assert any(len(line) > columns / 2 for line in lines)
 
 
 @pytest.mark.parametrize("argv", [("dance",), ("simulate",), ("demo", "--loud"), ("--verbose",)])

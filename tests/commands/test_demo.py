@@ -97,11 +97,22 @@ def test_the_shown_request_finds_part_of_its_prompt_in_the_cache(shown):
 
 def test_text_for_people(run, monkeypatch, known):
     monkeypatch.setenv("COLUMNS", "80")
-    result = run("demo")
+    result = run("demo", "--details")
     assert (result.status, result.err) == (0, "")
-    for heading in ("Hit ratio", "Prefill", "In words", "as given", "as planned", "Why", "Next:"):
+    for heading in ("Hit ratio", "Prefill", "In words", "as given", "as planned", "Why"):
         assert heading in result.out
-    assert max(map(len, result.out.splitlines())) <= 100
+    assert max(map(len, result.out.splitlines())) <= 80
+
+
+def test_one_screen_that_ends_with_time_and_money(run, monkeypatch, known, comparison):
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = run("demo").out.splitlines()
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 60
+    plain, batch = (comparison.totals[mode][0].prefill_tokens for mode in ("plain", "batch"))
+    saved = f"{60 * (1 - batch / plain):.0f} minutes and ${100 * (1 - batch / plain):.0f}"
+    last = " ".join(" ".join(lines).rpartition("Of every hour")[2].split())
+    assert f"{saved} all at once" in last
 
 
 def test_a_request_is_shown_within_the_width():

@@ -6,12 +6,15 @@ import platform
 import re
 import sys
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 
+import contextpilot
 from contextpilot.commands import doctor
 from contextpilot.commands.checks import check, engines, environment, exchange
 from contextpilot.commands.checks.check import Check
+from contextpilot.server.variables import known_variables
 
 FINE = Check("one", "ok", "as it should be")
 ABSENT = Check("two", "absent", "not there", "pip install two")
@@ -83,12 +86,47 @@ def variables(**environ):
     return {each.name: each for each in environment.check_variables(environ)}
 
 
-@pytest.mark.parametrize("name", ["INDEX_TOKEN", "API_KEY", "SALT_SECRET", "DB_PASSWORD"])
+@pytest.mark.parametrize("name", ["INDEX_TOKEN", "ENGINE_KEY", "SALT_SECRET", "JUDGE_KEY"])
 def test_secrets_are_not_shown(name):
     [found] = variables(**{f"CONTEXTPILOT_{name}": "hunter2"}).values()
     assert found.status == "ok"
     assert "hunter2" not in str(found)
     assert "7 characters" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CONTEXTPILOT_INDX_URL", "CONTEXTPILOT_INDEX_URL"),
+        ("CONTEXTPILOT_INDEX_UR", "CONTEXTPILOT_INDEX_URL"),
+        ("CONTEXTPILOT_ENGINES", "CONTEXTPILOT_ENGINE"),
+        ("CONTEXT_PILOT_PORT", "CONTEXTPILOT_PORT"),
+        ("contextpilot_port", "CONTEXTPILOT_PORT"),
+        ("CONTEXTPILOT_ZZZ", ""),
+    ],
+)
+def test_misspelt_variables_are_named_with_what_is_meant(name, meant):
+    [found] = variables(**{name: "http://127.0.0.1:1", "PATH": "/", "CONTEXT": "x"}).values()
+    assert (found.name, found.status) == (name, "warn")
+    assert found.detail == f"nothing reads {name}" + (f": did you mean {meant}?" if meant else "")
+    assert (meant or "unset") in found.fix
+
+
+def test_every_variable_that_the_code_names_is_known():
+    checkout = Path(contextpilot.__file__).resolve().parents[1]
+    sources = [
+        *checkout.glob("contextpilot/**/*.py"),
+        *checkout.glob("hooks/**/*.py"),
+        *checkout.glob("native/*.cpp"),
+        *checkout.glob("examples/*.py"),
+        *checkout.glob("scripts/**/*.py"),
+    ]
+    named = set()
+    for source in sources:
+        named.update(re.findall(r"\bCONTEXTPILOT_[A-Z_]*[A-Z]\b", source.read_text()))
+    known = known_variables()
+    assert named - known - {"CONTEXTPILOT_HOOK_MAX"} == set()
+    assert len(known) > 40
 
 
 @pytest.mark.parametrize("name", ["CONTEXTPILOT_INDEX_URL", "CONTEXTPILOT_ENGINE"])

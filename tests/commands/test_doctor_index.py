@@ -17,6 +17,7 @@ from contextpilot.commands.checks.cached_tokens import check_cached_tokens
 from contextpilot.commands.checks.exchange import Place
 from contextpilot.commands.checks.index import check_index
 from contextpilot.commands.checks.request_path import NAMESPACE
+from contextpilot.engines.vllm import Vllm
 from contextpilot.explain import Explanation
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
@@ -152,6 +153,16 @@ def test_nobody_listens(monkeypatch, run):
     assert "contextpilot serve" in check.fix
 
 
+def test_an_index_at_its_usual_port_is_pointed_to(monkeypatch, index):
+    monkeypatch.setattr(Settings, "port", Place.at(index.index_url).address.port)
+    monkeypatch.setenv("CONTEXTPILOT_INDEX_URL", "http://127.0.0.1")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("CONTEXTPILOT_INDEX_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        [check] = check_index()
+    assert check.fix.endswith(f"export CONTEXTPILOT_INDEX_URL={index.index_url}")
+
+
 def test_a_listener_that_never_answers(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -256,6 +267,8 @@ COLD = {"prompt_tokens": 300, "prompt_tokens_details": {"cached_tokens": 0}}
         ({"/v1/models": (401, {})}, "warn", "API key", "cached_tokens"),
         ({}, "fail", "/v1/models answers 404", "before /v1"),
         ({"/v1/models": (200, {"data": []})}, "fail", "names no model", ""),
+        ({"/v1/models": (503, {})}, "fail", "still loading", "later"),
+        ({"/health": (503, {"engines": []})}, "fail", "is contextpilot serve", "itself"),
         ({"/v1/models": (200, {"data": "x"})}, "fail", "names no model", ""),
     ],
 )
@@ -281,6 +294,14 @@ def test_an_engine_that_is_not_there_and_one_that_is_no_address():
     assert "--engine is no http(s) address" in wrong.detail
 
 
+def test_an_engine_at_a_usual_port_is_pointed_to(monkeypatch):
+    with scripted(engine("vllm", TOLD)) as server, socket.socket() as taken:
+        monkeypatch.setattr(Vllm, "usual_port", server.server_port)
+        taken.bind(("127.0.0.1", 0))
+        [check] = check_cached_tokens([f"http://127.0.0.1:{taken.getsockname()[1]}"])
+    assert check.fix == f"an engine answers at {server.url}: doctor --engine {server.url}"
+
+
 def test_engines_are_named_but_not_asked_unless_told(monkeypatch):
     assert list(check_cached_tokens([])) == []
     monkeypatch.setenv("CONTEXTPILOT_ENGINE", "http://a:1,http://b:2")
@@ -293,6 +314,7 @@ def test_engines_are_named_but_not_asked_unless_told(monkeypatch):
 def test_the_command_asks_the_engine_it_is_given(run):
     with scripted(engine("vllm", HIDDEN)) as server:
         shown = run("doctor", "--engine", server.url)
-    assert f"warn  engine {server.url}  hides" in shown.out
-    assert "fix: launch it with --enable-prompt-tokens-details" in shown.out
+    out = " ".join(shown.out.split())
+    assert f"warn engine {server.url} hides" in out
+    assert "fix: launch it with --enable-prompt-tokens-details" in out
     assert shown.status == 0

@@ -213,7 +213,7 @@ def test_copies_within_a_request_count_once(run, save):
 
 
 def test_a_plot_is_an_image(run, save, tmp_path):
-    pytest.importorskip("matplotlib", reason="pip install 'contextpilot[plot]'")
+    pytest.importorskip("matplotlib", reason="pip install matplotlib")
     for name, magic in (("hits.png", b"\x89PNG"), ("hits.SVG", b"<?xml")):
         image = tmp_path / name
         shown = run("simulate", save(THREE), "--plot", image)
@@ -228,7 +228,7 @@ def test_without_matplotlib_the_extra_is_named_before_any_work(run, tmp_path, mo
     image = tmp_path / "hits.png"
     complaint = run.refused("simulate", tmp_path / "not there.jsonl", "--plot", image)
     assert "--plot needs matplotlib" in complaint
-    assert "pip install 'contextpilot[plot]'" in complaint
+    assert "pip install matplotlib" in complaint
     assert not image.exists()
 
 

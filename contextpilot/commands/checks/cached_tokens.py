@@ -12,6 +12,7 @@ from typing import Any
 
 from contextpilot.commands.checks.check import Check
 from contextpilot.commands.checks.exchange import Answer, Place, UnreachableError
+from contextpilot.commands.checks.neighbours import engine_nearby, is_index
 from contextpilot.engines.registry import all_report_flags, kind_of_owner, kinds
 from contextpilot.engines.usage import UsageReader
 
@@ -46,14 +47,26 @@ def _check_engine(url: str) -> Check:
             return Check(name, "warn", "asks for an API key, and doctor sends none", fix)
         model = _first_model(models)
         if model is None:
-            detail = f"GET /v1/models answers {models.status} and names no model"
-            return Check(name, "fail", detail, "give the URL that comes before /v1")
+            return _no_model(name, place, models)
         body = {"model": model.get("id"), "prompt": _PROMPT, "max_tokens": 1, "temperature": 0}
         place.ask("/v1/completions", body, _TIMEOUT_S)
         again = place.ask("/v1/completions", body, _TIMEOUT_S)
     except UnreachableError as error:
-        return Check(name, "fail", f"does not answer: {error}", _START)
+        nearby = engine_nearby(place)
+        fix = f"an engine answers at {nearby}: doctor --engine {nearby}" if nearby else _START
+        return Check(name, "fail", f"does not answer: {error}", fix)
     return _judge(name, again, str(model.get("owned_by")))
+
+
+def _no_model(name: str, place: Place, models: Answer) -> Check:
+    """Return what to say of an address that serves no model."""
+    if is_index(place.ask("/health")):
+        detail = "is contextpilot serve, and no engine behind it answers"
+        return Check(name, "fail", detail, "give the URL of the engine itself; see that it runs")
+    detail = f"GET /v1/models answers {models.status} and names no model"
+    if models.status == 503:
+        return Check(name, "fail", f"{detail}: it is still loading", "run doctor again later")
+    return Check(name, "fail", detail, "give the URL that comes before /v1")
 
 
 def _first_model(models: Answer) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import contextpilot
 from contextpilot.commands.checks.check import Check, installed_version
 from contextpilot.commands.checks.exchange import Place
+from contextpilot.server.variables import known_variables, told, unread
 
 _MIN_PYTHON = (3, 10)
 _PREFIX = "CONTEXTPILOT_"
@@ -33,7 +34,7 @@ def check_dependencies() -> Iterator[Check]:
         fix = "pip install ."
         yield Check("contextpilot", "warn", f"{detail}, runs from a checkout, not installed", fix)
     elif installed != contextpilot.__version__:
-        fix = "pip install --force-reinstall contextpilot"
+        fix = "pip install --force-reinstall --no-deps . in a checkout"
         yield Check("contextpilot", "warn", f"{detail}, but {installed} is installed", fix)
     else:
         yield Check("contextpilot", "ok", detail)
@@ -43,14 +44,18 @@ def check_dependencies() -> Iterator[Check]:
 
 def check_extras() -> Iterator[Check]:
     """Look at the optional extras `plot` and `gpu`."""
-    yield _check_module("matplotlib", "pip install 'contextpilot[plot]'", required=False)
+    yield _check_module("matplotlib", "pip install matplotlib", required=False)
     yield _check_gpu()
 
 
 def check_variables(environ: Mapping[str, str] = os.environ) -> Iterator[Check]:
     """Look at the CONTEXTPILOT_* variables in effect; secrets are not shown."""
-    names = sorted(name for name in environ if name.startswith(_PREFIX))
-    if not names:
+    unknown = unread(environ)
+    for name, meant in unknown:
+        fix = f"rename it to {meant}, or unset it" if meant else f"unset {name}"
+        yield Check(name, "warn", told(name, meant), fix)
+    names = sorted(known_variables() & set(environ))
+    if not names and not unknown:
         yield Check("environment", "absent", f"no {_PREFIX}* variable is set")
     for name in names:
         value = environ[name]
@@ -75,7 +80,7 @@ def _check_module(name: str, fix: str, *, required: bool) -> Check:
 
 def _check_gpu() -> Check:
     found = installed_version("cupy-cuda12x", "cupy-cuda13x", "cupy-cuda11x", "cupy")
-    fix = "pip install 'contextpilot[gpu]'"
+    fix = "pip install cupy-cuda12x"
     if found is None:
         return Check("gpu", "absent", "cupy is not installed (optional): plans run on the CPU", fix)
     try:

@@ -21,8 +21,8 @@ from contextpilot.install_hook import PTH, START, START_LINE, status
 HOOKS_PACKAGE = "contextpilot_hooks"
 INDEX_URL = "CONTEXTPILOT_INDEX_URL"
 
-_INSTALL = "python -m contextpilot.install_hook, or pip install contextpilot"
-_REINSTALL = "pip install --force-reinstall contextpilot"
+_INSTALL = "python -m contextpilot.install_hook, or pip install . in a checkout"
+_REINSTALL = "pip install --force-reinstall --no-deps . in a checkout"
 _NEEDS_START_FILE = (3, 18)
 """Python that no longer runs the code of .pth files (PEP 829)."""
 _TIMEOUT_S = 20
@@ -71,7 +71,7 @@ def check_plugins() -> Iterator[Check]:
     ]
     if missing:
         detail = f"no entry point in {', '.join(missing)}"
-        yield Check("plugins", "absent", detail, "pip install contextpilot")
+        yield Check("plugins", "absent", detail, "pip install . in a checkout")
     else:
         yield Check("plugins", "ok", f"entry points in {', '.join(groups)}")
 

@@ -9,11 +9,12 @@ from typing import Any
 from contextpilot.commands.checks.check import Check, Status
 from contextpilot.commands.checks.exchange import Answer, Place, UnreachableError
 from contextpilot.commands.checks.hooks import INDEX_URL
+from contextpilot.commands.checks.neighbours import index_nearby, is_index
 from contextpilot.commands.checks.request_path import check_request_path, token_is_wrong
 
 INDEX_TOKEN = "CONTEXTPILOT_INDEX_TOKEN"
 
-_START = "start it with: contextpilot serve, or cp.ContextPilot(listen=...)"
+_START = "start it with: contextpilot serve (port 8765), or cp.ContextPilot(listen=...)"
 _RIGHT_PORT = f"point {INDEX_URL} at contextpilot serve (port 8765), not at an engine"
 _LAUNCH = f"launch the engine with {INDEX_URL} set, where contextpilot is installed"
 _SYNC: dict[str, tuple[Status, str]] = {
@@ -33,11 +34,13 @@ def check_index() -> Iterator[Check]:
     try:
         health = place.ask("/health")
     except UnreachableError as error:
-        yield Check("index", "fail", f"{place.shown} does not answer: {error}", _START)
+        nearby = index_nearby(place)
+        fix = f"an index answers at {nearby}: export {INDEX_URL}={nearby}" if nearby else _START
+        yield Check("index", "fail", f"{place.shown} does not answer: {error}", fix)
         return
     if health.status == 401:
         yield token_is_wrong("index", place)
-    elif not _is_index(health):
+    elif not is_index(health):
         detail = f"{place.shown} answers {health.status}, but not as an index does"
         yield Check("index", "fail", detail, _RIGHT_PORT)
     else:
@@ -45,12 +48,6 @@ def check_index() -> Iterator[Check]:
         yield from _check_reporters(health.content)
         yield from _check_pool(health.content)
         yield from check_request_path(place)
-
-
-def _is_index(health: Answer) -> bool:
-    return isinstance(health.content, dict) and isinstance(
-        health.content.get("engines"), (dict, list)
-    )
 
 
 def _check_service(health: Answer, place: Place) -> Check:
