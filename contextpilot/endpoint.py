@@ -17,6 +17,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from contextpilot.http.callers import AllowedCallers
 from contextpilot.jobs import AnsweredJobs, decode_job, encode_plans, job_id_of
 from contextpilot.planning import Planning
 from contextpilot.sync.events import answer_message, parse_evict, parse_message
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 << 20
 _TIMEOUT_S = 30.0
+_CALLERS = AllowedCallers((), "call it by its address, or by a name without a dot")
 _NO_TOKEN = (
     "Authorization must be 'Bearer' and the index token: set CONTEXTPILOT_INDEX_TOKEN to what it "
     "is where ContextPilot(listen=...) runs"
@@ -121,13 +123,15 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
+        if not self._may_come_in():
+            return
         if self.path != "/health":
             self._reply(404, {"error": f"no such path: {self.path}"})
         else:
             self._reply(200, {"status": "ok", "engines": self.server.receiver.engines()})
 
     def do_POST(self) -> None:
-        body = self._body()
+        body = self._body() if self._may_come_in() else None
         if body is None:
             return
         answer = {"/sync": self._sync, "/evict": self._evict, "/plan": self._plan}.get(self.path)
@@ -155,6 +159,17 @@ class _Handler(BaseHTTPRequestHandler):
         if not is_first:
             return answer.result(_TIMEOUT_S)
         return jobs.give(job_id, answer, lambda: encode_plans(self.server.planning.run(job)))
+
+    def _may_come_in(self) -> bool:
+        """Return whether no stranger's web page can have sent this; else an error was replied."""
+        given = self.headers
+        refusal = _CALLERS.refusal(
+            self.command, given.get("Host", ""), given.get("Origin"), given.get("Content-Type")
+        )
+        if refusal is not None:
+            self.close_connection = True  # its body is not read
+            self._reply(403, {"error": refusal})
+        return refusal is None
 
     def _body(self) -> bytes | None:
         """Return the request's body, or None when an error was replied."""

@@ -199,3 +199,13 @@ def test_a_wrong_address_is_named(listen: str) -> None:
 def test_an_address_without_host_is_loopback() -> None:
     assert parse_address(":0") == ("127.0.0.1", 0)
     assert parse_address("[::1]:80") == ("::1", 80)
+
+
+def test_web_pages_of_strangers_are_refused(server: cp.ContextPilot) -> None:
+    page = {"Origin": "https://page.example", "Content-Type": "text/plain"}
+    for headers in (page, {"Host": "attacker.example"}):
+        for path in ("/sync", "/evict", "/plan"):
+            status, answer = call(server, "POST", path, sync(0), **headers)
+            assert status == 403, answer
+    assert call(server, "GET", "/health", Host="attacker.example")[0] == 403
+    assert call(server, "GET", "/health")[1]["engines"] == {}

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from contextpilot import __version__
 from contextpilot.budget import Budget
+from contextpilot.http.callers import AllowedCallers
 from contextpilot.http.pooled import Upstream
 from contextpilot.namespace import Namespaces
 from contextpilot.server import schema_page
@@ -25,6 +26,7 @@ from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.server.pool.waiting import Ageing
 from contextpilot.server.proxy.handler import Proxy
 from contextpilot.server.proxy.state_file import StateFile
+from contextpilot.server.request_body import Bodies
 from contextpilot.server.schema_page import SCHEMA_PATHS
 from contextpilot.server.service import Service
 from contextpilot.server.settings import Settings
@@ -51,6 +53,7 @@ def create_app(settings: Settings, pool: EnginePool | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.service = service
     app.state.metrics = Metrics()
+    app.state.bodies = Bodies(settings.max_body_bytes, settings.max_bodies_bytes)
     install_handlers(app)
     app.include_router(api.router)
     app.include_router(make_router(service.pool, service.records), responses=api.ERRORS)
@@ -65,6 +68,7 @@ def create_app(settings: Settings, pool: EnginePool | None = None) -> FastAPI:
         token=settings.index_token,
         unguarded=OPEN_PATHS,
         activity=app.state.activity,
+        callers=AllowedCallers(settings.allowed_host, "start it with --allowed-host NAME"),
     )
     return app
 
@@ -88,7 +92,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     upstream = Upstream(settings.connect_timeout_s, settings.read_timeout_s)
     state = StateFile(settings.state)
     await asyncio.to_thread(state.open)
-    app.state.proxy = Proxy(app.state.service, upstream, app.state.metrics, state.orders)
+    shared = app.state
+    shared.proxy = Proxy(shared.service, upstream, shared.metrics, state.orders, shared.bodies)
     pool: EnginePool = app.state.service.pool
     await pool.start()
     try:

@@ -1,6 +1,6 @@
-"""The way in: guards the index API, and leads what is hot past FastAPI's layers.
+"""The way in: refuses web pages of strangers, guards the index API, leads what is hot past FastAPI.
 
-Those cost about as much as planning does, and once more for every piece of a stream.
+FastAPI's layers cost about as much as planning does, and once more for every piece of a stream.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from contextpilot.http.callers import AllowedCallers
 from contextpilot.server.errors import error_reply
 
 PROXIED = "/v1/"
+_NO_PATH = "the path must not lead out of /v1"
 _NO_TOKEN = (
     "Authorization must be 'Bearer' and the index token: set CONTEXTPILOT_INDEX_TOKEN to what "
     "the server was started with (--index-token)"
@@ -42,6 +44,7 @@ class Entry:
         posts: what serves POST requests, by path.
         token: the index token; empty for none.
         unguarded: paths that need no token, beside the proxied.
+        callers: by which names the server may be called.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Entry:
         token: str,
         unguarded: Collection[str],
         activity: Activity,
+        callers: AllowedCallers,
     ) -> None:
         self._app = app
         self._proxy = proxy
@@ -59,6 +63,7 @@ class Entry:
         self._expected = f"Bearer {token}".encode() if token else b""
         self._unguarded = unguarded
         self._activity = activity
+        self._callers = callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan."""
@@ -73,14 +78,30 @@ class Entry:
             self._activity.running -= 1
 
     def _choose(self, scope: Scope) -> ASGIApp:
-        path = scope["path"]
+        path, headers = scope["path"], dict(scope["headers"])
+        refusal = self._refusal(scope["method"], headers)
+        if refusal is not None:
+            return error_reply(403, refusal)
         if path.startswith(PROXIED):
-            return self._proxy
-        if self._expected and path not in self._unguarded and not self._is_allowed(scope):
+            return self._proxy if is_below(path, PROXIED) else error_reply(400, _NO_PATH)
+        if self._expected and path not in self._unguarded and not self._is_allowed(headers):
             return error_reply(401, _NO_TOKEN)
         direct = self._posts.get(path) if scope["method"] == "POST" else None
         return direct or self._app
 
-    def _is_allowed(self, scope: Scope) -> bool:
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        return hmac.compare_digest(given, self._expected)
+    def _refusal(self, method: str, headers: Mapping[bytes, bytes]) -> str | None:
+        origin, kind = headers.get(b"origin"), headers.get(b"content-type")
+        return self._callers.refusal(
+            method,
+            headers.get(b"host", b"").decode("latin-1"),
+            None if origin is None else origin.decode("latin-1"),
+            None if kind is None else kind.decode("latin-1"),
+        )
+
+    def _is_allowed(self, headers: Mapping[bytes, bytes]) -> bool:
+        return hmac.compare_digest(headers.get(b"authorization", b""), self._expected)
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether a path, taken literally, leads to something below a folder."""
+    return path.startswith(folder) and ".." not in path.replace("\\", "/").split("/")

@@ -11,6 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from contextpilot.server.request_body import RETRY_AFTER_S
+
 
 class ApiError(Exception):
     """A request that cannot be served as it is; `field` is the part at fault."""
@@ -39,7 +41,8 @@ def install_handlers(app: FastAPI) -> None:
 
 def error_reply(status: int, message: str, field: str | None = None) -> JSONResponse:
     """Return an error as the index API writes it."""
-    return JSONResponse({"error": {"message": message, "field": field}}, status)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
+    return JSONResponse({"error": {"message": message, "field": field}}, status, headers)
 
 
 def reply_of(error: ApiError | RequestValidationError) -> JSONResponse:

@@ -15,6 +15,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _CUT = "contextpilot.cut"
 _RESET = struct.pack("ii", 1, 0)
 MAX_HEAD_BYTES = 64 << 10
+"""Of a request: its head, and what frames its body (trailers, the chunks' sizes and extensions)."""
+FRAMING_PER_BODY_BYTE = 8
+"""May come besides: a body in chunks of one byte has five bytes of framing for each."""
 _CLOSING = b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large" + _CLOSING
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout" + _CLOSING
@@ -30,18 +33,21 @@ def cut_short(scope: Scope) -> None:
 
 
 class Protocol(HttpToolsProtocol):
-    """Refuses requests whose head goes on for too long, before it fills the memory.
+    """Refuses requests whose head or trailers go on for too long, before they fill the memory.
 
-    A client that is silent in the middle of a request, or does not read its answer, holds nothing
-    for ever. An application may end an answer broken (`cut_short`), so that the client sees that
-    it is.
+    A client that is silent in the middle of a request, takes too long for a head, or does not read
+    its answer, holds nothing for ever. An application may end an answer broken (`cut_short`), so
+    that the client sees that it is.
     """
 
     client_timeout_s = 60.0
     """Longest silence of a client whose turn it is; 0: no limit."""
 
-    _num_head_bytes = 0
+    _num_framing_bytes = 0
+    _num_body_bytes = 0
     _is_in_head = False
+    _is_in_message = False
+    _has_begun = False
     _owes_since: float | None = None
     _watch: asyncio.TimerHandle | None = None
 
@@ -75,28 +81,54 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the connection."""
-        went_on = self._is_in_head
+        was_in_head, body_before = self._is_in_head, self._num_body_bytes
+        self._has_begun = False
         super().data_received(data)
         if not self.flow.write_paused:
-            self._owes_since = self.loop.time() if self._is_in_request() else None
-        if went_on and self._is_in_head and not self.transport.is_closing():
-            self._num_head_bytes += len(data)
-            if self._num_head_bytes > MAX_HEAD_BYTES:
-                self.transport.write(_TOO_LARGE)
-                self.transport.close()
+            self._expect_more(was_in_head and self._is_in_head and not self._has_begun)
+        if self._is_in_message and not self._has_begun and not self.transport.is_closing():
+            self._num_framing_bytes += len(data) - (self._num_body_bytes - body_before)
+            self._refuse_endless()
+
+    def _expect_more(self, is_same_head: bool) -> None:
+        """Note since when the client owes more of its request: a head may not come in drops."""
+        if not self._is_in_request():
+            self._owes_since = None
+        elif not (is_same_head and self._owes_since is not None):
+            self._owes_since = self.loop.time()
+
+    def _refuse_endless(self) -> None:
+        allowed = MAX_HEAD_BYTES + FRAMING_PER_BODY_BYTE * self._num_body_bytes
+        if self._num_framing_bytes <= allowed:
+            return
+        if not (self.cycle and self.cycle.response_started):
+            self.transport.write(_TOO_LARGE)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """Note that a head follows."""
         super().on_message_begin()
-        self._is_in_head = True
-        self._num_head_bytes = 0
+        self._is_in_head = self._is_in_message = self._has_begun = True
+        self._num_framing_bytes = self._num_body_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; one head may come in one piece."""
         super().on_header(name, value)
-        self._num_head_bytes += len(name) + len(value)
-        if self._num_head_bytes > 2 * MAX_HEAD_BYTES:
+        self._num_framing_bytes += len(name) + len(value)
+        if self._num_framing_bytes > 2 * MAX_HEAD_BYTES + FRAMING_PER_BODY_BYTE * (
+            self._num_body_bytes
+        ):
             raise ValueError("the head of the request is too long")
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._num_body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note that the request has come."""
+        self._is_in_message = False
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """Note that the body follows."""

@@ -1,35 +1,80 @@
-"""Reads request bodies up to a bound."""
+"""Reads request bodies up to a bound for each, and one for all that are held at a time."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from starlette.types import Receive
+
+RETRY_AFTER_S = 1
+"""When a client that found no room may come again."""
 
 
 class BodyTooLargeError(ValueError):
     """A request's body is longer than the server takes."""
 
 
+class NoRoomError(Exception):
+    """Bodies of other requests fill the memory that they may have together."""
+
+
 class ClientGoneError(ConnectionError):
     """The client went while it was sending its request."""
 
 
-async def read_body(receive: Receive, max_bytes: int) -> bytes:
-    """Return the whole body of a request.
+class Bodies:
+    """The bodies of all requests that the server works on. For use on one event loop.
 
-    Raises:
-        BodyTooLargeError: it is longer than `max_bytes`.
-        ClientGoneError: it was not sent to its end.
+    Args:
+        max_bytes: of one body.
+        max_total_bytes: of all together; one alone is always taken.
     """
-    chunks: list[bytes] = []
-    length = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError("the client went while it was sending its request")
-        chunk = message.get("body", b"")
-        length += len(chunk)
-        if length > max_bytes:
-            raise BodyTooLargeError(f"the body is longer than max_body_bytes ({max_bytes})")
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
+
+    def __init__(self, max_bytes: int, max_total_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._max_total_bytes = max(max_bytes, max_total_bytes)
+        self._held_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all bodies that are held now."""
+        return self._held_bytes
+
+    @asynccontextmanager
+    async def read(self, receive: Receive) -> AsyncIterator[bytes]:
+        """Give the whole body of a request, which counts as held until the block ends.
+
+        Raises:
+            BodyTooLargeError: it is longer than `max_bytes`.
+            NoRoomError: with the others it is longer than `max_total_bytes`.
+            ClientGoneError: it was not sent to its end.
+        """
+        chunks: list[bytes] = []
+        length = 0
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGoneError("the client went while it was sending its request")
+                chunk = message.get("body", b"")
+                length += len(chunk)
+                self._held_bytes += len(chunk)
+                self._check(length)
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    break
+            body = b"".join(chunks)
+            del chunks, chunk, message
+            yield body
+        finally:
+            self._held_bytes -= length
+
+    def _check(self, length: int) -> None:
+        if length > self._max_bytes:
+            raise BodyTooLargeError(f"the body is longer than max_body_bytes ({self._max_bytes})")
+        if self._held_bytes > self._max_total_bytes:
+            raise NoRoomError(
+                "the server holds as many bytes of requests as max_bodies_bytes "
+                f"({self._max_total_bytes}) allows: send this one again later"
+            )

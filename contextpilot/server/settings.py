@@ -48,6 +48,9 @@ class Settings:
     kind: str = _setting(AUTO, "what the engines are; auto asks them", KINDS)
     host: str = _setting("127.0.0.1", "address to bind; loopback unless the network is trusted")
     port: int = _setting(8765, "TCP port to bind; 0 takes a free one")
+    allowed_host: tuple[str, ...] = _setting(
+        (), "another DNS name by which clients and web pages may call; once per name, * allows any"
+    )
     index_token: str = _setting("", "token that the index API asks for as Bearer", secret=True)
     max_in_flight: int = _setting(0, "requests that each engine takes at once; 0: learn it")
     window: int = _setting(16, "waiting requests that are planned together", low=1)
@@ -76,6 +79,9 @@ class Settings:
     max_namespaces: int = _setting(1000, "the least used ones beyond this go", low=1)
     state: str = _setting("", "file that keeps how conversations were written, over restarts")
     max_body_bytes: int = _setting(64 << 20, "largest request body", low=1)
+    max_bodies_bytes: int = _setting(
+        512 << 20, "request bodies held at a time, waiting ones too; beyond, 503", low=1
+    )
     connect_timeout_s: float = _setting(5.0, "time to connect to an engine")
     read_timeout_s: float = _setting(600.0, "longest silence of an engine; 0: no limit")
     client_timeout_s: float = _setting(
@@ -91,11 +97,7 @@ class Settings:
         if self.port > 65535:
             raise ValueError(f"port must be at most 65535, but is {self.port}")
         for url in self.engine:
-            try:
-                Address.of(url)
-            except ValueError:
-                text = f'engine must be like "http://127.0.0.1:30000", not {url!r}'
-                raise ValueError(text) from None
+            _check_engine(url)
 
 
 def load_settings(
@@ -158,6 +160,18 @@ def _cast(item: Field[Any], text: str, variable: str) -> Any:
         return int(text) if isinstance(default, int) else float(text)
     except ValueError:
         raise ValueError(f"{variable} must be a number, not {text!r}") from None
+
+
+def _check_engine(url: str) -> None:
+    try:
+        has_user = Address.of(url).has_user
+    except ValueError:
+        raise ValueError(f'engine must be like "http://127.0.0.1:30000", not {url!r}') from None
+    if has_user:
+        raise ValueError(
+            "engine must not hold a user and a password: they would not be sent; clients send "
+            "their own Authorization"
+        )
 
 
 def _check(item: Field[Any], value: Any) -> None:

@@ -139,6 +139,43 @@ def test_header_bombs_are_refused(proxy: Client, upstream: Scripted, bomb: bytes
     assert proxy.get("/v1/models", X_A="b" * 30_000).status == 200
 
 
+CHUNKED = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("before", [b"0\r\nX: ", b"0\r\n", b"1;", b"2\r\n{}\r\n0\r\nX: y\r\nZ: "])
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/reset"])
+def test_endless_trailers_and_extensions_are_refused(
+    proxy: Client, upstream: Scripted, before: bytes, path: bytes
+) -> None:
+    host, port = proxy.url.removeprefix("http://").split(":")
+    request = CHUNKED.replace(b"/v1/chat/completions", path)
+    sent = 0
+    with (
+        socket.create_connection((host, int(port)), 20) as connection,
+        contextlib.suppress(ConnectionError),
+    ):
+        connection.sendall(request + before)
+        while sent < 32 << 20:
+            connection.sendall(b"a" * 65536)
+            sent += 65536
+    assert sent < 32 << 20  # what the kernel's buffers take is not read
+    assert not upstream.seen
+
+
+@pytest.mark.slow
+def test_a_body_in_chunks_of_one_byte_passes(proxy: Client, upstream: Scripted) -> None:
+    text = b'{"messages": [{"role": "user", "content": "' + b"x" * 60_000 + b'"}]}'
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in text)
+    host, port = proxy.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 60) as connection:
+        connection.sendall(CHUNKED + chunks + b"0\r\nX-Sum: 1\r\n\r\n")
+        assert connection.recv(13) == b"HTTP/1.1 200 "
+    assert upstream.last.body == text
+
+
 @pytest.mark.slow
 def test_large_bodies_pass(proxy: Client, upstream: Scripted) -> None:
     body = b'{"messages": [{"role": "user", "content": "' + b"x" * (20 << 20) + b'"}]}'

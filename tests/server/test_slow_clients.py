@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 import urllib.parse
@@ -36,6 +37,18 @@ def test_half_a_request_is_answered_with_408(start: Start, upstream: Scripted, s
     with connect(client) as sock:
         sock.sendall(sent)
         assert read_to_end(sock).startswith(b"HTTP/1.1 408 ")
+    assert upstream.seen == []
+
+
+@pytest.mark.slow
+def test_a_head_in_drops_is_not_waited_for(start: Start, upstream: Scripted) -> None:
+    client = start(engine=(upstream.url,), client_timeout_s=1.0)
+    with connect(client) as sock, contextlib.suppress(ConnectionError):
+        for at in range(len(HEAD)):
+            sock.sendall(HEAD[at : at + 1])
+            time.sleep(0.1)
+        sock.settimeout(0.5)
+        assert b"HTTP/1.1 408 " in read_to_end(sock)
     assert upstream.seen == []
 
 
@@ -82,10 +95,11 @@ def test_who_waits_for_a_slow_engine_is_served(
 
 
 @pytest.mark.slow
-def test_who_is_slow_but_goes_on_is_served(start: Start, upstream: Scripted) -> None:
+def test_who_sends_a_body_slowly_but_goes_on_is_served(start: Start, upstream: Scripted) -> None:
     client = start(engine=(upstream.url,), client_timeout_s=3.0)
     with connect(client) as sock:
-        for at in range(0, len(HEAD + BODY), 8):
-            sock.sendall((HEAD + BODY)[at : at + 8])
+        sock.sendall(HEAD)
+        for at in range(0, len(BODY), 3):
+            sock.sendall(BODY[at : at + 3])
             time.sleep(0.25)
         assert sock.recv(12) == b"HTTP/1.1 200"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any, TypeVar, get_type_hints
 
 from fastapi import APIRouter, Request
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contextpilot.server.errors import ApiError, reply_of
 from contextpilot.server.offload import LARGE_BYTES, offload, parse_slowly
-from contextpilot.server.request_body import BodyTooLargeError, ClientGoneError, read_body
+from contextpilot.server.request_body import BodyTooLargeError, ClientGoneError, NoRoomError
 
 _IN_ORDER: set[Any] = set()
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -51,15 +51,15 @@ class BodyRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             try:
-                content = await _content(request)
+                async with _content(request) as content:
+                    request.state.is_large = len(content) >= LARGE_BYTES
+                    async with turn or nullcontext():
+                        if not request.state.is_large:
+                            return await endpoint(body=_read(content, model), request=request)
+                        body = await offload(True, _read_slowly, content, model)
+                        return await endpoint(body=body, request=request)
             except ClientGoneError:
                 return Response(status_code=400)  # which nobody reads
-            request.state.is_large = len(content) >= LARGE_BYTES
-            async with turn or nullcontext():
-                if not request.state.is_large:
-                    return await endpoint(body=_read(content, model), request=request)
-                body = await offload(True, _read_slowly, content, model)
-                return await endpoint(body=body, request=request)
 
         return handle
 
@@ -86,8 +86,9 @@ def _shortcut(handler: Handler, app: ASGIApp) -> ASGIApp:
     return serve
 
 
-async def _content(request: Request) -> bytes:
-    """Return the request's body.
+@asynccontextmanager
+async def _content(request: Request) -> AsyncIterator[bytes]:
+    """Give the request's body.
 
     Raises:
         ApiError: it is not called JSON, or too large.
@@ -97,9 +98,12 @@ async def _content(request: Request) -> bytes:
     if kind != "application/json":
         raise ApiError(415, "Content-Type must be application/json")
     try:
-        return await read_body(request.receive, request.app.state.settings.max_body_bytes)
+        async with request.app.state.bodies.read(request.receive) as content:
+            yield content
     except BodyTooLargeError as error:
         raise ApiError(413, str(error)) from None
+    except NoRoomError as error:
+        raise ApiError(503, str(error)) from None
 
 
 def _read(content: bytes, model: Any) -> Any:

@@ -57,7 +57,13 @@ from contextpilot.server.proxy.outgoing import (
 from contextpilot.server.proxy.relay import Delivery, answer_headers, until_disconnect
 from contextpilot.server.proxy.tenants import salt_of
 from contextpilot.server.proxy.unstable_heads import Heads, is_first_turn, reason
-from contextpilot.server.request_body import BodyTooLargeError, ClientGoneError, read_body
+from contextpilot.server.request_body import (
+    RETRY_AFTER_S,
+    Bodies,
+    BodyTooLargeError,
+    ClientGoneError,
+    NoRoomError,
+)
 from contextpilot.server.service import Service
 
 logger = logging.getLogger(__name__)
@@ -76,8 +82,10 @@ class Proxy:
         upstream: Upstream,
         metrics: Metrics,
         orders: WrittenOrders,
+        bodies: Bodies,
     ) -> None:
         self._service = service
+        self._bodies = bodies
         self._settings = service.settings
         self._upstream = upstream
         self._metrics = metrics
@@ -90,14 +98,15 @@ class Proxy:
         shape = error_shape(scope["path"])
         self._metrics.in_progress += 1
         try:
-            body = await read_body(receive, self._settings.max_body_bytes)
-            request = await offload(len(body) >= LARGE_BYTES, self._reader.read, scope, body)
-            if await until_disconnect(receive, self._serve(request, delivery)):
-                self._metrics.add("client_disconnects_total")
+            async with self._bodies.read(receive) as body:
+                if await until_disconnect(receive, self._answered(scope, body, delivery)):
+                    self._metrics.add("client_disconnects_total")
         except ClientGoneError:
             self._metrics.add("client_disconnects_total")
         except BodyTooLargeError as error:
             await self._refuse(delivery, shape, 413, str(error))
+        except NoRoomError as error:
+            await self._refuse(delivery, shape, 503, str(error))
         except (ControlError, FieldError) as error:
             await self._refuse(delivery, shape, 400, str(error), error.field)
         except UpstreamError as error:
@@ -107,6 +116,10 @@ class Proxy:
             await self._refuse(delivery, shape, 500, "the proxy failed")
         finally:
             self._metrics.in_progress -= 1
+
+    async def _answered(self, scope: Scope, body: bytes, delivery: Delivery) -> None:
+        request = await offload(len(body) >= LARGE_BYTES, self._reader.read, scope, body)
+        await self._serve(request, delivery)
 
     # -- an engine -------------------------------------------------------------------------------
 
@@ -313,7 +326,8 @@ class Proxy:
         if not delivery.has_begun:
             body = json.dumps(shape.error(status, message, field)).encode()
             length = (b"content-length", str(len(body)).encode())
-            await delivery.reply(status, [_JSON, length], body)
+            later = [(b"retry-after", b"%d" % RETRY_AFTER_S)] if status == 503 else []
+            await delivery.reply(status, [_JSON, length, *later], body)
 
 
 def _was_read(expectation: Expectation | None, lease: Lease) -> None:

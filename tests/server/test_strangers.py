@@ -1,0 +1,92 @@
+"""What a stranger can send harms nobody: names, pages, paths, bodies that fill the memory."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import urllib.parse
+from collections.abc import Iterator
+
+import pytest
+from conftest import Start
+from servers import Client, Scripted, wait_until
+
+CHAT = "/v1/chat/completions"
+BODY = b'{"messages": [{"role": "user", "content": "hello"}]}'
+
+
+@pytest.mark.parametrize("path", ["/requests", "/reset", "/health", CHAT, "/v1/models", "/"])
+def test_a_name_that_is_not_ours_is_refused(start: Start, upstream: Scripted, path: str) -> None:
+    client = start(engine=(upstream.url,))
+    wait_until(lambda: client.get("/health").status == 200)
+    for method in ("GET", "POST"):
+        reply = client.request(
+            method, path, b"{}", Host="attacker.example", Content_Type="application/json"
+        )
+        assert reply.status == 403
+        assert "--allowed-host" in reply.json()["error"]["message"]
+    assert upstream.seen == []
+
+
+def test_a_name_may_be_allowed(start: Start, upstream: Scripted) -> None:
+    client = start(engine=(upstream.url,), allowed_host=("llm.example",))
+    named = {"Host": "llm.example:8765", "Content_Type": "application/json"}
+    assert client.request("POST", CHAT, BODY, **named).status == 200
+
+
+def test_a_page_of_another_place_posts_nothing_unasked(start: Start, upstream: Scripted) -> None:
+    client = start(engine=(upstream.url,))
+    page = {"Origin": "https://page.example"}
+    for path in (CHAT, "/v1/files", "/reset", "/evict", "/engines"):
+        assert client.request("POST", path, BODY, Content_Type="text/plain", **page).status == 403
+        assert client.request("POST", path, BODY, **page).status == 403
+    assert upstream.seen == []
+    assert client.request("POST", CHAT, BODY, Content_Type="application/json", **page).status == 200
+    assert client.request("POST", CHAT, BODY, Content_Type="text/plain").status == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/../metrics", "/v1/%2e%2e/metrics", "/v1/..%2fmetrics", "/v1/a/..\\..\\metrics"]
+)
+def test_no_path_leads_out_of_v1(start: Start, upstream: Scripted, path: str) -> None:
+    assert start(engine=(upstream.url,)).get(path).status == 400
+    assert upstream.seen == []
+
+
+@contextlib.contextmanager
+def half_sent(client: Client, path: str, length: int, sent: int) -> Iterator[None]:
+    """Hold a connection with a request of which a part of the body is sent."""
+    place = urllib.parse.urlsplit(client.url)
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {length}\r\n\r\n"
+    )
+    with socket.create_connection((place.hostname or "", place.port or 0), timeout=60) as sock:
+        sock.sendall(head.encode() + b"x" * sent)
+        yield
+
+
+@pytest.mark.parametrize("path", [CHAT, "/reorder"])
+def test_unfinished_bodies_have_a_bound_together(
+    start: Start, upstream: Scripted, path: str
+) -> None:
+    client = start(engine=(upstream.url,), max_body_bytes=1_000_000, max_bodies_bytes=3_000_000)
+    wait_until(lambda: client.get("/health").status == 200)
+    content = b'{"contexts": [["a"]], "messages": [], "pad": "' + b"x" * 500_000 + b'"}'
+    named = {"Content_Type": "application/json"}
+    assert client.request("POST", path, content, **named).status in (200, 422)
+    with contextlib.ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(half_sent(client, path, 1_000_000, 900_000))
+        wait_until(lambda: client.request("POST", path, content, **named).status == 503)
+        reply = client.request("POST", path, content, **named)
+        assert reply.headers["retry-after"] == "1"
+        assert "max_bodies_bytes" in reply.json()["error"]["message"]
+        assert client.request("POST", path, b"{}", **named).status != 503
+    wait_until(lambda: client.request("POST", path, content, **named).status in (200, 422))
+
+
+def test_an_engines_address_holds_no_password(start: Start) -> None:
+    with pytest.raises(ValueError, match="must not hold a user and a password") as caught:
+        start(engine=("http://me:secret@127.0.0.1:1",))
+    assert "secret" not in str(caught.value)
