@@ -44,7 +44,10 @@ def _argument(item: Field[Any]) -> dict[str, Any]:
     if isinstance(default, bool):
         return argument | {"action": argparse.BooleanOptionalAction}
     if isinstance(default, tuple):
-        return argument | {"action": "append", "metavar": "URL"}
+        return argument | {
+            "action": "append",
+            "metavar": "URL" if item.name == "engine" else "NAME",
+        }
     last = item.name.split("_")[-1].upper()
     metavar = last if isinstance(default, str) or last in _UNITS else "N"
     if choices:
@@ -62,8 +65,9 @@ def _told(item: Field[Any]) -> str:
 
 def _run(args: argparse.Namespace) -> Outcome:
     given = {item.name: getattr(args, item.name) for item in fields(Settings)}
-    if given["engine"] is not None:
-        given["engine"] = tuple(given["engine"])
+    for name, value in given.items():
+        if isinstance(value, list):
+            given[name] = tuple(value)
     path = args.config or os.environ.get(CONFIG_VARIABLE)
     try:
         settings = load_settings(given, os.environ, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import urllib.parse
 from typing import Any, NamedTuple
 
@@ -55,3 +56,13 @@ class Address(NamedTuple):
     def url(self) -> str:
         """The address as it may be asked and shown."""
         return f"{self.scheme}://{self.place}{self.path}"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host's name or address leads to its own machine only."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

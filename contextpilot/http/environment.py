@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from contextpilot.http.address import Address
+from contextpilot.http.address import Address, is_loopback
 
 if TYPE_CHECKING:
     import ssl
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def proxy_for(address: Address) -> str | None:
     """Return the URL of the proxy towards a server; None: it is asked directly."""
-    if _is_here(address.host):
+    if is_loopback(address.host):
         return None
     from urllib.request import getproxies, proxy_bypass  # they take a while to import
 
@@ -36,15 +36,6 @@ def tls_context() -> ssl.SSLContext:
     import ssl
 
     return ssl.create_default_context()
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_in_range(host: str, named: str) -> bool:

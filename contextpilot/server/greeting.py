@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from contextpilot import __version__
+from contextpilot.http.address import is_loopback
 from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.server.settings import Settings
 from contextpilot.server.variables import told, unread
 
 _ANY = ("0.0.0.0", "::", "")
-_LOOPBACK = ("localhost", "::1")
 _WAIT_S = 2.0
 _ASK_EVERY_S = 0.05
 _REPORTS = "launch it with CONTEXTPILOT_INDEX_URL={url}, where contextpilot is installed"
@@ -60,10 +60,10 @@ def _lines(settings: Settings, url: str, engines: Sequence[Mapping[str, Any]]) -
         yield Line("nothing is planned: mode is off, or reorder and deduplicate are", True)
     if settings.index_token:
         yield Line("the index API and the page ask for the index token; /v1 does not")
-    elif not _is_loopback(settings.host):
+    elif not is_loopback(settings.host):
         yield Line(
-            f"{settings.host} can be reached from other machines, and no --index-token is set: "
-            "whoever reaches it may read and change the index",
+            f"other machines can reach {settings.host}, and --open-index asks for no token: "
+            "whoever does may read and change the index",
             True,
         )
     for name, meant in unread(os.environ):
@@ -79,7 +79,3 @@ def _engine(engine: Mapping[str, Any], url: str) -> Line:
         hint = _REPORTS.format(url=url)
         return Line(f"{name} ({kind}) answers; sync is off, what it evicts is unknown: {hint}")
     return Line(f"{name} ({kind}) answers; sync is {engine['sync']}")
-
-
-def _is_loopback(host: str) -> bool:
-    return host in _LOOPBACK or host.startswith("127.")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import secrets
 import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import uvicorn
 
+from contextpilot.http.address import is_loopback
 from contextpilot.server.app import create_app
 from contextpilot.server.garbage import collect_seldom
 from contextpilot.server.greeting import greeting
@@ -22,6 +25,11 @@ from contextpilot.server.settings import Settings
 logger = logging.getLogger("contextpilot.server")
 
 _BACKLOG = 2048
+_NEW_TOKEN = (
+    "other machines can reach {host}, so the index asks for a token. No --index-token was given; "
+    "that of this run is\n  CONTEXTPILOT_INDEX_TOKEN={token}\nfor engines, applications and the "
+    "page. /v1 asks for none.\n"
+)
 _SWITCH_S = 0.001
 """Within which a thread at work gives way to the event loop."""
 
@@ -100,9 +108,24 @@ def make_server(settings: Settings) -> Server:
     return Server(config, settings)
 
 
+def guarded(settings: Settings) -> tuple[Settings, str]:
+    """Return the settings, with a new index token where strangers could reach an index without.
+
+    Returns:
+        The settings, and the new token; empty where none was made.
+    """
+    if settings.index_token or settings.open_index or is_loopback(settings.host):
+        return settings, ""
+    token = secrets.token_urlsafe(24)
+    return replace(settings, index_token=token), token
+
+
 def serve(settings: Settings) -> int:
     """Serve until a signal ends it; return the exit status."""
     configure_logging(settings)
+    settings, new_token = guarded(settings)
+    if new_token:  # to the terminal, not through the loggers, which may be sent elsewhere
+        sys.stderr.write(_NEW_TOKEN.format(host=settings.host, token=new_token))
     server = make_server(settings)
     sys.setswitchinterval(_SWITCH_S)
     collect_seldom(server.config.app.state.activity)  # type: ignore[union-attr]

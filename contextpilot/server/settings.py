@@ -52,6 +52,9 @@ class Settings:
         (), "another DNS name by which clients and web pages may call; once per name, * allows any"
     )
     index_token: str = _setting("", "token that the index API asks for as Bearer", secret=True)
+    open_index: bool = _setting(
+        False, "ask for no index token although other machines can reach the server"
+    )
     max_in_flight: int = _setting(0, "requests that each engine takes at once; 0: learn it")
     window: int = _setting(16, "waiting requests that are planned together", low=1)
     max_overtaken: int = _setting(64, "later requests that may be released before one")

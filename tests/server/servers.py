@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import socket
 import threading
 import time
 import urllib.parse
@@ -32,6 +33,13 @@ class Seen:
     def json(self) -> Any:
         """Return the decoded body."""
         return json.loads(self.body)
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nothing listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,11 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from servers import Scripted, serving, wait_until
+from servers import Scripted, free_port, serving, wait_until
 
 from contextpilot.server.greeting import address_for_clients
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -60,13 +54,13 @@ def test_what_is_misspelt_open_or_switched_off_is_a_warning(
     told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONTEXTPILOT_INDX_URL", "x")
-    _, lines = greeted(told, "nothing reads", host="0.0.0.0", mode="off")
+    _, lines = greeted(told, "nothing reads", host="0.0.0.0", open_index=True, mode="off")
     warnings = [line for line in lines if line.startswith("warning: ")]
     assert any("did you mean CONTEXTPILOT_INDEX_URL?" in line for line in warnings)
-    assert any("no --index-token is set" in line for line in warnings)
+    assert any("--open-index asks for no token" in line for line in warnings)
     assert any("nothing is planned: mode is off" in line for line in warnings)
     _, lines = greeted(told, "ask for the index token", host="0.0.0.0", index_token="t")
-    assert not any("no --index-token" in line for line in lines)
+    assert not any("--open-index" in line for line in lines)
 
 
 @pytest.mark.parametrize(

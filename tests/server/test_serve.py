@@ -16,17 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Client, Scripted, serving, wait_until
+from servers import Client, Scripted, free_port, serving, wait_until
 
 from contextpilot import ContextPilot
 
 BLOCKS = [f"block {name} " * 90 for name in "abcd"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import socket
+import subprocess
+import sys
 import urllib.parse
 from collections.abc import Iterator
 
 import pytest
 from conftest import Start
-from servers import Client, Scripted, wait_until
+from servers import Client, Scripted, free_port, wait_until
+
+from contextpilot.server.run import guarded
+from contextpilot.server.settings import Settings
 
 CHAT = "/v1/chat/completions"
 BODY = b'{"messages": [{"role": "user", "content": "hello"}]}'
@@ -90,3 +97,48 @@ def test_an_engines_address_holds_no_password(start: Start) -> None:
     with pytest.raises(ValueError, match="must not hold a user and a password") as caught:
         start(engine=("http://me:secret@127.0.0.1:1",))
     assert "secret" not in str(caught.value)
+
+
+def test_an_index_that_others_reach_has_a_token_by_default() -> None:
+    settings, token = guarded(Settings(host="0.0.0.0"))
+    assert len(token) >= 32
+    assert settings.index_token == token
+    assert guarded(Settings(host="0.0.0.0"))[1] != token
+    for closed in (
+        Settings(),
+        Settings(host="::1"),
+        Settings(host="localhost"),
+        Settings(host="0.0.0.0", index_token="mine"),
+        Settings(host="0.0.0.0", open_index=True),
+    ):
+        assert guarded(closed) == (closed, "")
+
+
+@pytest.mark.slow
+def test_the_token_of_a_run_is_told_and_asked_for() -> None:
+    command = [sys.executable, "-m", "contextpilot", "serve", "--host", "0.0.0.0", "--port"]
+    port = free_port()
+    environ = {name: value for name, value in os.environ.items() if "CONTEXTPILOT" not in name}
+    with subprocess.Popen(
+        [*command, str(port)], stderr=subprocess.PIPE, text=True, env=environ
+    ) as server:
+        assert server.stderr is not None
+        try:
+            (token,) = [
+                line.partition("=")[2].strip()
+                for line in itertools.islice(server.stderr, 2)
+                if "CONTEXTPILOT_INDEX_TOKEN=" in line
+            ]
+            client = Client(f"http://127.0.0.1:{port}")
+            wait_until(lambda: answers(client))
+            assert client.get("/stats").status == 401
+            assert client.get("/stats", Authorization=f"Bearer {token}").status == 200
+        finally:
+            server.terminate()
+
+
+def answers(client: Client) -> bool:
+    try:
+        return client.get("/health").status in (200, 503)
+    except OSError:
+        return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +10,7 @@ from fastapi.responses import PlainTextResponse, Response
 from pydantic_core import to_json
 
 from contextpilot.dedup.conversation import HINT_TEMPLATE
+from contextpilot.http.address import is_loopback
 from contextpilot.jobs import decode_job
 from contextpilot.prompt.messages import check_history
 from contextpilot.prompt.turn import opening
@@ -37,14 +37,6 @@ def reply_with(name: str, items: Iterable[Any], content: dict[str, Any]) -> Resp
     written = b",".join([to_json(item) for item in items])
     body = b'{"%b":[%b],%b' % (name.encode(), written, to_json(content)[1:])
     return Response(body, media_type="application/json")
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a server bound to this address is reached from its own machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _service(request: Request) -> Service:
