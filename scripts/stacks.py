@@ -25,6 +25,9 @@ STACKS = {
     "langchain-oldest": ("langchain==1.0.0",),
     "llama-index-newest": ("llama-index-core==0.14.25",),
     "llama-index-oldest": ("llama-index-core==0.13.0",),
+    "mem0-newest": ("mem0ai==2.2.1",),
+    "mem0-1": ("mem0ai==1.0.11",),
+    "mem0-oldest": ("mem0ai==0.1.118",),
 }
 
 

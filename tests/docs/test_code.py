@@ -10,7 +10,7 @@ import sys
 import pytest
 from written import PAGES, README, ROOT, blocks
 
-IN_STACKS = {"langchain", "llama-index"}
+IN_STACKS = {each.stem.replace("_", "-") for each in ROOT.glob("contextpilot/integrations/*.py")}
 """Pages whose code runs where these packages are: tests/integrations."""
 PYTHON = {
     block.name: block.code

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
+from guides import run_blocks
 from langchain.agents import create_agent
 from langchain_core.documents import Document
 from langchain_core.language_models import BaseChatModel
@@ -160,8 +159,4 @@ def test_messages_that_have_no_openai_form_of_their_own_go_as_they_are() -> None
 
 
 def test_the_guides_code_runs() -> None:
-    page = Path(__file__).resolve().parents[2] / "docs" / "langchain.md"
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(block, {})
+    run_blocks("langchain.md")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from guides import run_blocks
 from llama_index.core.chat_engine import ContextChatEngine
 from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
 from llama_index.core.query_engine import RetrieverQueryEngine
@@ -123,8 +122,4 @@ def test_prompts_of_query_and_chat_engines_share_more_than_twice_as_much() -> No
 
 
 def test_the_guides_code_runs() -> None:
-    page = Path(__file__).resolve().parents[2] / "docs" / "llama-index.md"
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(block, {})
+    run_blocks("llama-index.md")
