@@ -28,11 +28,16 @@ class OptimizeArguments(BatchArguments, total=False):
     history: Sequence[Message] | None
 
 
-class RewriteArguments(ReorderArguments, total=False):
+class SearchArguments(ReorderArguments, total=False):
+    """Of `ContextPilot.rewrite`, for any conversation."""
+
+    mode: str
+    scope: str | Collection[str]
+
+
+class RewriteArguments(SearchArguments, total=False):
     """Of `ContextPilot.rewrite`."""
 
     system: str | Sequence[Any] | None
     tools: Sequence[Any] | None
     conversation_id: str | None
-    mode: str
-    scope: str | Collection[str]

@@ -203,7 +203,7 @@ class ContextPilot:
         reordered, order = [], []
         for planned in self._planning.run(job):
             context, ranks = batch[planned.position], planned.plan.order
-            self._remember(job.namespace, planned.explanation)
+            self._record(job.namespace, planned.explanation)
             values = [context[rank].value for rank in ranks]
             reordered.append(Reordered(values, ranks, planned.request_id))
             order.append(planned.position)
@@ -289,11 +289,7 @@ class ContextPilot:
     # -- what is known ---------------------------------------------------------------------------
 
     def explain(self, request: str | Messages, *, namespace: str | None = None) -> Explanation:
-        """Tell why a request was expected to hit or miss.
-
-        Args:
-            request: what `optimize` returned, or its `request_id`.
-        """
+        """Tell why what `optimize` returned, or its `request_id`, was expected to hit or miss."""
         request_id: Any = getattr(request, "plan_id", request)
         check_text("request", request_id)
         space = self._namespaces.find(self._name(namespace))
@@ -322,6 +318,12 @@ class ContextPilot:
         self._receiver.evict(request_ids)
         if self._remote is not None:
             self._remote.evict(request_ids)
+
+    def counted(self, request_id: str, prompt_tokens: int) -> None:
+        """Learn what a token weighs from how many the engine counted in a request's prompt."""
+        if (owner := self._owner(request_id)) is not None and owner.tokens is not None:
+            with owner.lock:
+                owner.tokens.count(request_id, prompt_tokens)
 
     def engines(self) -> dict[str, dict[str, Any]]:
         """Return the engines that report to this instance: sync state, age of the last event."""
@@ -377,22 +379,17 @@ class ContextPilot:
             self._sent.follow(job, messages)
         return messages
 
-    def _remember(self, namespace: str, explanation: Explanation) -> None:
-        space = self._namespaces.get(namespace)
-        with space.lock:
-            space.explanations.add(explanation)
-
     def _record(
         self,
         namespace: str,
         explanation: Explanation,
-        num_hinted: int,
+        num_hinted: int = 0,
         conversation_id: str | None = None,
         blocks: Sequence[Block] = (),
     ) -> None:
-        self._remember(namespace, explanation)
         space = self._namespaces.get(namespace)
         with space.lock:
+            space.explanations.add(explanation)
             space.counts.hinted_blocks += num_hinted
             if conversation_id is not None:
                 space.conversations.add(conversation_id, blocks)

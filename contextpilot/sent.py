@@ -43,6 +43,15 @@ class SentPrompts:
             self._register(messages[-1]["content"], messages.plan_id, place, listener)
 
 
+def is_planned(prompt: object) -> bool:
+    """Return whether a prompt for the OpenAI client was planned here, however it was rebuilt."""
+    try:
+        found = import_module("contextpilot_hooks.prompts").PROMPTS.find(prompt)
+    except ImportError:
+        return False
+    return found is not None
+
+
 class _Listener:
     """Learns how one prompt was sent and answered; keeps alive nothing of its instance."""
 

@@ -28,6 +28,8 @@ STACKS = {
     "mem0-newest": ("mem0ai==2.2.1",),
     "mem0-1": ("mem0ai==1.0.11",),
     "mem0-oldest": ("mem0ai==0.1.118",),
+    "litellm-newest": ("litellm==1.110.2",),
+    "openai-oldest": ("openai==1.30.0", "httpx<0.28"),  # the newest is in [test]
 }
 
 

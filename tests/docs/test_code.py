@@ -8,15 +8,20 @@ import subprocess
 import sys
 
 import pytest
+from scripted_engine import scripted_engine
 from written import PAGES, README, ROOT, blocks
 
-IN_STACKS = {each.stem.replace("_", "-") for each in ROOT.glob("contextpilot/integrations/*.py")}
-"""Pages whose code runs where these packages are: tests/integrations."""
+IN_STACKS = {
+    each.stem.removeprefix("in_").replace("_", "-")
+    for each in ROOT.glob("tests/integrations/in_*.py")
+}
+"""Pages whose code runs where these packages are: tests/integrations/in_NAME.py runs NAME.md."""
 PYTHON = {
     block.name: block.code
     for block in blocks("python")
     if block.name.rpartition("-")[0] not in IN_STACKS
 }
+ENGINE = "http://127.0.0.1:8000/v1"
 NEED_ENGINE = {"llamacpp-1"} & PYTHON.keys()
 """Blocks that launch an engine; what they call is driven by the tests in tests/engines."""
 
@@ -27,13 +32,13 @@ def test_the_readme_shows_python() -> None:
 
 @pytest.mark.parametrize("name", sorted(PYTHON.keys() - NEED_ENGINE))
 def test_blocks_run_without_a_warning(name: str) -> None:
-    free = PYTHON[name].replace(
-        "127.0.0.1:8765", "127.0.0.1:0"
-    )  # the port may be taken on this machine
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", free],
-        cwd=ROOT, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    # the port may be taken on this machine
+    free = PYTHON[name].replace("127.0.0.1:8765", "127.0.0.1:0")
+    with scripted_engine() as engine:
+        run = subprocess.run(
+            [sys.executable, "-W", "error", "-c", free.replace(ENGINE, engine.url)],
+            cwd=ROOT, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert run.stdout
 

@@ -33,6 +33,11 @@ def test_retrieval_hits_more_than_twice_as_often() -> None:
     assert planned > 2 * given > 0
 
 
+def test_the_wrapped_client_hits_more_than_twice_as_often() -> None:
+    given, planned = map(float, re.findall(r"([\d.]+)%", output("openai_client.py")))
+    assert planned > 2 * given > 0
+
+
 def test_the_batch_answers_every_question_once() -> None:
     lines = output("batch.py").splitlines()
     assert len(lines) == len({line.split("?")[0] for line in lines}) == 6

@@ -11,6 +11,7 @@ import pytest
 from requirement import absent
 
 ROOT = Path(__file__).resolve().parents[2]
+SOURCES = (ROOT, ROOT / "hooks", ROOT / "tests")
 sys.path.insert(0, str(ROOT / "scripts"))
 
 stacks = pytest.importorskip("stacks", reason="needs tomllib, Python 3.11")
@@ -24,12 +25,13 @@ def test_a_stack(name: str) -> None:
     if not environment.is_current():
         absent(f"{name} is absent; run: python scripts/stacks.py {name}")
     folder = Path(__file__).parent
-    cases = folder / f"in_{name.rpartition('-')[0].replace('-', '_')}.py"
+    own = name.rpartition("-")[0].replace("-", "_")
+    (cases,) = (path for path in folder.glob("*.py") if path.stem in (f"in_{own}", f"test_{own}"))
     run = subprocess.run(
         [environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest",
          "-c", folder / "stack.ini", "--rootdir", folder, cases],
         cwd=folder, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, SOURCES))},
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     assert " passed" in run.stdout
