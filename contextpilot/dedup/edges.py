@@ -32,7 +32,8 @@ def without_context(copies: Sequence[Copy]) -> list[Copy]:
         )
         if _ends_text(copy) and not copy.zone.keys[copy.end - 1] and end > begin + 1:
             end -= 1  # so that a text still ends with its line end
-        trimmed.append(copy._replace(begin=begin, end=end))
+        is_same = begin == copy.begin and end == copy.end
+        trimmed.append(copy if is_same else copy._replace(begin=begin, end=end))
     return trimmed
 
 
@@ -47,6 +48,8 @@ def _context(copy: Copy) -> int:
 def _lines_kept_before(copy: Copy, before: Copy | None) -> int:
     """How many lines stay at a run's head; blank ones before it stay anyway."""
     lines = _context(copy) if before is not None and _is_edit(before, copy) else 0
+    if not lines:
+        return 0
     beside = copy.zone.keys[max(0, copy.begin - lines) : copy.begin]
     return lines - sum(1 for _ in takewhile(lambda key: not key.strip(), reversed(beside)))
 

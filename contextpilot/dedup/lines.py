@@ -15,11 +15,12 @@ the stream changes nothing before them.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -72,25 +73,28 @@ class RunFinder:
     def __init__(self, keys: Sequence[str], zones: Sequence[Extent], min_chars: int) -> None:
         self._zones = zones
         self._begins = [0, *(zone.end for zone in zones)]
-        self._kept, distinct = _intern(keys)
+        numbers, distinct = _intern(keys)
+        self._kept = array("q", numbers)  # stretches of it compare faster than those of a list
         self._wanted, self._offered = _NO_SEEDS, _NO_SEEDS
         if keys:
-            ids = np.array(self._kept, np.int64)
+            ids = np.array(self._kept)
             is_blank = np.array([not key.strip() for key in distinct])[ids]
-            windows = _Windows(ids, is_blank, _window_ends(keys, min_chars))
+            lengths = np.fromiter(map(len, distinct), np.int64, len(distinct))[ids]
+            windows = _Windows(ids, is_blank, _window_ends(lengths, min_chars))
             self._wanted, self._offered = _shared(windows, zones)
         self._next_offered = 0
         self._seen: defaultdict[str, _Places] = defaultdict(_Places)
 
     def find(self, zone: int) -> list[Run]:
         """The maximal runs of a zone, first to last, none of which overlap. O(its lines)."""
-        extent = self._zones[zone]
-        if extent.may_name is None:
-            return []
-        positions, hashes, window_ends = self._wanted
-        seen = [self._seen[trust] for trust in extent.may_name if trust in self._seen]
         runs: list[Run] = []
+        extent = self._zones[zone]
+        positions, hashes, window_ends = self._wanted
         index = bisect_left(positions, self._begins[zone])
+        is_empty = index == len(positions) or positions[index] >= extent.end
+        if is_empty or extent.may_name is None:
+            return runs
+        seen = [self._seen[trust] for trust in extent.may_name if trust in self._seen]
         while index < len(positions) and (position := positions[index]) < extent.end:
             copies = [copy for places in seen for copy in places.of(hashes[index])]
             run = self._longest(position, copies, window_ends[index] - position, zone)
@@ -106,20 +110,19 @@ class RunFinder:
         self.settle(zone, [(self._begins[zone], self._zones[zone].end)])
 
     def settle(self, zone: int, dropped: Sequence[tuple[int, int]] = ()) -> None:
-        """Drop spans of lines of a zone, and let those after it name the others.
+        """Drop spans of lines of a zone, first to last, and let those after it name the others.
 
         Every zone must be settled, in order.
         """
         kept, end = self._kept, self._zones[zone].end
-        for first, last in dropped:
-            kept[first:last] = [_DROPPED] * (last - first)
         positions, hashes, _ = self._offered
         add = self._seen[self._zones[zone].trust].add
-        begin, self._next_offered = self._next_offered, bisect_left(positions, end)
-        for index in range(begin, self._next_offered):
-            position = positions[index]
-            if not dropped or kept[position] != _DROPPED:
-                add(hashes[index], position)
+        for first, last in [*dropped, (end, end)]:
+            kept[first:last] = array("q", [_DROPPED]) * (last - first)
+            upto = bisect_left(positions, first, self._next_offered)
+            for index in range(self._next_offered, upto):
+                add(hashes[index], positions[index])
+            self._next_offered = bisect_left(positions, last, upto)
 
     def _longest(
         self, position: int, copies: Sequence[int], window_lines: int, zone: int
@@ -127,25 +130,52 @@ class RunFinder:
         """The longest run from here, earliest copy first."""
         kept, extent = self._kept, self._zones[zone]
         best: Run | None = None
-        lines = 0
+        wanted = window_lines
         for candidate in copies:
+            if kept[candidate + wanted - 1] != kept[position + wanted - 1]:
+                continue
             source_zone = bisect_right(self._begins, candidate) - 1
             source = self._zones[source_zone]
             if source.unit == extent.unit:
                 continue
             limit = min(source.end, candidate + extent.end - position)
-            wanted = max(lines + 1, window_lines)
             if candidate + wanted > limit:
                 continue
             if kept[candidate : candidate + wanted] != kept[position : position + wanted]:
                 continue
-            behind, ahead = candidate + wanted, position + wanted
-            while behind < limit and kept[behind] == kept[ahead]:
-                behind += 1
-                ahead += 1
-            lines = behind - candidate
-            best = Run(position, ahead, zone, candidate, source_zone)
+            lines = wanted + _num_equal(kept, candidate + wanted, position + wanted, limit)
+            best = Run(position, position + lines, zone, candidate, source_zone)
+            wanted = lines + 1
+            if position + wanted > extent.end:
+                break
         return best
+
+
+def _num_equal(ids: Sequence[int], first: int, second: int, first_end: int) -> int:
+    """How many ids from `first` on, before `first_end`, equal those from `second` on.
+
+    Stretches are compared as a whole, ever longer ones.
+    """
+    equal, length = 0, 16
+    while first + equal < first_end:
+        begin, end = first + equal, min(first + equal + length, first_end)
+        if ids[begin:end] != ids[second + equal : second + equal + end - begin]:
+            return equal + _first_difference(ids, begin, second + equal, end - begin)
+        equal, length = equal + end - begin, 2 * length
+    return equal
+
+
+def _first_difference(ids: Sequence[int], first: int, second: int, length: int) -> int:
+    """How many ids are equal before the first two that differ, which are among `length`."""
+    equal = 0
+    while length > 1:
+        half = length // 2
+        begin = second + equal
+        if ids[first + equal : first + equal + half] == ids[begin : begin + half]:
+            equal, length = equal + half, length - half
+        else:
+            length = half
+    return equal
 
 
 class _Places:
@@ -202,43 +232,83 @@ def _shared(windows: _Windows, zones: Sequence[Extent]) -> tuple[_Seeds, _Seeds]
     zone_ends = np.array([zone.end for zone in zones], np.int64)
     lines_per_zone = np.diff(zone_ends, prepend=0)
     positions = np.flatnonzero((ends <= np.repeat(zone_ends, lines_per_zone)) & ~is_blank)
-    units = np.repeat(np.array([zone.unit for zone in zones], np.int64), lines_per_zone)[positions]
     hashes = _window_hashes(ids, positions, ends[positions])
-    first, last = _units_of(hashes, units)
-    later = np.flatnonzero(last > units)
-    later = later[_ranks(units[later], hashes[later]) < MAX_CANDIDATES]
-    classes = _class_numbers(zones, lines_per_zone)[positions]
-    later = later[_ranks(classes[later], hashes[later]) < _MAX_PLACES]
-    wanted, offered = (
+    order = _grouped(hashes)
+    units = np.repeat(np.array([zone.unit for zone in zones], np.int64), lines_per_zone)
+    units = units[positions[order]]
+    group = _runs(hashes[order])
+    wanted = np.flatnonzero(units > units[group.first])
+    later = np.flatnonzero(units < units[group.last])
+    later = later[_ranks(group.first[later], units[later]) < MAX_CANDIDATES]
+    classes = _class_numbers(zones, lines_per_zone)[positions[order[later]]]
+    by_class = np.argsort(classes, kind="stable")
+    later = later[by_class]
+    later = later[_ranks(group.first[later], classes[by_class]) < _MAX_PLACES]
+
+    def seeds(places: _Integers) -> _Seeds:
+        is_chosen = np.zeros(len(order), np.bool_)
+        is_chosen[order[places]] = True
+        chosen = np.flatnonzero(is_chosen)
         # Item by item, a memoryview is read faster than an array, and built faster than a list.
-        _Seeds(positions[chosen].data, hashes[chosen].data, ends[positions[chosen]].data)
-        for chosen in (np.flatnonzero(first < units), later)
-    )
-    return wanted, offered
+        return _Seeds(positions[chosen].data, hashes[chosen].data, ends[positions[chosen]].data)
+
+    return seeds(wanted), seeds(later)
 
 
-def _class_numbers(zones: Sequence[Extent], lines_per_zone: _Integers) -> _Integers:
-    """A number for the class of each line."""
-    numbers, _ = _intern([zone.trust for zone in zones])
-    return np.repeat(np.array(numbers, np.int64), lines_per_zone)
+def _class_numbers(zones: Sequence[Extent], lines_per_zone: _Integers) -> npt.NDArray[Any]:
+    """A number for the class of each line, as small as they are few: so they are sorted fast."""
+    numbers, distinct = _intern([zone.trust for zone in zones])
+    return np.repeat(np.array(numbers, np.min_scalar_type(len(distinct))), lines_per_zone)
 
 
-def _ranks(groups: _Integers, hashes: _Unsigned) -> _Integers:
-    """How many equal hashes of its group stand before each."""
-    order = np.lexsort((hashes, groups))  # stable
-    groups, hashes = groups[order], hashes[order]
-    begins = np.ones(len(order), np.bool_)
-    begins[1:] = (groups[1:] != groups[:-1]) | (hashes[1:] != hashes[:-1])
-    places = np.arange(len(order))
-    ranks = np.empty(len(order), np.int64)
-    ranks[order] = places - np.maximum.accumulate(np.where(begins, places, 0))
-    return ranks
+class _Runs(NamedTuple):
+    """By place: the first and the last of the equal values in a row among which it stands."""
+
+    first: _Integers
+    last: _Integers
 
 
-def _window_ends(keys: Sequence[str], min_chars: int) -> _Integers:
-    """The end of the shortest window of `min_chars` from each position; past all if none."""
-    begins = np.zeros(len(keys) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)) + 1, out=begins[1:])
+def _runs(values: npt.NDArray[Any]) -> _Runs:
+    """Where neighbours are equal."""
+    begins = _begins(values)
+    starts = np.flatnonzero(begins)
+    number = np.cumsum(begins) - 1
+    return _Runs(starts[number], np.append(starts[1:], len(begins))[number] - 1)
+
+
+def _begins(*values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Whether each differs in one of `values` from the one before."""
+    begins = np.zeros(len(values[0]), np.bool_)
+    begins[:1] = True
+    for column in values:
+        begins[1:] |= column[1:] != column[:-1]
+    return begins
+
+
+def _ranks(*values: npt.NDArray[Any]) -> _Integers:
+    """How many neighbours before each are equal to it in all of `values`."""
+    places = np.arange(len(values[0]))
+    return places - np.maximum.accumulate(np.where(_begins(*values), places, 0))
+
+
+def _grouped(hashes: _Unsigned) -> _Integers:
+    """An order that brings equal hashes together, those that are equal as they stand.
+
+    Sorting hashes with their places in the lowest bits takes half the time of a stable sort.
+    """
+    bits = np.uint64(max(1, len(hashes).bit_length()))
+    packed = (hashes >> bits << bits) | np.arange(len(hashes), dtype=np.uint64)
+    packed.sort()
+    order = (packed & np.uint64((1 << int(bits)) - 1)).astype(np.int64)
+    ordered = hashes[order]
+    is_cut = (packed[1:] >> bits == packed[:-1] >> bits) & (ordered[1:] != ordered[:-1])
+    return np.argsort(hashes, kind="stable") if is_cut.any() else order
+
+
+def _window_ends(lengths: _Integers, min_chars: int) -> _Integers:
+    """The end of the shortest window of `min_chars` from each line; past all if none."""
+    begins = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths + 1, out=begins[1:])
     needed = min(min_chars, int(begins[-1])) + 1
     return np.searchsorted(begins, begins[:-1] + needed).astype(np.int64)
 
@@ -266,13 +336,3 @@ def _mix(values: _Unsigned) -> _Unsigned:
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: _Unsigned = values ^ (values >> np.uint64(31))
     return mixed
-
-
-def _units_of(hashes: _Unsigned, units: _Integers) -> tuple[_Integers, _Integers]:
-    """The first and the last unit that each hash occurs in, or another of its bucket."""
-    bits = max(4, (8 * len(hashes)).bit_length())
-    buckets = (_mix(hashes) >> np.uint64(64 - bits)).astype(np.int64)
-    first, last = np.zeros(1 << bits, np.int64), np.zeros(1 << bits, np.int64)
-    first[buckets[::-1]] = units[::-1]
-    last[buckets] = units
-    return first[buckets], last[buckets]

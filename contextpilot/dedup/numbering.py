@@ -27,6 +27,8 @@ def listings(lines: Sequence[str]) -> Iterator[Listing]:
     next_line = 0
     # A listing cannot slip between probes that are no further apart than its least length.
     first, numbered = MIN_LISTING - 1, _NUMBERED.match
+    if not any(map(numbered, set(lines[first::MIN_LISTING]))):
+        return
     probes = [at for at, line in enumerate(lines[first::MIN_LISTING]) if numbered(line)]
     for probe in (first + at * MIN_LISTING for at in probes):
         if probe < next_line:

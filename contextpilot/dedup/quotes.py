@@ -24,7 +24,8 @@ class Quotes:
 
     def add(self, lines: Iterable[str]) -> None:
         """Count lines that stand in the prompt."""
-        bare = [line.lstrip() for line in lines if len(line) >= LENGTHS[0]]
+        shortest = LENGTHS[0]
+        bare = [line.lstrip() for line in lines if len(line) >= shortest]
         if len(bare) == 1:
             self._add_one(bare[0])
             return
@@ -35,9 +36,9 @@ class Quotes:
             self._counts.update([line[:length] for line in bare])
 
     def _add_one(self, bare: str) -> None:
-        counts = self._counts
+        counts, size = self._counts, len(bare)
         for length in LENGTHS:
-            if length > len(bare):
+            if length > size:
                 return
             beginning = bare[:length]
             counts[beginning] = counts.get(beginning, 0) + 1

@@ -110,10 +110,13 @@ class Rewriter:
     def _replace_runs(self, writing: _Writing, number: int, finder: RunFinder) -> None:
         zones = self._stream.zones_of(number)
         found = [self._stream.copy(run) for zone in zones for run in finder.find(zone)]
+        if not found:
+            for zone in zones:
+                finder.settle(zone)
+            return
+        self._count_uncounted()
+        writing.lines, writing.places = self._stream.shown(number)
         dropped: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
-        if found:
-            self._count_uncounted()
-            writing.lines, writing.places = self._stream.shown(number)
         for copy in without_context(found):
             replaced = self._replaced(writing, copy)
             if replaced is not None:
@@ -148,8 +151,9 @@ class Rewriter:
     def _same_as(self, slot: Slot) -> Slot | None:
         if not slot.can_change or not slot.is_alone or len(slot.text) < self._min_chars:
             return None
-        names = sources_for(slot.trust)
-        for other in self._kept_whole.get(slot.text, ()):
+        equal = self._kept_whole.get(slot.text, ())
+        names = sources_for(slot.trust) if equal else ()
+        for other in equal:
             if other.trust in names and other.unit != slot.unit:
                 return None if looks_like_ours(slot.text) else other
         return None
@@ -196,29 +200,27 @@ class Rewriter:
 
     def _name(self, writing: _Writing, copy: Copy) -> tuple[Copy, str] | None:
         """The shorter of the references for a run: by a line that is quoted, or by numbers."""
-        quoted, numbered = self._quoted(writing, copy), None
-        saved = 0 if quoted is None else self._saved(*quoted)
+        quoted = self._quoted(writing, copy)
         is_most = 2 * (copy.end - copy.begin) > copy.source.of and not copy.source.is_json
-        if self._stream.can_be_counted(copy) and (quoted is None or is_most):
-            numbered = (
-                copy,
-                write_numbered(
-                    lines=copy.end - copy.begin,
-                    place=copy.place,
-                    first=copy.first_line,
-                    number=copy.listed_number,
-                ),
-            )
-            is_long = self._num_chars(copy) >= _MIN_CHARS_PER_NUMBERED
-            if is_long and self._saved(*numbered) > saved + _WORTH_COUNTING:
-                return numbered
-        return quoted
+        if not (quoted is None or is_most) or not self._stream.can_be_counted(copy):
+            return quoted
+        if self._num_chars(copy) < _MIN_CHARS_PER_NUMBERED:
+            return quoted
+        reference = write_numbered(
+            lines=copy.end - copy.begin,
+            place=copy.place,
+            first=copy.first_line,
+            number=copy.listed_number,
+        )
+        saved = 0 if quoted is None else self._saved(*quoted)
+        worth_it = self._saved(copy, reference) > saved + _WORTH_COUNTING
+        return (copy, reference) if worth_it else quoted
 
     def _quoted(self, writing: _Writing, copy: Copy) -> tuple[Copy, str] | None:
         """The reference for a run from its first line on whose beginning no other line has."""
-        source = copy.source
+        source, shortest = copy.source, LENGTHS[0] - len(copy.source.lead)
         for line in _quoted_lines(copy):
-            if len(source.lines[line + copy.shift]) + len(source.lead) < LENGTHS[0]:
+            if len(source.lines[line + copy.shift]) < shortest:
                 continue
             there = source.shown(line + copy.shift)
             if not can_be_quoted(there):
@@ -229,7 +231,7 @@ class Rewriter:
                 break
         else:
             return None
-        copy = copy._replace(begin=line)
+        copy = copy if line == copy.begin else copy._replace(begin=line)
         if self._num_chars(copy) < self._min_chars:
             return None
         reference = write_reference(
@@ -245,8 +247,7 @@ class Rewriter:
         return self._num_chars(copy) - len(reference)
 
     def _num_chars(self, copy: Copy) -> int:
-        start, end = self._stream.chars_of(copy)
-        return end - start
+        return self._stream.num_chars(copy)
 
     # -- quotations ------------------------------------------------------------------------------
 

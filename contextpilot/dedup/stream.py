@@ -85,12 +85,13 @@ class Stream:
 
     def copy(self, run: Run) -> Copy:
         """Where a run stands, and where it stood before."""
-        begin = run.start - self._begin(run.zone)
+        before = self._begin(run.zone)
+        begin = run.start - before
         return Copy(
             number=run.zone,
             zone=self.zones[run.zone],
             begin=begin,
-            end=run.end - self._begin(run.zone),
+            end=run.end - before,
             source_number=run.source_zone,
             source=self.zones[run.source_zone],
             shift=run.source - self._begin(run.source_zone) - begin,
@@ -114,6 +115,13 @@ class Stream:
         last = starts[copy.end] + (copy.end - 1) * width
         return starts[copy.begin] + copy.begin * width, last
 
+    def num_chars(self, copy: Copy) -> int:
+        """How many characters a run has in its text."""
+        if copy.begin >= copy.end:
+            return 0
+        breaks = (copy.end - copy.begin - 1) * len(copy.zone.separator)
+        return sum(map(len, copy.zone.lines[copy.begin : copy.end])) + breaks
+
     def can_be_counted(self, copy: Copy) -> bool:
         """Whether a reader can count lines where the copy stands: in plain text, or in JSON with
         one string of several lines."""
@@ -129,6 +137,9 @@ class Stream:
         is then taken for quoted twice than is.
         """
         text, zones = self._slots[slot].text, self.zones_of(slot)
+        first = self.zones[zones[0]]
+        if not first.is_json and len(first.lines) == first.of and not first.whole:
+            return first.lines, {zones[0]: 0}
         if not any(self.zones[zone].is_json for zone in zones):
             return text.split("\n"), {zone: self.zones[zone].first for zone in zones}
         lines = list(shown_lines(text, {self.zones[zone].offset for zone in zones}))

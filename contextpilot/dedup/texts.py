@@ -12,7 +12,7 @@ from collections.abc import Container, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from .numbering import listings
+from .numbering import MIN_LISTING, listings
 from .quotes import LENGTHS
 from .references import is_reference, looks_like_ours
 
@@ -206,6 +206,9 @@ def _listing_pieces(zone: Zone) -> Iterator[Zone]:
 
     Within a listing the first number tells all the others; across its border it would not.
     """
+    if len(zone.keys) < MIN_LISTING:
+        yield zone
+        return
     cursor = _Cursor(zone)
     for listing in listings(zone.keys):
         if listing.start > cursor.line:
