@@ -56,7 +56,9 @@ def create_app(settings: Settings, pool: EnginePool | None = None) -> FastAPI:
     app.state.bodies = Bodies(settings.max_body_bytes, settings.max_bodies_bytes)
     install_handlers(app)
     app.include_router(api.router)
-    app.include_router(make_router(service.pool, service.records), responses=api.ERRORS)
+    app.include_router(
+        make_router(service.pool, service.records, app.state.metrics), responses=api.ERRORS
+    )
     app.include_router(schema_page.make_router())
     proxy = _ProxyEntry(app)  # with a route, too: a mounted application has longer paths
     app.router.routes.append(Route("/v1/{path:path}", proxy, include_in_schema=False))

@@ -75,16 +75,16 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen; the rest is said once the engines were asked."""
         await super().startup(sockets)
-        self._greeted = asyncio.create_task(self._greet())
+        port = self.servers[0].sockets[0].getsockname()[1]
+        self._greeted = asyncio.create_task(self._greet(port))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let running requests end."""
         logger.info("stopping: what runs has %g s to end", self._settings.shutdown_timeout_s)
         await super().shutdown(sockets)
 
-    async def _greet(self) -> None:
+    async def _greet(self, port: int) -> None:
         app: Any = self.config.app
-        port = self.servers[0].sockets[0].getsockname()[1]
         for line in await greeting(self._settings, port, app.state.service.pool):
             logger.log(logging.WARNING if line.is_warning else logging.INFO, line.text)
 

@@ -22,6 +22,7 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head
 from contextpilot.planning import Job
 from contextpilot.server.dashboard import ASSET_PATHS, make_router
+from contextpilot.server.observe.metrics import Metrics
 from contextpilot.server.observe.records import Record, Records, without_text
 from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.sync.events import Event, SyncMessage
@@ -41,7 +42,8 @@ class Traffic:
         self.pool = EnginePool(urls, lambda: Namespaces(10_000, 500, 10))
         self.records = Records()
         self.app = FastAPI()
-        self.app.include_router(make_router(self.pool, self.records))
+        self.metrics = Metrics()
+        self.app.include_router(make_router(self.pool, self.records, self.metrics))
         self._token = token
         self._chance = random.Random(3)
         self._now = time.time() - 4000
@@ -84,6 +86,11 @@ class Traffic:
             record.prompt_tokens = told.total_tokens + 80
             record.cached_tokens = told.matched_tokens
             self.records.add(record)
+            self.metrics.add("requests_total", api="chat", outcome="planned")
+            for code in ("no-blocks", "no-evidence", "file", "no-prompt"):
+                if self._chance.random() < 0.1:
+                    self.metrics.add("requests_total", api="chat", outcome="unplanned")
+                    self.metrics.add("unplanned_total", reason=code)
 
     def _report(self, engine: str, request_id: str, tokens: int) -> None:
         if engine == NAMES[1]:  # the second engine has no hook
@@ -181,7 +188,7 @@ def test_nothing_shows_prompt_text_or_tenants(traffic: Traffic) -> None:
 def test_an_empty_pool_has_a_feed() -> None:
     pool, records = EnginePool((), lambda: Namespaces(100, 10, 2)), Records()
     app = FastAPI()
-    app.include_router(make_router(pool, records))
+    app.include_router(make_router(pool, records, Metrics()))
     with serving(app) as url:
         feed = json.loads(get(url, "/dashboard/feed")[2])
     assert feed["history"] == feed["worst"] == feed["slowest"] == []

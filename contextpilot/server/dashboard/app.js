@@ -1,6 +1,7 @@
 // Reads the feed and shows it. Text goes in by textContent only; nothing is ever parsed as HTML.
 
 import { draw } from "./chart.js";
+import { engineAdvice, showTraffic } from "./traffic.js";
 
 const INTERVAL_MS = 2000;
 const SYNC_CLASS = { exact: "good", approximate: "fair", off: "bad" };
@@ -64,9 +65,10 @@ function fact(list, name, value) {
 }
 
 function engineCard(engine) {
+  if (!engine.real) return indexCard(engine);
   const sync = make("span", { className: `badge ${SYNC_CLASS[engine.sync]}`, textContent: `sync ${engine.sync}` });
   const [life, kind] = { true: ["up", "good"], false: ["down", "bad"] }[engine.up] ?? ["not asked yet", "fair"];
-  const up = engine.real ? make("span", { className: `badge ${kind}`, textContent: life }) : null;
+  const up = make("span", { className: `badge ${kind}`, textContent: life });
   const facts = make("dl");
   const limit = engine.max_in_flight === null ? "" : ` of ${engine.max_in_flight}`;
   fact(facts, "last event", engine.last_event_age_s === null ? "never" : `${seconds(engine.last_event_age_s)} ago`);
@@ -76,8 +78,18 @@ function engineCard(engine) {
   fact(facts, "served, failed", `${short(engine.served)}, ${short(engine.failed)}`);
   fact(facts, "evictions", short(engine.evicted));
   if (engine.slots !== null) fact(facts, "slots", engine.slots);
-  const title = make("h3", { textContent: `${engine.real ? engine.engine : "index only"} ` }, up, " ", sync);
-  return make("article", { className: "engine" }, title, facts);
+  return make("article", { className: "engine" }, make("h3", { textContent: `${engine.engine} ` }, up, " ", sync), facts, advice(engine));
+}
+
+function indexCard(engine) {
+  const facts = make("dl");
+  fact(facts, "hit ratio", percent(engine.live_tokens, engine.tokens));
+  return make("article", { className: "engine" }, make("h3", { textContent: "index only" }), facts, advice(engine));
+}
+
+function advice(engine) {
+  const text = engineAdvice(engine);
+  return text ? make("p", { className: "hint", textContent: text }) : null;
 }
 
 // -- requests ---------------------------------------------------------------------------------------
@@ -177,6 +189,7 @@ function showIndexes(indexes) {
 
 function show(feed) {
   showTotals(feed);
+  showTraffic(feed.requests, byId);
   byId("engines").replaceChildren(...feed.engines.map(engineCard));
   showRequests("worst", feed.worst);
   showRequests("slowest", feed.slowest);

@@ -12,6 +12,8 @@ from typing import Any
 
 from contextpilot import __version__
 from contextpilot.server.dashboard.tree import branches
+from contextpilot.server.observe.metrics import Metrics
+from contextpilot.server.observe.reasons import counted, volatile
 from contextpilot.server.observe.records import Record, Records
 from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.server.pool.member import Engine
@@ -19,14 +21,17 @@ from contextpilot.server.pool.member import Engine
 _SEARCHED = 2000
 _SHOWN = 6
 _MAX_NAMESPACES = 50
+_NO_PROMPT = "no-prompt"
+_INDEX_APIS = ("reorder", "optimize")
 
 
 class Feed:
     """Reads a pool and its records. Thread-safe: all that it reads may change meanwhile."""
 
-    def __init__(self, pool: EnginePool, records: Records) -> None:
+    def __init__(self, pool: EnginePool, records: Records, metrics: Metrics) -> None:
         self._pool = pool
         self._records = records
+        self._metrics = metrics
         self._secret = secrets.token_bytes(16)
 
     def read(self) -> dict[str, Any]:
@@ -39,12 +44,35 @@ class Feed:
             "version": __version__,
             "time": time.time(),
             "engines": [{**s, "real": e.is_real} for s, e in zip(states, engines, strict=True)],
+            "requests": self._requests(),
             "totals": _totals(engines),
             "measured": _measured(latest),
             "history": _history(engines),
             "indexes": {engine.name: self._indexes(engine) for engine in engines},
             "slowest": _top(latest, lambda record: record.first_byte_s or 0.0),
             "worst": _top(latest, _missed),
+        }
+
+    def _requests(self) -> dict[str, Any]:
+        """Return how many requests were planned, and why the others were not.
+
+        "applications" are plans that the index API made; such requests run elsewhere.
+        """
+        outcomes = self._metrics.by_label("requests_total", "outcome")
+        unplanned = self._metrics.by_label("unplanned_total", "reason")
+        no_prompt = unplanned.pop(_NO_PROMPT, 0)
+        added = self._records.added.copy()
+        return {
+            "planned": outcomes["planned"],
+            "unplanned": sum(unplanned.values()),
+            "refused": outcomes["refused"],
+            "no_prompt": no_prompt,
+            "applications": sum(added[api] for api in _INDEX_APIS),
+            "why_missed": volatile(self._metrics.by_label("volatile_heads_total", "kind")),
+            "why_unplanned": counted(unplanned, is_refused=False),
+            "why_refused": counted(
+                self._metrics.by_label("refused_total", "reason"), is_refused=True
+            ),
         }
 
     def tree(self, name: str, namespace: str, path: str) -> dict[str, Any] | None:

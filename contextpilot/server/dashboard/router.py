@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse, Response
 from contextpilot.server.dashboard.feed import Feed
 from contextpilot.server.dashboard.tree import MAX_DEPTH
 from contextpilot.server.index_api.schemas import ErrorReply
+from contextpilot.server.observe.metrics import Metrics
 from contextpilot.server.observe.records import Records
 from contextpilot.server.offload import offload
 from contextpilot.server.pool.engine_pool import EnginePool
@@ -16,6 +17,7 @@ from contextpilot.server.static import add_assets
 _ASSETS = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/dashboard/app.js": ("app.js", "text/javascript; charset=utf-8"),
+    "/dashboard/traffic.js": ("traffic.js", "text/javascript; charset=utf-8"),
     "/dashboard/chart.js": ("chart.js", "text/javascript; charset=utf-8"),
     "/dashboard/style.css": ("style.css", "text/css; charset=utf-8"),
 }
@@ -25,10 +27,10 @@ ASSET_PATHS = frozenset(_ASSETS)
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-def make_router(pool: EnginePool, records: Records) -> APIRouter:
+def make_router(pool: EnginePool, records: Records, metrics: Metrics) -> APIRouter:
     """Return the routes: the page, its parts, and its feed. No prompt text is shown."""
     router = APIRouter(tags=["dashboard"], responses={401: {"model": ErrorReply}})
-    feed = Feed(pool, records)
+    feed = Feed(pool, records, metrics)
 
     add_assets(router, __package__, _ASSETS)
 

@@ -17,6 +17,8 @@ _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
 
 COUNTERS = {
     "requests_total": "Requests of the proxy, by API and what was done.",
+    "unplanned_total": "Requests of the proxy that were not planned, by reason.",
+    "refused_total": "Requests of the proxy that were refused, by reason.",
     "plan_failures_total": "Requests that went unplanned because planning failed.",
     "prefix_cache_queries_total": "Prompt tokens, as the engines counted them.",
     "prefix_cache_hits_total": "Prompt tokens from the prefix cache, as the engines counted them.",
@@ -83,6 +85,14 @@ class Metrics:
     def value(self, name: str, **labels: str) -> int:
         """Return a counter's value."""
         return self._counters[name][tuple(sorted(labels.items()))]
+
+    def by_label(self, name: str, label: str) -> Counter[str]:
+        """Return a counter's values by one of its labels."""
+        sums: Counter[str] = Counter()
+        with self._lock:
+            for labels, value in self._counters[name].items():
+                sums[dict(labels).get(label, "")] += value
+        return sums
 
     def render(self, engines: Iterable[Mapping[str, Any]], stats: Mapping[str, Any]) -> str:
         """Return everything as text: the counters, the engines' states, the index's sizes.

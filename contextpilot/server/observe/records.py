@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -61,11 +61,16 @@ class Record:
 
 
 class Records:
-    """The most recent requests, bounded. Thread-safe."""
+    """The most recent requests, bounded. Thread-safe.
+
+    Attributes:
+        added: how many there ever were, by API.
+    """
 
     def __init__(self, max_records: int = _MAX_RECORDS) -> None:
         self._max = max_records
         self._known: OrderedDict[str, Record] = OrderedDict()
+        self.added: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -75,6 +80,7 @@ class Records:
         """Remember a request; the oldest goes when there are too many."""
         with self._lock:
             self._known[record.request_id] = record
+            self.added[record.api] += 1
             if len(self._known) > self._max:
                 self._known.popitem(last=False)
 

@@ -30,6 +30,7 @@ from contextpilot.prompt.conversation.pending import PendingRewrite
 from contextpilot.prompt.conversation.written_orders import WrittenOrders
 from contextpilot.prompt.messages import new_request_id
 from contextpilot.server.observe.metrics import Metrics
+from contextpilot.server.observe.reasons import Refusals
 from contextpilot.server.observe.records import without_text
 from contextpilot.server.offload import LARGE_BYTES, offload
 from contextpilot.server.pool.engine_pool import EngineDownError
@@ -43,7 +44,12 @@ from contextpilot.server.proxy.incoming import (
     RequestReader,
     note_failure,
 )
-from contextpilot.server.proxy.outcome import planned_outcome, record_of, unplanned_outcome
+from contextpilot.server.proxy.outcome import (
+    planned_outcome,
+    record_of,
+    unplanned_code,
+    unplanned_outcome,
+)
 from contextpilot.server.proxy.outgoing import (
     Outgoing,
     Target,
@@ -91,6 +97,7 @@ class Proxy:
         self._metrics = metrics
         self._reader = RequestReader(service, metrics, orders)
         self._heads = Heads()
+        self._refusals = Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; every error becomes one of the API that is spoken."""
@@ -104,16 +111,18 @@ class Proxy:
         except ClientGoneError:
             self._metrics.add("client_disconnects_total")
         except BodyTooLargeError as error:
-            await self._refuse(delivery, shape, 413, str(error))
+            await self._refuse(delivery, shape, 413, str(error), "too-large")
         except NoRoomError as error:
-            await self._refuse(delivery, shape, 503, str(error))
+            await self._refuse(delivery, shape, 503, str(error), "no-room")
         except (ControlError, FieldError) as error:
-            await self._refuse(delivery, shape, 400, str(error), error.field)
+            await self._refuse(delivery, shape, 400, str(error), "bad-request", error.field)
         except UpstreamError as error:
-            await self._refuse(delivery, shape, error.status, str(error))
+            has_engine = any(engine.is_real for engine in self._service.pool.engines)
+            code = "engine-failed" if has_engine else "no-engine"
+            await self._refuse(delivery, shape, error.status, str(error), code)
         except Exception as error:  # the last line: nothing of ours may reach the server's log
             logger.error("a request failed: %s", type(error).__name__, exc_info=error)
-            await self._refuse(delivery, shape, 500, "the proxy failed")
+            await self._refuse(delivery, shape, 500, "the proxy failed", "proxy-failed")
         finally:
             self._metrics.in_progress -= 1
 
@@ -288,7 +297,10 @@ class Proxy:
     ) -> None:
         """Count an answered request, and note in its record how it went."""
         metrics, usage, record = self._metrics, delivery.usage, outgoing.record
-        metrics.add("requests_total", api=request.api, outcome=outgoing.outcome["status"])
+        outcome = outgoing.outcome["status"]
+        metrics.add("requests_total", api=request.api, outcome=outcome)
+        if outcome != "planned":
+            metrics.add("unplanned_total", reason=unplanned_code(request, outgoing.has_failed))
         if delivery.first_byte_s is not None:
             metrics.observe("time_to_first_byte_seconds", delivery.first_byte_s)
             metrics.observe("wait_seconds", waited_s)
@@ -319,10 +331,13 @@ class Proxy:
         shape: Shape,
         status: int,
         message: str,
+        code: str,
         field: str | None = None,
     ) -> None:
         """Answer with an error of the API that is spoken, unless an answer has begun."""
         self._metrics.add("requests_total", api=shape.name, outcome="refused")
+        self._metrics.add("refused_total", reason=code)
+        self._refusals.note(code, status)
         if not delivery.has_begun:
             body = json.dumps(shape.error(status, message, field)).encode()
             length = (b"content-length", str(len(body)).encode())

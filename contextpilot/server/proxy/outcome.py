@@ -9,7 +9,7 @@ from contextpilot.planning import Planned
 from contextpilot.prompt.conversation.block_lists import BlockLists
 from contextpilot.prompt.conversation.pending import WrittenBody
 from contextpilot.server.observe.records import Record
-from contextpilot.server.proxy.incoming import Incoming
+from contextpilot.server.proxy.incoming import PLANNING_FAILED, Incoming
 
 _MAX_TOLD = 4
 """Lists that a header tells of: the last ones."""
@@ -36,6 +36,21 @@ def planned_outcome(request: Incoming, planned: Planned, written: WrittenBody) -
         **lists_told(request.lists),
         **_volatile_told(request),
     }
+
+
+def unplanned_code(request: Incoming, has_failed: bool) -> str:
+    """Return why a request was not planned: a code that `observe.reasons` has words for."""
+    if request.shape is None:
+        return "no-prompt"
+    if not request.controls.enabled or request.controls.mode == "off":
+        return "switched-off"
+    if has_failed or request.outcome is PLANNING_FAILED:
+        return "planning-failed"
+    if not request.parsed:
+        return "no-json"
+    if request.lists.left:
+        return max(request.lists.left, key=lambda one: one.blocks).why
+    return "no-blocks"
 
 
 def record_of(request: Incoming, explanation: Explanation, engine: str | None) -> Record:
