@@ -9,13 +9,19 @@ from contextpilot.options import CallOptions
 from contextpilot.prompt.messages import Message
 
 
-class ReorderArguments(CallOptions, total=False):
-    """Of `ContextPilot.reorder`."""
+class _Arguments(CallOptions, total=False):
+    """Of all."""
 
     namespace: str | None
 
 
-class BatchArguments(ReorderArguments, total=False):
+class ReorderArguments(_Arguments, total=False):
+    """Of `ContextPilot.reorder`."""
+
+    conversation_id: str | None
+
+
+class BatchArguments(_Arguments, total=False):
     """Of `ContextPilot.optimize_batch`."""
 
     system_instruction: str | None
@@ -28,7 +34,7 @@ class OptimizeArguments(BatchArguments, total=False):
     history: Sequence[Message] | None
 
 
-class SearchArguments(ReorderArguments, total=False):
+class SearchArguments(_Arguments, total=False):
     """Of `ContextPilot.rewrite`, for any conversation."""
 
     mode: str

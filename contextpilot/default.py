@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from contextpilot.pilot import ContextPilot
 from contextpilot.prompt.messages import Messages
+from contextpilot.renamed import renamed
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -35,11 +36,13 @@ def drop_default_pilot() -> None:
         _made.cache_clear()
 
 
+@renamed(docs="contexts")
 def optimize(contexts: Sequence[Any], query: str, **options: Unpack[OptimizeArguments]) -> Messages:
     """Call `ContextPilot.optimize` on the process-wide instance."""
     return default_pilot().optimize(contexts, query, **options)
 
 
+@renamed(all_docs="all_contexts", all_queries="queries")
 def optimize_batch(
     all_contexts: Sequence[Sequence[Any]],
     queries: Sequence[str],

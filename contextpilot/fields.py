@@ -161,3 +161,9 @@ def check_text(name: str, value: Any) -> None:
     """Raise TypeError unless `value` is a string."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+
+
+def check_optional_text(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is a string or None."""
+    if value is not None:
+        check_text(name, value)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from contextpilot.block import Block, BlockReader, Tokenizer
 from contextpilot.dedup.conversation import HINT_TEMPLATE, Deduplication, unknown_conversation
 from contextpilot.explain import Explanation
-from contextpilot.fields import check_text
+from contextpilot.fields import check_optional_text, check_text
 from contextpilot.namespace import Namespaces
 from contextpilot.options import CallOptions, Options
 from contextpilot.plan.online import NO_HEAD
@@ -22,6 +22,7 @@ from contextpilot.prompt.annotate import check_template
 from contextpilot.prompt.conversation.written_orders import WrittenOrders
 from contextpilot.prompt.messages import Message, Messages, check_history
 from contextpilot.prompt.turn import Turn, check_queries, head_of, opening
+from contextpilot.renamed import renamed
 from contextpilot.reordered import Reordered
 from contextpilot.sync.receiver import Owner, SyncReceiver
 
@@ -116,6 +117,7 @@ class ContextPilot:
 
     # -- online ----------------------------------------------------------------------------------
 
+    @renamed(docs="contexts")
     def optimize(
         self,
         contexts: Sequence[Any],
@@ -146,16 +148,15 @@ class ContextPilot:
         blocks = self._reader.read(contexts, "contexts")
         setting = self._options.override(**options)
         check_text("query", query)
-        if conversation_id is not None:
-            check_text("conversation_id", conversation_id)
+        check_optional_text("conversation_id", conversation_id)
         before = opening(system_instruction, check_history(history))
         turn = Turn.split(blocks, before, setting)
         job = turns_job(self._name(namespace), [turn], [query], head_of(before))
         (planned,) = self._planning.run(job)
-        hinted = len(turn.hints)
-        self._record(job.namespace, planned.explanation, hinted, conversation_id, turn.blocks)
+        self._record(job.namespace, planned.explanation, len(turn.hints), conversation_id, blocks)
         return self._follow(job, turn.write(planned.plan, planned.explanation, query))
 
+    @renamed(all_docs="all_contexts", all_queries="queries")
     def optimize_batch(
         self,
         all_contexts: Sequence[Sequence[Any]],
@@ -188,22 +189,26 @@ class ContextPilot:
         self,
         contexts: Sequence[Any],
         *,
+        conversation_id: str | None = None,
         namespace: str | None = None,
         **options: Unpack[CallOptions],
     ) -> tuple[list[Reordered], list[int]]:
         """Plan a batch of contexts, or one context as a batch of one; return blocks, not messages.
+
+        `conversation_id` records the blocks, for `deduplicate`.
 
         Returns:
             The contexts with their blocks reordered, in execution order, and that order:
             `reordered[i]` holds the blocks of `contexts[order[i]]`.
         """
         setting = self._options.override(**options)
+        check_optional_text("conversation_id", conversation_id)
         batch = self._reader.read_one_or_batch(contexts)
         job = Job(self._name(namespace), batch, setting.bounds, NO_HEAD, [0] * len(batch))
         reordered, order = [], []
         for planned in self._planning.run(job):
             context, ranks = batch[planned.position], planned.plan.order
-            self._record(job.namespace, planned.explanation)
+            self._record(job.namespace, planned.explanation, 0, conversation_id, context)
             values = [context[rank].value for rank in ranks]
             reordered.append(Reordered(values, ranks, planned.request_id))
             order.append(planned.position)
@@ -249,8 +254,7 @@ class ContextPilot:
         """
         setting = self._options.override(**options)
         name = self._name(namespace)
-        if conversation_id is not None:
-            check_text("conversation_id", conversation_id)
+        check_optional_text("conversation_id", conversation_id)
         done, learnt = self._rewriter.rewrite(
             messages, system, tools, setting, name, mode, scope, self._planning
         )
@@ -350,8 +354,7 @@ class ContextPilot:
 
     def reset(self, namespace: str | None = None) -> None:
         """Forget what was learnt in one namespace, or, without a name, in all."""
-        if namespace is not None:
-            check_text("namespace", namespace)
+        check_optional_text("namespace", namespace)
         self._namespaces.reset(namespace)
         self._orders.forget(namespace)
 

@@ -15,7 +15,7 @@ ROOT = Path(contextpilot.__file__).parent
 HOOKS = ROOT.parent / "hooks" / "contextpilot_hooks"
 
 ROOMS = [
-    "errors http progress tables fields tokens",
+    "errors http progress tables fields tokens renamed",
     "block",
     "radix",
     "paths",
@@ -30,7 +30,7 @@ ROOMS = [
     "pilot default endpoint sent reordered arguments awaited openai",
     "install_hook llama_server client integrations",
     "server.settings server.errors server.offload server.request_body server.event_lane"
-    " server.protocol server.static",
+    " server.protocol server.static server.older_names",
     "server.variables",
     "server.observe server.conversations",
     "server.pool",

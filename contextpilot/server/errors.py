@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from contextpilot.server.older_names import FIELDS, PATHS
 from contextpilot.server.request_body import RETRY_AFTER_S
 
 
@@ -56,7 +57,9 @@ def reply_of(error: ApiError | RequestValidationError) -> JSONResponse:
         ".".join(part for part in places if "[" not in part) or None
     )  # no names of union members
     status = 400 if first.get("type") == "json_invalid" else 422
-    return error_reply(status, f"{field or 'body'}: {first['msg']}", field)
+    today = FIELDS.get(field or "") if first.get("type") == "extra_forbidden" else None
+    message = f"is unknown; {today}" if today else first["msg"]
+    return error_reply(status, f"{field or 'body'}: {message}", field)
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
@@ -64,6 +67,9 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     return reply_of(error)
 
 
-async def _http(_: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    path = request.url.path
+    if error.status_code == 404 and path in PATHS:
+        return error_reply(404, f"there is no {path}: use {PATHS[path]}")
     return error_reply(error.status_code, str(error.detail))

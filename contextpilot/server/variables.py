@@ -26,6 +26,13 @@ _OTHERS = (
     "REQUIRE_ENGINES",
 )
 """What is read elsewhere than in the server's settings; the last two by the tests."""
+_OLDER = {
+    "CLOUD_PROVIDER": "ENGINE",
+    "DEDUP": "DEDUPLICATE",
+    "INFER_API_URL": "ENGINE",
+    "LLAMACPP_URL": "ENGINE",
+}
+"""What the reference implementation reads, and what stands for it here."""
 _LIKENESS = 0.7
 _PREFIX = re.compile(r"CONTE?XT?_?PILOT_")
 
@@ -46,7 +53,9 @@ def unread(environ: Iterable[str]) -> list[tuple[str, str]]:
     for name in sorted(set(environ) - known_variables()):
         ours = _PREFIX.match(name.upper())
         if ours:
-            meant = get_close_matches(name.upper()[ours.end() :], known, 1, _LIKENESS)
+            bare = name.upper()[ours.end() :]
+            alike = get_close_matches(bare, known, 1, _LIKENESS)
+            meant = [_OLDER[bare]] if bare in _OLDER else alike
             found.append((name, ENVIRONMENT_PREFIX + meant[0] if meant else ""))
     return found
 

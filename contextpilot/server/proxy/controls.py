@@ -8,7 +8,17 @@ from typing import NamedTuple
 from contextpilot.server.settings import MODES, SCOPES, Settings
 
 PREFIX = b"x-contextpilot-"
-_SWITCH = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}
+_SWITCH = {
+    **dict.fromkeys(("true", "1", "on", "yes"), True),
+    **dict.fromkeys(("false", "0", "off", "no"), False),
+}
+_OLDER = {
+    "xml_tag": "xml",
+    "json_results": "json",
+    "markdown_header": "markdown",
+    "tool_results": "tool",
+}
+"""Values of the reference implementation's headers, and ours."""
 
 
 class ControlError(ValueError):
@@ -36,8 +46,8 @@ def read_controls(headers: Sequence[tuple[bytes, bytes]], settings: Settings) ->
         if name.startswith(PREFIX)
     }
     enabled = given.get("enabled", "true").lower()
-    mode = given.get("mode", settings.mode).lower()
-    scope = given.get("scope", settings.scope).lower()
+    mode = _today(given.get("mode", settings.mode))
+    scope = _today(given.get("scope", settings.scope))
     _one_of("enabled", enabled, _SWITCH)
     _one_of("mode", mode, MODES)
     _one_of("scope", scope, SCOPES)
@@ -47,6 +57,10 @@ def read_controls(headers: Sequence[tuple[bytes, bytes]], settings: Settings) ->
 def is_control(name: bytes) -> bool:
     """Return whether a header is ours, and so goes no further."""
     return name.startswith(PREFIX)
+
+
+def _today(value: str) -> str:
+    return _OLDER.get(value.lower(), value.lower())
 
 
 def _one_of(name: str, value: str, known: Sequence[str] | dict[str, bool]) -> None:
