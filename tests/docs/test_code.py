@@ -72,6 +72,25 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+def slug(heading: str) -> str:
+    plain = re.sub(r"\[([^]]*)\]\([^)]*\)|[`*]", r"\1", heading)
+    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", plain.lower()).strip())
+
+
+def test_anchors_lead_to_headings() -> None:
+    fences = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
+    found = 0
+    for page, text in PAGES.items():
+        for link, anchor in re.findall(r"\]\(([^)#:]*\.md|)#([^)]+)\)", text):
+            target = PAGES[(page.parent / link).resolve() if link else page]
+            if "<!-- made:" in target:
+                continue  # the site's own check knows its anchors
+            headings = re.findall(r"^#+ (.*)$", fences.sub("", target), re.MULTILINE)
+            assert anchor in map(slug, headings), f"{page.name}: {link}#{anchor}"
+            found += 1
+    assert found > 10
+
+
 @pytest.mark.parametrize("command", ["contextpilot demo", "python -m pytest"])
 def test_the_two_commands_stand_alone_on_a_line(command: str) -> None:
     lines = [line for line in README.splitlines() if command in line and line.startswith("pip ")]
