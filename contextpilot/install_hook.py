@@ -1,9 +1,11 @@
-"""Make Python start the engine hooks: python -m contextpilot.install_hook [--remove | --status].
+"""Switch the engine hooks on or off: python -m contextpilot.install_hook [--remove | --status].
 
-A wheel brings the start-up files along, so this is for editable installs and bare checkouts. Two
-small files go into the site-packages of the interpreter that runs this: a `.pth` and, for Python
-versions that no longer run code from those (PEP 829), a `.start`. Both do nothing unless
-CONTEXTPILOT_INDEX_URL is set when an interpreter starts.
+pip brings the start-up files along; where it did not, as in a bare checkout, two small files go
+into the site-packages of the interpreter that runs this: a `.pth` and, for Python versions that no
+longer run code from those (PEP 829), a `.start`. Both do nothing unless CONTEXTPILOT_INDEX_URL is
+set when an interpreter starts. `--remove` takes away what was written here; where pip wrote it, or
+an engine finds the hooks as its plugin, a file beside them switches the hooks off. Whatever is
+written here is entered in pip's list, so that `pip uninstall` takes it along.
 """
 
 from __future__ import annotations
@@ -14,11 +16,14 @@ import site
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, distribution, entry_points
 from pathlib import Path
 from typing import NamedTuple
 
 PTH = "contextpilot_hook.pth"
 START = "contextpilot_hook.start"
+SWITCH = "contextpilot_hook.off"
 MARK = "# written by contextpilot.install_hook"
 PTH_LINE = (
     r'import os; exec("try:\n from contextpilot_hooks.start import start\n start()\n'
@@ -34,6 +39,7 @@ class Status(NamedTuple):
         folder: where the start-up file is, or would go.
         installed: a start-up file is there.
         ours: it was written by this module, not by pip.
+        off: the switch that keeps the hooks off; None where they may start.
         active: a fresh interpreter with CONTEXTPILOT_INDEX_URL set starts the hooks.
         url: CONTEXTPILOT_INDEX_URL in this environment, "" when unset.
     """
@@ -42,6 +48,7 @@ class Status(NamedTuple):
     folder: Path
     installed: bool
     ours: bool
+    off: Path | None
     active: bool
     url: str
 
@@ -56,6 +63,7 @@ def status() -> Status:
         folder=folder,
         installed=installed,
         ours=installed and MARK in path.read_text(errors="replace"),
+        off=_switch(),
         active=_is_active(),
         url=os.environ.get("CONTEXTPILOT_INDEX_URL", ""),
     )
@@ -74,12 +82,17 @@ def target_folder() -> Path:
 
 
 def install() -> Path:
-    """Write the start-up files; returns their folder.
+    """Write the start-up files, or switch those on that pip has put; returns their folder.
 
-    Raises FileExistsError where pip has put them, OSError where the folder cannot be written.
+    Raises FileExistsError where pip's are on already, OSError where a folder cannot be written.
     """
-    there = _installed_in()
-    if there is not None and not status().ours:
+    there, switch = _installed_in(), _switch()
+    if switch is not None:
+        switch.unlink()
+        _enter(switch.parent, [SWITCH], is_there=False)
+    if there is not None and not _is_ours(there):
+        if switch is not None:
+            return there
         raise FileExistsError(f"{there / PTH} is already there, put by pip with its package")
     folder = there or target_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,22 +100,66 @@ def install() -> Path:
     (folder / PTH).unlink(missing_ok=True)
     (folder / PTH).write_text("\n".join([MARK, *_path_lines(folder), PTH_LINE, ""]))
     (folder / START).write_text(START_LINE + "\n")
+    _enter(folder, [PTH, START], is_there=True)
     return folder
 
 
 def remove() -> Path | None:
-    """Remove what `install` wrote; returns its folder, or None when nothing was there.
+    """Switch the hooks off; returns the folder of what changed, or None when they were off.
 
-    Raises PermissionError for files that are pip's.
+    What `install` wrote is removed; pip's files stay, and a switch beside them is written.
+
+    Raises OSError where the folder cannot be written.
     """
     folder = _installed_in()
-    if folder is None:
+    if folder is not None and _is_ours(folder):
+        (folder / PTH).unlink()
+        (folder / START).unlink(missing_ok=True)
+        _enter(folder, [PTH, START], is_there=False)
+        if not _is_plugin():
+            return folder
+    elif _switch() is not None or (folder is None and not _is_plugin()):
         return None
-    if MARK not in (folder / PTH).read_text(errors="replace"):
-        raise PermissionError(f"{folder / PTH} belongs to pip; run: pip uninstall contextpilot")
-    (folder / PTH).unlink()
-    (folder / START).unlink(missing_ok=True)
-    return folder
+    place = folder or target_folder()
+    (place / SWITCH).write_text("hooks off: python -m contextpilot.install_hook switches them on\n")
+    _enter(place, [SWITCH], is_there=True)
+    return place
+
+
+def _is_ours(folder: Path) -> bool:
+    return MARK in (folder / PTH).read_text(errors="replace")
+
+
+def _is_plugin() -> bool:
+    """Whether engines find the hooks in this environment without any start-up file."""
+    groups = ("vllm.general_plugins", "sglang.srt.plugins")
+    return any(point.value == START_LINE for group in groups for point in entry_points(group=group))
+
+
+def _switch() -> Path | None:
+    return next((f / SWITCH for f in _site_folders() if (f / SWITCH).exists()), None)
+
+
+def _enter(folder: Path, names: Sequence[str], *, is_there: bool) -> None:
+    """Enter files in the list of what `pip uninstall` removes, or strike them out."""
+    record = _record(folder)
+    if record is None:
+        return
+    lines = record.read_text().splitlines()
+    kept = [line for line in lines if line.partition(",")[0] not in names]
+    added = [f"{name},," for name in names] if is_there else []
+    record.write_text("\n".join([*kept, *added, ""]))
+
+
+def _record(folder: Path) -> Path | None:
+    """The list of the installed package's files, if it is installed in this folder."""
+    try:
+        package = distribution("contextpilot")
+    except PackageNotFoundError:
+        return None
+    found = [file.locate() for file in package.files or () if file.name == "RECORD"]
+    paths = [Path(os.fspath(path)) for path in found]
+    return next((path for path in paths if path.parent.parent == folder), None)
 
 
 def _site_folders() -> list[Path]:
@@ -131,7 +188,7 @@ def _path_lines(folder: Path) -> list[str]:
 
 def _is_active() -> bool:
     return _fresh(
-        "import sys; sys.exit('contextpilot_hooks.start' not in sys.modules)",
+        "import sys; sys.exit('contextpilot_hooks.importhook' not in sys.modules)",
         CONTEXTPILOT_INDEX_URL="http://127.0.0.1:9",
     )
 
@@ -156,7 +213,8 @@ def _describe(now: Status) -> str:
         [
             f"interpreter  {now.python}",
             f"start-up     {place}",
-            f"active       {'yes' if now.active else 'no'}",
+            f"active       {'yes' if now.active else 'no'}"
+            + (f", switched off by {now.off}" if now.off else ""),
             f"index        {now.url or 'CONTEXTPILOT_INDEX_URL is not set: the hooks stay out'}",
         ]
     )
@@ -168,15 +226,15 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m contextpilot.install_hook", description=(__doc__ or "").splitlines()[0]
     )
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--remove", action="store_true", help="remove the start-up files again")
+    action.add_argument("--remove", action="store_true", help="switch the hooks off again")
     action.add_argument("--status", action="store_true", help="only say what stands where")
     arguments = parser.parse_args(argv)
     try:
         if arguments.remove:
             folder = remove()
-            print(f"removed from {folder}" if folder else "nothing to remove")
+            print(f"switched off in {folder}" if folder else "the hooks are off already")
         elif not arguments.status:
-            print(f"installed in {install()}")
+            print(f"switched on in {install()}")
         if not arguments.remove:
             print(_describe(status()))
     except FileExistsError as error:

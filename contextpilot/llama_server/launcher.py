@@ -28,6 +28,24 @@ DEFAULT_RAM_BYTES = 8192 << 20
 """llama-server's RAM prompt cache where no flag says otherwise (b11434)."""
 _PRELOAD = {"linux": "LD_PRELOAD", "darwin": "DYLD_INSERT_LIBRARIES"}
 _NAME = "contextpilot-llama-server"
+_HELP = f"""\
+usage: {_NAME} [llama-server's flags]
+
+Starts llama-server with a small library inside, which tells
+an index what each slot holds; unchanged without an index.
+
+  {INDEX_URL}    where the index listens, as
+                            http://127.0.0.1:8765
+  {INDEX_TOKEN}  its token, if it asks for one
+  {ENGINE_ID}    name in the index
+  {BINARY}          llama-server, if not in PATH
+  {RAM_BYTES}
+                            memory for slots' copies
+
+example:
+  {INDEX_URL}=http://127.0.0.1:8765 \\
+      {_NAME} -m model.gguf --port 8080
+"""
 
 
 class Prepared(NamedTuple):
@@ -100,8 +118,10 @@ def launch(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Become llama-server: the console script. Returns only when there is none."""
+    """Become llama-server: the console script. Returns only when there is none, or with help."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help"} & {*given}:
+        return _help()
     try:
         prepared = prepare(given, os.environ)
     except FileNotFoundError as error:
@@ -114,6 +134,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.flush()
     os.execve(prepared.binary, [str(prepared.binary), *given], prepared.environ)
     return 0
+
+
+def _help() -> int:
+    """Tell what is ours; llama-server's own flags are its own to tell, where there is one."""
+    sys.stdout.write(_HELP)
+    try:
+        binary = find_binary(os.environ)
+    except FileNotFoundError as error:
+        sys.stdout.write(f"\n{error}; its own flags are not shown\n")
+        return 0
+    sys.stdout.write(f"\n{binary} --help says:\n\n")
+    sys.stdout.flush()
+    return subprocess.run([binary, "--help"], check=False).returncode
 
 
 def prepare(arguments: Sequence[str], environ: Mapping[str, str]) -> Prepared:

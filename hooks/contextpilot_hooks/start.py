@@ -8,6 +8,10 @@ an engine is imported; it imports neither the engine nor anything heavy.
 from __future__ import annotations
 
 import os
+import sys
+
+SWITCH = "contextpilot_hook.off"
+"""A file in a folder of the import path that switches the hooks off, plugins and all."""
 
 OPENAI = (
     "openai.resources.chat.completions",
@@ -32,6 +36,8 @@ def start() -> None:
     if not os.environ.get("CONTEXTPILOT_INDEX_URL"):
         return
     try:
+        if any(os.path.exists(os.path.join(folder, SWITCH)) for folder in sys.path if folder):
+            return
         from .importhook import when_imported
 
         for module, attach in HOOKS:

@@ -156,20 +156,22 @@ def test_a_bad_address_hurts_nobody(installed):
     assert ours(installed.modules(CONTEXTPILOT_INDEX_URL="not an address")) == OURS
 
 
-def test_install_hook_leaves_pips_files_alone(installed):
-    said = run(installed.python, "-m", "contextpilot.install_hook")
-    assert "nothing to do" in said.stdout
-    said = run(installed.python, "-m", "contextpilot.install_hook", "--status")
-    assert "(by pip)" in said.stdout
-    assert "active       yes" in said.stdout
-    said = subprocess.run(
-        [installed.python, "-m", "contextpilot.install_hook", "--remove"],
-        capture_output=True,
-        text=True,
-        cwd="/",
-    )
-    assert said.returncode == 1
-    assert "pip uninstall contextpilot" in said.stderr
+def test_install_hook_switches_pips_files_off_and_on(installed):
+    before = installed.files()
+    command = (installed.python, "-m", "contextpilot.install_hook")
+    assert "nothing to do" in run(*command).stdout
+    said = run(*command, "--status").stdout
+    assert "(by pip)" in said
+    assert "active       yes" in said
+    assert "switched off in" in run(*command, "--remove").stdout
+    assert f"active       no, switched off by {installed.site}" in run(*command, "--status").stdout
+    waiting = "from contextpilot_hooks import importhook; print(len(importhook._registry.waiting))"
+    plugin = "import contextpilot_hooks.start as s; s.start(); " + waiting
+    assert run(installed.python, "-c", plugin, **URL).stdout == "0\n", "nor as a plugin"
+    assert "off already" in run(*command, "--remove").stdout
+    assert "active       yes" in run(*command).stdout
+    assert run(installed.python, "-c", plugin, **URL).stdout != "0\n"
+    assert [name for name in installed.files() if "__pycache__" not in name] == before
 
 
 @pytest.mark.slow
@@ -178,8 +180,32 @@ def test_uninstall_leaves_nothing(wheel, tmp_path):
     before = venv.files()
     venv.pip("install", "--no-deps", wheel)
     venv.modules(**URL)
+    run(venv.python, "-B", "-m", "contextpilot.install_hook", "--remove")
     venv.pip("uninstall", "-y", "contextpilot")
     assert venv.files() == before
+
+
+def test_an_editable_install_starts_switches_and_leaves_nothing(tmp_path):
+    source = tmp_path / "checkout"
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "tests", "docs")
+    shutil.copytree(CHECKOUT, source, ignore=ignored)
+    venv = Venv(tmp_path / "v")
+    before = venv.files()
+    venv.pip("install", "--no-deps", "-e", source)
+    assert ours(venv.modules(**URL)) == OURS
+    command = (venv.python, "-m", "contextpilot.install_hook")
+    run(*command)
+    (venv.site / "contextpilot_hook.pth").unlink()  # as where the installer brings none
+    assert "active       yes" in run(*command).stdout
+    assert "(by contextpilot.install_hook)" in run(*command, "--status").stdout
+    assert "switched off" in run(*command, "--remove").stdout
+    assert "active       no" in run(*command, "--status").stdout
+    assert "active       yes" in run(*command).stdout
+    venv.pip("uninstall", "-y", "contextpilot")
+    assert venv.files() == before
+    for name in ("contextpilot", "contextpilot_hooks"):
+        found = f"import importlib.util as u; print(u.find_spec({name!r}))"
+        assert run(venv.python, "-c", found).stdout == "None\n"
 
 
 @pytest.fixture
@@ -199,9 +225,9 @@ def test_install_hook_in_a_checkout(checkout):
     assert ours(checkout.modules(**URL)) == OURS
     assert ours(checkout.modules()) == []
     assert (checkout.site / "contextpilot_hook.start").exists()
-    assert "removed from" in run(*command, "--remove").stdout
+    assert "switched off in" in run(*command, "--remove").stdout
     assert checkout.files() == before
-    assert "nothing to remove" in run(*command, "--remove").stdout
+    assert "off already" in run(*command, "--remove").stdout
 
 
 def test_install_hook_says_plainly_that_it_cannot_write(checkout):
@@ -231,6 +257,9 @@ def test_the_environment_is_preferred_and_the_user_folder_is_the_fallback(monkey
 
 def test_one_text():
     assert (CHECKOUT / "contextpilot_hook.pth").read_text() == install_hook.PTH_LINE + "\n"
+    from contextpilot_hooks.start import SWITCH
+
+    assert SWITCH == install_hook.SWITCH
     assert (CHECKOUT / "hooks/contextpilot_hook.start").read_text() == (
         install_hook.START_LINE + "\n"
     )

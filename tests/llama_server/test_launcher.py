@@ -200,6 +200,21 @@ def test_the_command_becomes_the_server_with_the_shim(environ: dict[str, str]) -
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_help_answers_by_itself_and_lets_the_server_tell_its_flags(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    done = command({**environ, "LLAMA_SERVER_BIN": str(tmp_path / "gone")}, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: contextpilot-llama-server [llama-server's flags]\n")
+    assert "CONTEXTPILOT_INDEX_URL=http://127.0.0.1:8765" in done.stdout
+    assert "its own flags are not shown" in done.stdout
+    assert max(map(len, done.stdout.partition("\nLLAMA_SERVER_BIN is")[0].splitlines())) <= 60
+    server = tmp_path / "llama-server"
+    script(server, 'echo "its flags: $@"')
+    done = command({**environ, "LLAMA_SERVER_BIN": str(server)}, "-h")
+    assert done.stdout.endswith("says:\n\nits flags: --help\n")
+
+
 def test_a_missing_server_is_an_error(environ: dict[str, str], tmp_path: Path) -> None:
     done = command({**environ, "LLAMA_SERVER_BIN": str(tmp_path / "gone")})
     assert done.returncode == 127

@@ -22,6 +22,7 @@ HOOKS_PACKAGE = "contextpilot_hooks"
 INDEX_URL = "CONTEXTPILOT_INDEX_URL"
 
 _INSTALL = "python -m contextpilot.install_hook, or pip install . in a checkout"
+_SWITCH_ON = "python -m contextpilot.install_hook"
 _REINSTALL = "pip install --force-reinstall --no-deps . in a checkout"
 _NEEDS_START_FILE = (3, 18)
 """Python that no longer runs the code of .pth files (PEP 829)."""
@@ -50,6 +51,9 @@ def check_startup_files() -> Iterator[Check]:
     if now.active:
         state = "active" if is_asked else f"inert: {INDEX_URL} is not set"
         yield Check("hooks", "ok", f"{path if now.installed else 'started otherwise'}, {state}")
+    elif now.off is not None:
+        detail = f"switched off by {now.off}"
+        yield Check("hooks", severity() if is_asked else "absent", detail, _SWITCH_ON)
     elif now.installed:
         detail = f"{path} is there, but the hooks do not start: {_why_not_importable()}"
         yield Check("hooks", severity(), detail, _REINSTALL)
