@@ -12,7 +12,9 @@ from typing import NamedTuple
 from contextpilot.engines.base import LoadNames
 from contextpilot.engines.registry import kinds
 
-_VALUE = r")(?:\{[^\n]*\})?[ \t]+(\d[\d.]*(?:[eE][+-]?\d+)?)(?=\s|$)"
+_VALUE = r")(?:\{[^\n]*\})?[ \t]+(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)(?=\s|$)"
+_MOST = 1e9
+"""Requests that are believed to wait; what tells more, or infinitely many, is no count."""
 
 
 class Load(NamedTuple):
@@ -25,7 +27,8 @@ class Load(NamedTuple):
 def read_load(metrics: str) -> Load | None:
     """Return what is told in Prometheus' text format; None where nothing is told of a queue."""
     names, samples = _known(tuple(kind.load for kind in kinds()))
-    found = [(name, float(value)) for name, value in samples.findall(metrics)]
+    told = ((name, float(value)) for name, value in samples.findall(metrics))
+    found = [(name, value) for name, value in told if value <= _MOST]
     waiting = [value for name, value in found if name in names.waiting]
     if not waiting:
         return None

@@ -86,7 +86,7 @@ def _patterns(known: frozenset[UsageNames]) -> _Patterns:
 
 
 def _count(names: Iterable[str]) -> re.Pattern[bytes]:
-    return re.compile(rb'"' + _any_of(names) + rb'"\s*:\s*(\d+)')
+    return re.compile(rb'"' + _any_of(names) + rb'"\s*:\s*(\d{1,15})(?!\d)')
 
 
 def _any_of(names: Iterable[str]) -> bytes:

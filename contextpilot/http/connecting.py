@@ -20,12 +20,21 @@ class UpstreamError(Exception):
     Attributes:
         status: what a gateway replies then.
         cause: why no connection came about, where the system said so.
+        was_sent: whether the engine may have read the request.
     """
 
-    def __init__(self, status: int, message: str, cause: OSError | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        cause: OSError | None = None,
+        *,
+        was_sent: bool = False,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.cause = cause
+        self.was_sent = was_sent
 
 
 class Way(NamedTuple):

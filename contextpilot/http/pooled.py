@@ -47,11 +47,15 @@ class Upstream:
 
     @asynccontextmanager
     async def open(
-        self, method: str, url: str, headers: Headers, body: bytes
+        self, method: str, url: str, headers: Headers, body: bytes, *, may_repeat: bool = True
     ) -> AsyncIterator[Answer]:
         """Send a request; the answer's head is there, its body follows. Leaving early cancels it.
 
         Host and Content-Length are written here; the other headers are the caller's.
+
+        Args:
+            may_repeat: whether it does no harm twice: a kept connection may have been closed by
+                the engine before it read the request, or after.
 
         Raises:
             UpstreamError: no answer came.
@@ -62,7 +66,8 @@ class Upstream:
         full = [(b"host", place.place.encode()), *headers, *length]
         if way.prefix:
             target, full = way.prefix + target, [*full, *way.headers]
-        connection, answer = await self._send(place, method, target, full, body)
+        send = self._send if may_repeat else self._send_once
+        connection, answer = await send(place, method, target, full, body)
         try:
             yield answer
         finally:
@@ -72,21 +77,23 @@ class Upstream:
     async def _send(
         self, place: Address, method: str, target: str, headers: Headers, body: bytes
     ) -> tuple[Connection, Answer]:
-        verb, path = method.encode("latin-1"), target.encode("latin-1")
-        while True:
-            connection = self._take(place) or await self._connector.connect(place)
+        kept = self._take(place)
+        if kept is not None:
             try:
-                return connection, await connection.request(verb, path, headers, body)
+                return kept, await _exchange(kept, method, target, headers, body)
             except BrokenAnswerError as error:
-                connection.close()
-                # a kept connection may have been closed meanwhile: then nobody read the request
-                if error.has_begun or connection.num_requests <= 1:
-                    raise UpstreamError(502, str(error)) from None
-            except TimeoutError as error:
-                raise UpstreamError(504, str(error)) from None
-            except BaseException:
-                connection.close()
-                raise
+                if error.has_begun:
+                    raise UpstreamError(502, str(error), was_sent=True) from None
+        return await self._send_once(place, method, target, headers, body)
+
+    async def _send_once(
+        self, place: Address, method: str, target: str, headers: Headers, body: bytes
+    ) -> tuple[Connection, Answer]:
+        connection = await self._connector.connect(place)
+        try:
+            return connection, await _exchange(connection, method, target, headers, body)
+        except BrokenAnswerError as error:
+            raise UpstreamError(502, str(error), was_sent=True) from None
 
     def _take(self, place: Address) -> Connection | None:
         """Return the connection that was idle for the shortest time, if one still can be used."""
@@ -105,6 +112,20 @@ class Upstream:
         oldest = connection.idle_since - KEEP_ALIVE_S
         while not idle[0].can_carry_since(oldest):
             idle.popleft().close()
+
+
+async def _exchange(
+    connection: Connection, method: str, target: str, headers: Headers, body: bytes
+) -> Answer:
+    """Send a request over a connection, which is closed where no answer comes."""
+    verb, path = method.encode("latin-1"), target.encode("latin-1")
+    try:
+        return await connection.request(verb, path, headers, body)
+    except TimeoutError as error:
+        raise UpstreamError(504, str(error), was_sent=True) from None
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _split(url: str) -> tuple[Address, str]:

@@ -13,6 +13,10 @@ Headers = Sequence[tuple[bytes, bytes]]
 HIGH_WATER_BYTES = 1 << 18
 """Unread bytes of a body above which the connection reads no more."""
 _MAX_HEAD_BYTES = 1 << 18
+FRAMING_PER_BODY_BYTE = 8
+"""May come beside head and body: chunks of one byte have five bytes of framing for each."""
+_STATUSES = range(200, 600)
+_BODILESS = frozenset((204, 304))
 _FRAMING = (b"content-length", b"transfer-encoding")
 
 
@@ -50,7 +54,8 @@ class Answer:
         self._has_head = False
         self._chunks: deque[bytes] = deque()
         self._num_unread = 0
-        self._num_head_bytes = 0
+        self._num_framing_bytes = 0
+        self._num_body_bytes = 0
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -102,14 +107,18 @@ class Answer:
         if self._parser is None:
             return False
         self.has_begun = True
+        body_before = self._num_body_bytes
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             return self.fail(BrokenAnswerError("the engine's answer is no HTTP", True))
-        if not self._has_head:
-            self._num_head_bytes += len(data)
-            if self._num_head_bytes > _MAX_HEAD_BYTES:
-                return self.fail(BrokenAnswerError("the head of the answer is too long", True))
+        self._num_framing_bytes += len(data) - (self._num_body_bytes - body_before)
+        allowed = _MAX_HEAD_BYTES + FRAMING_PER_BODY_BYTE * self._num_body_bytes
+        if self._num_framing_bytes > allowed and not self.is_complete:
+            part = "trailers" if self._has_head else "head"
+            return self.fail(BrokenAnswerError(f"the {part} of the answer is too long", True))
+        if self._error is not None:
+            return False
         if self.is_complete:
             self._drop_parser()
         self._wake()
@@ -154,10 +163,17 @@ class Answer:
         if self.status < 200 and self.status != 101:
             self.headers = []
             return
+        if self.status not in _STATUSES:
+            text = f"the engine's status {self.status} cannot be passed on"
+            self.fail(BrokenAnswerError(text, True))
+            return
         self._has_head = True
         self.is_complete = self._is_bodiless
+        if self.status in _BODILESS:
+            self.headers = [pair for pair in self.headers if pair[0].lower() != b"content-length"]
 
     def on_body(self, chunk: bytes) -> None:
+        self._num_body_bytes += len(chunk)
         self._chunks.append(chunk)
         self._num_unread += len(chunk)
         if self._num_unread > HIGH_WATER_BYTES and not self._is_paused:

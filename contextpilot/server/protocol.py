@@ -12,12 +12,12 @@ from weakref import WeakMethod
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from contextpilot.http.response import FRAMING_PER_BODY_BYTE
+
 _CUT = "contextpilot.cut"
 _RESET = struct.pack("ii", 1, 0)
 MAX_HEAD_BYTES = 64 << 10
 """Of a request: its head, and what frames its body (trailers, the chunks' sizes and extensions)."""
-FRAMING_PER_BODY_BYTE = 8
-"""May come besides: a body in chunks of one byte has five bytes of framing for each."""
 _CLOSING = b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large" + _CLOSING
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout" + _CLOSING

@@ -91,6 +91,12 @@ def test_its_metrics_tell_of_its_load(foundry: Foundry) -> None:
     assert read_load("foundry:melting 3\nfoundry:queued 2\n") == Load(3, 2)
 
 
+@pytest.mark.parametrize("told", ["1.2.3", "1e400", "1e12", "NaN", "9" * 400])
+def test_counts_that_are_none_tell_nothing(foundry: Foundry, told: str) -> None:
+    assert read_load(f"foundry:queued {told}\n") is None
+    assert read_load(f"foundry:melting {told}\nfoundry:queued 2\n") == Load(0, 2)
+
+
 def test_doctor_names_its_flags(foundry: Foundry, run: Runner) -> None:
     models = {"data": [{"id": "m", "owned_by": "foundry"}]}
     usage: dict[str, Any] = {"seen_tokens": 9}

@@ -142,3 +142,14 @@ def answers(client: Client) -> bool:
         return client.get("/health").status in (200, 503)
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])
+def test_a_body_that_no_engine_reads_does_not_pass(
+    start: Start, upstream: Scripted, method: str
+) -> None:
+    client = start(engine=(upstream.url,))
+    smuggled = b"POST /slots/0?action=erase HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert client.request(method, "/v1/models", smuggled).status == 400
+    assert upstream.seen == []
+    assert client.request(method, "/v1/models").status == 200

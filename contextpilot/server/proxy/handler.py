@@ -40,6 +40,7 @@ from contextpilot.server.protocol import cut_short
 from contextpilot.server.proxy.controls import ControlError
 from contextpilot.server.proxy.incoming import (
     PLANNING_FAILED,
+    READING,
     Incoming,
     RequestReader,
     note_failure,
@@ -76,6 +77,9 @@ logger = logging.getLogger(__name__)
 
 _JSON = (b"content-type", b"application/json")
 _NO_MOVES = Bounds(enabled=False)
+_BODILESS = READING | {"DELETE"}
+_MAX_SENT = 2
+"""Engines that get a request before it is given up: it may be what brings them down."""
 _NO_ENGINE = "no engine is configured: give --engine URL"
 
 
@@ -106,6 +110,7 @@ class Proxy:
         self._metrics.in_progress += 1
         try:
             async with self._bodies.read(receive) as body:
+                _refuse_stray_body(scope["method"], body)
                 if await until_disconnect(receive, self._answered(scope, body, delivery)):
                     self._metrics.add("client_disconnects_total")
         except ClientGoneError:
@@ -138,6 +143,7 @@ class Proxy:
         failure: UpstreamError | None = UpstreamError(503, _NO_ENGINE)
         tried: set[str] = set()
         waited_s = 0.0
+        num_sent = 0
         try:
             while failure is not None:
                 async with self._lease(request, tried) as lease:
@@ -145,6 +151,10 @@ class Proxy:
                     target = await self._target(request, lease, tried)
                     outgoing = await self._planned(request, outgoing, lease, target)
                     failure = await self._sent(request, outgoing, lease, target, delivery)
+                if failure is not None and failure.was_sent:
+                    num_sent += 1
+                    if num_sent >= _MAX_SENT or not request.may_repeat:
+                        raise failure
         except EngineDownError:
             raise failure or UpstreamError(503, _NO_ENGINE) from None
         except asyncio.CancelledError:  # the client went
@@ -276,7 +286,9 @@ class Proxy:
         body = with_members(outgoing.body, members)
         read = partial(_was_read, outgoing.expectation, lease)
         try:
-            async with self._upstream.open(method, url, headers, body) as answer:
+            async with self._upstream.open(
+                method, url, headers, body, may_repeat=request.may_repeat
+            ) as answer:
                 shown = answer_headers(answer, outgoing.outcome_header(), renamed)
                 await delivery.pass_on(answer, shown, lease.first_byte, read)
         except UpstreamError as error:
@@ -343,6 +355,16 @@ class Proxy:
             length = (b"content-length", str(len(body)).encode())
             later = [(b"retry-after", b"%d" % RETRY_AFTER_S)] if status == 503 else []
             await delivery.reply(status, [_JSON, length, *later], body)
+
+
+def _refuse_stray_body(method: str, body: bytes) -> None:
+    """Refuse what an engine that reads no body here would take for the next client's request.
+
+    Raises:
+        ControlError: a request that has no body by its method has one.
+    """
+    if body and method in _BODILESS:
+        raise ControlError("body", f"must be empty in a {method} request")
 
 
 def _was_read(expectation: Expectation | None, lease: Lease) -> None:

@@ -32,6 +32,7 @@ from contextpilot.server.service import Service
 logger = logging.getLogger(__name__)
 
 PLANNING_FAILED: dict[str, Any] = {"status": "unplanned", "reason": "planning failed"}
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEAD_ROLES = ("system", "developer")
 
 
@@ -68,6 +69,11 @@ class Incoming:
         """The client's headers."""
         headers: list[tuple[bytes, bytes]] = self.scope["headers"]
         return headers
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether an engine may get it twice: a prompt, or a question that changes nothing."""
+        return self.shape is not None or self.scope["method"] in READING
 
     @property
     def api(self) -> str:

@@ -82,7 +82,7 @@ class Delivery:
             chunk = await anext(chunks, None)
         except (BrokenAnswerError, TimeoutError) as error:
             status = 504 if isinstance(error, TimeoutError) else 502
-            raise UpstreamError(status, str(error)) from None
+            raise UpstreamError(status, str(error), was_sent=True) from None
         self.status = response.status
         self.first_byte_s = time.perf_counter() - self._arrived
         on_first_byte()

@@ -1,0 +1,126 @@
+"""Engines that answer what no engine should: clients get errors, the server keeps its memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import Start
+from servers import Client, wait_until
+from socket_server import Connection, SocketServer, socket_server
+
+CHAT = "/v1/chat/completions"
+TURN = {"messages": [{"role": "user", "content": "hello"}]}
+
+
+def raw(answer: bytes, pieces: int = 0, piece: bytes = b"") -> Callable[[Connection], bool]:
+    """Return what answers prompts with these bytes, then a piece so many times; others well."""
+
+    def serve(connection: Connection) -> bool:
+        if not connection.bodies or b"hello" not in connection.bodies[-1]:
+            return connection.send(200, {})
+        with contextlib.suppress(OSError):
+            connection.socket.sendall(answer)
+            for _ in range(pieces):
+                connection.socket.sendall(piece)
+        return False
+
+    return serve
+
+
+@contextlib.contextmanager
+def before(
+    start: Start, answer: bytes, pieces: int = 0, piece: bytes = b""
+) -> Iterator[tuple[Client, SocketServer]]:
+    with socket_server(raw(answer, pieces, piece)) as engine:
+        client = start(engine=(engine.url,), kind="other")
+        wait_until(lambda: client.get("/health").status == 200)
+        yield client, engine
+
+
+@pytest.mark.parametrize("status", [b"101", b"600", b"999"])
+def test_a_status_that_is_none_is_an_error(start: Start, status: bytes) -> None:
+    with before(start, b"HTTP/1.1 %b X\r\nContent-Length: 2\r\n\r\nhi" % status) as (client, _):
+        reply = client.post(CHAT, TURN)
+    assert reply.status == 502
+    assert reply.json()["error"]["message"].endswith(
+        f"status {status.decode()} cannot be passed on"
+    )
+
+
+def test_an_answer_without_a_body_has_no_length(start: Start) -> None:
+    answer = b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello"
+    with before(start, answer) as (client, _):
+        reply = client.post(CHAT, TURN)
+    assert (reply.status, reply.body) == (204, b"")
+
+
+@pytest.mark.parametrize("begun", [b"0\r\nX: ", b"2\r\n{}\r\n0\r\nX: ", b"1;"])
+def test_endless_trailers_and_extensions_end(start: Start, begun: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    sent = []
+
+    def endless(connection: Connection) -> bool:
+        if not connection.bodies or b"hello" not in connection.bodies[-1]:
+            return connection.send(200, {})
+        with contextlib.suppress(OSError):
+            connection.socket.sendall(head + begun)
+            for _ in range(1024):
+                connection.socket.sendall(b"a" * 65536)
+                sent.append(65536)
+        return False
+
+    with socket_server(endless) as engine:
+        client = start(engine=(engine.url,), kind="other")
+        wait_until(lambda: client.get("/health").status == 200)
+        with contextlib.suppress(Exception):  # an answer that has begun ends broken
+            assert client.post(CHAT, TURN).status == 502
+        wait_until(lambda: client.get("/health").status == 200)
+    assert sum(sent) < 32 << 20  # the kernel's buffers take some
+
+
+def test_counts_of_thousands_of_digits_are_none(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = b'{"usage": {"prompt_tokens": ' + b"9" * 5000 + b"}}"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with before(start, answer) as (client, _):
+        assert client.post(CHAT, TURN).body == body
+        assert client.get("/metrics").status == 200
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@contextlib.contextmanager
+def three_that_hang_up(start: Start) -> Iterator[tuple[Client, list[SocketServer]]]:
+    def serve(connection: Connection) -> bool:
+        is_pill = bool(connection.bodies) and b"pill" in connection.bodies[-1]
+        return not is_pill and connection.send(200, {})
+
+    with contextlib.ExitStack() as stack:
+        engines = [stack.enter_context(socket_server(serve)) for _ in range(3)]
+        client = start(engine=tuple(engine.url for engine in engines), kind="other")
+        wait_until(lambda: client.get("/health").status == 200)
+        yield client, engines
+
+
+def num_pills(engines: list[SocketServer]) -> list[int]:
+    return sorted(sum(b"pill" in body for body in engine.bodies) for engine in engines)
+
+
+def test_a_prompt_that_brings_engines_down_is_given_up(start: Start) -> None:
+    with three_that_hang_up(start) as (client, engines):
+        for _ in range(9):  # every engine has a kept connection
+            assert client.post(CHAT, TURN).status == 200
+        pill = {"messages": [{"role": "user", "content": "pill"}]}
+        assert client.post(CHAT, pill).status == 502
+        assert num_pills(engines)[0] == 0
+        assert sum(num_pills(engines)) <= 4  # a kept connection may have been closed unread
+
+
+def test_what_changes_something_is_sent_once(start: Start) -> None:
+    with three_that_hang_up(start) as (client, engines):
+        for _ in range(9):
+            assert client.post("/v1/files", TURN).status == 200
+        assert client.post("/v1/files", {"file": "pill"}).status == 502
+        assert num_pills(engines) == [0, 0, 1]
