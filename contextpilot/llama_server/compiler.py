@@ -1,4 +1,7 @@
-"""Compiles the shim on first use, and keeps it: per compiler, flags, source and processor."""
+"""Compiles the shim on first use, and keeps it: per compiler, flags, source and processor.
+
+What is kept runs inside llama-server, so nothing is taken that another user could have written.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from contextpilot.llama_server.refusal import InjectionError
@@ -61,14 +66,17 @@ def shim_library(environ: Mapping[str, str]) -> Path:
     Safe against other processes that start at the same time.
 
     Raises:
-        InjectionError: there is no compiler, or none that can compile it.
+        InjectionError: there is no compiler, none that can compile it, or others may write where
+            it is kept.
     """
     folder, source = cache_folder(environ), source_folder()
     compilers = [path for name in COMPILERS if (path := shutil.which(name, path=_path(environ)))]
     if not compilers:
         raise InjectionError(f"there is no C++ compiler ({', '.join(COMPILERS)}): {_install()}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_own(folder)
+        folder.chmod(0o700)
         return _compiled(folder, source, compilers, environ)
     except OSError as error:
         raise InjectionError(f"the shim cannot be kept in {folder}: {error}") from error
@@ -80,15 +88,42 @@ def _compiled(
     complaints = []
     for compiler in compilers:
         target = folder / _name(compiler, source, environ)
-        if target.exists():
+        if os.path.lexists(target):
+            _check_own(target)
             return target
-        with open(target.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            complaint = "" if target.exists() else _compile(compiler, source, target, environ)
+        with _locked(target.with_suffix(".lock")):
+            complaint = ""
+            if not os.path.lexists(target):
+                complaint = _compile(compiler, source, target, environ)
         if not complaint:
             return target
         complaints.append(f"{compiler}: {complaint}")
     raise InjectionError("the shim does not compile: " + "; ".join(complaints))
+
+
+def _check_own(path: Path) -> None:
+    """Raise InjectionError where a folder or file is a link, or another user's work.
+
+    A folder of our own that others may write is closed next; what they put there is not ours.
+    """
+    found = path.lstat()
+    is_folder = stat.S_ISDIR(found.st_mode)
+    if not (is_folder or stat.S_ISREG(found.st_mode)):
+        raise InjectionError(f"{path} is neither a folder nor a file of its own: remove it")
+    others_write = not is_folder and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if found.st_uid != os.getuid() or others_write:
+        raise InjectionError(f"{path} may have been written by another user: remove it")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other processes out; a link in the lock's place is not followed."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _compile(compiler: str, source: Path, target: Path, environ: Mapping[str, str]) -> str:

@@ -136,6 +136,40 @@ def test_a_missing_compiler_is_named(tmp_path: Path) -> None:
         shim_library({"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
 
 
+@pytest.mark.parametrize(
+    "planted", ["file of others", "link", "folder is a link", "lock is a link"]
+)
+def test_what_another_user_may_have_planted_is_not_run(tmp_path: Path, planted: str) -> None:
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    library = shim_library(environ)
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    if planted == "file of others":
+        library.chmod(0o777)
+    elif planted == "link":
+        library.rename(tmp_path / "elsewhere")
+        library.symlink_to(tmp_path / "elsewhere")
+    elif planted == "folder is a link":
+        library.parent.rename(tmp_path / "elsewhere")
+        library.parent.symlink_to(tmp_path / "elsewhere")
+    else:
+        library.unlink()
+        lock = library.with_suffix(".lock")
+        lock.unlink()
+        lock.symlink_to(victim)
+    with pytest.raises(InjectionError, match=r"remove it|cannot be kept"):
+        shim_library(environ)
+    assert victim.read_text() == "mine"
+
+
+def test_a_folder_that_others_may_write_is_closed(tmp_path: Path) -> None:
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    folder = shim_library(environ).parent
+    folder.chmod(0o777)
+    shim_library(environ)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_cache_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "contextpilot").write_text("a file")
     with pytest.raises(InjectionError, match="cannot be kept in"):

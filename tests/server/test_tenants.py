@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 from collections.abc import Callable
@@ -70,6 +71,36 @@ def test_a_salt_that_the_engine_would_ignore_is_refused(upstream: Scripted, star
     assert salted.post(CHAT, body).status == 200
     for settings in ({"kind": "vllm", "cache_salt": True}, {"kind": "sglang"}):
         assert start(engine=(upstream.url,), **settings).post("/v1/messages", body).status == 200
+
+
+SALTED = '{"model": "m", "messages": [], "cache_salt": "chosen"}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        SALTED.encode("utf-16"),
+        SALTED.encode("utf-32"),
+        SALTED.encode("utf-8-sig"),
+        SALTED.encode() + b"\xff",
+        SALTED.replace("[]", "1" * 5000).encode(),
+        SALTED.replace("[]", "[" * 5000 + "]" * 5000).encode(),
+        f"[{SALTED}]".encode(),
+        gzip.compress(SALTED.encode()),
+    ],
+)
+def test_no_body_passes_by_the_salt(upstream: Scripted, start: Start, body: bytes) -> None:
+    client = start(engine=(upstream.url,), cache_salt=True, kind="vllm")
+    named = {"Content_Type": "application/json"}
+    if body[:2] == b"\x1f\x8b":
+        named["Content_Encoding"] = "gzip"
+    for path in (CHAT, CHAT + "/", "/v1/completions", "/v1/messages"):
+        assert client.request("POST", path, body, **named).status == 400
+    for path in ("/v1//chat/completions", "/v1/Chat/Completions//"):
+        assert client.request("POST", path, SALTED.encode(), **named).status == 400
+    assert upstream.seen == []
+    plain = start(engine=(upstream.url,), kind="vllm")
+    assert plain.request("POST", CHAT, body, **named).status == 200  # the engine's to judge
 
 
 @pytest.mark.slow

@@ -187,7 +187,7 @@ class Proxy:
         lease.wish = kind.slot_wish(request.api, request.parsed)
         if not self._settings.cache_salt or not kind.salt_member:
             return Target(kind, lease.engine.url)
-        refusal = kind.salt_refusal(request.api)
+        refusal = kind.salt_refusal(request.api) or request.why_unsalted()
         if refusal:
             raise ControlError("cache_salt", refusal)
         salt = salt_of(request.tenant, self._settings, request.parsed.get(kind.salt_member))

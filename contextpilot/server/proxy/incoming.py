@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -79,6 +80,21 @@ class Incoming:
     def api(self) -> str:
         """The API's name, for records and metrics."""
         return self.shape.name if self.shape is not None else "other"
+
+    def why_unsalted(self) -> str:
+        """Return why no salt can be written where the engine reads a prompt; "" if it can be.
+
+        Engines read more than we do: JSON in UTF-16, compressed bodies, paths with double slashes.
+        """
+        path = re.sub("/{2,}", "/", self.scope["path"]).lower()
+        if self.shape is None and shape_of(self.scope["method"], path) is None:
+            return ""
+        if self.shape is None:
+            return "cannot be written at this path: write it as the API does"
+        encodings = [value for name, value in self.headers if name == b"content-encoding"]
+        if not self.parsed or any(value.strip().lower() != b"identity" for value in encodings):
+            return "cannot be written: the body must be a JSON object in UTF-8, not compressed"
+        return ""
 
     @property
     def is_large(self) -> bool:
