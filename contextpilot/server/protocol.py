@@ -13,6 +13,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from contextpilot.http.response import FRAMING_PER_BODY_BYTE
+from contextpilot.server.request_body import RETRY_AFTER_S
 
 _CUT = "contextpilot.cut"
 _RESET = struct.pack("ii", 1, 0)
@@ -20,6 +21,7 @@ MAX_HEAD_BYTES = 64 << 10
 """Of a request: its head, and what frames its body (trailers, the chunks' sizes and extensions)."""
 _CLOSING = b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large" + _CLOSING
+_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d" % RETRY_AFTER_S + _CLOSING
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout" + _CLOSING
 
 
@@ -42,6 +44,8 @@ class Protocol(HttpToolsProtocol):
 
     client_timeout_s = 60.0
     """Longest silence of a client whose turn it is; 0: no limit."""
+    max_connections = 8192
+    """Connections at a time."""
 
     _num_framing_bytes = 0
     _num_body_bytes = 0
@@ -52,14 +56,18 @@ class Protocol(HttpToolsProtocol):
     _watch: asyncio.TimerHandle | None = None
 
     @classmethod
-    def with_timeout(cls, seconds: float) -> type[Protocol]:
-        """Return this protocol with another longest silence."""
-        return type(cls.__name__, (cls,), {"client_timeout_s": seconds})
+    def with_limits(cls, client_timeout_s: float, max_connections: int) -> type[Protocol]:
+        """Return this protocol with other limits."""
+        limits = {"client_timeout_s": client_timeout_s, "max_connections": max_connections}
+        return type(cls.__name__, (cls,), limits)
 
     def connection_made(self, transport: Any) -> None:
         """Wait for a request, not for ever."""
         super().connection_made(transport)
-        if self.client_timeout_s:
+        if len(self.connections) > self.max_connections:
+            self.transport.write(_TOO_MANY)
+            self.transport.close()
+        elif self.client_timeout_s:
             self._owes_since = self.loop.time()
             self._watch = self.loop.call_later(self.client_timeout_s, self._look_for_silence)
 

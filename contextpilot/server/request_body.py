@@ -19,6 +19,10 @@ class NoRoomError(Exception):
     """Bodies of other requests fill the memory that they may have together."""
 
 
+class TooManyRequestsError(Exception):
+    """The server works on as many requests as it takes at a time."""
+
+
 class ClientGoneError(ConnectionError):
     """The client went while it was sending its request."""
 

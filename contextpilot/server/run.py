@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import secrets
@@ -19,6 +20,7 @@ from contextpilot.http.address import is_loopback
 from contextpilot.server.app import create_app
 from contextpilot.server.garbage import collect_seldom
 from contextpilot.server.greeting import greeting
+from contextpilot.server.log_lines import LineHandler, open_standard_streams
 from contextpilot.server.protocol import Protocol
 from contextpilot.server.settings import Settings
 
@@ -30,6 +32,7 @@ _NEW_TOKEN = (
     "that of this run is\n  CONTEXTPILOT_INDEX_TOKEN={token}\nfor engines, applications and the "
     "page. /v1 asks for none.\n"
 )
+_MAX_DESCRIPTORS = 65_536
 _SWITCH_S = 0.001
 """Within which a thread at work gives way to the event loop."""
 
@@ -52,7 +55,7 @@ class JsonFormatter(logging.Formatter):
 
 def configure_logging(settings: Settings) -> None:
     """Send the logs of ContextPilot and uvicorn to standard error. For the command only."""
-    handler = logging.StreamHandler()
+    handler = LineHandler()
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else text)
     for name in ("contextpilot", "uvicorn"):
@@ -102,7 +105,7 @@ def make_server(settings: Settings) -> Server:
         date_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=max(1, int(settings.shutdown_timeout_s)),
-        http=Protocol.with_timeout(settings.client_timeout_s),
+        http=Protocol.with_limits(settings.client_timeout_s, settings.max_connections),
         ws="none",
     )
     return Server(config, settings)
@@ -122,6 +125,8 @@ def guarded(settings: Settings) -> tuple[Settings, str]:
 
 def serve(settings: Settings) -> int:
     """Serve until a signal ends it; return the exit status."""
+    open_standard_streams()
+    _raise_descriptor_limit()
     configure_logging(settings)
     settings, new_token = guarded(settings)
     if new_token:  # to the terminal, not through the loggers, which may be sent elsewhere
@@ -136,6 +141,20 @@ def serve(settings: Settings) -> int:
         logger.error("not started: see that %s:%s is free, or give --port", *_place(settings))
         return 1
     return 0 if server.started else 1
+
+
+def _raise_descriptor_limit() -> None:
+    """Let the process have as many connections as the system allows it, not as a shell begins."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    is_bounded = most != resource.RLIM_INFINITY
+    wanted = min(most, _MAX_DESCRIPTORS) if is_bounded else _MAX_DESCRIPTORS
+    if resource.RLIM_INFINITY != now < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _place(settings: Settings) -> tuple[str, int]:

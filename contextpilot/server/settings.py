@@ -85,6 +85,10 @@ class Settings:
     max_bodies_bytes: int = _setting(
         512 << 20, "request bodies held at a time, waiting ones too; beyond, 503", low=1
     )
+    max_requests: int = _setting(4096, "requests at a time, waiting ones too; beyond, 429", low=1)
+    max_connections: int = _setting(
+        8192, "connections of clients at a time, idle ones too; beyond, 503", low=1
+    )
     connect_timeout_s: float = _setting(5.0, "time to connect to an engine")
     read_timeout_s: float = _setting(600.0, "longest silence of an engine; 0: no limit")
     client_timeout_s: float = _setting(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from servers import Client, Scripted, serving
+from servers import Client, Scripted, Start, serving
 
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
-
-Start = Callable[..., Client]
 
 
 @pytest.fixture

@@ -178,3 +178,7 @@ class Client:
     def get(self, path: str, **headers: str) -> Reply:
         """GET."""
         return self.request("GET", path, **headers)
+
+
+Start = Callable[..., Client]
+"""Runs our server with these settings, and returns a client of it."""

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from caching_engine import BLOCK, CachingEngine, held_within
-from conftest import Start
-from servers import Client, Scripted, wait_until
+from servers import Client, Scripted, Start, wait_until
 
 CHAT = "/v1/chat/completions"
 SYSTEM = {"role": "system", "content": "Answers " + "briefly " * 31}

@@ -6,9 +6,8 @@ import socket
 from typing import Any
 
 import pytest
-from conftest import Start
 from fastapi import FastAPI
-from servers import Client, serving, wait_until
+from servers import Client, Start, serving, wait_until
 
 from contextpilot.server.app import create_app
 from contextpilot.server.index_api import router as api

@@ -9,8 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import Start
-from servers import Scripted, Seen, wait_until
+from servers import Scripted, Seen, Start, wait_until
 
 NUM_CLIENTS = 60
 BLOCKS = [f"Document {name}: " + f"facts about {name}. " * 12 for name in "abcdefgh"]

@@ -6,8 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import Start
-from servers import Client, wait_until
+from servers import Client, Start, wait_until
 from socket_server import Connection, SocketServer, socket_server
 
 CHAT = "/v1/chat/completions"

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from conftest import Start
-from servers import Client, Reply, Scripted
+from servers import Client, Reply, Scripted, Start
 
 from contextpilot.dedup.conversation import Conversations
 from contextpilot.plan.online import Plan

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Start
-from servers import Client, Scripted, Seen, send_json, wait_until
+from servers import Client, Scripted, Seen, Start, send_json, wait_until
 
 CHAT = "/v1/chat/completions"
 BLOCKS = [f"Document {name}: " + f"facts about {name}. " * 12 for name in "abcdef"]

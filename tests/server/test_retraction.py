@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from conftest import Start
-from servers import Client, Scripted, Seen, send_json, serving, wait_until
+from servers import Client, Scripted, Seen, Start, send_json, serving, wait_until
 
 from contextpilot.prompt.conversation.pending import WrittenBody
 from contextpilot.server.pool.member import Engine

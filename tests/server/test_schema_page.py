@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from browser import browsing, require_chromium
-from conftest import Start
+from servers import Start
 
 
 def test_nothing_is_loaded_from_elsewhere_and_no_token_is_needed(start: Start) -> None:

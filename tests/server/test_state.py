@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start
-from servers import Client, Scripted, serving
+from servers import Client, Scripted, Start, serving
 
 from contextpilot.prompt.conversation.written_orders import GroupKeys, WrittenOrders
 from contextpilot.server.proxy import state_file as state_module
@@ -116,6 +115,7 @@ def test_a_locked_file_is_written_later(
             kept._closing.wait(0.01)
         kept.orders.add(GroupKeys(b"two", None), (2, 0, 1))
         other.rollback()
+    monkeypatch.setattr(state_module, "_LOCK_S", 60.0)  # nobody else has it: only load delays
     kept.close()
     assert ["cannot be written" in record.getMessage() for record in caplog.records] == [True]
     again = StateFile(str(path))

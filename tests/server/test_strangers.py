@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
 import socket
 import subprocess
 import sys
+import threading
 import urllib.parse
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
-from conftest import Start
-from servers import Client, Scripted, free_port, wait_until
+from servers import Client, Scripted, Seen, Start, free_port, send_json, wait_until
 
 from contextpilot.server.run import guarded
 from contextpilot.server.settings import Settings
@@ -93,6 +96,45 @@ def test_unfinished_bodies_have_a_bound_together(
     wait_until(lambda: client.request("POST", path, content, **named).status in (200, 422))
 
 
+def test_requests_have_a_bound_together(start: Start, upstream: Scripted) -> None:
+    may_end = threading.Event()
+
+    async def slow(seen: Seen, send: Any) -> None:
+        while not may_end.is_set():
+            await asyncio.sleep(0.01)
+        await send_json(send, {"ok": True})
+
+    upstream.answer = slow
+    client = start(engine=(upstream.url,), max_requests=2, max_in_flight=1)
+    with ThreadPoolExecutor(2) as threads:
+        running = [threads.submit(client.request, "POST", CHAT, BODY) for _ in range(2)]
+        wait_until(lambda: in_progress(client) == 2)
+        reply = client.request("POST", CHAT, BODY)
+        assert (reply.status, reply.headers["retry-after"]) == (429, "1")
+        assert "max_requests" in reply.json()["error"]["message"]
+        may_end.set()
+        assert [one.result().status for one in running] == [200, 200]
+    assert client.request("POST", CHAT, BODY).status == 200
+
+
+def in_progress(client: Client) -> float:
+    lines = client.get("/metrics").body.decode().splitlines()
+    (value,) = [line.split()[1] for line in lines if line.startswith("contextpilot_requests_in_")]
+    return float(value)
+
+
+def test_connections_have_a_bound(start: Start) -> None:
+    client = start(max_connections=20)
+    place = urllib.parse.urlsplit(client.url)
+    with contextlib.ExitStack() as held:
+        for _ in range(40):
+            held.enter_context(
+                socket.create_connection((place.hostname or "", place.port or 0), timeout=60)
+            )
+        wait_until(lambda: health(client) == 503)
+    wait_until(lambda: health(client) == 200)
+
+
 def test_an_engines_address_holds_no_password(start: Start) -> None:
     with pytest.raises(ValueError, match="must not hold a user and a password") as caught:
         start(engine=("http://me:secret@127.0.0.1:1",))
@@ -130,18 +172,17 @@ def test_the_token_of_a_run_is_told_and_asked_for() -> None:
                 if "CONTEXTPILOT_INDEX_TOKEN=" in line
             ]
             client = Client(f"http://127.0.0.1:{port}")
-            wait_until(lambda: answers(client))
+            wait_until(lambda: health(client) in (200, 503))
             assert client.get("/stats").status == 401
             assert client.get("/stats", Authorization=f"Bearer {token}").status == 200
         finally:
             server.terminate()
 
 
-def answers(client: Client) -> bool:
-    try:
-        return client.get("/health").status in (200, 503)
-    except OSError:
-        return False
+def health(client: Client) -> int:
+    with contextlib.suppress(OSError):
+        return client.get("/health").status
+    return 0
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])

@@ -70,6 +70,7 @@ from contextpilot.server.request_body import (
     BodyTooLargeError,
     ClientGoneError,
     NoRoomError,
+    TooManyRequestsError,
 )
 from contextpilot.server.service import Service
 
@@ -109,6 +110,7 @@ class Proxy:
         shape = error_shape(scope["path"])
         self._metrics.in_progress += 1
         try:
+            self._refuse_beyond(self._settings.max_requests)
             async with self._bodies.read(receive) as body:
                 _refuse_stray_body(scope["method"], body)
                 if await until_disconnect(receive, self._answered(scope, body, delivery)):
@@ -117,6 +119,8 @@ class Proxy:
             self._metrics.add("client_disconnects_total")
         except BodyTooLargeError as error:
             await self._refuse(delivery, shape, 413, str(error), "too-large")
+        except TooManyRequestsError as error:
+            await self._refuse(delivery, shape, 429, str(error), "no-room")
         except NoRoomError as error:
             await self._refuse(delivery, shape, 503, str(error), "no-room")
         except (ControlError, FieldError) as error:
@@ -130,6 +134,11 @@ class Proxy:
             await self._refuse(delivery, shape, 500, "the proxy failed", "proxy-failed")
         finally:
             self._metrics.in_progress -= 1
+
+    def _refuse_beyond(self, most: int) -> None:
+        if self._metrics.in_progress > most:
+            text = f"the server works on max_requests ({most}) already: send this one again later"
+            raise TooManyRequestsError(text)
 
     async def _answered(self, scope: Scope, body: bytes, delivery: Delivery) -> None:
         request = await offload(len(body) >= LARGE_BYTES, self._reader.read, scope, body)
@@ -353,7 +362,7 @@ class Proxy:
         if not delivery.has_begun:
             body = json.dumps(shape.error(status, message, field)).encode()
             length = (b"content-length", str(len(body)).encode())
-            later = [(b"retry-after", b"%d" % RETRY_AFTER_S)] if status == 503 else []
+            later = [(b"retry-after", b"%d" % RETRY_AFTER_S)] if status in (429, 503) else []
             await delivery.reply(status, [_JSON, length, *later], body)
 
 
