@@ -58,8 +58,8 @@ REFUSED = {
         "the answer names the field",
     ),
     "no-room": Reason(
-        "the bodies of all requests together fill the memory that they may have",
-        "let clients send less at once, or start with a greater --max-bodies-bytes",
+        "the server works on as many requests, or bytes of them, as it may at a time",
+        "let clients send less at once, or start with greater --max-requests, --max-bodies-bytes",
     ),
     "too-large": Reason("the body is too large", "start with a greater --max-body-bytes"),
     "proxy-failed": Reason("the proxy failed", "see the server's log, and report what it says"),
