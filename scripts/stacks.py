@@ -30,6 +30,8 @@ STACKS = {
     "mem0-oldest": ("mem0ai==0.1.118",),
     "litellm-newest": ("litellm==1.110.2",),
     "openai-oldest": ("openai==1.30.0", "httpx<0.28"),  # the newest is in [test]
+    "pageindex-newest": ("pageindex==0.4.7",),
+    "pageindex-oldest": ("pageindex==0.4.0",),
 }
 
 
