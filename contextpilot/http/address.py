@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import urllib.parse
 from typing import Any, NamedTuple
@@ -56,6 +57,15 @@ class Address(NamedTuple):
     def url(self) -> str:
         """The address as it may be asked and shown."""
         return f"{self.scheme}://{self.place}{self.path}"
+
+
+def basic_key(url: str) -> bytes | None:
+    """Return the value of an Authorization header for a URL's user and password (RFC 7617)."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.username is None and parts.password is None:
+        return None
+    user, word = (urllib.parse.unquote(part or "") for part in (parts.username, parts.password))
+    return b"Basic " + base64.b64encode(f"{user}:{word}".encode())
 
 
 def is_loopback(host: str) -> bool:

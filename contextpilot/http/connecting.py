@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import ssl
-import urllib.parse
 from typing import NamedTuple
 
-from contextpilot.http.address import Address
+from contextpilot.http.address import Address, basic_key
 from contextpilot.http.connection import Connection
 from contextpilot.http.environment import proxy_for, tls_context
 from contextpilot.http.response import Headers
@@ -123,13 +121,11 @@ def _find_way(server: Address) -> Way:
     if url is None:
         return Way()
     try:
-        proxy, parts = Address.of(url), urllib.parse.urlsplit(url)
+        proxy, key = Address.of(url), basic_key(url)
     except ValueError:
         raise UpstreamError(502, "the environment's proxy is no http(s) address") from None
     if server.scheme == proxy.scheme == "https":
         raise UpstreamError(502, "https goes over a proxy at http:// only: set HTTPS_PROXY to one")
-    user, word = (urllib.parse.unquote(part or "") for part in (parts.username, parts.password))
-    key = base64.b64encode(f"{user}:{word}".encode())
-    headers = [(b"proxy-authorization", b"Basic " + key)] if proxy.has_user else []
+    headers = [(b"proxy-authorization", key)] if key is not None else []
     prefix = f"http://{server.place}" if server.scheme == "http" else ""
     return Way(prefix, headers, proxy)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from contextpilot.http import KEEP_ALIVE_S
-from contextpilot.http.address import PORTS, Address
+from contextpilot.http.address import PORTS, Address, basic_key
 from contextpilot.http.connecting import Connector, UpstreamError
 from contextpilot.http.connection import Connection
 from contextpilot.http.response import Answer, BrokenAnswerError, Headers
@@ -51,7 +51,8 @@ class Upstream:
     ) -> AsyncIterator[Answer]:
         """Send a request; the answer's head is there, its body follows. Leaving early cancels it.
 
-        Host and Content-Length are written here; the other headers are the caller's.
+        Host and Content-Length are written here, and Authorization where the URL holds a user and
+        the caller gives none; the other headers are the caller's.
 
         Args:
             may_repeat: whether it does no harm twice: a kept connection may have been closed by
@@ -63,7 +64,7 @@ class Upstream:
         place, target = _split(url)
         way = self._connector.way(place)
         length = [(b"content-length", b"%d" % len(body))] if body or method == "POST" else []
-        full = [(b"host", place.place.encode()), *headers, *length]
+        full = [(b"host", place.place.encode()), *headers, *_authorization(url, headers), *length]
         if way.prefix:
             target, full = way.prefix + target, [*full, *way.headers]
         send = self._send if may_repeat else self._send_once
@@ -133,6 +134,14 @@ def _split(url: str) -> tuple[Address, str]:
     parts = urllib.parse.urlsplit(url)
     place = Address(parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme])
     return place, url[url.index(parts.netloc) + len(parts.netloc) :] or "/"
+
+
+def _authorization(url: str, headers: Headers) -> Headers:
+    """Return the header that a URL's user and password become, where the caller gives none."""
+    key = basic_key(url)
+    if key is None or any(name.lower() == b"authorization" for name, _ in headers):
+        return ()
+    return ((b"authorization", key),)
 
 
 def forwarded_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

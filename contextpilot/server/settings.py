@@ -104,7 +104,11 @@ class Settings:
         if self.port > 65535:
             raise ValueError(f"port must be at most 65535, but is {self.port}")
         for url in self.engine:
-            _check_engine(url)
+            try:
+                Address.of(url)
+            except ValueError:
+                text = f'engine must be like "http://127.0.0.1:30000", not {url!r}'
+                raise ValueError(text) from None
 
 
 def load_settings(
@@ -167,18 +171,6 @@ def _cast(item: Field[Any], text: str, variable: str) -> Any:
         return int(text) if isinstance(default, int) else float(text)
     except ValueError:
         raise ValueError(f"{variable} must be a number, not {text!r}") from None
-
-
-def _check_engine(url: str) -> None:
-    try:
-        has_user = Address.of(url).has_user
-    except ValueError:
-        raise ValueError(f'engine must be like "http://127.0.0.1:30000", not {url!r}') from None
-    if has_user:
-        raise ValueError(
-            "engine must not hold a user and a password: they would not be sent; clients send "
-            "their own Authorization"
-        )
 
 
 def _check(item: Field[Any], value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import socket
 import subprocess
@@ -135,10 +136,21 @@ def test_connections_have_a_bound(start: Start) -> None:
     wait_until(lambda: health(client) == 200)
 
 
-def test_an_engines_address_holds_no_password(start: Start) -> None:
-    with pytest.raises(ValueError, match="must not hold a user and a password") as caught:
-        start(engine=("http://me:secret@127.0.0.1:1",))
-    assert "secret" not in str(caught.value)
+def test_an_engines_user_and_password_are_sent_and_shown_nowhere(
+    start: Start, upstream: Scripted, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = start(engine=(upstream.url.replace("://", "://me:s%3Ac%40ret@"),))
+    wait_until(lambda: health(client) == 200)
+    assert client.request("POST", CHAT, BODY).status == 200
+    assert upstream.last.headers["authorization"] == "Basic bWU6czpjQHJldA=="  # me:s:c@ret
+    client.request("POST", CHAT, BODY, Authorization="Bearer own")
+    assert upstream.last.headers["authorization"] == "Bearer own"
+    for path in ("/health", "/metrics", "/stats", "/dashboard/feed", "/requests"):
+        text = client.get(path).body
+        assert b"s%3A" not in text
+        assert b"me:s" not in text
+    assert "s%3Ac%40ret" not in caplog.text
 
 
 def test_an_index_that_others_reach_has_a_token_by_default() -> None:

@@ -134,7 +134,7 @@ async def add_engine(body: schemas.EngineBody, request: Request) -> Response:
     pool = _service(request).pool
     with input_errors():
         engine = await pool.add(body.url, body.name)
-    answer = reply({"engine": engine.name, "url": engine.url})
+    answer = reply({"engine": engine.name, "url": engine.shown_url})
     answer.status_code = 201
     return answer
 

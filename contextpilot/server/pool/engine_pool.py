@@ -123,7 +123,7 @@ class EnginePool:
         await asyncio.to_thread(self._watch_all)
         if self._has_started:
             self._begin(engine)
-        logger.info("engine %s joins: %s", engine.name, engine.url)
+        logger.info("engine %s joins: %s", engine.name, engine.shown_url)
         return engine
 
     async def remove(self, name: str) -> None:
@@ -155,7 +155,7 @@ class EnginePool:
         before, default = self._members, name_of(url)
         name = name or default
         if name in before or any(engine.url == url for engine in before.values()):
-            raise ValueError(f"engines must differ in name and URL: {name} at {url} is there")
+            raise ValueError(f"engines must differ in name and URL: {name} is there")
         if not _NAME.fullmatch(name):
             raise ValueError(f"name must be letters, digits and . : / [ ] % ~ + - _, not {name!r}")
         engine = self._make(name, url)

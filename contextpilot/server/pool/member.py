@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from contextpilot.block import BlockKey
 from contextpilot.engines.base import EngineKind
 from contextpilot.engines.registry import OTHER
+from contextpilot.http.address import Address
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.online import Plan
 from contextpilot.planning import Courtesy, Job, LocalPlanning, Planned
@@ -100,6 +101,7 @@ class Engine:
     ) -> None:
         self.name = name
         self.url = url or ""
+        self.shown_url = Address.of(url).url if url else ""
         self.is_real = url is not None
         self.namespaces = namespaces
         self.planning = EnginePlanning(namespaces)
@@ -225,7 +227,7 @@ class Engine:
         """
         return {
             "engine": self.name,
-            "url": self.url,
+            "url": self.shown_url,
             "up": self.up,
             **sync,
             **self._sync_by_age_state(),
