@@ -112,9 +112,12 @@ def _reason(
     if not len(window):
         return "cold: the first request of this namespace"
     key: BlockKey = missed[0].key
+    before = [*head.keys, *(block.key for block in matched)]
+    if index.is_sparse and index.num_known([*before, key]) > len(before):
+        return "not kept: sent before, but the engine keeps no point here that can be reused"
     if key not in window and not index.was_dropped(key):
         return f"new block: not in any of the last {len(window)} contexts"
-    if head.keys and index.match(head.keys) < len(head.keys):
+    if head.keys and index.num_known(head.keys) < len(head.keys):
         return "new head: the system instruction or the history before the blocks is not live"
     if index.was_dropped(key):
         return "evicted: the engine's cache (or the index's bound) let this block go"

@@ -18,30 +18,18 @@ names come and go without effect, and paths leave in the order of their last use
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from contextpilot.block import BlockKey
-from contextpilot.paths import NamedPath, PathTree
+from contextpilot.held import HeldPaths
+from contextpilot.named import NamedPath, Points, Told, point_below, stops
 from contextpilot.radix import Node
 
-_MIN_YOUNG = 64
-"""Entries of requests that are gone which the queue of the young may always hold."""
 _EXPIRED_AT_ONCE = 512
 _MARKS_PER_AGE = 8
 
 
-class IndexStats(NamedTuple):
-    """Sizes of an index: blocks and nodes in the tree, requests that it can name."""
-
-    num_blocks: int
-    num_nodes: int
-    num_requests: int
-    num_evicted_blocks: int
-
-
-class ContextIndex(PathTree):
+class ContextIndex(HeldPaths):
     """Prefix tree of blocks with request names. Not thread-safe: its owner holds the lock.
 
     Args:
@@ -49,57 +37,6 @@ class ContextIndex(PathTree):
         max_visits: nodes that one search may look at; beyond it the best found so far counts.
         tick: returns the next logical time; shared by indexes whose leaves are to be compared.
     """
-
-    def __init__(
-        self,
-        max_blocks: int = 2_000_000,
-        max_visits: int = 1_000,
-        tick: Callable[[], int] | None = None,
-    ) -> None:
-        super().__init__(max_blocks, max_visits, tick)
-        self.on_unnamed: Callable[[str], object] | None = None
-        """Is told of each request whose name goes, but for `clear`."""
-        self._start()
-
-    def _start(self) -> None:
-        self._requests: OrderedDict[str, NamedPath] = OrderedDict()
-        self._num_request_blocks = 0
-        self._anchors: dict[str, Node] = {}
-        self._young: deque[str] = deque()
-        self._marks: deque[tuple[float, int]] = deque()
-        self._old = 0
-        self._last_told = 0
-        self._has_unheld = False
-
-    def clear(self) -> None:
-        """Forget everything, names too, at once however much it is."""
-        piles = self._requests, self._anchors, self._dropped
-        self._start()
-        self._dropped = OrderedDict()
-        self._uproot(*piles)
-
-    def empty(self) -> None:
-        """Forget what the cache held, as fast as `clear`; names stay, for the engine to tell of."""
-        self._note_all_dropped()
-        anchors, self._anchors, self._has_unheld = self._anchors, {}, False
-        self._young.clear()
-        self._uproot(anchors)
-
-    def stats(self) -> IndexStats:
-        """Return the current sizes."""
-        return IndexStats(self._num_blocks, self._num_nodes, len(self._requests), self._num_evicted)
-
-    def __contains__(self, request_id: str) -> bool:
-        return request_id in self._requests
-
-    def requests(self) -> list[str]:
-        """Return the names of the requests that the index knows, oldest first."""
-        return list(self._requests)
-
-    @property
-    def num_named_blocks(self) -> int:
-        """Blocks in the paths that requests name, and one for each request."""
-        return self._num_request_blocks
 
     def live_tokens(self, request_id: str) -> int | None:
         """Return the prompt tokens of a request that are believed cached; None when unknown.
@@ -109,6 +46,8 @@ class ContextIndex(PathTree):
         request = self._requests.get(request_id)
         if request is None:
             return None
+        if self.is_sparse:
+            return self._reusable(request)
         matched = self.match(request.keys)
         if request.has_credit and request.kept is not None:
             matched = min(matched, request.kept)
@@ -118,6 +57,15 @@ class ContextIndex(PathTree):
         return (
             tokens if not request.has_credit or request.told is None else min(tokens, request.told)
         )
+
+    def _reusable(self, request: NamedPath) -> int:
+        """Return the largest point that was told of what the tree holds of a request."""
+        known = self.num_known(request.keys)
+        is_said = request.said_of is self._root and request.points
+        if not is_said or known < (request.kept or 0):
+            known = self.match(request.keys[:known])
+            return self.held_tokens(request.keys[:known], request.ends[known - 1]) if known else 0
+        return max(0, point_below(request.points, request.total) - self.dropped)
 
     # -- planned ---------------------------------------------------------------------------------
 
@@ -151,19 +99,22 @@ class ContextIndex(PathTree):
     # -- told by an engine -----------------------------------------------------------------------
 
     def add_cached(
-        self, request_id: str, tokens: int, prompt_tokens: int | None = None, slack: int = 0
+        self,
+        request_id: str,
+        tokens: int,
+        prompt_tokens: int | None = None,
+        slack: int = 0,
+        points: Points | None = None,
     ) -> bool:
         """Learn that the first `tokens` prompt tokens of a request are in the cache.
 
-        Args:
-            tokens: as the engine counts them.
-            prompt_tokens: the engine's count of the whole prompt, which corrects the estimate.
-            slack: tokens that a block may lack and still count as held.
+        The arguments are the members of `Told`.
 
         Returns:
             False when the request is unknown.
         """
-        request = self._learn(request_id, tokens, prompt_tokens, slack)
+        told = Told(tokens, prompt_tokens, slack, points)
+        request = self._learn(request_id, told)
         if request is None:
             return False
         whole = request.kept == len(request.keys) or tokens + 2 * slack + 1 >= request.total
@@ -171,34 +122,47 @@ class ContextIndex(PathTree):
         if whole or not request.has_credit or not self._is_held(request_id, node):
             self._hold(request_id, node, tokens)
         request.has_credit = request.has_credit and not whole
+        self._reuse(request, told)
         self._evict()
         return True
 
     def limit_cached(
-        self, request_id: str, tokens: int, prompt_tokens: int | None = None, slack: int = 0
+        self,
+        request_id: str,
+        tokens: int,
+        prompt_tokens: int | None = None,
+        slack: int = 0,
+        points: Points | None = None,
     ) -> bool:
         """Learn that only the first `tokens` prompt tokens of a request are left.
 
         What others hold of the same path stays. Arguments as of `add_cached`.
         """
-        request = self._learn(request_id, tokens, prompt_tokens, slack)
+        told = Told(tokens, prompt_tokens, slack, points)
+        request = self._learn(request_id, told)
         if request is None:
             return False
-        self._limit(request_id, request, tokens)
+        self._limit(request_id, request, told)
         return True
 
     def set_cached(
-        self, request_id: str, tokens: int, prompt_tokens: int | None = None, slack: int = 0
+        self,
+        request_id: str,
+        tokens: int,
+        prompt_tokens: int | None = None,
+        slack: int = 0,
+        points: Points | None = None,
     ) -> bool:
         """Learn that only the first `tokens` prompt tokens of a request are left, for everybody.
 
         What others hold beyond that point of the same path goes too: equal prefixes are one entry
         in the engine's cache. Arguments as of `add_cached`.
         """
-        request = self._learn(request_id, tokens, prompt_tokens, slack)
+        told = Told(tokens, prompt_tokens, slack, points)
+        request = self._learn(request_id, told)
         if request is None:
             return False
-        node = self._limit(request_id, request, tokens)
+        node = self._limit(request_id, request, told)
         self.cut(request.keys, request.kept or 0)
         node.told = tokens
         return True
@@ -230,29 +194,6 @@ class ContextIndex(PathTree):
         return self.cut(request.keys, request.blocks_within(tokens))
 
     # -- no longer known -------------------------------------------------------------------------
-
-    def release(self, request_id: str, keep: int = 0) -> int:
-        """Let a request hold nothing; return the blocks dropped, which nobody else held.
-
-        Its name stays, and so do the first `keep` blocks of its path.
-        """
-        request = self._requests.get(request_id)
-        if request is None:
-            return 0
-        guard = self._node_at(request.keys[:keep]) if keep > 0 else None
-        if guard is not None:
-            guard.anchors += 1
-        request.has_credit = False
-        dropped = self._hold(request_id, self._root)
-        if guard is not None:
-            guard.anchors -= 1
-        return dropped
-
-    def forget(self, request_id: str, keep: int = 0) -> int:
-        """Drop a request's name, and what nobody else holds of its path, as `release` does."""
-        dropped = self.release(request_id, keep)
-        self._drop_name(request_id)
-        return dropped
 
     def end_credit(self, request_id: str) -> None:
         """Let a request hold no more than an engine told of it: the rest never came there."""
@@ -292,18 +233,21 @@ class ContextIndex(PathTree):
                 break
             self.end_credit(young.popleft())
 
-    # -- who holds what --------------------------------------------------------------------------
-
-    def _learn(
-        self, request_id: str, tokens: int, prompt_tokens: int | None, slack: int
-    ) -> NamedPath | None:
+    def _learn(self, request_id: str, told: Told) -> NamedPath | None:
         request = self._requests.get(request_id)
         if request is not None:
-            request.count(prompt_tokens)
-            request.told = tokens
-            request.kept = request.blocks_within(tokens + slack) if tokens else 0
+            request.count(told.prompt_tokens)
+            tokens, request.told = told.tokens, told.tokens
+            request.kept = request.blocks_within(tokens + told.slack) if tokens else 0
             self._hear(request)
         return request
+
+    def _reuse(self, request: NamedPath, told: Told) -> None:
+        """Learn where the path of a request can be reused, and nowhere else by its word."""
+        if self.is_sparse:
+            whole = ((self.granule, told.tokens),) if told.tokens >= self.granule else ()
+            points = whole if told.points is None else told.points
+            self._say_stops(request, points, stops(request.ends, points, self.granule))
 
     def _hear(self, request: NamedPath) -> None:
         """Note that an engine knows a request: from the first on, paths need somebody's word."""
@@ -313,87 +257,10 @@ class ContextIndex(PathTree):
             for leaf in self._leaves.nodes():
                 self._prune(leaf)
 
-    def _limit(self, request_id: str, request: NamedPath, tokens: int) -> Node:
+    def _limit(self, request_id: str, request: NamedPath, told: Told) -> Node:
         node, _ = self._extend(request.keys[: request.kept])
-        self._hold(request_id, node, tokens)
+        self._hold(request_id, node, told.tokens)
         request.has_credit = False
+        self._reuse(request, told)
         self._evict()
         return node
-
-    def _hold(self, request_id: str, node: Node, tokens: int | None = None) -> int:
-        """Let a request hold the path to `node`, and nothing else; return the blocks dropped."""
-        before = self._anchor(request_id)
-        if node.parent is None:
-            self._anchors.pop(request_id, None)
-        else:
-            self._anchors[request_id] = node
-            node.anchors += 1
-            if tokens is not None:
-                node.told = tokens if node.told is None else max(node.told, tokens)
-        if before is None:
-            return 0
-        before.anchors -= 1
-        return self._prune(before)
-
-    def _anchor(self, request_id: str) -> Node | None:
-        """Return the node that a request holds, or what is left of it; None if it holds nothing."""
-        node = self._anchors.get(request_id)
-        if node is None or node.left is None:
-            return node
-        while node.left is not None:
-            node = node.left
-        if node.parent is None:
-            del self._anchors[request_id]
-            return None
-        self._anchors[request_id] = node
-        return node
-
-    def _is_held(self, request_id: str, node: Node) -> bool:
-        """Return whether a request holds the path to `node`, or more."""
-        held = self._anchor(request_id)
-        while held is not None and held is not node:
-            held = held.parent
-        return held is not None
-
-    # -- names -----------------------------------------------------------------------------------
-
-    def unname(self, request_id: str) -> None:
-        """Drop a request's name.
-
-        What the tree holds of it stays, unless engines tell of this index: then nothing is
-        believed for which nobody's word is known.
-        """
-        request = self._requests.get(request_id)
-        if request is None:
-            return
-        if self._last_told:
-            self._hold(request_id, self._root)
-        elif (node := self._anchor(request_id)) is not None:
-            node.anchors -= 1
-            del self._anchors[request_id]
-            self._has_unheld = True
-        self._drop_name(request_id)
-
-    def _name(self, request_id: str, request: NamedPath, node: Node) -> None:
-        node.anchors += 1  # or else it might go with what the name held before
-        self.unname(request_id)
-        node.anchors -= 1
-        self._hold(request_id, node)
-        self._requests[request_id] = request
-        self._num_request_blocks += len(request.keys) + 1
-        self._remember(request_id)
-        while self._num_request_blocks > self._max_blocks and len(self._requests) > 1:
-            self.unname(next(iter(self._requests)))
-
-    def _remember(self, request_id: str) -> None:
-        young, known = self._young, self._requests
-        young.append(request_id)
-        if len(young) > 2 * len(known) + _MIN_YOUNG:
-            self._young = deque(n for n in young if n in known and known[n].has_credit)
-
-    def _drop_name(self, request_id: str) -> None:
-        request = self._requests.pop(request_id, None)
-        if request is not None:
-            self._num_request_blocks -= len(request.keys) + 1
-            if self.on_unnamed is not None:
-                self.on_unnamed(request_id)

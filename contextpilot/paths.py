@@ -10,7 +10,6 @@ that ends with a node; when the last one goes, so does what nobody else holds.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice
@@ -47,6 +46,8 @@ class PathTree:
 
     Attributes:
         granule: tokens that the engine's cache holds together: all of them, or none.
+        dropped: tokens at the end of what is reused that the engine computes anew.
+        is_sparse: the engine can reuse a path only where it said so, at the stops of its nodes.
     """
 
     def __init__(
@@ -59,6 +60,8 @@ class PathTree:
         self._tick = tick or count(1).__next__
         self.watch: Watch | None = None
         self.granule = 1
+        self.dropped = 0
+        self.is_sparse = False
         self._num_evicted = 0
         self._clock = 0
         self._dropped: OrderedDict[BlockKey, None] = OrderedDict()
@@ -123,11 +126,21 @@ class PathTree:
     # -- reading ---------------------------------------------------------------------------------
 
     def match(self, keys: Sequence[BlockKey]) -> int:
-        """Return how many leading blocks of `keys`, in this order, are in the tree."""
+        """Return how many leading blocks of `keys`, in this order, can be reused."""
         matched = 0
-        for _, common, before in self._along(keys):
-            matched = before + common
+        for node, common, before in self._along(keys):
+            if node.stops is None:
+                matched = before + common
+            elif stop := node.live(common):
+                matched = before + stop
         return matched
+
+    def num_known(self, keys: Sequence[BlockKey]) -> int:
+        """Return how many leading blocks of `keys` are in the tree, reusable or not."""
+        known = 0
+        for _, common, before in self._along(keys):
+            known = before + common
+        return known
 
     def children(self, keys: Sequence[BlockKey]) -> list[BlockKey]:
         """Return the blocks that follow `keys` in the tree (empty when `keys` is not in it)."""
@@ -137,17 +150,20 @@ class PathTree:
         return [node.keys[covered]] if covered < len(node.keys) else list(node.children)
 
     def longest_prefix(
-        self, weights: Mapping[BlockKey, int], start: Sequence[BlockKey] = ()
+        self,
+        weights: Mapping[BlockKey, int],
+        start: Sequence[BlockKey] = (),
+        is_live: bool = True,
     ) -> list[BlockKey]:
         """Return the heaviest path of the tree whose blocks are all keys of `weights`.
 
         The path begins after `start`, itself a path of the tree (else nothing is found). Of paths
-        of equal weight the most recently used wins.
+        of equal weight the most recently used wins. `is_live`: it ends where it can be reused.
         """
         node, skip = self._descend(start)
         if node is None or not weights:
             return []
-        return heaviest_path(node, skip, weights, self._max_visits)
+        return heaviest_path(node, skip, weights, self._max_visits, is_live)
 
     def _along(self, keys: Sequence[BlockKey]) -> Iterator[tuple[Node, int, int]]:
         """Yield the nodes along a path: node, how many of its blocks match, blocks before it."""
@@ -172,14 +188,35 @@ class PathTree:
         return (node, covered) if matched == len(keys) else (None, 0)
 
     def held_tokens(self, keys: Sequence[BlockKey], tokens: int) -> int:
-        """Return how many of a live path's tokens an engine finds in its cache: whole granules,
+        """Return how many of a live path's tokens an engine reuses of its cache: whole granules,
         and no more than an engine said to hold where the path ends in the tree."""
         node, covered = self._descend(keys)
         if node is not None and covered == len(node.keys) and not node.children:
             tokens = tokens if node.told is None else min(tokens, node.told)
-        return tokens // self.granule * self.granule
+        return max(0, tokens // self.granule * self.granule - self.dropped)
 
     # -- writing ---------------------------------------------------------------------------------
+
+    def describe(self, granule: int, dropped: int = 0, is_sparse: bool = False) -> None:
+        """Learn what the engine's cache is like; see the attributes.
+
+        Of several engines one that is sparse decides for all, while the tree holds anything.
+        """
+        self.granule, self.dropped = granule, dropped
+        if is_sparse and not self.is_sparse:  # nobody said yet where any path can be reused
+            stack = [self._root]
+            while stack:
+                node = stack.pop()
+                node.stops = {}
+                stack.extend(node.children.values())
+        self.is_sparse = is_sparse or (self.is_sparse and self._num_blocks > 0)
+
+    def _count_stops(self, keys: Sequence[BlockKey], stops: Sequence[int], by: int) -> None:
+        """Note who says (1), or says no more (-1), that `keys` can be reused after `stops`."""
+        for node, common, before in self._along(keys) if stops else ():
+            for stop in stops:
+                if before < stop <= before + common:
+                    node.count_stop(stop - before, by)
 
     def cut(self, keys: Sequence[BlockKey], keep: int) -> int:
         """Drop what follows the first `keep` blocks along the path `keys`; return how many.
@@ -209,7 +246,7 @@ class PathTree:
 
     def _node_at(self, keys: tuple[BlockKey, ...]) -> Node | None:
         """Return the node that a path of the tree ends with; None when it is no path."""
-        if self.match(keys) < len(keys):
+        if self.num_known(keys) < len(keys):
             return None
         return self._extend(keys)[0]
 
@@ -236,6 +273,8 @@ class PathTree:
         self._note_dropped(node.keys[keep:])
         self._num_blocks -= len(node.keys) - keep
         node.keys = node.keys[:keep]
+        if node.stops is not None:
+            node.stops = {stop: count for stop, count in node.stops.items() if stop <= keep}
         node.children = {}
         node.told = None
         self._leaves.add(node, self._num_nodes)
@@ -264,6 +303,8 @@ class PathTree:
 
     def _append(self, parent: Node, keys: tuple[BlockKey, ...]) -> Node:
         node = Node(parent, keys, self._clock)
+        if self.is_sparse:
+            node.stops = {}
         parent.children[keys[0]] = node
         self._num_nodes += 1
         self._num_blocks += len(keys)
@@ -277,6 +318,9 @@ class PathTree:
         parent = node.parent
         assert parent is not None
         upper = Node(parent, node.keys[:at], node.used)
+        if node.stops is not None:
+            upper.stops = {stop: count for stop, count in node.stops.items() if stop <= at}
+            node.stops = {stop - at: count for stop, count in node.stops.items() if stop > at}
         parent.children[upper.keys[0]] = upper
         node.keys = node.keys[at:]
         node.parent = upper
@@ -320,43 +364,3 @@ class PathTree:
     def _evict(self) -> None:
         if self._num_blocks > self._max_blocks:
             self.shed(self._num_blocks - self._max_blocks)
-
-
-class NamedPath:
-    """A named path; `ends` and `total` are estimates until the engine counts the prompt.
-
-    `told` are the tokens that the engine said to hold, and `kept` the leading blocks within them;
-    None before it said anything. `has_credit`: more than that is believed.
-    """
-
-    __slots__ = ("ahead", "ends", "has_credit", "kept", "keys", "ticket", "told", "total")
-
-    def __init__(
-        self, keys: tuple[BlockKey, ...], ends: tuple[int, ...], total: int, ticket: int
-    ) -> None:
-        self.keys = keys
-        self.ends = ends
-        self.total = total
-        self.ticket = ticket
-        self.ahead = 0
-        self.kept: int | None = None
-        self.told: int | None = None
-        self.has_credit = True
-
-    def count(self, prompt_tokens: int | None) -> None:
-        """Learn the engine's count of the whole prompt, which corrects the estimates."""
-        if prompt_tokens and self.total and prompt_tokens != self.total:
-            scale = prompt_tokens / self.total
-            self.ends = tuple(round(end * scale) for end in self.ends)
-            self.total = prompt_tokens
-
-    def put_ahead(self, tokens: int) -> None:
-        """Learn that so many tokens, as estimated, were put in front of what was planned."""
-        if self.told is None and tokens != self.ahead:
-            more, self.ahead = tokens - self.ahead, tokens
-            self.ends = tuple(end + more for end in self.ends)
-            self.total += more
-
-    def blocks_within(self, tokens: int) -> int:
-        """Return how many leading blocks end within so many tokens; none within 0."""
-        return bisect_right(self.ends, tokens) if tokens > 0 else 0

@@ -24,9 +24,11 @@ class Node:
         anchors: how many hold the path that ends here, and not one beyond.
         left: what is left of the path of a node that is gone.
         told: prompt tokens that an engine said to hold of the path that ends here.
+        stops: after how many of its blocks a prompt can be reused, and by how many requests' word;
+            None: after each.
     """
 
-    __slots__ = ("anchors", "children", "keys", "left", "parent", "queued", "told", "used")
+    __slots__ = ("anchors", "children", "keys", "left", "parent", "queued", "stops", "told", "used")
 
     def __init__(self, parent: Node | None, keys: tuple[BlockKey, ...], used: int) -> None:
         self.parent = parent
@@ -37,6 +39,20 @@ class Node:
         self.anchors = 0
         self.left: Node | None = None
         self.told: int | None = None
+        self.stops: dict[int, int] | None = None
+
+    def live(self, covered: int) -> int:
+        """Return how many of the first `covered` blocks can be reused; 0 if none."""
+        if self.stops is None:
+            return covered
+        return max((stop for stop in self.stops if stop <= covered), default=0)
+
+    def count_stop(self, stop: int, by: int) -> None:
+        """Note that one request more, or one less (-1), says that it can be reused there."""
+        if self.stops is not None:
+            count = self.stops.pop(stop, 0) + by
+            if count > 0:
+                self.stops[stop] = count
 
 
 class Leaves:
@@ -108,12 +124,17 @@ def common_head(run: Sequence[BlockKey], keys: Sequence[BlockKey], start: int) -
 
 
 def heaviest_path(
-    start: Node, skip: int, weights: Mapping[BlockKey, int], max_visits: int
+    start: Node,
+    skip: int,
+    weights: Mapping[BlockKey, int],
+    max_visits: int,
+    is_live: bool = True,
 ) -> list[BlockKey]:
     """Search depth first, along paths within `weights` only, for the heaviest path.
 
     Args:
         skip: blocks of the first node's run that stand before the path.
+        is_live: whether the path has to end where a prompt can be reused.
     """
     left, path = set(weights), list[BlockKey]()
     best, best_weight, best_used = list[BlockKey](), 0, -1
@@ -123,15 +144,20 @@ def heaviest_path(
         if len(path) > depth:
             left.update(path[depth:])
             del path[depth:]
-        keys = node.keys
+        keys, before = node.keys, skip - len(path)
         while skip < len(keys) and keys[skip] in left:
             key = keys[skip]
             left.discard(key)
             path.append(key)
             weight += weights[key]
             skip += 1
-        if weight > best_weight or (weight == best_weight and node.used > best_used and path):
-            best, best_weight, best_used = path[:], weight, node.used
+        reach, gain = path, weight
+        if is_live and node.stops is not None:
+            stop = node.live(skip)
+            reach = path[: max(0, stop - before)] if stop else []
+            gain = sum([weights[key] for key in reach])
+        if gain > best_weight or (gain == best_weight and node.used > best_used and reach):
+            best, best_weight, best_used = reach[:], gain, node.used
         children = node.children
         if skip < len(keys) or not left or not children:
             continue

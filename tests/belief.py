@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
-from contextpilot_hooks.chain import ChainLedger
+from contextpilot_hooks.blocks import BlockLedger
 from contextpilot_hooks.reporter import Reporter
 from contextpilot_hooks.settings import Engine as Name
 from contextpilot_hooks.settings import Settings
@@ -92,7 +92,8 @@ class World:
         wanted = {"max_requests": self.features.max_requests, "max_held": self.features.max_held}
         cache = CACHES[self.features.ledger]({what: n for what, n in wanted.items() if n})
         settings = Settings(False, "127.0.0.1", 1, "", "")
-        reporter = Reporter(cache.ledger, settings, Name(name, "vllm", "1", cache.size))
+        who = Name(name, "vllm", "1", cache.size, cache.dropped, cache.sparse)
+        reporter = Reporter(cache.ledger, settings, who)
         cache.ledger.on_change = lambda: None
         reporter._transport = SimpleNamespace(post=self.post)  # type: ignore[assignment]
         reporter._stop.wait = lambda timeout=None: False  # type: ignore[method-assign]
@@ -210,7 +211,7 @@ class World:
             self.now += 1.5 * GONE_AFTER_S
         elif what == "lose" and hasattr(engine.cache, "watch"):
             engine.cache.watch.lose()
-        elif what == "lose" and isinstance(engine.cache.ledger, ChainLedger):
+        elif what == "lose" and isinstance(engine.cache.ledger, BlockLedger):
             engine.cache.ledger.invalidate()
 
     def quiet(self) -> None:
@@ -235,14 +236,16 @@ class World:
 
     def above(self) -> Iterator[str]:
         """Say of which requests more is believed than any engine holds."""
-        size = self.engines[0].cache.size
+        size, dropped = self.engines[0].cache.size, self.engines[0].cache.dropped
         for request in self.requests.values():
             index = self.spaces.get(request.space).planner.index
+            for shared, end in enumerate(request.ends, start=1):
+                truth = max(engine.cache.match(request, end) for engine in self.engines)
+                matched = index.match(request.keys[:shared])
+                believed = request.ends[matched - 1] // size * size - dropped if matched else 0
+                if believed > truth:
+                    yield f"{request.name[-4:]}: {matched} of {shared}, {believed}; held {truth}"
             truth = max(engine.cache.match(request) for engine in self.engines)
-            matched = index.match(request.keys)
-            believed = request.ends[matched - 1] if matched else 0
-            if believed - (size - 1) > truth:
-                yield f"{request.name[-4:]}: {matched} blocks, {believed} tokens; held {truth}"
             live = index.live_tokens(request.name)
             if live is not None and live > truth:
                 yield f"{request.name[-4:]}: {live} live tokens; held {truth}"
@@ -255,11 +258,18 @@ class World:
                 request = self.requests.get(name)
                 if request is None or self.spaces.owner(name) is None or name in self.evicted:
                     continue
-                matched = self.spaces.get(request.space).planner.index.match(request.keys)
-                kept = sum(end <= mark.tokens + size - 1 for end in request.ends)
-                if mark.tokens > engine.cache.match(request):
-                    yield f"{name[-4:]}: told {mark.tokens}, holds {engine.cache.match(request)}"
-                if matched < kept and name in self.spaces.get(request.space).planner.index:
+                index = self.spaces.get(request.space).planner.index
+                matched, holds = index.match(request.keys), engine.cache.match(request)
+                points = ((0, mark.tokens),) if mark.points is None else mark.points
+                lengths = [n for a, b in points for n in range(a, b + 1, size)]
+                kept = max(
+                    (i for i, end in enumerate(request.ends, 1) if end // size * size in lengths),
+                    default=0,
+                )
+                told = max(0, mark.tokens - engine.cache.dropped)
+                if told > holds:
+                    yield f"{name[-4:]}: told {told}, holds {holds}"
+                if matched < kept and name in index:
                     yield f"{name[-4:]}: {matched} blocks believed of {kept} told"
 
     def run(self, steps: int, every: int = 50) -> list[str]:

@@ -80,7 +80,7 @@ class OnlinePlanner:
         """
         if not head.keys or hash(head.keys) in self._heads:
             return True
-        return self.index.match(head.keys) == len(head.keys)
+        return self.index.num_known(head.keys) == len(head.keys)
 
     def lead(
         self,
@@ -101,7 +101,11 @@ class OnlinePlanner:
         if not live and not near.masks:
             return []
         candidates = Candidates(rest, context, near, placed)
-        lead = candidates.full(live)
+        sent = []
+        if self.index.is_sparse:
+            left = {key: weights[key] for key in rest if key not in {*live}}
+            sent = self.index.longest_prefix(left, [*start, *live], is_live=False)
+        lead = candidates.full(live, sent)
         if not bounds.displacement_cost and bounds.anchor != "moved":
             return [step[0] for step in lead]
         given = context.given(placed)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from contextpilot.block import Block, BlockReader
 from contextpilot.dedup.conversation import Deduplication
-from contextpilot.index import IndexStats
+from contextpilot.held import IndexStats
 from contextpilot.jobs import AnsweredJobs, encode_plans
 from contextpilot.namespace import Counts, Namespace, Namespaces
 from contextpilot.options import Options

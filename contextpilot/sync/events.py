@@ -7,6 +7,8 @@ that the index understands, so that each side may be older than the other:
 |---------|-----------------------------------------------------------------------|
 | 1       | cached, truncated, cleared; a llama-server's slots                    |
 | 2       | unfollowed; an index of version 1 is told `truncated` to 0 instead    |
+| 3       | sparse, dropped, points; an index of version 1 or 2 is told no more   |
+|         | tokens than can be reused whatever follows, of a sparse cache none    |
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-VERSION = 2
+from contextpilot.named import Points
+
+VERSION = 3
 SLOT_ENGINE = "llamacpp"
 """The kind of engine that tells of its slots instead of requests."""
 
@@ -36,12 +40,15 @@ class Event(NamedTuple):
         request: the request id; empty for `cleared`.
         tokens: leading prompt tokens, as the engine counts them.
         prompt_tokens: all prompt tokens of the request, where the engine said so.
+        points: of a sparse cache, the lengths at which the prompt can be reused; None: at every
+            whole block of `tokens`.
     """
 
     kind: Kind
     request: str = ""
     tokens: int = 0
     prompt_tokens: int | None = None
+    points: Points | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,8 @@ class SyncMessage:
         slot_events: in the place of `events` where the engine is a llama-server.
         ram_limit_bytes: size of llama-server's RAM prompt cache; None when not told.
         pid: the engine's process, where it said so.
+        dropped: tokens at the end of what is reused that the engine computes anew.
+        sparse: what is cached of a prompt can be reused at its points only.
     """
 
     engine: str
@@ -94,6 +103,8 @@ class SyncMessage:
     ram_limit_bytes: int | None = None
     pid: int | None = None
     more: int = 0
+    dropped: int = 0
+    sparse: bool = False
 
 
 def answer_message(status: str) -> dict[str, Any]:
@@ -127,6 +138,8 @@ def parse_message(body: Any) -> SyncMessage:
         ram_limit_bytes=_optional_count(body, "ram_limit_bytes"),
         pid=_optional_count(body, "pid"),
         more=_count(body, "more", 0),
+        dropped=_count(body, "dropped", 0),
+        sparse=_flag(body, "sparse"),
     )
 
 
@@ -151,7 +164,26 @@ def _parse_event(event: Any, name: str) -> Event:
         raise ValueError(f"{name}.event must be {known}, not {kind!r}")
     prompt = _count(event, "prompt_tokens", 0, f"{name}.") or None
     tokens = _count(event, "tokens", None, f"{name}.")
-    return Event(kind, _text(event, "request", None, f"{name}."), tokens, prompt)
+    request = _text(event, "request", None, f"{name}.")
+    return Event(kind, request, tokens, prompt, _points(event, tokens, f"{name}."))
+
+
+def _points(event: Mapping[str, Any], tokens: int, at: str) -> Points | None:
+    given = event.get("points")
+    if given is None:
+        return None
+    flat = [length for reach in given for length in reach] if _are_pairs(given) else [-1]
+    if any(a > b for a, b in zip([0, *flat], [*flat, tokens], strict=True)):
+        raise ValueError(f"{at}points must be pairs [first, last], ascending, up to tokens")
+    return tuple((first, last) for first, last in given)
+
+
+def _are_pairs(given: Any) -> bool:
+    pairs = given if isinstance(given, list) else [()]
+    return all(
+        isinstance(pair, list) and len(pair) == 2 and all(type(end) is int for end in pair)
+        for pair in pairs
+    )
 
 
 def _parse_slot_event(event: Any, name: str) -> SlotEvent:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from contextpilot.index import ContextIndex
+from contextpilot.named import Told
 from contextpilot.namespace import Namespace
 from contextpilot.sync.events import Event, SyncMessage
 from contextpilot.sync.sources.base import PromptCounts, SlotHoldings, Source
@@ -67,6 +68,8 @@ class _Engine:
     kind: str = ""
     version: str = ""
     block_size: int = 1
+    dropped: int = 0
+    sparse: bool = False
     next_seq: int = 0
     synced: bool = True
     more: int = 0
@@ -225,7 +228,8 @@ class SyncReceiver:
         engine.source = source_of_kind(message.kind)(self._clock)
 
     def _apply(self, engine: _Engine, message: SyncMessage) -> None:
-        engine.more = message.more
+        engine.more, engine.dropped = message.more, message.dropped
+        engine.sparse = message.sparse
         engine.num_events += len(message.events) + len(message.slot_events)
         is_final = engine.source.is_final
         is_alone = not is_final and self._is_alone(engine)
@@ -239,6 +243,7 @@ class SyncReceiver:
             engine.expired = now
             for owner in self._indexes(engine.name):
                 with owner.lock:
+                    owner.tree.describe(engine.block_size, engine.dropped, engine.sparse)
                     owner.tree.expire(now, CREDIT_S)
 
     def _note(self, name: str, tell: Callable[[Source], Iterable[Event]]) -> None:
@@ -263,19 +268,19 @@ class SyncReceiver:
             return
         tree = owner.tree
         # a block that lacks less than one engine block still hits all but that
-        told = request_id, event.tokens, event.prompt_tokens, engine.block_size - 1
+        told = Told(event.tokens, event.prompt_tokens, engine.block_size - 1, event.points)
         with owner.lock:
-            tree.granule = engine.block_size
+            tree.describe(engine.block_size, engine.dropped, engine.sparse)
             if event.prompt_tokens and owner.tokens is not None:
                 owner.tokens.count(request_id, event.prompt_tokens)
             if event.kind == "unfollowed":
                 tree.unfollow(request_id)
-            elif event.kind == "truncated" and is_alone:
-                tree.set_cached(*told)
+            elif event.kind == "truncated" and is_alone and not engine.sparse:
+                tree.set_cached(request_id, *told)
             elif event.kind == "truncated" or is_final:
-                tree.limit_cached(*told)
+                tree.limit_cached(request_id, *told)
             else:
-                tree.add_cached(*told)
+                tree.add_cached(request_id, *told)
         engine.requests.pop(request_id, None)
         if event.kind != "unfollowed" and event.tokens:
             engine.requests[request_id] = None

@@ -9,9 +9,9 @@ Two threads meet here: the engine's scheduler writes, the reporter reads.
     ledger.unfollow("cp-...")                                 # unknown from now on, not gone
     ledger.clear()                                            # whole cache was reset
 
-`chain.ChainLedger` is for an engine with chained block hashes (vLLM). The scheduler only hands
-over lists of keys, once a step; `take` works out, on the reporter's thread, which requests they
-touch.
+`chain.ChainLedger` is for an engine with chained block hashes (vLLM), `points.PointLedger` for one
+with layers that need a window or a state beside them. The scheduler only hands over lists of keys,
+once a step; `take` works out, on the reporter's thread, which requests they touch.
 
 | state                       | writer              | invariant                                  |
 |-----------------------------|---------------------|--------------------------------------------|
@@ -30,25 +30,35 @@ MAX_REQUESTS = 65_536
 """Some 530 bytes each in a ledger, the prompts' own blocks or tokens apart."""
 
 
+Points = tuple[tuple[int, int], ...]
+"""Lengths at which a prompt can be reused: ranges of whole blocks, first and last, ascending."""
+
+
 class Event(NamedTuple):
-    """One change: `kind` is cached, truncated, unfollowed or cleared; numbers are tokens."""
+    """One change: `kind` is cached, truncated, unfollowed or cleared; numbers are tokens.
+
+    `points`: what can be reused of `tokens`; None where every whole block can.
+    """
 
     kind: str
     request: str = ""
     tokens: int = 0
     prompt_tokens: int = 0
+    points: Points | None = None
 
 
 class Mark(NamedTuple):
     """The first `tokens` of `prompt_tokens` prompt tokens are in the cache.
 
     `shrunk`: it was more since the last take. `followed`: False when nothing is known any more.
+    `points` as of `Event`.
     """
 
     tokens: int
     prompt_tokens: int
     shrunk: bool = False
     followed: bool = True
+    points: Points | None = None
 
 
 _UNFOLLOWED = Mark(0, 0, followed=False)
@@ -129,7 +139,7 @@ class Ledger:
         self.lost = False
         self.take()
         return [
-            Event("cached", request, mark.tokens, mark.prompt_tokens)
+            Event("cached", request, mark.tokens, mark.prompt_tokens, mark.points)
             for request, mark in self._reported.items()
         ]
 
@@ -168,13 +178,14 @@ class Ledger:
         old = self._reported.pop(request, None)
         if not mark.followed:
             return Event("unfollowed", request)
+        new = mark._replace(shrunk=False)
         if mark.tokens > 0:
-            self._reported[request] = Mark(mark.tokens, mark.prompt_tokens)
-        numbers = mark.tokens, mark.prompt_tokens
-        if old is not None and numbers == (old.tokens, old.prompt_tokens) and not mark.shrunk:
+            self._reported[request] = new
+        if new == old and not mark.shrunk:
             return None
         less = mark.shrunk or not mark.tokens or (old is not None and mark.tokens < old.tokens)
-        return Event("truncated" if less else "cached", request, *numbers)
+        kind = "truncated" if less else "cached"
+        return Event(kind, request, mark.tokens, mark.prompt_tokens, mark.points)
 
 
 def _nothing() -> None:

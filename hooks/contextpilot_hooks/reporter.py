@@ -7,8 +7,8 @@ The ledger wakes it (`ledger.on_change`). One message is under way at a time; it
 for byte, until the index acknowledges it, with growing pauses. Meanwhile changes coalesce in the
 ledger, so memory is bounded by it. The first message of an epoch and the answer "resync" lead to a
 snapshot, and so do changes that the ledger had to drop. What does not fit into one message follows
-with the next ones. An index that does not know of `unfollowed` (its answers say so) is told that
-the request is gone, as ever.
+with the next ones. An index whose answers say that it does not know of `unfollowed` is told that
+the request is gone; one that does not know of points, nothing that could be wrong without them.
 
 A forked child starts as an engine of its own with a new epoch and an empty ledger, and only if
 something wakes it. At exit what is left is sent, and then `cleared`, within `EXIT_BUDGET`.
@@ -42,6 +42,8 @@ _BACKOFF = (0.1, 5.0)
 _EVENTS_PER_MESSAGE = 512
 _UNFOLLOWED_VERSION = 2
 """Version of the event schema from which on there is `unfollowed`."""
+_POINTS_VERSION = 3
+"""Version from which on there are `points`, `sparse` and `dropped`."""
 
 
 class Counts(NamedTuple):
@@ -55,7 +57,7 @@ class Counts(NamedTuple):
 class _Message(NamedTuple):
     body: bytes
     snapshot: bool
-    is_new: bool
+    version: int
 
 
 class Reporter:
@@ -85,7 +87,7 @@ class Reporter:
         self._message: _Message | None = None
         self._backlog: list[Event] = []
         self._more = 0
-        self._version = 1
+        self._version = _POINTS_VERSION if self._needs_points else 1
         self._transport = Transport(self._settings, self._timeout)
         self._pause = 0.0
         self._closing = False
@@ -176,40 +178,48 @@ class Reporter:
         return events
 
     def _encode(self, events: list[Event], snapshot: bool) -> _Message:
-        name, kind, version, block_size = self.engine
-        speaks = self._version >= _UNFOLLOWED_VERSION
-        is_new = speaks and any(event.kind == "unfollowed" for event in events)
-        head = json.dumps(
-            {
-                "version": _UNFOLLOWED_VERSION if is_new else 1,
-                "engine": name,
-                "epoch": self.epoch,
-                "seq": self._seq,
-                "kind": kind,
-                "engine_version": version,
-                "block_size": block_size,
-                "snapshot": snapshot,
-                **({"more": self._more} if self._more else {}),
-            }
-        )
+        engine = self.engine
+        speaks = min(self._version, _POINTS_VERSION if self._needs_points else _UNFOLLOWED_VERSION)
+        if speaks < _POINTS_VERSION and not any(event.kind == "unfollowed" for event in events):
+            version = 1
+        else:
+            version = speaks
+        head = {
+            "version": version,
+            "engine": engine.name,
+            "epoch": self.epoch,
+            "seq": self._seq,
+            "kind": engine.kind,
+            "engine_version": engine.version,
+            "block_size": engine.block_size,
+            "snapshot": snapshot,
+        }
+        if version >= _POINTS_VERSION:
+            head.update(dropped=engine.dropped, sparse=engine.sparse)
+        if self._more:
+            head["more"] = self._more
         parts = []
         for event in events:
-            parts.append(_encode_event(event, speaks))
+            parts.append(_encode_event(_told(event, engine, speaks), speaks))
             if len(parts) % 256 == 0:
                 time.sleep(0)  # lets the scheduler have the interpreter
-        body = f'{head[:-1]}, "events": [{", ".join(parts)}]}}'
-        return _Message(body.encode(), snapshot, is_new)
+        body = f'{json.dumps(head)[:-1]}, "events": [{", ".join(parts)}]}}'
+        return _Message(body.encode(), snapshot, version)
+
+    @property
+    def _needs_points(self) -> bool:
+        return self.engine.sparse or self.engine.dropped > 0
 
     def _deliver(self, message: _Message) -> None:
         try:
-            status, self._version = self._transport.post(message.body)
+            status, version = self._transport.post(message.body)
         except NotDelivered as error:
-            if error.is_refused and message.is_new:  # an older index took the place of the last
+            if error.is_refused and message.version > 1:  # an older index took the last one's place
                 self._version, self._message, self._snapshot_due = 1, None, True
             self._fail(str(error))
             return
         if status == "resync" and message.snapshot:
-            self._message = None
+            self._version, self._message = version, None
             self._fail("the index asks for a snapshot in answer to a snapshot")
             return
         if self._pause:
@@ -221,8 +231,9 @@ class Reporter:
         self._pause = 0.0
         self._message = None
         self._seq += 1
-        self._snapshot_due = status == "resync"
-        resyncs = self.counts.resyncs + self._snapshot_due
+        knows_points = message.version < _POINTS_VERSION <= version and self._needs_points
+        self._version, self._snapshot_due = version, status == "resync" or knows_points
+        resyncs = self.counts.resyncs + (status == "resync")
         self.counts = self.counts._replace(sent=self.counts.sent + 1, resyncs=resyncs)
 
     def _fail(self, reason: str) -> None:
@@ -262,17 +273,27 @@ class Reporter:
         self._seq += 1
 
 
-def _encode_event(event: Event, speaks: bool) -> str:
+def _told(event: Event, engine: Engine, version: int) -> Event:
+    """An event as it may be told in a version, on the safe side."""
+    if version >= _POINTS_VERSION or not event.tokens:
+        return event
+    tokens = 0 if engine.sparse else max(0, event.tokens - engine.dropped)
+    return event._replace(kind=event.kind if tokens else "truncated", tokens=tokens, points=None)
+
+
+def _encode_event(event: Event, version: int) -> str:
     # Request ids are plain ASCII without quotes; see ids.REQUEST_ID.
     if event.kind == "cleared":
         return '{"event": "cleared"}'
     if event.kind == "unfollowed":
-        if speaks:
+        if version >= _UNFOLLOWED_VERSION:
             return f'{{"event": "unfollowed", "request": "{event.request}"}}'
         return f'{{"event": "truncated", "request": "{event.request}", "tokens": 0}}'
     text = f'{{"event": "{event.kind}", "request": "{event.request}", "tokens": {event.tokens}'
     if event.kind == "cached":
         text += f', "prompt_tokens": {event.prompt_tokens}'
+    if event.points is not None and event.tokens:
+        text += f', "points": {json.dumps(event.points)}'
     return text + "}"
 
 

@@ -49,12 +49,18 @@ class Settings(NamedTuple):
 
 
 class Engine(NamedTuple):
-    """Who reports; the fields go into every message."""
+    """Who reports; the fields go into every message.
+
+    dropped: tokens at the end of what could be reused that are computed anew (EAGLE, MTP).
+    sparse: a cached prompt can be reused at its points only.
+    """
 
     name: str
     kind: str
     version: str
     block_size: int
+    dropped: int = 0
+    sparse: bool = False
 
 
 def read_bound(what: str, default: int, environ: Mapping[str, str] = os.environ) -> int:

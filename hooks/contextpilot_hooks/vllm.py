@@ -8,14 +8,17 @@ Tested with 0.10.2 to 0.33.0; what counts is the shape, checked before anything 
 | Scheduler.add_request                 | block hashes of the prompts of requests with our id     |
 | BlockPool.cache_full_blocks           | hashes that came in, of whatever request               |
 | BlockPool._maybe_evict_cached_block   | hashes that left: the only way out, besides a reset     |
+| BlockPool._insert_block_hash, _remove_| both, from 0.24 on, where layers are of several kinds   |
+| cached_block_hashes                   |                                                        |
 | BlockPool.reset_prefix_cache          | the whole cache was reset                              |
 | Scheduler.schedule, update_from_output| hand the lists to the reporter's thread, which asks     |
 |                                       | BlockPool.get_cached_block what is true now             |
 
 The scheduler exists once per engine core, so one tensor-parallel rank reports; each data-parallel
 replica has a scheduler and reports as an engine of its own. With EAGLE or MTP the last block of a
-hit is computed anew, so it is not told. Models whose layers do not all use full attention are
-refused with one warning: there, a cached hash alone does not make a hit.
+hit is computed anew, which every message says. Where layers do not all use full attention, a cached
+hash alone does not make a hit, and the coordinator is asked at which lengths there is one:
+`vllm_cache` says what it is like, `points` what is told.
 
 `vllm serve` kills its engine core when it ends (shutdown timeout 0), so the index hears no farewell
 then, only silence; the next start has a new epoch and begins with an empty snapshot.
@@ -31,7 +34,8 @@ from types import ModuleType
 from typing import Any
 
 from . import importhook
-from .chain import MAX_BLOCKS, ChainLedger, Registered, Step
+from .blocks import MAX_BLOCKS, BlockLedger, Registered, Step
+from .chain import ChainLedger
 from .guard import Guard
 from .ids import find_request_id
 from .ledger import MAX_REQUESTS
@@ -45,12 +49,29 @@ from .patching import (
     argument,
     resolve,
 )
+from .points import PointLedger
 from .reporter import Reporter, open_reporter
 from .settings import Engine, Settings, engine_name, read_bound
+from .vllm_cache import (
+    dropped_blocks,
+    full_block_size,
+    hybrid_cache,
+    inserts_by_hash,
+    is_full_attention,
+    last_hash,
+    module,
+    pools,
+    sharing_needs_retention,
+)
 
 logger = logging.getLogger("contextpilot.hooks")
 
 TESTED = "0.10.2 to 0.33.0"
+_RETENTION = (
+    "of this model's layers only what stands at the end of a prompt is kept, so the first request"
+    " that shares the beginning of another finds nothing of it in the cache, and the second does;"
+    " --prefix-cache-retention-interval N keeps what the first needs, at every N tokens"
+)
 
 _SCHEDULER = {
     "__init__": ("vllm_config", "kv_cache_config"),
@@ -106,45 +127,40 @@ def watch_scheduler(scheduler: Any, version: str, settings: Settings | None = No
             "contextpilot: vLLM %s: prefix caching is off, so there is nothing to report", version
         )
         return None
-    block_size = _block_size(manager.coordinator, pool)
-    ledger = ChainLedger(
-        block_size,
-        _probe(pool),
-        read_bound("REQUESTS", MAX_REQUESTS),
-        read_bound("BLOCKS", MAX_BLOCKS),
-        _num_unused(manager.coordinator),
-    )
-    name = engine_name("vllm", _replica(scheduler))
-    reporter = open_reporter(ledger, Engine(name, "vllm", version, block_size), settings)
-    watch = Watch(scheduler, pool, ledger, reporter)
+    ledger, engine = _ledger(manager.coordinator, pool, version)
+    engine = engine._replace(name=engine_name("vllm", _replica(scheduler)))
+    reporter = open_reporter(ledger, engine, settings)
+    watch = Watch(scheduler, ledger, reporter)
     watch.patches.apply()
     reporter.wake()
     # Without this, a deleted engine would live on in its reporter.
     weakref.finalize(scheduler, reporter.close, 1.0, False).atexit = False
-    logger.info("contextpilot: vLLM %s reports its prefix cache as %s", version, name)
+    logger.info("contextpilot: vLLM %s reports its prefix cache as %s", version, engine.name)
     return watch
 
 
 class Watch:
     """The wrappers of one scheduler; all but `undo` runs on its thread."""
 
-    def __init__(self, scheduler: Any, pool: Any, ledger: ChainLedger, reporter: Reporter) -> None:
+    def __init__(self, scheduler: Any, ledger: BlockLedger, reporter: Reporter) -> None:
         self.ledger = ledger
         self.reporter = reporter
         self.guard = Guard(f"vLLM {reporter.engine.version}: hook")
         self.guard.on_failure(ledger.invalidate)
         self.guard.on_trip(lambda: reporter.close(wait=False))
         self.patches = PatchSet(f"vLLM {reporter.engine.version}")
-        self._block_hash: Callable[[Any], Hashable] = _kv_cache_utils().get_block_hash
+        coordinator = scheduler.kv_cache_manager.coordinator
+        self._block_hash = last_hash(coordinator, ledger.block_size)
         self._registered: list[Registered] = []
         self._cached: list[Hashable] = []
-        self._evicted: list[Any] = []
+        self._keyed: list[Any] = []  # keys of the pool, which hold a group besides
         self._read_request = argument(scheduler.add_request, "request")
-        cache = pool.cache_full_blocks
-        self._read_cached = tuple(
-            argument(cache, name) for name in ("request", "num_cached_blocks", "num_full_blocks")
-        )
-        self._stage(scheduler, pool)
+        wrap = self.patches.wrap_bound
+        wrap(scheduler, "add_request", after_bound(self.guard, self._on_add_request))
+        wrap(scheduler, "schedule", after_bound(self.guard, self._on_step))
+        wrap(scheduler, "update_from_output", after_bound(self.guard, self._on_step))
+        for pool in pools(coordinator):
+            self._stage(pool, isinstance(ledger, PointLedger) and inserts_by_hash(coordinator))
 
     def undo(self) -> None:
         """Unwrap, and tell the index that this engine is not followed any more."""
@@ -152,13 +168,17 @@ class Watch:
         self.patches.undo()
         self.reporter.close()
 
-    def _stage(self, scheduler: Any, pool: Any) -> None:
+    def _stage(self, pool: Any, by_hash: bool) -> None:
         wrap, guard = self.patches.wrap_bound, self.guard
-        wrap(scheduler, "add_request", after_bound(guard, self._on_add_request))
-        wrap(scheduler, "schedule", after_bound(guard, self._on_step))
-        wrap(scheduler, "update_from_output", after_bound(guard, self._on_step))
-        wrap(pool, "cache_full_blocks", after_bound(guard, self._on_cache_full_blocks))
         wrap(pool, "reset_prefix_cache", after_bound(guard, self._on_reset))
+        if by_hash:
+            self._read_key = argument(pool._insert_block_hash, "block_hash_with_group_id")
+            wrap(pool, "_insert_block_hash", after_bound(guard, self._on_insert))
+            wrap(pool, "_remove_cached_block_hashes", after_bound(guard, self._on_remove))
+            return
+        cache = pool.cache_full_blocks
+        self._read_cached = tuple(argument(cache, name) for name in _POOL["cache_full_blocks"])
+        wrap(pool, "cache_full_blocks", after_bound(guard, self._on_cache_full_blocks))
         wrap(pool, "_maybe_evict_cached_block", self._around_evict)
 
     def _on_add_request(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -171,8 +191,15 @@ class Watch:
         self._registered.append(Registered(name, keys, prompt_tokens))
 
     def _on_cache_full_blocks(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        request, start, stop = (read(args, kwargs) for read in self._read_cached)
-        self._cached += request.block_hashes[start:stop]
+        request, start, stop, size = (read(args, kwargs) for read in self._read_cached)
+        scale = size // self.ledger.block_size
+        self._cached += request.block_hashes[(start + 1) * scale - 1 : stop * scale : scale]
+
+    def _on_insert(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._keyed.append(self._read_key(args, kwargs))
+
+    def _on_remove(self, result: Any, *_: object) -> None:
+        self._keyed += result
 
     def _around_evict(self, original: Function) -> Function:
         guard = self.guard
@@ -186,7 +213,7 @@ class Watch:
                     guard.failed(error)
             result = original(*args, **kwargs)
             if key is not None:
-                self._evicted.append(key)
+                self._keyed.append(key)
             return result
 
         return contextpilot_evict
@@ -197,68 +224,59 @@ class Watch:
             self.ledger.clear()
 
     def _on_step(self, *_: object) -> None:
-        if self._registered or self._cached or self._evicted:
+        if self._registered or self._cached or self._keyed:
             self._hand_over()
 
     def _hand_over(self) -> None:
         registered, self._registered = self._registered, []
         cached, self._cached = self._cached, []
-        evicted, self._evicted = self._evicted, []
-        self.ledger.hand_over(Step(registered, _Changed(cached, evicted, self._block_hash)))
+        keyed, self._keyed = self._keyed, []
+        self.ledger.hand_over(Step(registered, _Changed(cached, keyed, self._block_hash)))
 
 
 class _Changed:
-    """Keys of one step; those evicted lose their group on the reporter's thread."""
+    """Hashes of one step; keys of the pool lose their group on the reporter's thread."""
 
-    __slots__ = ("_block_hash", "_cached", "_evicted")
+    __slots__ = ("_block_hash", "_cached", "_keyed")
 
     def __init__(
-        self, cached: list[Hashable], evicted: list[Any], block_hash: Callable[[Any], Hashable]
+        self, cached: list[Hashable], keyed: list[Any], block_hash: Callable[[Any], Hashable]
     ) -> None:
         self._cached = cached
-        self._evicted = evicted
+        self._keyed = keyed
         self._block_hash = block_hash
 
     def __iter__(self) -> Any:
         yield from self._cached
-        yield from map(self._block_hash, self._evicted)
+        yield from map(self._block_hash, self._keyed)
 
 
 def _check_shape(scheduler_module: ModuleType) -> None:
     for name, parameters in _SCHEDULER.items():
         resolve(scheduler_module.Scheduler, name, parameters)
-    pool = _module("vllm.v1.core.block_pool").BlockPool
+    pool = module("vllm.v1.core.block_pool").BlockPool
     for name, parameters in _POOL.items():
         resolve(pool, name, parameters)
-    if not callable(getattr(_kv_cache_utils(), "get_block_hash", None)):
+    if not callable(getattr(module("vllm.v1.core.kv_cache_utils"), "get_block_hash", None)):
         raise NotSupported("vllm.v1.core.kv_cache_utils.get_block_hash is missing")
 
 
-def _block_size(coordinator: Any, pool: Any) -> int:
-    """Tokens per block of a model with full attention only; NotSupported for others."""
-    managers = coordinator.single_type_managers
-    full = _module("vllm.v1.core.single_type_kv_cache_manager").FullAttentionManager
-    if len(managers) != 1 or type(managers[0]) is not full:
-        kinds = ", ".join(sorted({type(manager).__name__ for manager in managers}))
-        raise NotSupported(f"the model's layers do not all use full attention ({kinds})")
-    block_size = coordinator.block_size
-    if getattr(pool, "hash_block_size", block_size) != block_size:
-        raise NotSupported(
-            f"blocks of {block_size} tokens are hashed by {pool.hash_block_size} tokens"
-        )
-    return int(block_size)
+def _ledger(coordinator: Any, pool: Any, version: str) -> tuple[BlockLedger, Engine]:
+    """The ledger for what the model's layers are, and what is told of the engine (without a name).
 
-
-def _num_unused(coordinator: Any) -> int:
-    """Blocks at the end of a hit that are computed anew, for the hidden states EAGLE and MTP need.
-
-    0.20 to 0.32 name the groups of layers that do it; 0.33 some that do it no more, besides.
+    Raises NotSupported.
     """
-    for name in ("drop_eagle_group_ids", "eagle_group_ids"):
-        groups = getattr(coordinator, name, None)
-        if groups is not None:
-            return int(0 in groups)
-    return int(bool(getattr(coordinator, "use_eagle", False)))
+    bounds = read_bound("REQUESTS", MAX_REQUESTS), read_bound("BLOCKS", MAX_BLOCKS)
+    if is_full_attention(coordinator):
+        size = full_block_size(coordinator, pool)
+        dropped = size * (0 in dropped_blocks(coordinator))
+        engine = Engine("", "vllm", version, size, dropped)
+        return ChainLedger(size, _probe(pool), *bounds), engine
+    cache = hybrid_cache(coordinator)
+    if sharing_needs_retention(coordinator):
+        logger.info("contextpilot: vLLM %s: %s", version, _RETENTION)
+    engine = Engine("", "vllm", version, cache.step, cache.dropped, sparse=True)
+    return PointLedger(cache, *bounds), engine
 
 
 def _probe(pool: Any) -> Callable[[Hashable], bool]:
@@ -278,17 +296,6 @@ def _replica(scheduler: Any) -> int | None:
     # Replicas of dense models are told a size of 1 and keep their place in data_parallel_index.
     rank = getattr(parallel, "data_parallel_index", 0) or parallel.data_parallel_rank
     return int(rank) if rank or parallel.data_parallel_size > 1 else None
-
-
-def _kv_cache_utils() -> Any:
-    return _module("vllm.v1.core.kv_cache_utils")
-
-
-def _module(name: str) -> Any:
-    module = sys.modules.get(name)
-    if module is None:
-        raise NotSupported(f"{name} was not imported by the scheduler")
-    return module
 
 
 def _version() -> str:

@@ -10,7 +10,8 @@ from collections.abc import Hashable
 from typing import Any
 
 import uvicorn
-from contextpilot_hooks.chain import ChainLedger, Registered, Step
+from contextpilot_hooks.blocks import Registered, Step
+from contextpilot_hooks.chain import ChainLedger
 from contextpilot_hooks.ids import find_request_id
 from contextpilot_hooks.reporter import Reporter
 from contextpilot_hooks.settings import Engine, Settings

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import pickle
 import types
+from collections.abc import Callable
 from typing import Any
 
 BLOCK = 16
@@ -41,14 +42,18 @@ def _hash(value: object) -> bytes:
 
 
 class VllmEngine:
-    """Prompts in, one output token per step out, over `blocks` cache blocks of 16 tokens."""
+    """Prompts in, one output token per step out, over `blocks` cache blocks of 16 tokens.
+
+    specs: the layers, one of `LAYERS`. retention: vLLM's flag of that name (0.24 on).
+    """
 
     def __init__(
         self,
         blocks: int,
         caching: bool = True,
-        specs: Any = None,
+        layers: str = "full",
         eagle: bool = False,
+        retention: int | None = None,
         **parallel: Any,
     ) -> None:
         import vllm.v1.core.kv_cache_utils as utils
@@ -61,13 +66,15 @@ class VllmEngine:
         self._hasher = utils.get_request_block_hasher(BLOCK, _hash) if caching else None
         groups = [
             interface.KVCacheGroupSpec(layer_names=[f"layer.{number}"], kv_cache_spec=spec)
-            for number, spec in enumerate((specs or _full_attention)(interface))
+            for number, spec in enumerate(LAYERS[layers](interface))
         ]
+        block = max(group.kv_cache_spec.block_size for group in groups)
         cache = call(
             interface.KVCacheConfig,
             num_blocks=blocks,
             kv_cache_tensors=[],
             kv_cache_groups=groups,
+            prefix_cache_retention_interval=retention,
         )
         self.scheduler = call(
             module.Scheduler,
@@ -78,7 +85,7 @@ class VllmEngine:
                 accept_tokens=lambda *_, **__: True,
                 should_fill_bitmask=lambda *_, **__: False,
             ),
-            block_size=BLOCK,
+            block_size=block,
             hash_block_size=BLOCK,
         )
 
@@ -153,12 +160,47 @@ class VllmEngine:
         return len(tokens) + outputs - 1 - computed
 
 
-def _full_attention(interface: Any) -> list[Any]:
+def _attention(interface: Any, kind: str, block: int = BLOCK, **more: Any) -> Any:
     import torch
 
-    spec = interface.FullAttentionSpec
-    common = {"block_size": BLOCK, "num_kv_heads": 1, "head_size": 8, "dtype": torch.float32}
-    return [call(spec, **common, use_mla=False)]
+    shape = {"block_size": block, "num_kv_heads": 1, "head_size": 8, "dtype": torch.float32}
+    return call(getattr(interface, kind), **shape, use_mla=False, **more)
+
+
+def _full(interface: Any) -> Any:
+    return _attention(interface, "FullAttentionSpec")
+
+
+def _window(interface: Any, block: int = BLOCK) -> Any:
+    return _attention(interface, "SlidingWindowSpec", block, sliding_window=100)
+
+
+def _chunks(interface: Any) -> Any:
+    return _attention(interface, "ChunkedLocalAttentionSpec", attention_chunk_size=128)
+
+
+def _states(interface: Any) -> Any:
+    import torch
+
+    return call(
+        interface.MambaSpec,
+        block_size=BLOCK,
+        shapes=((8, 8),),
+        dtypes=(torch.float32,),
+        mamba_cache_mode="align",
+    )
+
+
+LAYERS: dict[str, Callable[[Any], list[Any]]] = {
+    "full": lambda kinds: [_full(kinds)],
+    "window": lambda kinds: [_full(kinds), _window(kinds)],
+    "all-window": lambda kinds: [_window(kinds)],
+    "long-window": lambda kinds: [_full(kinds), _window(kinds, 2 * BLOCK)],
+    "chunked": lambda kinds: [_full(kinds), _chunks(kinds)],
+    "states": lambda kinds: [_full(kinds), _states(kinds)],
+    "all": lambda kinds: [_full(kinds), _window(kinds), _chunks(kinds), _states(kinds)],
+}
+"""Layers of a model by name: what full attention is combined with."""
 
 
 def _sampling(outputs: int) -> Any:
@@ -212,6 +254,7 @@ def _config(blocks: int, caching: bool, eagle: bool, parallel: dict[str, Any]) -
             enable_prefix_caching=caching,
             block_size=BLOCK,
             prefix_caching_hash_algo="sha256",
+            mamba_cache_mode="align",
         ),
         model_config=Config(max_model_len=blocks * BLOCK, is_encoder_decoder=False),
         speculative_config=_speculative() if eagle else None,

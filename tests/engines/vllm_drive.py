@@ -3,7 +3,8 @@
     python vllm_drive.py ROOT VERSION [MODE]
 
 MODE is exact (the default), eagle, blind-evict, blind-cache or blind-reset (one wrapper sees
-nothing), hybrid, no-caching, reshaped, replica, crash or undo.
+nothing), no-caching, reshaped, replica, crash or undo. Behind a colon follow the model's layers, as
+of vllm_engine.LAYERS, and vLLM's --prefix-cache-retention-interval, "exact:window:0".
 
 Runs in vLLM's environment, as a process of its own. The hooks are started the way the .pth does
 it; the index is the tests' receiver on a real socket.
@@ -29,6 +30,10 @@ from vllm_files import serve  # noqa: E402
 
 BLOCKS = 100
 REQUESTS = 150
+RESULTS = (
+    *("checks", "mismatches", "above", "hits", "resets"),
+    *("shared", "shared_hits", "shared_above", "shared_below"),
+)
 
 
 class Warnings(logging.Handler):
@@ -51,10 +56,10 @@ class Workload:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.prefixes = [self._fresh(self.random.randint(10, 300)) for _ in range(6)]
+        self.prefixes = [self.fresh(self.random.randint(10, 300)) for _ in range(6)]
         self.prompts: dict[str, list[int]] = {}
 
-    def _fresh(self, length: int) -> list[int]:
+    def fresh(self, length: int) -> list[int]:
         return [self.random.randrange(30_000) for _ in range(length)]
 
     def prompt(self) -> list[int]:
@@ -62,7 +67,7 @@ class Workload:
         if self.prompts and self.random.random() < 0.3:
             return self.random.choice(list(self.prompts.values()))
         prefix = self.random.choice(self.prefixes) if self.random.random() < 0.6 else []
-        return prefix + self._fresh(self.random.randint(1, 500))
+        return prefix + self.fresh(self.random.randint(1, 500))
 
     def name(self, tokens: list[int]) -> str:
         """An engine's id around ours, or one without ours."""
@@ -73,12 +78,9 @@ class Workload:
         return f"chatcmpl-{ours}-{self.random.getrandbits(32):08x}"
 
 
-def drive(engine: Any, receiver: Receiver, patience: float, unused: int) -> dict[str, Any]:
-    """Random bursts, resets and re-sent prompts, compared with the engine's own answers.
-
-    unused: blocks of a hit that are computed anew.
-    """
-    work, result = Workload(5), {"checks": 0, "mismatches": 0, "hits": 0, "resets": 0}
+def drive(engine: Any, receiver: Receiver, patience: float) -> dict[str, Any]:
+    """Random bursts, resets and re-sent prompts, compared with the engine's own answers."""
+    work, result = Workload(5), dict.fromkeys(RESULTS, 0)
     for number in range(REQUESTS):
         tokens = work.prompt()
         engine.add(work.name(tokens), tokens, work.random.randint(1, 20))
@@ -86,10 +88,10 @@ def drive(engine: Any, receiver: Receiver, patience: float, unused: int) -> dict
             finish(engine)
         if number % 10 == 9:
             finish(engine)
-            check(engine, receiver, work, result, patience, unused)
+            check(engine, receiver, work, result, patience)
         if number % 60 == 59:
             result["resets"] += bool(engine.scheduler.reset_prefix_cache())
-            check(engine, receiver, work, result, patience, unused)
+            check(engine, receiver, work, result, patience)
     return result
 
 
@@ -99,25 +101,40 @@ def finish(engine: Any) -> None:
 
 
 def check(
-    engine: Any,
-    receiver: Receiver,
-    work: Workload,
-    result: dict[str, Any],
-    patience: float,
-    unused: int,
+    engine: Any, receiver: Receiver, work: Workload, result: dict[str, Any], patience: float
 ) -> None:
-    """The index against the engine, request by request."""
+    """The index against the engine: each prompt again, and others that share a part of it."""
     truth = {name: engine.reusable(tokens) for name, tokens in work.prompts.items()}
+    head = receiver.messages[-1]
+    sizes = head.get("dropped", 0), head["block_size"]
 
-    def told(name: str) -> int:
-        # The engine computes at least the last token anew.
-        most = (len(work.prompts[name]) - 1) // 16 - unused
-        return min(receiver.tokens(name), max(0, most) * 16)
+    def told(name: str, shared: int) -> int:
+        return receiver.reusable(name, shared, *sizes)
 
-    eventually(lambda: all(told(name) == tokens for name, tokens in truth.items()), patience)
+    def resent(name: str) -> int:  # the engine computes at least the last token anew
+        return told(name, len(work.prompts[name]) - 1)
+
+    eventually(lambda: all(resent(name) == tokens for name, tokens in truth.items()), patience)
     result["checks"] += len(truth)
-    result["mismatches"] += sum(told(name) != tokens for name, tokens in truth.items())
+    result["mismatches"] += sum(resent(name) != tokens for name, tokens in truth.items())
+    result["above"] += sum(resent(name) > tokens for name, tokens in truth.items())
     result["hits"] += sum(tokens > 0 for tokens in truth.values())
+    for _ in range(20):
+        tokens = work.prompts[work.random.choice(list(work.prompts))]
+        tokens = [*tokens[: work.random.randint(0, len(tokens))], *work.fresh(40)]
+        best = max(told(name, common(tokens, other)) for name, other in work.prompts.items())
+        found = engine.reusable(tokens)
+        result["shared"] += 1
+        result["shared_hits"] += found > 0
+        result["shared_above"] += best > found
+        # Nobody told of those without our id.
+        result["shared_below"] += best < found
+
+
+def common(first: list[int], second: list[int]) -> int:
+    """How many tokens two prompts share from their start."""
+    pairs = zip(first, second, strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
 def count_evictions() -> list[int]:
@@ -135,17 +152,6 @@ def count_evictions() -> list[int]:
     return counted
 
 
-def hybrid(interface: Any) -> list[Any]:
-    """Full attention beside a sliding window, as many current models have it."""
-    import torch
-    from vllm_engine import BLOCK, call
-
-    shape = {"block_size": BLOCK, "num_kv_heads": 1, "head_size": 8, "dtype": torch.float32}
-    full = call(interface.FullAttentionSpec, **shape, use_mla=False)
-    window = call(interface.SlidingWindowSpec, **shape, use_mla=False, sliding_window=64)
-    return [full, window]
-
-
 def reshape() -> None:
     """An engine of a future version: the method that evicts takes something else."""
     from vllm.v1.core.block_pool import BlockPool
@@ -154,7 +160,7 @@ def reshape() -> None:
     BlockPool._maybe_evict_cached_block = lambda self, entry: original(self, entry)
 
 
-def run(mode: str, receiver: Receiver) -> dict[str, Any]:
+def run(mode: str, layers: dict[str, Any], receiver: Receiver) -> dict[str, Any]:
     __import__("contextpilot_hooks.start", fromlist=["start"]).start()
     evicted = count_evictions()
     if mode == "reshaped":
@@ -164,12 +170,11 @@ def run(mode: str, receiver: Receiver) -> dict[str, Any]:
     from vllm_engine import VllmEngine
 
     options: dict[str, Any] = {
-        "hybrid": {"specs": hybrid},
         "no-caching": {"caching": False},
         "eagle": {"eagle": True},
         "replica": {"data_parallel_size": 4, "data_parallel_rank": 2, "data_parallel_index": 2},
     }.get(mode, {})
-    engine = VllmEngine(BLOCKS, **options)
+    engine = VllmEngine(BLOCKS, **options, **layers)
     if mode == "crash":
         break_our_hook(engine)
     if mode == "undo":
@@ -177,7 +182,7 @@ def run(mode: str, receiver: Receiver) -> dict[str, Any]:
         return undo(engine, receiver)
     if mode in ("exact", "eagle", "replica") or mode.startswith("blind"):
         eventually(lambda: bool(receiver.messages))
-        result = drive(engine, receiver, 0.2 if mode.startswith("blind") else 10.0, mode == "eagle")
+        result = drive(engine, receiver, 0.2 if mode.startswith("blind") else 10.0)
     else:
         result = {"outputs": [engine.run(f"r{n}", list(range(300 + n))) >= 0 for n in range(20)]}
         time.sleep(0.3)
@@ -225,7 +230,9 @@ def break_our_hook(engine: Any) -> None:
 
 
 def main() -> None:
-    root, version, mode = Path(sys.argv[1]), sys.argv[2], [*sys.argv[3:], "exact"][0]
+    root, version = Path(sys.argv[1]), sys.argv[2]
+    mode, *more = [*sys.argv[3:], "exact"][0].split(":")
+    layers = dict(zip(("layers", "retention"), [*more[:1], *map(int, more[1:])], strict=False))
     warnings = Warnings()
     logger = logging.getLogger("contextpilot.hooks")
     logger.addHandler(warnings)
@@ -233,9 +240,9 @@ def main() -> None:
     serve(root, version)
     with Receiver() as receiver:
         os.environ["CONTEXTPILOT_INDEX_URL"] = receiver.url
-        result = run(mode, receiver)
-        first = receiver.messages[0] if receiver.messages else {}
-        result["reported"] = {name: first.get(name) for name in ("engine_version", "block_size")}
+        result = run(mode, layers, receiver)
+        last = receiver.messages[-1] if receiver.messages else {}
+        result["reported"] = {name: last.get(name) for name in ("engine_version", "block_size")}
     sys.stdout.write(
         json.dumps({**result, "warnings": warnings.texts, "swallowed": warnings.swallowed})
     )

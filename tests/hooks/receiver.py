@@ -20,13 +20,14 @@ class Receiver:
 
     def __init__(self, port: int = 0) -> None:
         self.state: dict[str, dict[str, int]] = {}
+        self.points: dict[str, list[list[int]]] = {}
         self.expected: dict[str, tuple[str, int]] = {}
         self.known: set[str] = set()
         self.messages: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.connections = 0
         self.fault: str | None = None
-        self.version = 2
+        self.version = 3
         self.faults_seen = 0
         self.changed = threading.Condition()
         self._released = threading.Event()
@@ -55,6 +56,14 @@ class Receiver:
     def tokens(self, request: str) -> int:
         """Cached prompt tokens of `request`, over all engines."""
         return max((state.get(request, 0) for state in self.state.values()), default=0)
+
+    def reusable(self, request: str, shared: int, dropped: int, block_size: int) -> int:
+        """Tokens that a prompt reuses which is the same as `request`'s up to `shared` tokens."""
+        cached = self.tokens(request)
+        points = self.points.get(request) or [[block_size, cached]]
+        whole = min(shared, cached) // block_size * block_size
+        ends = [min(last, whole) for first, last in points if first <= min(whole, cached)]
+        return max(0, max(ends, default=0) - dropped)
 
     def wait(self, condition: Any, timeout: float = 60.0) -> None:
         """Until `condition()` holds after some message."""
@@ -88,6 +97,8 @@ class Receiver:
             return "resync"
         for event in message["events"]:
             self._apply(self.state[engine], event)
+            if "request" in event:
+                self.points[event["request"]] = event.get("points", [])
         self.expected[engine] = (position[0], position[1] + 1)
         return "ok"
 

@@ -5,7 +5,8 @@ import threading
 
 import hypothesis.strategies as st
 import pytest
-from contextpilot_hooks.chain import ChainLedger, Registered, Step
+from contextpilot_hooks.blocks import Registered, Step
+from contextpilot_hooks.chain import ChainLedger
 from contextpilot_hooks.ledger import Event
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -173,16 +174,6 @@ def test_a_prompt_shorter_than_a_block_is_not_followed():
     assert not ledger._chains
 
 
-def test_blocks_that_are_not_used_again_are_not_told():
-    cache = {1, 2, 3}
-    ledger = ChainLedger(BLOCK, cache.__contains__, num_unused=1)
-    ledger.hand_over(Step([Registered("a", [1, 2, 3], 50), Registered("b", [1, 4], 33)], []))
-    assert [event.tokens for event in ledger.take()] == [32, 0]
-    cache.discard(2)
-    ledger.hand_over(Step([], [2]))
-    assert [event.tokens for event in ledger.take()] == [0]
-
-
 def test_dropped_chains_leave_nothing_behind_a_shared_block():
     engine = Engine(max_requests=4)
     for number in range(200):
@@ -193,7 +184,7 @@ def test_dropped_chains_leave_nothing_behind_a_shared_block():
 
 
 def test_a_full_queue_is_read_anew(monkeypatch):
-    monkeypatch.setattr("contextpilot_hooks.chain._MAX_STEPS", 3)
+    monkeypatch.setattr("contextpilot_hooks.blocks._MAX_STEPS", 3)
     engine = Engine()
     engine.add("a", "xyz")
     engine.sync()

@@ -6,7 +6,8 @@ import threading
 from typing import Any
 
 import pytest
-from contextpilot_hooks.chain import ChainLedger, Registered, Step
+from contextpilot_hooks.blocks import Registered, Step
+from contextpilot_hooks.chain import ChainLedger
 from contextpilot_hooks.ids import find_request_id
 from contextpilot_hooks.prompts import Prompts
 from hypothesis import given

@@ -1,5 +1,6 @@
 """The reporter against a real HTTP server, healthy and in every fault."""
 
+import json
 import os
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import contextpilot_hooks
 import pytest
-from contextpilot_hooks.ledger import Ledger
+from contextpilot_hooks.ledger import Ledger, Mark
 from contextpilot_hooks.reporter import Reporter
 from contextpilot_hooks.settings import Engine, Settings
 from receiver import Receiver, eventually
@@ -26,9 +27,10 @@ def make(receiver):
     """Reporters of a fresh ledger to `receiver` or another address; closed at the end."""
     made = []
 
-    def build(url=None, timeout=0.3, heartbeat=5.0):
+    def build(url=None, timeout=0.3, heartbeat=5.0, **more):
         settings = Settings.from_environ({"CONTEXTPILOT_INDEX_URL": url or receiver.url})
-        made.append(Reporter(Ledger(), settings, ENGINE, timeout=timeout, heartbeat=heartbeat))
+        engine = ENGINE._replace(**more)
+        made.append(Reporter(Ledger(), settings, engine, timeout=timeout, heartbeat=heartbeat))
         return made[-1]
 
     yield build
@@ -158,6 +160,39 @@ def test_an_older_index_that_takes_the_place_of_a_newer_one_gets_a_snapshot(rece
     assert receiver.state["vllm-test-1"] == {ID + "2": 32}
     reporter.ledger.unfollow(ID + "2")
     receiver.wait(lambda: receiver.state["vllm-test-1"] == {})
+
+
+SPARSE = {"dropped": 16, "sparse": True}
+POINTS = ((16, 32), (80, 80))
+
+
+def test_points_are_told_to_an_index_that_knows_them(receiver, make):
+    reporter = make(**SPARSE)
+    reporter.ledger._mark(ID + "1", Mark(80, 90, points=POINTS))
+    reporter.wake()
+    receiver.wait(lambda: receiver.tokens(ID + "1") == 80)
+    message = receiver.messages[-1]
+    assert (message["version"], message["dropped"], message["sparse"]) == (3, 16, True)
+    assert message["events"][0]["points"] == [[16, 32], [80, 80]]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(("more", "told"), [({"dropped": 16}, 64), (SPARSE, 0)])
+def test_an_older_index_is_told_nothing_that_needs_points(receiver, make, version, more, told):
+    receiver.version = version
+    reporter = make(**more)
+    points = POINTS if "sparse" in more else None
+    reporter.ledger._mark(ID + "1", Mark(80, 90, points=points))
+    reporter.wake()
+    receiver.wait(lambda: receiver.messages)
+    assert receiver.tokens(ID + "1") == told
+    assert "points" not in json.dumps(receiver.messages)
+    receiver.version = 3  # a newer index took its place, and kept the state
+    reporter.ledger._mark(ID + "2", Mark(80, 90, points=points))
+    reporter.wake()
+    receiver.wait(lambda: receiver.tokens(ID + "1") == 80)
+    assert receiver.messages[-1]["snapshot"]
+    assert receiver.messages[-1]["version"] == 3
 
 
 @pytest.mark.parametrize("fault", ["500", "garbage", "not-json", "drop", "hang"])

@@ -69,10 +69,10 @@ def test_state_calls(call: Call) -> None:
     assert call("health")["status"] == "ok"
     assert "contextpilot_prefix_cache_hits_total 0" in call("metrics")
     message = {"version": 1, "engine": "e", "epoch": "0", "seq": 0, "events": []}
-    assert call("sync", message) == {"status": "ok", "version": 2}
+    assert call("sync", message) == {"status": "ok", "version": 3}
     unfollowed = [{"event": "unfollowed", "request": request_id}]
     newer = {**message, "version": 2, "seq": 1, "events": unfollowed, "more": 3}
-    assert call("sync", newer) == {"status": "ok", "version": 2}
+    assert call("sync", newer) == {"status": "ok", "version": 3}
     assert call("health")["sync"]["e"]["sync"] == "approximate"  # a part of a snapshot is missing
     assert call("evict", [request_id, "cp-unknown"]) == {"status": "ok", "known": 1}
     assert call("reset", "default") == {"status": "ok"}

@@ -42,7 +42,7 @@ def test_a_message_of_version_2_is_read() -> None:
     body = {**GOOD, "version": 2, "events": [{"event": "unfollowed", "request": "cp-1"}], "more": 7}
     message = parse_message(body)
     assert (message.events, message.more) == ((Event("unfollowed", "cp-1"),), 7)
-    assert answer_message("ok") == {"status": "ok", "version": 2}
+    assert answer_message("ok") == {"status": "ok", "version": 3}
 
 
 SLOTS: dict[str, Any] = {
@@ -98,7 +98,7 @@ def test_unknown_fields_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"version": 3}, "version"),
+        ({"version": 4}, "version"),
         ({"version": True}, "version"),
         ({"seq": 1 << 53}, "seq"),
         ({"more": -1}, "more"),
@@ -140,3 +140,36 @@ def test_any_json_is_read_or_refused_with_a_value_error(value: Any, field: str) 
 def test_evict_names_its_field(body: Any) -> None:
     with pytest.raises(ValueError, match="request_ids"):
         parse_evict(body)
+
+
+POINTED: dict[str, Any] = {
+    **GOOD,
+    "version": 3,
+    "sparse": True,
+    "dropped": 32,
+    "events": [
+        {"event": "cached", "request": "cp-1", "tokens": 96, "points": [[32, 32], [96, 96]]}
+    ],
+}
+
+
+def test_points_are_read() -> None:
+    message = parse_message(POINTED)
+    assert (message.sparse, message.dropped) == (True, 32)
+    assert message.events == (Event("cached", "cp-1", 96, None, ((32, 32), (96, 96))),)
+
+
+@pytest.mark.parametrize(
+    "points", [1, "x", [1], [[1]], [[1, 2, 3]], [[64, 32]], [[64, 96], [32, 32]], [[-1, 5]]]
+)
+def test_points_that_are_none(points: Any) -> None:
+    event = {**POINTED["events"][0], "points": points}
+    with pytest.raises(ValueError, match=r"events\[0\]\.points must be pairs"):
+        parse_message({**POINTED, "events": [event]})
+
+
+@pytest.mark.parametrize("points", [[[32, 128]], [[True, 96]], [[1.5, 96]], [["a", "b"]]])
+def test_points_beyond_the_tokens_or_no_integers(points: Any) -> None:
+    event = {**POINTED["events"][0], "points": points}
+    with pytest.raises(ValueError, match="points must be pairs"):
+        parse_message({**POINTED, "events": [event]})

@@ -1,0 +1,243 @@
+"""Run real vLLM engines in this process and compare what its hook tells with what is reused.
+
+    python vllm_hybrid_run.py '[{"model": FOLDER, "checks": 300, "options": {...}}, ...]'
+
+Runs in vLLM's environment; prints a line of JSON for each job. Random bursts of prompts share
+prefixes in a small cache; before each check the prediction is made from what was told alone, then
+the prompt is sent and the engine's `cached_tokens` is read: the same again, and one that shares a
+part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parents[1]
+sys.path[:0] = [str(CHECKOUT / "tests" / "hooks"), str(CHECKOUT / "hooks"), str(HERE)]
+
+from receiver import Receiver  # noqa: E402
+
+BLOCK = 32
+LENGTH = 1900
+VOCABULARY = (5, 7000)
+QUIET_S = 0.07
+OPTIONS: dict[str, Any] = {
+    "load_format": "dummy",
+    "enforce_eager": True,
+    "dtype": "bfloat16",
+    "max_model_len": 2048,
+    "max_num_batched_tokens": 512,
+    "max_num_seqs": 8,
+    "block_size": BLOCK,
+    "num_gpu_blocks_override": 200,
+    "enable_prefix_caching": True,
+    "disable_log_stats": True,
+    "seed": 0,
+}
+
+
+class Engine:
+    """A vLLM engine; prompts are lists of tokens."""
+
+    def __init__(self, model: str, options: dict[str, Any]) -> None:
+        from vllm import LLM
+
+        self._engine = LLM(model=model, **{**OPTIONS, **options}).llm_engine
+        self._random = random.Random(7)
+        self.outputs = hashlib.sha256()
+        self.different: set[str] = set()
+
+    @property
+    def coordinator(self) -> Any:
+        return self._engine.engine_core.engine_core.scheduler.kv_cache_manager.coordinator
+
+    def add(self, tokens: list[int], outputs: int) -> str:
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+
+        name = f"cp-{self._random.getrandbits(96):024x}"
+        sampling = SamplingParams(max_tokens=outputs, temperature=0, ignore_eos=True)
+        self._engine.add_request(name, TokensPrompt(prompt_token_ids=tokens), sampling)
+        return name
+
+    def run(self) -> dict[str, int]:
+        """Finish what was added; returns the cached tokens of each request."""
+        cached = {}
+        while self._engine.has_unfinished_requests():
+            for done in self._engine.step():
+                if done.finished:
+                    cached[done.request_id] = done.num_cached_tokens or 0
+                    text = repr(list(done.outputs[0].token_ids))
+                    self.outputs.update(f"{done.request_id} {text}".encode())
+                    self.different.add(text)
+        return cached
+
+    def run_one(self, name: str) -> int:
+        """Finish what was added; returns the cached tokens of this request."""
+        return self.run()[name]
+
+
+class Index:
+    """What the hook told; predictions are made from it alone."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    def settle(self) -> None:
+        """Wait until nothing more is told."""
+        seen = -1
+        while seen != len(self._receiver.messages):
+            seen = len(self._receiver.messages)
+            time.sleep(QUIET_S)
+
+    def predict(self, tokens: list[int], known: dict[str, list[int]]) -> int:
+        """The most that any request told of lets this prompt reuse."""
+        last = self._receiver.messages[-1]
+        sizes = last.get("dropped", 0), last["block_size"]
+        return max(
+            self._receiver.reusable(name, min(common(tokens, prompt), len(tokens) - 1), *sizes)
+            for name, prompt in known.items()
+        )
+
+
+def common(first: list[int], second: list[int]) -> int:
+    """How many tokens two prompts share from their start."""
+    pairs = zip(first, second, strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
+
+
+class Prompts:
+    """Random prompts over a few shared prefixes."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self._prefixes = [self.fresh(LENGTH) for _ in range(5)]
+
+    def fresh(self, count: int) -> list[int]:
+        return [self.random.randrange(*VOCABULARY) for _ in range(count)]
+
+    def draw(self, known: list[list[int]]) -> list[int]:
+        """One that begins as others do, or goes on from one sent before."""
+        if known and self.random.random() < 0.25:
+            return [*self.random.choice(known), *self.fresh(self.random.randint(1, 40))][:LENGTH]
+        head = self.random.choice(
+            [LENGTH // 4, LENGTH // 2, self.random.randint(LENGTH // 8, LENGTH * 2 // 3)]
+        )
+        own = self.fresh(self.random.randint(1, LENGTH // 4))
+        return [*self.random.choice(self._prefixes)[:head], *own]
+
+
+def compare(engine: Engine, index: Index | None, checks: int) -> dict[str, Any]:
+    """Bursts, then the newest prompts again and in part; rows of (predicted, cached)."""
+    prompts, known = Prompts(3), dict[str, list[int]]()
+    rows: dict[str, list[tuple[int, int]]] = {"again": [], "shared": []}
+
+    def send(tokens: list[int], outputs: int = 1) -> str:
+        name = engine.add(tokens, outputs)
+        known[name] = tokens
+        return name
+
+    def check(kind: str, tokens: list[int]) -> None:
+        predicted = 0
+        if index is not None:
+            index.settle()
+            predicted = index.predict(tokens, known)
+        rows[kind].append((predicted, engine.run_one(send(tokens))))
+
+    while len(rows["again"]) < checks:
+        for _ in range(prompts.random.randint(1, 3)):
+            send(prompts.draw(list(known.values())), prompts.random.randint(1, 11))
+        engine.run()
+        recent = list(known.values())[-20:]
+        check("again", prompts.random.choice(recent))
+        tokens = prompts.random.choice(recent)
+        cut = prompts.random.randint(len(tokens) // 4, len(tokens))
+        check("shared", [*tokens[:cut], *prompts.fresh(40)][: LENGTH + 40])
+    return {kind: summary(found) for kind, found in rows.items()}
+
+
+def summary(rows: list[tuple[int, int]]) -> dict[str, int]:
+    """Counts of hits, and of predictions that were not what was cached."""
+    return {
+        "checks": len(rows),
+        "hits": sum(cached > 0 for _, cached in rows),
+        "above": sum(predicted > cached for predicted, cached in rows),
+        "below": sum(predicted < cached for predicted, cached in rows),
+        "worst": max((abs(cached - predicted) for predicted, cached in rows), default=0),
+    }
+
+
+def sharers(engine: Engine, count: int = 10) -> list[float]:
+    """The mean cached tokens of the first to fourth request with a prefix of half the length."""
+    prompts, rows = Prompts(4), []
+    for _ in range(count):
+        prefix = prompts.fresh(LENGTH // 2)
+        rows.append([engine.run_one(engine.add([*prefix, *prompts.fresh(64)], 2)) for _ in "1234"])
+    return [sum(column) / count for column in zip(*rows, strict=True)]
+
+
+def run(job: dict[str, Any], receiver: Receiver) -> dict[str, Any]:
+    """One job on an engine of its own."""
+    started = time.monotonic()
+    engine = Engine(job["model"], job.get("options", {}))
+    ready = time.monotonic()
+    coordinator = engine.coordinator
+    seen: dict[str, Any] = {
+        "coordinator": type(coordinator).__name__,
+        "layers": [type(m).__name__ for m in coordinator.single_type_managers],
+        "retention": getattr(coordinator, "retention_interval", None),
+    }
+    if job.get("checks"):
+        index = Index(receiver) if job.get("hooked", True) else None
+        seen.update(compare(engine, index, job["checks"]))
+    if job.get("sharers"):
+        seen["sharers"] = sharers(engine)
+    seen["outputs"] = engine.outputs.hexdigest()
+    seen["distinct"] = len(engine.different)
+    seen["told"] = receiver.messages[-1] if receiver.messages else None
+    seen["seconds"] = [round(ready - started, 1), round(time.monotonic() - ready, 1)]
+    return seen
+
+
+def main() -> None:
+    jobs = json.loads(sys.argv[1])
+    os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="0", HF_HUB_OFFLINE="1")
+    os.environ.update(VLLM_NO_USAGE_STATS="1", VLLM_LOGGING_LEVEL="WARNING")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    if jobs[0].get("hooked", True):
+        os.environ["CONTEXTPILOT_INDEX_URL"] = "http://127.0.0.1:1"
+        __import__("contextpilot_hooks.start", fromlist=["start"]).start()
+    import vllm.model_executor.models.registry as registry
+
+    registry._run_in_subprocess = lambda function: function()  # each imports all of vLLM anew
+    for job in jobs:
+        with Receiver() as receiver:
+            if job.get("hooked", True):
+                os.environ["CONTEXTPILOT_INDEX_URL"] = receiver.url
+            seen = {**job, **run(job, receiver)}
+            sys.stdout.write(f"\n{json.dumps(seen)}\n")
+            sys.stdout.flush()
+            clean_up()
+    os._exit(0)  # vLLM's own threads may hold up the exit
+
+
+def clean_up() -> None:
+    """Let the next engine of this process have the first one's place."""
+    import gc
+
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    gc.collect()
+    cleanup_dist_env_and_memory()
+
+
+if __name__ == "__main__":
+    main()
