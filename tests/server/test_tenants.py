@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import http.client
 import json
 import logging
 from collections.abc import Callable
@@ -45,6 +47,20 @@ def test_a_trusted_gateway_names_tenants(upstream: Scripted, start: Start) -> No
     ask(client, X_ContextPilot_Namespace="a", Authorization="Bearer one")
     assert ask(client, X_ContextPilot_Namespace="b")["live_blocks"] == 0
     assert ask(client, X_ContextPilot_Namespace="a")["live_blocks"] == len(BLOCKS)
+
+
+def test_a_header_of_ours_stands_once(upstream: Scripted, start: Start) -> None:
+    client = start(engine=(upstream.url,), tenants="header")
+    connection = http.client.HTTPConnection(client.url.removeprefix("http://"), timeout=60)
+    with contextlib.closing(connection):
+        connection.putrequest("POST", CHAT)
+        for name in ("gateway", "client"):
+            connection.putheader("X-ContextPilot-Namespace", name)
+        connection.putheader("Content-Length", "2")
+        connection.endheaders(b"{}")
+        reply = connection.getresponse()
+        assert (reply.status, b"must be given once" in reply.read()) == (400, True)
+    assert upstream.seen == []
 
 
 def test_salts_follow_tenants_both_ways(upstream: Scripted, start: Start) -> None:

@@ -40,11 +40,13 @@ class Controls(NamedTuple):
 
 def read_controls(headers: Sequence[tuple[bytes, bytes]], settings: Settings) -> Controls:
     """Return what the headers ask for; raise ControlError when they cannot be followed."""
-    given = {
-        name[len(PREFIX) :].decode("latin-1"): value.decode("latin-1").strip()
-        for name, value in headers
-        if name.startswith(PREFIX)
-    }
+    given: dict[str, str] = {}
+    for header, value in headers:
+        if header.startswith(PREFIX):
+            name = header[len(PREFIX) :].decode("latin-1")
+            if name in given:  # a gateway's and a client's: who is to be believed?
+                raise ControlError(_header(name), "must be given once")
+            given[name] = value.decode("latin-1").strip()
     enabled = given.get("enabled", "true").lower()
     mode = _today(given.get("mode", settings.mode))
     scope = _today(given.get("scope", settings.scope))
@@ -65,5 +67,8 @@ def _today(value: str) -> str:
 
 def _one_of(name: str, value: str, known: Sequence[str] | dict[str, bool]) -> None:
     if value not in known:
-        header = f"X-ContextPilot-{name.capitalize()}"
-        raise ControlError(header, f"must be one of {', '.join(known)}")
+        raise ControlError(_header(name), f"must be one of {', '.join(known)}")
+
+
+def _header(name: str) -> str:
+    return f"X-ContextPilot-{name.capitalize()}"
