@@ -252,7 +252,9 @@ def test_threads_write_their_conversations_as_one_alone_would(pilot: ContextPilo
         history: list[Any] = [{"role": "system", "content": f"You are {number}."}]
         before: list[Any] = []
         for turn in range(12):
-            history.append(ask(f"{turn}?", turn % 7, (turn + 3) % 7, (turn + number) % 7 or 5))
+            history.append(
+                ask("Why" + " so" * turn + "?", turn % 7, (turn + 3) % 7, (turn + number) % 7 or 5)
+            )
             done = pilot.rewrite(history)
             if list(done.messages[: len(before)]) != before:
                 problems.append(f"{number}, turn {turn}")

@@ -256,7 +256,7 @@ def listed(*texts: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "ending", ["\n\nQuestion: which?", "\n\nHow deep is it?", "\n\n## Task\nSum up.", "\n\n"]
+    "ending", ["\n\nQuestion: which?", "\n\nHow deep is it?", "\n\n## Task\nIs it deep?", "\n\n"]
 )
 def test_the_last_block_moves_when_its_end_is_sure(ending: str) -> None:
     assert reversed_text(listed(A, B, C) + ending) == listed(C, B, A) + ending
@@ -265,10 +265,10 @@ def test_the_last_block_moves_when_its_end_is_sure(ending: str) -> None:
 @pytest.mark.parametrize(
     "ending",
     [
-        "\n\nMore about Gamma, in another paragraph.",
+        "\n\nMore about Gamma, in another paragraph.\n\nWhat is Gamma?",
         "\nQuestion: which?",
         "\nand which is it?",
-        "\n\nWrite a poem.",
+        "\n\nWrite a poem about Beta.",
     ],
 )
 def test_the_last_block_stays_when_its_end_is_unsure(ending: str) -> None:
@@ -420,13 +420,13 @@ def test_orders_and_replacements_are_checked() -> None:
 
 
 def test_groups_of_one_text_are_arranged_together() -> None:
-    text = "<doc>a</doc><doc>b</doc> then <memory>c</memory><memory>d</memory> end"
+    text = "<doc>a</doc><doc>b</doc> then <memory>c</memory><memory>d</memory> why?"
     found = extract_blocks(user(text))
     assert found is not None
     done = [Arrangement([1, 0], note="first note"), Arrangement([1, 0], {0: "C"}, "second")]
     assert found.arrange(done)[0]["content"] == (
         "<doc>b</doc><doc>a</doc>\n\nfirst note then "
-        "<memory>d</memory><memory>C</memory>\n\nsecond end"
+        "<memory>d</memory><memory>C</memory>\n\nsecond why?"
     )
 
 

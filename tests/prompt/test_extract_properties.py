@@ -165,7 +165,7 @@ def as_rules(bodies: list[str]) -> str:
 
 
 def as_wrapped_rules(bodies: list[str]) -> str:
-    return "<context>\n" + "\n\n====\n\n".join(bodies) + "</context>Sum up."
+    return "<context>\n" + "\n\n====\n\n".join(bodies) + "</context>Why?"
 
 
 @pytest.mark.parametrize(

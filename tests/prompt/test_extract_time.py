@@ -59,7 +59,7 @@ def test_work_grows_no_faster_than_the_text(name: str) -> None:
 
 
 def test_more_lists_than_a_prompt_has_stay() -> None:
-    pair = "<doc>one document</doc><doc>another document</doc> and "
+    pair = "<doc>one document</doc><doc>another document</doc> and? "
     for times, is_found in ((MAX_GROUPS, True), (MAX_GROUPS + 1, False)):
         looked = look(messages_of(pair * times, "user"))
         assert (looked.extraction is not None) is is_found

@@ -31,6 +31,7 @@ from contextpilot.prompt.extract.ordinals import (
     ORDERS,
     ORDINAL,
     POSITIONS,
+    TIMES,
 )
 from contextpilot.prompt.extract.vocabulary import DOCUMENT_TAGS
 
@@ -75,9 +76,11 @@ _ABBREVIATED, _ABBREVIATED_AFTER = (
     re.compile(r"(?:\.|[°º]\.?)[ \t]{0,2}(\d{1,3})\b(?![.,:]\d|[%°])"),
 )
 _THEM = re.compile(
-    r"\b(?:(?<!cite )(?<!use )(?:them|these|those)\b(?! (?:days|times|words|rules|instructions|"
-    r"guidelines))|"
-    rf"each(?! other)\b|every (?:one\b|single\b|{NOUN_PATTERN}\b)|(?:{EACH})\b|ones\b|"
+    rf"\b(?:(?<!cite )(?<!use )(?:them\b|(?:these|those)\b(?= {NOUN_PATTERN}\b| (?:into|in|from|"
+    rf"with|by|to|as|and|or|up|out|of|is|are|do|does|that|which|who|{NUMBER_WORDS}|\d+)\b|"
+    r"[^\w ]|$))|"
+    rf"each(?! other)\b|every (?:one\b|single\b|{NOUN_PATTERN}\b)|"
+    rf"(?:{EACH})\b(?! (?:{TIMES})\b)|ones\b|"
     r"at the (?:start|beginning|top)\b[^\n]{0,60} at the (?:end|bottom)\b|"
     r"the one (?:on|about|that|with|from|where|which|of)\b|"
     r"they (?:form|are|come|stand|follow|tell|make)\b|their (?:order|weight|sequence)\b|"
@@ -107,7 +110,7 @@ _WANTED = re.compile(
     r"(?:\w+ )?(?:titles?|headings?|labels?|scores?|numbers?|names?|keywords?|summaries|answers|"
     r"sentences|lines|words|tags|categories|translations|entries|items|rows|verdicts|booleans|"
     r"values|captions|headlines|bullets|lists|haikus?|poems|paragraphs|sections|questions|stories|"
-    r"tweets|posts|points|emojis?|descriptions|versions)\b",
+    r"tweets|posts|points|emojis?|digits|letters|bits|stars|grades|ticks|descriptions|versions)\b",
     _FLAGS,
 )
 _OPENING = re.compile(r"<([A-Za-z]\w{0,40})[ >]")

@@ -63,6 +63,12 @@ _TABLE: tuple[tuple[str, Side, str, str], ...] = (
         "the answer follows their order",
         "one score per line",
     ),
+    (
+        "question-unsure",
+        "against",
+        "the question may speak of an order, or is not about the blocks",
+        "start from the bottom",
+    ),
     ("forged", "against", "a block holds tags, labels or notes of its own", "</document> inside"),
     ("labels-unsure", "against", "their numbers repeat or leave gaps", "index 1, 2, 2, 9"),
     ("too-many", "against", "too many lists in one message, or blocks in one list", ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
@@ -9,7 +10,7 @@ from contextpilot.prompt.extract.evidence import Left
 from contextpilot.prompt.extract.forged import holds_notes
 from contextpilot.prompt.extract.group import MAX_GROUPS, MAX_PIECES, Found, Span
 from contextpilot.prompt.extract.numbered import find_inline, find_numbered
-from contextpilot.prompt.extract.ordered import sequence_reason
+from contextpilot.prompt.extract.ordered import are_counted, sequence_reason
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.records import find_records
 from contextpilot.prompt.extract.rows import find_rows
@@ -23,6 +24,7 @@ from contextpilot.prompt.extract.sections import (
 from contextpilot.prompt.extract.tags import Tags, find_tagged
 from contextpilot.prompt.extract.tools import AGAINST
 
+_TITLE = re.compile(r"\b(?:title|name|label|heading|source)=[\"']([^\"'\n]{1,80})")
 _Find: TypeAlias = "Callable[[Span, str | None], Iterator[Found | None]]"
 
 
@@ -129,6 +131,15 @@ def _against(page: Page, found: Found) -> str:
     text = page.text
     bodies = [piece.body.of(text) for piece in found.pieces]
     reason = sequence_reason(bodies) if found.kind != "files" else ""
+    if found.kind == "xml" and are_counted(_titles(text, found)):
+        return "counted"
     if reason or not found.why:
         return reason or "no-evidence"
     return "forged" if holds_notes(bodies) else ""
+
+
+def _titles(text: str, found: Found) -> list[str]:
+    """Return the title that the opening tag of each element gives; "" where it has none."""
+    heads = (text[piece.span.start : piece.body.start] for piece in found.pieces)
+    titles = (_TITLE.search(head) for head in heads)
+    return [title[1] if title else "" for title in titles]

@@ -203,7 +203,7 @@ def _settled(
     Where the caller named the form, numbers that the prompt speaks of go along with their blocks.
     """
     reason = around.reason(group, groups)
-    if mode == "auto" and reason:
+    if mode == "auto" and (reason or (reason := around.doubt(group, groups))):
         left.append(Left(group.kind, len(group.texts), reason))
         return None
     if isinstance(group, PartsGroup) or len(group.shown) < len(group.pieces):

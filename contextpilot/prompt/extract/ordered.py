@@ -79,7 +79,7 @@ def sequence_reason(bodies: Sequence[str]) -> str:
         return "speakers"
     if _are_timed(lines) or _are_mails(heads):
         return "times"
-    if _are_counted(lines) or _children(heads):
+    if are_counted(lines) or _children(heads):
         return "counted"
     if any(map(_CONTINUED.match, lines)) or any(_CONTINUES.search(b[-_END_CHARS:]) for b in bodies):
         return "continued"
@@ -90,7 +90,7 @@ def are_numbered_titles(titles: Sequence[str]) -> bool:
     """Return whether titles differ by a number alone that goes up: `part 1`, `part 2`."""
     split = [_TITLE_NUMBER.split(title, maxsplit=1) for title in titles]
     if any(len(parts) != 3 for parts in split):
-        return _are_counted(titles)
+        return are_counted(titles)
     numbers = [int(parts[1]) for parts in split]
     return len({parts[0] for parts in split}) == 1 and numbers == sorted(set(numbers))
 
@@ -146,7 +146,7 @@ def _are_mails(heads: Sequence[str]) -> bool:
     return 2 * sum(mails) > len(heads)
 
 
-def _are_counted(lines: Sequence[str]) -> bool:
+def are_counted(lines: Sequence[str]) -> bool:
     """Return whether blocks begin as pages, steps or clauses do, with numbers that go up."""
     for pattern in (_COUNTED, _OWN_NUMBER, _CHAPTERED):
         numbers = [match[match.lastindex or 0] for match in map(pattern.match, lines) if match]

@@ -178,6 +178,8 @@ ORDERS: tuple[tuple[str, str], ...] = (
     ),
     ("in", r"in (?:their |that )?order(?=[ \t]*(?:[.,;:!?)\n]|$))"),
     ("order", r"order (?:shown|above|below|given|listed|presented|you see)\b"),
+    ("element item", r"\w+ by (?:element|item)\b"),
+    ("matching mirroring parallel", r"\w+ (?:with |to )?the (?:input|given|original)\b"),
     ("one", r"one (?:by one|after (?:the other|another)|at a time)\b"),
     ("every", r"every (?:other|second|third|fourth|odd|even)\b"),
     ("odd even", r"\w+-numbered\b"),
@@ -357,6 +359,12 @@ EACH = (
     r"her (?:belge|metin|bir|kaynak)\w*|bawat|kila"
 )
 """Words for "each": a question that has one after the documents means them."""
+TIMES = (
+    r"anno|giorno|mese|settimana|volta|estate|inverno|jahre?s?|tag\w*|monats?|woche|mal|ann[ée]e|an|jour|mois|"
+    r"semaine|fois|año|día|mes|semana|vez|ano|dia|mês|jaar|dag|maand|week|keer|år|månad|vecka|"
+    r"gång|höst|vår|sommar|vinter|gang|uke|rok|dzień|miesiąc|tydzień|год\w*|день|месяц|раз"
+)
+"""After a word for "each" these speak of no documents."""
 FAR_EACH = (
     r"每[个個篇份条條段一]|各(?:文書|文档|个|資料|資訊)|それぞれ|각각|각 ?(?:문서|글|자료)|لكل|לכל|"
     r"प्रत्येक|हर एक|প্রতিটি"

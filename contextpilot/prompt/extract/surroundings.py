@@ -16,10 +16,18 @@ from contextpilot.prompt.extract.cues import tells
 from contextpilot.prompt.extract.group import Group
 from contextpilot.prompt.extract.parts import PartsGroup
 from contextpilot.prompt.extract.places import is_observation, plain_texts
+from contextpilot.prompt.extract.question import Question, question_in, read_question
+from contextpilot.prompt.extract.tools import action_of, asked_words, calls
 
 AnyGroup = Group | PartsGroup
 _SYSTEM = ("system", "developer")
 _MAX_SYSTEM = 16
+_MAX_QUESTIONS = 8
+_MAX_LATER = 64
+_RESULT_DEPTH = 3
+"""Paths within a tool's result are longer: message, content, part, its content."""
+_CLOSED = ("xml", "json", "parts")
+"""Lists whose last block ends with a mark of its own."""
 
 
 class Surroundings:
@@ -42,8 +50,10 @@ class Surroundings:
             "tool" if is_observation(message) else _role(message) for message in messages
         ]
         self._asks: dict[int, list[tuple[Asks, bool]]] = {}
+        self._texts: dict[int, list[tuple[str, bool]]] = {}
         self._system = [i for i, role in enumerate(self._roles) if role in _SYSTEM]
         self._counted: dict[str, int] | None = None
+        self._asked: dict[int, list[Question]] = {}
         self._last_user = self._users_before()
         self._telling = next(
             (
@@ -73,6 +83,90 @@ class Surroundings:
             if reason:
                 return reason
         return self._counted_later(int(group.path[0]), shown, groups)
+
+    def doubt(self, group: AnyGroup, groups: Mapping[int, Sequence[AnyGroup]]) -> str:
+        """Return the rule where a group's question may hang on the order; "" if it surely does not.
+
+        Args:
+            groups: all groups, by the index of their message.
+        """
+        index = int(group.path[0])
+        is_result = len(group.path) > _RESULT_DEPTH
+        last_alone = group.kind not in _CLOSED
+        asked = self._questions(index, groups, is_result=is_result, last_alone=last_alone)
+        blocks = group.texts
+        if any(read_question(text).speaks_of_order(blocks) for text in asked[:1]):
+            return "question-unsure"
+        later = islice((one for one in self._later(index, groups) if one.orders), _MAX_QUESTIONS)
+        if any(one.counts_alone(blocks) for one in later):
+            return "question-unsure"
+        if not asked or group.kind == "bullets":  # memories are told in other words than questions
+            return ""
+        if is_result or self._roles[index] not in ("user", *_SYSTEM):
+            asked += self._queries(index)
+        is_about = any(read_question(text).is_about(blocks) for text in asked)
+        return "" if is_about else "question-unsure"
+
+    def _later(self, index: int, groups: Mapping[int, Sequence[AnyGroup]]) -> Iterator[Question]:
+        """Yield what users ask after a message, where they give no documents of their own.
+
+        The next messages count, not the last: what a turn brought back stays so.
+        """
+        for i in range(index + 1, min(len(self._roles), index + _MAX_LATER)):
+            if self._roles[i] == "user" and i not in groups:
+                if i not in self._asked:
+                    said = (text for text, _ in self._texts_of(i, ()))
+                    self._asked[i] = [read_question(question_in(text)) for text in said]
+                yield from self._asked[i]
+
+    def _questions(
+        self,
+        index: int,
+        groups: Mapping[int, Sequence[AnyGroup]],
+        *,
+        is_result: bool,
+        last_alone: bool,
+    ) -> list[str]:
+        """Return the questions that the groups of a message may be an answer to, nearest first."""
+        texts: list[str] = []
+        role = self._roles[index]
+        if role in _SYSTEM:
+            later = [i for i in range(index + 1, len(self._roles)) if self._roles[i] == "user"]
+            texts += self._said(later[:_MAX_QUESTIONS], groups)
+        elif role == "user" and not is_result:
+            own = self._texts_of(index, groups.get(index, ()))
+            texts += [text for text, after in reversed(own) if after]
+            texts += self._said([i for i in self._stable(index) if i > index], groups)
+            texts += [g.text[: g.start] for g in groups[index] if isinstance(g, Group)][:1]
+            texts += [text for text, after in reversed(own) if not after]
+        if role not in _SYSTEM:
+            texts += self._said(self._users_of(index), groups)
+        found = [a for a in (question_in(text, last_alone=last_alone) for text in texts) if a]
+        return found if role in _SYSTEM else found[:1]
+
+    def _said(self, indices: Sequence[int], groups: Mapping[int, Sequence[AnyGroup]]) -> list[str]:
+        """Return the texts of messages, without the blocks in them."""
+        return [text for i in indices for text, _ in self._texts_of(i, groups.get(i, ()))]
+
+    def _users_of(self, index: int) -> list[int]:
+        """Return the user's messages before one, the last first, as far as is looked."""
+        found: list[int] = []
+        at = self._last_user[index]
+        while at >= 0 and len(found) < _MAX_QUESTIONS:
+            found.append(at)
+            at = self._last_user[at]
+        return found
+
+    def _queries(self, index: int) -> list[str]:
+        """Return in what words the call asked whose result a message is."""
+        for i in range(index - 1, max(-1, index - _MAX_QUESTIONS), -1):
+            made = calls([self._messages[i]]).values() or filter(
+                None, [action_of(self._messages[i])]
+            )
+            words = [asked_words(call) for call in made]
+            if words:
+                return words
+        return []
 
     def _counted_later(
         self, index: int, shown: Collection[str], groups: Mapping[int, Sequence[AnyGroup]]
@@ -133,6 +227,14 @@ class Surroundings:
         """Return what a message asks for, without the blocks in it; and what stands after them."""
         known = self._asks.get(index)
         if known is None:
+            known = [(read_asks(text), after) for text, after in self._texts_of(index, groups)]
+            self._asks[index] = known
+        return known
+
+    def _texts_of(self, index: int, groups: Sequence[AnyGroup]) -> list[tuple[str, bool]]:
+        """Return what a message says beside its blocks, and whether that stands after them."""
+        known = self._texts.get(index)
+        if known is None:
             spans: dict[Any, list[Group]] = {}
             for group in groups:
                 if isinstance(group, Group):
@@ -140,9 +242,9 @@ class Surroundings:
             known = []
             for path, text in plain_texts(self._messages[index]):
                 before, after = _split(text, spans.get(path, ()))
-                known += [(read_asks(before), False)] if before else []
-                known += [(read_asks(after), bool(groups))] if after else []
-            self._asks[index] = known
+                known += [(before, False)] if before else []
+                known += [(after, bool(groups))] if after else []
+            self._texts[index] = known
         return known
 
 

@@ -112,6 +112,13 @@ def _each(items: Any) -> Iterator[Mapping[str, Any]]:
         yield from (item for item in items if isinstance(item, Mapping))
 
 
+def asked_words(call: Call) -> str:
+    """Return the texts among the arguments of a call: in what words it asked."""
+    if isinstance(call.arguments, str) and not _parsed(call.arguments):
+        return call.arguments
+    return " ".join(text for text in _parsed(call.arguments).values() if isinstance(text, str))
+
+
 def own_name(message: Mapping[str, Any]) -> str | None:
     """Return the name of the tool that a result itself gives."""
     return next((message[key] for key in _NAMES if isinstance(message.get(key), str)), None)

@@ -1,0 +1,265 @@
+"""Whether a question surely asks for what stands in documents, wherever each of them stands.
+
+Ways to speak of order never end, so evidence is asked for the other way round. A question of facts
+shares words with a document that answers it, and speaks of no place, direction or sequence, unless
+a document itself speaks so of the same thing ("the first president").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import NamedTuple
+
+from contextpilot.prompt.extract.order_words import (
+    FAR_ORDER_WORDS,
+    META_WORDS,
+    ORDER_WORDS,
+    PLAIN_PHRASES,
+    PLAIN_WORDS,
+)
+
+_STEM_CHARS = 3
+_MIN_SHARE, _MIN_META_SHARE = 1 / 6, 1 / 3
+_SURE_WORDS, _SURE_SHARE = 3, 0.6
+"""So much of a question in one document, and what it says of order is of its subject."""
+_NEAR_CHARS = 32
+_MAX_WORDS = 48
+_MAX_QUESTION = 600
+_MAX_SEARCHED = 1 << 18
+_MAX_HITS = 64
+
+_UNSPACED_CHARS = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"
+_MARKED = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff"
+_WORD = re.compile(
+    rf"[{_UNSPACED_CHARS}]+|[^\W_{_UNSPACED_CHARS}](?:[{_MARKED}]|[^\W_{_UNSPACED_CHARS}])*"
+)
+"""Words of scripts without spaces are runs; marks of vowels belong to the letters before them."""
+_WHOLE = frozenset(word[:-1] for word in ORDER_WORDS.split() if word.endswith("."))
+_STEMS: dict[str, tuple[str, ...]] = {}
+for _stem in ORDER_WORDS.split():
+    if not _stem.endswith("."):
+        _STEMS[_stem[:_STEM_CHARS]] = (*_STEMS.get(_stem[:_STEM_CHARS], ()), _stem)
+_META, _PLAIN = frozenset(META_WORDS.split()), frozenset(PLAIN_WORDS.split())
+_PHRASES = re.compile(rf"\b(?:{PLAIN_PHRASES})\b", re.IGNORECASE)
+_FAR_ORDER = re.compile(FAR_ORDER_WORDS)
+_FAR = re.compile("[\u0590-\u06ff\u0900-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff]")
+_UNSPACED = re.compile(f"[{_UNSPACED_CHARS}]")
+_HANGUL = re.compile("[\uac00-\ud7ff]")
+_FAR_PLAIN = re.compile("[\u3041-\u309f]{2}|什么|什麼|多少|为什|么要|哪|怎|何")
+
+_PLACE = re.compile(
+    r"(?<![\w.,:/-])(\d{1,2})(?![.,:/-]?\d)"
+    r"(?= (?:and|or|to|und|oder|et|ou|y|e|i|и)\b|\s*[^\w\s%°]|\s*$)"
+)
+_LETTERS = re.compile(r"\b[A-H], [A-H],? (?:[A-H],? )*(?:or|and|oder|ou|o|y|und|et) [A-H]\b")
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+_LABEL = re.compile(
+    r"^[^\n]{0,60}?\b(?:question|query|request|frage|anfrage|pregunta|consulta|domanda|pergunta|"
+    r"vraag|вопрос|запрос|питання|pytanie|soru|سؤال|السؤال|问题|問題|提问|質問|질문|fråga|"
+    r"spørgsmål|kysymys|kérdés|otázka|întrebare|câu hỏi|pertanyaan)"
+    r"[ \t]?[^\w\n?]{0,8}(?:[:：\]>]|$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_OTHER_LABEL = re.compile(
+    r"^[^\w\n]{0,8}\w+(?: \w+)?[ \t*_]*[:：][ \t*_]*$|<[^<>\n]{1,80}>", re.MULTILINE
+)
+_MARKS = ("?", "？", "؟")
+_SENTENCE = re.compile(r"[^\n.!?。！？؟]+[.!?。！？؟]*")
+_INSTRUCTION = re.compile(
+    r"\b(?:answer|answers|answering|respond|response|reply|cite|citing|citations?|contexts?|"
+    r"sources?|documents?|passages?|remember|(?:do not|don't|not) know|helpful|concise|markdown|"
+    r"assistant|antworte|beantworte|quellen|dokumente\w*|réponds|répondez|réponse|documents|"
+    r"responde|respuesta|documentos|rispondi|documenti|ответ\w*|документ\w*|odpowiedz)\b|"
+    r"回答|文档|資料|答え|답변",
+    re.IGNORECASE,
+)
+
+
+class Question(NamedTuple):
+    """What a question is made of.
+
+    Attributes:
+        words: stems of what it is about, each once.
+        orders: words of place or sequence in it.
+        metas: how many of its words speak of texts.
+        plain: it holds a question mark, and its language is known.
+        places: numbers in it that count nothing, so that they may be places.
+    """
+
+    words: tuple[str, ...]
+    orders: tuple[str, ...]
+    metas: int
+    plain: bool
+    places: tuple[str, ...] = ()
+
+    def speaks_of_order(self, blocks: Sequence[str]) -> bool:
+        """Return whether it speaks of order in a way that no block does of the same thing.
+
+        A number that may be a block's place speaks of order, too.
+        """
+        orders = [*self.orders, *(n for n in self.places if 0 < int(n) <= len(blocks))]
+        if not orders:
+            return False
+        texts = list(_searched(blocks))
+        best = self._best(texts)
+        sure = best >= max(_SURE_WORDS, _SURE_SHARE * len(self.words)) and not self.metas
+        return not sure and not all(
+            any(_near(text, order, self.words) for text in texts) for order in orders
+        )
+
+    def counts_alone(self, blocks: Sequence[str]) -> bool:
+        """Return whether it speaks of the blocks' order, and hardly of what stands in them.
+
+        So a later turn must speak that is to bring back the order given.
+        """
+        if not self.speaks_of_order(blocks):
+            return False
+        return self.metas > 0 or not self._best(_searched(blocks))
+
+    def is_about(self, blocks: Sequence[str]) -> bool:
+        """Return whether it asks for what a block may hold.
+
+        A block holds some of its words; or it is a plain question in words of its own, as of those
+        whose documents are in another language.
+        """
+        if self.plain and not self.metas:
+            return True
+        share = _MIN_META_SHARE if self.metas else _MIN_SHARE
+        return self._best(_searched(blocks), max(1, share * (len(self.words) + self.metas))) > 0
+
+    def _best(self, texts: Sequence[str] | Iterator[str], least: float = 1) -> int:
+        """Return how many of its words a block holds at most; 0 for fewer than `least`."""
+        best = 0
+        for text in texts:
+            best = max(best, sum(_holds(text, word) for word in self.words))
+            if best == len(self.words):
+                break
+        return best if best >= least else 0
+
+
+def question_in(text: str, *, last_alone: bool = False) -> str:
+    """Return the question that stands in a text around blocks; "" if there is none.
+
+    It is what follows the last label (`Question:`); without one, the last sentences. What only
+    tells to answer from documents is no question.
+
+    Args:
+        last_alone: a block may stand before it, so that only the last line is read.
+    """
+    tail = text[-4 * _MAX_QUESTION :]
+    for label in reversed([*_LABEL.finditer(tail)]):
+        asked = _asked(tail[label.end() :])
+        if asked:
+            return asked[:_MAX_QUESTION]
+    parts = reversed(tail.split("\n")) if last_alone else (tail,)
+    return next(filter(None, map(_asked, parts)), "")[-_MAX_QUESTION:]
+
+
+def _asked(text: str) -> str:
+    """Return the sentences of a text that are no instruction."""
+    kept = [
+        sentence
+        for sentence in _SENTENCE.findall(_unlabelled(text))
+        if sentence.rstrip()[-1:] in _MARKS or not _INSTRUCTION.search(sentence)
+    ]
+    return " ".join(" ".join(kept).split())
+
+
+def _unlabelled(text: str) -> str:
+    """Return a text without tags and lines that are labels, `Answer:` say; "" without words."""
+    plain = _OTHER_LABEL.sub("\n", text).strip()
+    return plain if _WORD.search(plain) else ""
+
+
+@lru_cache(maxsize=256)
+def read_question(text: str) -> Question:
+    """Read a question, of any language that `order_words` knows."""
+    words: dict[str, None] = {}
+    orders: dict[str, None] = {}
+    metas, known = 0, False
+    for match in _WORD.finditer(_PHRASES.sub(" ", text).lower()):
+        word = match[0]
+        known = known or word in _PLAIN or _UNSPACED.match(word) is not None
+        if _FAR.match(word):
+            found, about = _read_far(word)
+            orders.update(dict.fromkeys(found))
+            words.update(dict.fromkeys(about))
+        elif _is_order(word):
+            orders[word] = None
+        elif word in _META:
+            metas += 1
+        elif word not in _PLAIN and (len(word) > 1 or word.isdigit()):
+            words[_stem_of(word)] = None
+    if _LETTERS.search(text):
+        orders["letters"] = None
+    places = tuple(match[1] for match in islice(_PLACE.finditer(text), _MAX_WORDS))
+    asks = any(mark in text for mark in _MARKS) or text.endswith(";")  # as Greek does
+    plain = known and asks
+    return Question(tuple(words)[:_MAX_WORDS], tuple(orders)[:_MAX_WORDS], metas, plain, places)
+
+
+def _read_far(word: str) -> tuple[Sequence[str], Sequence[str]]:
+    """Return words of order, and what else it is about, of a script without spaces or stems."""
+    orders = _FAR_ORDER.findall(word)
+    if not _UNSPACED.match(word):
+        return orders, [] if orders or word in _PLAIN else [_stem_of(word)]
+    rest = _FAR_ORDER.sub("\n", word)
+    pairs = [rest[at : at + 2] for at in range(len(rest) - 1)]
+    return orders, [p for p in pairs if "\n" not in p and not _FAR_PLAIN.search(p)]
+
+
+def _is_order(word: str) -> bool:
+    return word in _WHOLE or word.startswith(_STEMS.get(word[:_STEM_CHARS], ("\n",)))
+
+
+def _stem_of(word: str) -> str:
+    if _HANGUL.match(word):
+        return word[:2]
+    size = len(word)
+    return word[: 4 if size <= 6 else 5 if size <= 8 else 6]
+
+
+def _searched(blocks: Sequence[str]) -> Iterator[str]:
+    """Yield the blocks in small letters, as far as is looked."""
+    left = _MAX_SEARCHED
+    for block in blocks:
+        if left <= 0:
+            return
+        text = block[:left]
+        yield (_ESCAPED.sub(_unescaped, text) if "\\u" in text else text).lower()
+        left -= len(block)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return chr(int(match[1], 16))
+
+
+def _places(text: str, word: str) -> Iterator[int]:
+    """Yield where a word begins so; one of three letters or fewer is looked for whole."""
+    spaced = not _FAR.match(word)
+    at = text.find(word)
+    for _ in range(_MAX_HITS):
+        if at < 0:
+            return
+        end = at + len(word)
+        inside = spaced and at > 0 and text[at - 1].isalnum()
+        longer = spaced and len(word) < _STEM_CHARS + 1 and text[end : end + 1].isalnum()
+        if not inside and not longer:
+            yield at
+        at = text.find(word, end)
+
+
+def _holds(text: str, word: str) -> bool:
+    return any(True for _ in _places(text, word))
+
+
+def _near(text: str, order: str, words: Sequence[str]) -> bool:
+    """Return whether a text says this of order beside one of the words."""
+    for at in _places(text, order):
+        around = text[max(0, at - _NEAR_CHARS) : at + len(order) + _NEAR_CHARS]
+        if any(_holds(around, word) for word in words):
+            return True
+    return False
