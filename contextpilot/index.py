@@ -67,6 +67,11 @@ class ContextIndex(HeldPaths):
             return self.held_tokens(request.keys[:known], request.ends[known - 1]) if known else 0
         return max(0, point_below(request.points, request.total) - self.dropped)
 
+    def told_tokens(self, request_id: str) -> int | None:
+        """Return the tokens that an engine told last of a request; None when it told nothing."""
+        request = self._requests.get(request_id)
+        return request.told if request is not None else None
+
     # -- planned ---------------------------------------------------------------------------------
 
     def insert(

@@ -10,6 +10,7 @@ from typing import Any
 from contextpilot.commands.command import Command, Outcome
 from contextpilot.errors import CommandError
 from contextpilot.server.settings import ENVIRONMENT_PREFIX, Settings, load_settings
+from contextpilot.sync.sources.kv_events.packages import MissingExtraError, load_packages
 
 CONFIG_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"
 _GROUPS = {
@@ -73,6 +74,11 @@ def _run(args: argparse.Namespace) -> Outcome:
         settings = load_settings(given, os.environ, path)
     except ValueError as error:
         raise CommandError(str(error)) from None
+    if settings.kv_events:
+        try:
+            load_packages()
+        except MissingExtraError as error:
+            raise CommandError(str(error)) from None
     try:
         from contextpilot.server.run import serve
     except ModuleNotFoundError as error:

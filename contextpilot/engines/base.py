@@ -8,6 +8,7 @@ requests go on as they are, and nothing is asked of it.
 |------------------------|------------------------------------------------------------------------|
 | the pool               | `probes`, `hosts`, `load`, `num_slots`, `is_synced_by_age`             |
 | the proxy              | `members`, ids, salts, `cache_members`, cache marks, slots, `usage`    |
+| KV events              | `tokenize_body`                                                        |
 | `contextpilot bench`   | `owner`, `title`, `describe`, `reset`, the flags                       |
 | `contextpilot doctor`  | `distribution`, `program`, `plugin_group`, `hooked_modules`, the flags |
 """
@@ -189,6 +190,10 @@ class EngineKind:
     def slot_wish(self, api: str, body: Mapping[str, Any]) -> SlotWish:
         """Return where a request may run."""
         return SlotWish(may_choose=False)
+
+    def tokenize_body(self, api: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return what to post to `/tokenize` for a request's tokens; None when that tells none."""
+        return None
 
     # -- the engine itself -----------------------------------------------------------------------
 

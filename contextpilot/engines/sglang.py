@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from contextpilot.engines.base import Ask, Cache, EngineKind, LoadNames, Probe, member
+from contextpilot.engines.tokenize import tokenize_body
 
 _RESET = "/flush_cache"
 _WITHOUT_MEMBERS = "messages"
@@ -37,6 +39,10 @@ class Sglang(EngineKind):
             return ""
         fix = "ask at /v1/chat/completions, or start the server without --cache-salt"
         return f"would be ignored by SGLang at this path: {fix}"
+
+    def tokenize_body(self, api: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return what to post to `/tokenize` for a request's tokens; None when that tells none."""
+        return tokenize_body(api, body)
 
     async def describe(self, ask: Ask) -> tuple[str, Cache]:
         """Return version and cache."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from contextpilot.engines.base import Ask, Cache, EngineKind, LoadNames, Probe, member
+from contextpilot.engines.tokenize import tokenize_body
 
 _CACHE = re.compile(r"vllm:cache_config_info\{([^}]*)\}")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -29,6 +31,10 @@ class Vllm(EngineKind):
     uncached_flag = "--no-enable-prefix-caching"
     reset_hint = "VLLM_SERVER_DEV_MODE=1 in the engine's environment"
     load = LoadNames(("vllm:num_requests_running",), ("vllm:num_requests_waiting",))
+
+    def tokenize_body(self, api: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return what to post to `/tokenize` for a request's tokens; None when that tells none."""
+        return tokenize_body(api, body)
 
     async def describe(self, ask: Ask) -> tuple[str, Cache]:
         """Return version and cache."""

@@ -30,6 +30,7 @@ from contextpilot.server.request_body import Bodies
 from contextpilot.server.schema_page import SCHEMA_PATHS
 from contextpilot.server.service import Service
 from contextpilot.server.settings import Settings
+from contextpilot.sync.sources.kv_events.address import parse_addresses
 
 OPEN_PATHS = ASSET_PATHS | SCHEMA_PATHS | {"/health", "/metrics"}
 """Served without the index token: they tell nothing of any prompt or tenant."""
@@ -85,6 +86,7 @@ def make_pool(settings: Settings) -> EnginePool:
         kind=settings.kind,
         max_in_flight=settings.max_in_flight or None,
         ageing=Ageing(settings.window, settings.max_overtaken, settings.max_wait_s),
+        kv_events=dict(zip(settings.engine, parse_addresses(settings.kv_events), strict=False)),
     )
 
 

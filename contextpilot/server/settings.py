@@ -17,6 +17,7 @@ from typing import Any
 from contextpilot.engines.registry import AUTO, kind_names
 from contextpilot.http.address import Address
 from contextpilot.plan.bounds import ANCHORS, Bounds
+from contextpilot.sync.sources.kv_events.address import parse_addresses
 
 ENVIRONMENT_PREFIX = "CONTEXTPILOT_"
 KINDS = (AUTO, *kind_names())
@@ -45,6 +46,11 @@ class Settings:
     """
 
     engine: tuple[str, ...] = _setting((), "base URL of an engine; give it once per engine")
+    kv_events: tuple[str, ...] = _setting(
+        (),
+        "where an engine publishes KV events, tcp://HOST:PORT[,replay=tcp://HOST:PORT][,ranks=N]; "
+        "give it once per engine, in their order",
+    )
     kind: str = _setting(AUTO, "what the engines are; auto asks them", KINDS)
     host: str = _setting("127.0.0.1", "address to bind; loopback unless the network is trusted")
     port: int = _setting(8765, "TCP port to bind; 0 takes a free one")
@@ -109,6 +115,8 @@ class Settings:
             except ValueError:
                 text = f'engine must be like "http://127.0.0.1:30000", not {url!r}'
                 raise ValueError(text) from None
+        if len(parse_addresses(self.kv_events)) > len(self.engine):
+            raise ValueError("kv_events must be given once per engine, in their order")
 
 
 def load_settings(

@@ -137,6 +137,30 @@ class SyncReceiver:
         engine = self._engines.get(name)
         return engine.source.holdings if engine is not None and engine.synced else None
 
+    def told_tokens(self, request_id: str) -> int | None:
+        """Return the tokens that an engine told last of a request; None when it told nothing."""
+        owner = self._resolve(request_id)
+        if owner is None:
+            return None
+        with owner.lock:
+            return owner.tree.told_tokens(request_id)
+
+    def is_heard(self, name: str) -> bool:
+        """Return whether a reporter told anything lately."""
+        engine = self._engines.get(name)
+        return engine is not None and self._clock() - engine.last_seen <= STALE_AFTER_S
+
+    def part(self, name: str) -> None:
+        """Forget a reporter that tells nothing any more; of its peers all is asked for again."""
+        engine = self._engines.get(name)
+        if engine is None:
+            return
+        peers = list(self._peers(name))
+        self._part(engine)
+        for peer in peers:
+            if peer in self._engines:
+                self._engines[peer].synced = False
+
     def evict(self, request_ids: Iterable[str]) -> int:
         """Believe nothing of these requests (the simple form); return how many were known.
 

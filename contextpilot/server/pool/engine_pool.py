@@ -8,7 +8,7 @@ import re
 import time
 import urllib.parse
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
@@ -23,12 +23,14 @@ from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head, Plan
 from contextpilot.server.pool.engines_by_prefix import EnginesByPrefix
+from contextpilot.server.pool.follow_kv_events import follower_of
 from contextpilot.server.pool.health import HealthCheck, Rhythm
 from contextpilot.server.pool.lease import Lease
 from contextpilot.server.pool.member import Engine
 from contextpilot.server.pool.pool_receiver import PoolReceiver
 from contextpilot.server.pool.routing import choose_engine
 from contextpilot.server.pool.waiting import Ageing, UnplannedRequest
+from contextpilot.sync.sources.kv_events.address import KvAddress
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class EnginePool:
         ageing: how long requests that wait may be passed over.
         unchecked: URLs that are taken to be up and never probed: clouds, say.
         get: fetches a URL, for health checks and kinds; default: over HTTP.
+        kv_events: by its URL, where an engine publishes KV events.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class EnginePool:
         unchecked: Collection[str] = (),
         rhythm: Rhythm | None = None,
         get: Get | None = None,
+        kv_events: Mapping[str, KvAddress] | None = None,
     ) -> None:
         self._namespaces = namespaces
         self._max_in_flight = max_in_flight
@@ -83,6 +87,7 @@ class EnginePool:
         self._kinds = EngineKinds(self._fetch, kind)
         self._members: dict[str, Engine] = {}
         self._by_prefix = EnginesByPrefix()
+        self._kv_events = {url.rstrip("/"): at for url, at in (kv_events or {}).items()}
         self._checks: dict[str, tuple[HealthCheck, asyncio.Task[None]]] = {}
         self._tasks: list[asyncio.Task[Any]] = []
         self._has_started = False
@@ -146,6 +151,8 @@ class EnginePool:
         check = self._checks.pop(name, None)
         if check is not None:
             await _cancel([check[1]])
+        if engine.kv_events is not None:
+            await engine.kv_events.close()
         await asyncio.to_thread(self.receiver.forget_reporters, engine)
         await asyncio.to_thread(engine.leave)
 
@@ -182,9 +189,8 @@ class EnginePool:
     async def start(self) -> None:
         """Begin the health checks, and load what plans windows before the first has to wait."""
         self._tasks.append(asyncio.create_task(asyncio.to_thread(import_module, _BATCH)))
-        if self._get is None:
-            self._upstream = Upstream(TIMEOUT_S, TIMEOUT_S)
-            self._get = Fetch(self._upstream)
+        self._upstream = Upstream(TIMEOUT_S, TIMEOUT_S)
+        self._get = self._get or Fetch(self._upstream)
         self._tasks.append(asyncio.create_task(self._age()))
         self._has_started = True
         for engine in self.engines:
@@ -192,6 +198,8 @@ class EnginePool:
 
     async def close(self) -> None:
         """End the health checks."""
+        for follower in filter(None, (engine.kv_events for engine in self.engines)):
+            await follower.close()
         await _cancel([*self._tasks, *(task for _, task in self._checks.values())])
         self._tasks.clear()
         self._checks.clear()
@@ -199,7 +207,12 @@ class EnginePool:
             self._upstream.close()
 
     def _begin(self, engine: Engine) -> None:
-        """Begin to check an engine's health."""
+        """Begin to check an engine's health, and to hear its KV events."""
+        if engine.url in self._kv_events:
+            assert self._upstream is not None, "start the pool first"
+            at = self._kv_events[engine.url]
+            engine.kv_events = follower_of(engine, at, self.receiver, self._upstream)
+            engine.kv_events.start()
         if engine.url in self._unchecked:
             engine.up = True
         elif engine.is_real:

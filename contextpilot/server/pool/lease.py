@@ -11,6 +11,7 @@ from contextpilot.plan.online import Plan
 from contextpilot.planning import Job, Planned
 from contextpilot.server.offload import are_many, offload_planning
 from contextpilot.server.pool.expected_cache import Expectation
+from contextpilot.server.pool.kv_follower import SentRequest
 from contextpilot.server.pool.member import Engine
 from contextpilot.server.pool.pool_receiver import PoolReceiver
 from contextpilot.server.pool.prompt_path import path_of
@@ -43,6 +44,9 @@ class Lease:
         self._unconfirmed: Sequence[Planned] = ()
         self._tracking: SlotTracking | None = None
         self._asked: tuple[str, str] | None = None
+        self._sent: SentRequest | None = None
+        self._was_read = False
+        self._prompt_tokens: int | None = None
         self.wish = SlotWish()
         self.runs = True
         self.waited_s = 0.0
@@ -114,8 +118,13 @@ class Lease:
         """The slot to ask for, once planned; None to leave the choice to the engine."""
         return self._tracking.slot if self._tracking is not None else None
 
+    def sent(self, request: SentRequest) -> None:
+        """Note what goes to the engine."""
+        self._sent = request
+
     def answered(self, usage: Usage, generated: int | None) -> None:
         """Note what the whole answer told of its tokens."""
+        self._prompt_tokens = usage.prompt_tokens
         if usage.prompt_tokens and self._asked is not None:
             self._engine.counted(*self._asked, usage.prompt_tokens)
         if self._tracking is not None:
@@ -129,6 +138,7 @@ class Lease:
     def confirm(self) -> None:
         """Note that the engine read the prompt: what was planned is in its cache."""
         self._unconfirmed = ()
+        self._was_read = True
         if self._tracking is not None:
             self._tracking.arrived()
 
@@ -148,6 +158,8 @@ class Lease:
         self.retract()
         if self._tracking is not None:
             self._tracking.end()
+        if self._engine.kv_events is not None and self._sent is not None and self._was_read:
+            self._engine.kv_events.follow(self._sent, self._prompt_tokens)
 
     def _ready_for(self, job: Job) -> Plan | None:
         """Return the plan that was made while the request waited, if the job is what was leased."""

@@ -16,6 +16,7 @@ from contextpilot.namespace import Namespaces
 from contextpilot.plan.online import Plan
 from contextpilot.planning import Courtesy, Job, LocalPlanning, Planned
 from contextpilot.server.pool.concurrency_limit import ConcurrencyLimit
+from contextpilot.server.pool.kv_follower import KvFollower
 from contextpilot.server.pool.original_order import OriginalOrderCache
 from contextpilot.server.pool.slot_choice import Slots
 from contextpilot.server.pool.sync_by_age import SyncByAge
@@ -87,6 +88,7 @@ class Engine:
         kind: what kind of engine it is, as far as it was told.
         up: whether it answers; None until it was asked.
         reporters: names under which its processes tell of its cache.
+        kv_events: follows its requests by its KV events; None where it publishes none.
         has_left: it is in the pool no more; what runs there ends there.
     """
 
@@ -113,6 +115,7 @@ class Engine:
         self.up: bool | None = None
         self.has_left = False
         self.reporters: set[str] = set()
+        self.kv_events: KvFollower | None = None
         self.traffic = Traffic()
         self.pending_tokens = 0
         self.clock = time.time
@@ -237,6 +240,7 @@ class Engine:
             "waiting": len(self.line),
             "pending_tokens": self.pending_tokens,
             "slots": len(self.slots) if self.slots is not None else None,
+            "kv_events": self.kv_events.state() if self.kv_events is not None else None,
             **self.traffic._asdict(),
             "waited": self.line.totals._asdict(),
         }

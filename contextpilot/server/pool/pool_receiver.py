@@ -62,6 +62,17 @@ class PoolReceiver(SyncReceiver):
             if known is not None:
                 self._part(known)
 
+    def told_by(self, engine: Engine, name: str, message: SyncMessage) -> Literal["ok", "resync"]:
+        """Apply a message of a reporter whose engine is known."""
+        if engine.has_left:
+            return "ok"
+        engine.reporters.add(name)
+        return self.receive(message)
+
+    def has_others(self, engine: Engine, name: str) -> bool:
+        """Return whether other reporters than this one told of an engine lately."""
+        return any(self.is_heard(other) for other in list(engine.reporters) if other != name)
+
     def doubt_reporters(self) -> None:
         """Learn anew whose the reporters are: another engine has joined the only one."""
         for engine in self._pool():

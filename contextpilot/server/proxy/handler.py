@@ -35,6 +35,7 @@ from contextpilot.server.observe.records import without_text
 from contextpilot.server.offload import LARGE_BYTES, offload
 from contextpilot.server.pool.engine_pool import EngineDownError
 from contextpilot.server.pool.expected_cache import Expectation
+from contextpilot.server.pool.kv_follower import SentRequest
 from contextpilot.server.pool.lease import Lease
 from contextpilot.server.protocol import cut_short
 from contextpilot.server.proxy.controls import ControlError
@@ -57,6 +58,7 @@ from contextpilot.server.proxy.outgoing import (
     body_without_plan,
     engine_headers,
     engine_members,
+    keys_of,
     target_url,
     with_members,
     written_for,
@@ -293,6 +295,8 @@ class Proxy:
         headers, renamed = engine_headers(request, target.kind, outgoing.request_id)
         method, url = request.scope["method"], target_url(target.url, request.scope)
         body = with_members(outgoing.body, members)
+        if outgoing.request_id is not None:
+            lease.sent(SentRequest(outgoing.request_id, request.api, body, keys_of(headers)))
         read = partial(_was_read, outgoing.expectation, lease)
         try:
             async with self._upstream.open(

@@ -12,6 +12,7 @@ from starlette.types import Scope
 from contextpilot.engines.base import EngineKind
 from contextpilot.explain import Explanation
 from contextpilot.http.pooled import forwarded_headers
+from contextpilot.http.response import Headers
 from contextpilot.plan.online import Plan
 from contextpilot.planning import Planned
 from contextpilot.prompt.apis.field import FIELD
@@ -23,6 +24,7 @@ from contextpilot.server.proxy.controls import is_control
 from contextpilot.server.proxy.incoming import Incoming
 
 _OWN_HEADERS = (b"host", b"content-length", b"accept-encoding", b"x-request-id")
+_KEY_HEADERS = (b"authorization", b"x-api-key")
 _MAX_ID_CHARS = 128
 
 
@@ -109,6 +111,11 @@ def engine_headers(
     if sent is not None:
         headers.append((b"x-request-id", sent))
     return headers, {sent: given} if given is not None and sent is not None else {}
+
+
+def keys_of(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
+    """Return those of a request's headers that an engine may ask for wherever it is asked."""
+    return tuple((name, value) for name, value in headers if name in _KEY_HEADERS)
 
 
 def engine_members(

@@ -1,0 +1,33 @@
+"""Puts together what follows an engine of a pool by its KV events."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from contextpilot.http.pooled import Upstream
+from contextpilot.server.pool.kv_follower import KvFollower
+from contextpilot.server.pool.member import Engine
+from contextpilot.server.pool.pool_receiver import PoolReceiver
+from contextpilot.sync.sources.kv_events.address import KvAddress
+from contextpilot.sync.sources.kv_events.feed import KvFeed, Told
+from contextpilot.sync.sources.kv_events.local_tokenizer import LocalTokenizer
+
+
+def follower_of(
+    engine: Engine, at: KvAddress, receiver: PoolReceiver, upstream: Upstream
+) -> KvFollower:
+    """Return what follows an engine, not started.
+
+    Raises:
+        MissingExtraError: the extra `kv-events` is not installed.
+    """
+    name = f"kv-events-{engine.name}"
+    told = Told(
+        receive=partial(receiver.told_by, engine, name),
+        leave=partial(receiver.part, name),
+        has_hooks=partial(receiver.has_others, engine, name),
+        held=receiver.told_tokens,
+    )
+    feed = KvFeed(name, at, told, lambda: engine.kind.name)
+    tokenizer = LocalTokenizer(at.tokenizer) if at.tokenizer else None
+    return KvFollower(engine.url, feed, lambda: engine.kind, upstream, tokenizer)

@@ -1,0 +1,165 @@
+"""The payloads of vLLM's and SGLang's KV events: msgpack, as lists (older versions) or as maps.
+
+[time, [event, ...], rank]    event: {"type": "BlockStored", "block_hashes": [...], ...}
+                                 or: ["BlockStored", [hashes], parent, [tokens], size, ...]
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+MAX_BYTES = 8 << 20
+"""Largest payload: a step that drops a million blocks comes near it."""
+TOKEN_BYTES = 8
+_STORED = (
+    *("block_hashes", "parent_block_hash", "token_ids", "block_size", "lora_id", "medium"),
+    *("lora_name", "extra_keys", "group_idx", "kv_cache_spec_kind", "kv_cache_spec_sliding_window"),
+)
+_REMOVED = ("block_hashes", "medium", "group_idx")
+_DEVICE = (None, "GPU")
+_FULL = (None, "full_attention", "mla_attention", "sink_full_attention")
+
+
+class MalformedError(ValueError):
+    """A payload is not what an engine publishes."""
+
+
+class Stored(NamedTuple):
+    """Blocks that came into the device's cache, one behind the other.
+
+    Attributes:
+        hashes: the engine's names of them.
+        parent: of the block before the first; None for the first of a prompt.
+        packed: the tokens of all blocks, `size` each, in `TOKEN_BYTES` bytes; b"" unless `is_full`.
+        lora, salt: what divides the cache; "" for nothing. A salt is told with the first block.
+        extras: for each block what else its content depends on, images say; "" for nothing.
+        group: of a cache with several; `is_full`: whether it keeps all of a prompt.
+    """
+
+    hashes: Sequence[Any]
+    parent: Any
+    packed: bytes
+    size: int
+    lora: str = ""
+    salt: str = ""
+    extras: Sequence[str] = ()
+    group: int = 0
+    is_full: bool = True
+
+
+class Removed(NamedTuple):
+    """Blocks that left the device's cache."""
+
+    hashes: Sequence[Any]
+    group: int = 0
+
+
+class Cleared(NamedTuple):
+    """The whole cache was emptied."""
+
+
+Change = Stored | Removed | Cleared
+
+
+def decode(payload: bytes) -> list[Change]:
+    """Return the changes in a payload; those of other memories than the device's are left out.
+
+    Raises:
+        MalformedError: it is none, or says what is not understood.
+    """
+    if len(payload) > MAX_BYTES:
+        raise MalformedError("too large")
+    try:
+        batch = import_module("msgspec.msgpack").decode(payload)
+        return list(_changes(batch[1]))
+    except MalformedError:
+        raise
+    except Exception as error:  # whatever a stranger's bytes bring about
+        raise MalformedError(type(error).__name__) from None
+
+
+def pack(tokens: Sequence[int]) -> bytes:
+    """Return tokens as bytes.
+
+    Raises:
+        OverflowError, TypeError: they are no integers of 64 bits.
+    """
+    return array("q", tokens).tobytes()
+
+
+def _changes(events: Any) -> Iterator[Change]:
+    if not isinstance(events, list):
+        raise MalformedError("events")
+    for event in events:
+        kind, fields = _fields(event)
+        if kind == "AllBlocksCleared":
+            yield Cleared()
+        elif kind not in ("BlockStored", "BlockRemoved"):
+            raise MalformedError("type")
+        elif fields.get("medium") in _DEVICE and fields.get("locality") != "REMOTE":
+            yield _stored(fields) if kind == "BlockStored" else _removed(fields)
+
+
+def _fields(event: Any) -> tuple[Any, Mapping[str, Any]]:
+    if isinstance(event, Mapping):
+        return event.get("type"), event
+    names = _STORED if event[0] == "BlockStored" else _REMOVED
+    fields = dict(zip(names, event[1:], strict=False))
+    if isinstance(fields.get("lora_name"), Mapping):  # SGLang 0.5.19 puts its salt there
+        fields.update(fields.pop("lora_name"))
+    return event[0], fields
+
+
+def _removed(fields: Mapping[str, Any]) -> Removed:
+    return Removed(_hashes(fields), _group(fields))
+
+
+def _stored(fields: Mapping[str, Any]) -> Stored:
+    hashes, tokens, size = _hashes(fields), fields["token_ids"], fields["block_size"]
+    is_full = fields.get("kv_cache_spec_kind") in _FULL
+    if type(size) is not int or size < 1 or not isinstance(tokens, list):
+        raise MalformedError("block_size")
+    if is_full and len(tokens) != size * len(hashes):
+        raise MalformedError("token_ids")
+    lora, salt = _text(fields.get("lora_name")), _text(fields.get("cache_salt"))
+    if not lora and fields.get("lora_id") is not None:  # before vLLM 0.14: no request knows it
+        lora = f"#{fields['lora_id']}"
+    extras: list[str] = []
+    for keys in fields.get("extra_keys") or ():
+        named, rest = _split(keys, lora)
+        salt = salt or named
+        extras.append(rest)
+    parent, group = fields.get("parent_block_hash"), _group(fields)
+    packed = pack(tokens) if is_full else b""
+    return Stored(hashes, parent, packed, size, lora, salt, extras, group, is_full)
+
+
+def _split(keys: Any, lora: str) -> tuple[str, str]:
+    """Return the salt among a block's extra keys, and what is left without the LoRA's name."""
+    left = list(keys or ())
+    if lora and left[:1] == [lora]:
+        del left[0]
+    salts = [key for key in left if isinstance(key, str)]
+    rest = [key for key in left if not isinstance(key, str)]
+    return "".join(salts[:1]), repr(rest) if rest else ""
+
+
+def _hashes(fields: Mapping[str, Any]) -> list[Any]:
+    found = fields["block_hashes"]
+    if not isinstance(found, list) or not all(isinstance(one, (int, bytes)) for one in found):
+        raise MalformedError("block_hashes")
+    return found
+
+
+def _group(fields: Mapping[str, Any]) -> int:
+    group = fields.get("group_idx") or 0
+    if type(group) is not int:
+        raise MalformedError("group_idx")
+    return group
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

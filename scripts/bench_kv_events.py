@@ -1,0 +1,277 @@
+"""Print how true belief is that rests on an engine's own KV events alone, on a real engine.
+
+    python scripts/bench_kv_events.py vllm sglang --requests 320
+
+`contextpilot serve` stands before the engine (scripts/engines sets it up; tiny random model, CPU)
+and hears its KV events through a relay, which loses messages when it is told to. Prompts are sent
+again and again, and share beginnings; before each, what the server was told of it last is compared
+with the `cached_tokens` of the answer. After a third of the requests the relay loses messages for a
+while, and the engine replays them; after another third the engine is started anew, and the gap then
+is one that nobody replays. The hooks do not report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent / "engines"))
+
+import zmq
+from bench_belief import SYSTEM, flags_for, post
+from launch import MODEL_NAME, free_port, launch
+from machine import machine_line
+
+from contextpilot.server.run import make_server
+from contextpilot.server.settings import Settings
+
+PAGE = {"vllm": 32, "sglang": 1}
+CACHE_TOKENS = 6000
+PROMPTS, SHARED = 60, 6
+QUIET_S = 0.25
+"""Silence after which nothing more is on its way."""
+
+
+class Seen(NamedTuple):
+    """A prompt sent again: tokens told of it, the most of these that can hit, and what did."""
+
+    told: int
+    expected: int
+    cached: int
+    whole: int
+
+
+class Relay:
+    """Passes an engine's KV events on, or loses them."""
+
+    def __init__(self, engine_port: int, port: int) -> None:
+        self.loses = threading.Event()
+        self.num_passed = self.num_lost = 0
+        self.last = 0.0
+        self._has_ended = False
+        self._context = zmq.Context()
+        self._from, self._to = self._context.socket(zmq.SUB), self._context.socket(zmq.PUB)
+        self._from.setsockopt(zmq.SUBSCRIBE, b"")
+        self._from.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+        self._from.connect(f"tcp://127.0.0.1:{engine_port}")
+        self._to.bind(f"tcp://127.0.0.1:{port}")
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._has_ended:
+            if not self._from.poll(50):
+                continue
+            frames = self._from.recv_multipart()
+            self.last = time.monotonic()
+            if self.loses.is_set():
+                self.num_lost += 1
+            else:
+                self.num_passed += 1
+                self._to.send_multipart(frames)
+
+    def close(self) -> None:
+        """End it."""
+        self._has_ended = True
+        self._thread.join()
+        self._context.destroy(0)
+
+
+class Ports(NamedTuple):
+    """Where everything is."""
+
+    engine: int
+    events: int
+    replay: int
+    relay: int
+
+
+def kv_flags(ports: Ports) -> list[str]:
+    """The flag that makes an engine publish."""
+    config = {
+        "enable_kv_cache_events": True,
+        "publisher": "zmq",
+        "endpoint": f"tcp://*:{ports.events}",
+        "replay_endpoint": f"tcp://*:{ports.replay}",
+    }
+    return ["--kv-events-config", json.dumps(config)]
+
+
+@contextlib.contextmanager
+def listening(engine: str, ports: Ports, has_replay: bool) -> Iterator[tuple[str, Any]]:
+    """Our server before the engine, in this process; yields its URL and its pool."""
+    events = f"tcp://127.0.0.1:{ports.relay}"
+    if has_replay:
+        events += f",replay=tcp://127.0.0.1:{ports.replay}"
+    settings = Settings(
+        engine=(f"http://127.0.0.1:{ports.engine}",),
+        kv_events=(events,),
+        kind=engine,
+        port=free_port(),
+        reorder=False,
+        log_level="warning",
+    )
+    server = make_server(settings)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    app: Any = server.config.app
+    try:
+        yield f"http://127.0.0.1:{settings.port}", app.state.service.pool
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+def texts() -> list[list[str]]:
+    """Prompts as lists of documents; many begin with the same ones."""
+    chance = random.Random(3)
+    words = ["amber", "basil", "cedar", "delta", "ember", "fable", "grove", "harbor", "island"]
+
+    def document(number: int, length: int) -> str:
+        return f"{number:04d} " + " ".join(chance.choices(words, k=length))
+
+    shared = [[document(n, 60), document(100 + n, 80)] for n in range(SHARED)]
+    prompts = []
+    for number in range(PROMPTS):
+        own = [document(1000 + 10 * number + i, chance.randint(10, 120)) for i in range(3)]
+        prompts.append((chance.choice(shared) if chance.random() < 0.6 else []) + own)
+    return prompts
+
+
+class Driver:
+    """Sends prompts through our server, and compares."""
+
+    def __init__(self, url: str, pool: Any, page: int, relay: Relay) -> None:
+        self._url, self._pool, self._page, self._relay = url, pool, page, relay
+        self._prompts = texts()
+        self._ids: dict[int, tuple[str, int]] = {}
+        self._chance = random.Random(8)
+
+    def send(self, count: int) -> list[Seen]:
+        """Send so many prompts; return those that were sent before."""
+        seen = []
+        for _ in range(count):
+            one = self._send(self._chance.randrange(PROMPTS))
+            seen += [one] if one is not None else []
+        return seen
+
+    def forget(self) -> None:
+        """Compare only what is sent from now on."""
+        self._ids.clear()
+
+    def _send(self, number: int) -> Seen | None:
+        before = self._ids.get(number)
+        told = None
+        if before is not None:
+            self._rest()
+            told = self._pool.receiver.told_tokens(before[0])
+        body = {
+            "model": MODEL_NAME,
+            "messages": [SYSTEM, {"role": "user", "content": "q"}],
+            "max_tokens": 1 + number % 7,
+            "temperature": 0,
+            "contextpilot": {"contexts": self._prompts[number], "query": f"{number} why?"},
+        }
+        with post(f"{self._url}/v1/chat/completions", body) as reply:
+            request = json.loads(reply.headers["X-ContextPilot-Result"])["request_id"]
+            usage: Any = json.loads(reply.read())["usage"]
+        self._ids[number] = request, usage["prompt_tokens"]
+        if before is None or told is None:
+            return None
+        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        most = min(told, usage["prompt_tokens"] - 1) // self._page * self._page
+        return Seen(told, most, cached, usage["prompt_tokens"])
+
+    def _rest(self) -> None:
+        """Wait until nothing is on its way."""
+        follower = self._pool.engines[0].kv_events
+        while time.monotonic() - self._relay.last < QUIET_S or follower.state()["num_waiting"]:
+            time.sleep(0.02)
+        time.sleep(0.1)
+
+
+def show(name: str, seen: list[Seen], page: int) -> None:
+    """Print one part of a run."""
+    apart = [abs(one.expected - one.cached) for one in seen]
+    exact = sum(gap == 0 for gap in apart)
+    within = sum(gap <= page for gap in apart)
+    nothing = sum(not one.cached for one in seen)
+    part = sum(0 < one.cached < one.whole - 2 * page for one in seen)
+    print(
+        f"  {name}: {len(seen)} prompts sent again, of which the cache held nothing {nothing}, a "
+        f"part {part}; told as cached {exact}, within a block {within}, furthest "
+        f"{max(apart, default=0)} tokens",
+        flush=True,
+    )
+
+
+def gap(relay: Relay, driver: Driver, messages: int = 12) -> None:
+    """Lose messages, while prompts are sent that nobody compares."""
+    relay.loses.set()
+    lost = relay.num_lost
+    while relay.num_lost < lost + messages:
+        driver.send(1)
+    relay.loses.clear()
+
+
+def bench(engine: str, count: int) -> None:
+    """All parts on one engine."""
+    ports = Ports(*(free_port() for _ in Ports._fields))
+    flags = [*flags_for(engine, CACHE_TOKENS, 0), *kv_flags(ports)]
+    if engine == "sglang":
+        flags[flags.index("--page-size") + 1] = "1"
+    relay, part = Relay(ports.events, ports.relay), count // 3
+    started = time.monotonic()
+    print(f"{engine}: cache of {CACHE_TOKENS:,} tokens, {count} prompts", flush=True)
+    with contextlib.ExitStack() as ours:
+        ours.callback(relay.close)
+        with launch(engine, port=ports.engine, extra_flags=flags):
+            url, pool = ours.enter_context(listening(engine, ports, has_replay=True))
+            ready(pool)
+            driver = Driver(url, pool, PAGE[engine], relay)
+            show("before", driver.send(part), PAGE[engine])
+            gap(relay, driver)
+            show("after a gap that was replayed", driver.send(part), PAGE[engine])
+        with launch(engine, port=ports.engine, extra_flags=flags):
+            ready(pool)
+            driver.forget()
+            show("after a restart", driver.send(count - 2 * part), PAGE[engine])
+            print(f"  {pool.engines[0].kv_events.state()}")
+        print(f"  {time.monotonic() - started:.0f} s")
+
+
+def ready(pool: Any) -> None:
+    """Wait until our server hears the engine, and knows that it is up."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        state = pool.engines[0].kv_events
+        if pool.engines[0].up and state is not None and state.state()["state"] != "off":
+            time.sleep(1.5)
+            return
+        time.sleep(0.1)
+    raise RuntimeError("the server hears nothing of the engine")
+
+
+def main() -> None:
+    """Run the engines asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("engines", nargs="+", choices=sorted(PAGE))
+    parser.add_argument("--requests", type=int, default=320)
+    arguments = parser.parse_args()
+    print(machine_line("pyzmq", "msgspec"))
+    for engine in arguments.engines:
+        bench(engine, arguments.requests)
+
+
+if __name__ == "__main__":
+    main()

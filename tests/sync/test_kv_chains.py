@@ -1,0 +1,275 @@
+"""What is held of requests, by the hashes in KV events: against a plain model of caches."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kv_publisher import CLEARED, removed, stored
+
+from contextpilot.sync.events import Event
+from contextpilot.sync.sources.kv_events.chains import Chains
+from contextpilot.sync.sources.kv_events.wire import (
+    Cleared,
+    MalformedError,
+    Removed,
+    Stored,
+    decode,
+    pack,
+)
+
+SIZE = 2
+
+
+def wire(*events: Any) -> list[Any]:
+    return decode(msgspec.msgpack.encode([1.0, list(events), None]))
+
+
+def apply(chains: Chains, *events: Any, rank: int = 0) -> None:
+    for change in wire(*events):
+        if isinstance(change, Stored):
+            chains.store(rank, change)
+        elif isinstance(change, Removed):
+            chains.remove(rank, change)
+        else:
+            chains.clear(rank)
+
+
+def held(chains: Chains, *tokens: int, **more: Any) -> int:
+    chains.follow("probe", pack(tokens), **more)
+    return chains.held_tokens("probe") or 0
+
+
+# -- payloads --------------------------------------------------------------------------------------
+
+
+def test_lists_and_maps_say_the_same() -> None:
+    maps = wire(stored([7, 8], range(8)), removed(7), CLEARED)
+    lists = wire(
+        ["BlockStored", [7, 8], None, list(range(8)), 4, None],
+        ["BlockRemoved", [7]],
+        ["AllBlocksCleared"],
+    )
+    assert maps == lists
+    assert maps[2] == Cleared()
+
+
+def test_what_divides_the_cache_is_told_apart() -> None:
+    [salted] = wire(stored([1, 2], range(8), lora_name="l", extra_keys=[["l", "s"], ["l"]]))
+    assert (salted.lora, salted.salt, salted.extras) == ("l", "s", ["", ""])
+    [image] = wire(stored([1, 2], range(8), extra_keys=[None, [["picture", 3]]]))
+    assert image.extras[0] == ""
+    assert "picture" in image.extras[1]
+    [old] = wire(["BlockStored", [1], None, [1, 2], 2, 9])
+    assert old.lora == "#9"
+    [sglang] = wire(["BlockStored", [1], None, [1, 2], 2, None, "GPU", {"cache_salt": "s"}])
+    assert sglang.salt == "s"
+
+
+def test_other_memories_than_the_device_are_left_out() -> None:
+    assert not wire(
+        stored([1], range(4), medium="CPU"),
+        removed(1, medium="DISK"),
+        removed(1, locality="REMOTE"),
+    )
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc1",
+        b"\x00" * 100,
+        b"\x91" * 4000,
+        msgspec.msgpack.encode([1.0]),
+        msgspec.msgpack.encode([1.0, {"type": "BlockStored"}]),
+        msgspec.msgpack.encode([1.0, [{"type": "BlockMoved"}]]),
+        msgspec.msgpack.encode([1.0, [[]]]),
+        msgspec.msgpack.encode([1.0, [stored([1], range(3))]]),
+        msgspec.msgpack.encode([1.0, [stored([[]], range(4))]]),
+        msgspec.msgpack.encode([1.0, [stored([1], range(4), size=0)]]),
+        msgspec.msgpack.encode([1.0, [stored([1], ["a", 1, 2, 3])]]),
+        msgspec.msgpack.encode([1.0, [stored([1], [2**63, 1, 2, 3])]]),
+        msgspec.msgpack.encode([1.0, [stored([1], [[1, 2]] * 4)]]),
+        b"\xc0" * (9 << 20),
+    ],
+)
+def test_what_is_no_event_is_an_error(payload: bytes) -> None:
+    with pytest.raises(MalformedError):
+        decode(payload)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_events_or_an_error(payload: bytes) -> None:
+    with contextlib.suppress(MalformedError):
+        decode(payload)
+
+
+# -- chains ----------------------------------------------------------------------------------------
+
+
+def test_a_request_finds_its_leading_blocks() -> None:
+    chains = Chains()
+    apply(chains, stored([1, 2, 3], [1, 1, 2, 2, 3, 3], size=SIZE))
+    chains.follow("a", pack([1, 1, 2, 2, 3, 3, 4]))
+    assert chains.changes() == [Event("cached", "a", 6, 7)]
+    assert chains.is_whole("a")
+    assert held(chains, 1, 1, 2, 2, 9, 9) == 4
+    assert held(chains, 2, 2) == 0
+    apply(chains, removed(2))
+    assert Event("truncated", "a", 2, 7) in chains.changes()
+    apply(chains, stored([2], [2, 2], parent=1, size=SIZE))
+    assert Event("cached", "a", 6, 7) in chains.changes()
+
+
+def test_a_block_that_was_stored_twice_goes_with_the_second_removal() -> None:
+    chains = Chains()
+    apply(chains, stored([1], [1, 1], size=SIZE), stored([1], [1, 1], size=SIZE), removed(1))
+    assert held(chains, 1, 1) == 2
+    apply(chains, removed(1))
+    assert held(chains, 1, 1) == 0
+
+
+def test_nothing_is_shared_between_salts_loras_and_images() -> None:
+    chains = Chains()
+    apply(
+        chains,
+        stored([1], [1, 1], size=SIZE, extra_keys=[["s"]]),
+        stored([2], [2, 2], size=SIZE, lora_name="l", extra_keys=[["l"]]),
+        stored([3], [3, 3], size=SIZE, extra_keys=[[["picture", 0]]]),
+    )
+    assert held(chains, 1, 1, salt="s") == 2
+    assert held(chains, 1, 1) == held(chains, 1, 1, salt="t") == 0
+    assert held(chains, 2, 2, model="l") == 2
+    assert held(chains, 2, 2, model="other") == 0
+    assert held(chains, 3, 3) == 0
+
+
+def test_what_is_stored_behind_an_unknown_block_is_not_believed() -> None:
+    chains = Chains()
+    apply(chains, stored([2], [2, 2], parent=1, size=SIZE))
+    assert held(chains, 1, 1, 2, 2) == 0
+    assert chains.num_unplaced == 1
+
+
+def test_what_is_stored_behind_a_lost_block_shows_that_it_is_there() -> None:
+    chains = Chains()
+    apply(chains, stored([1, 2], [1, 1, 2, 2], size=SIZE))
+    chains.clear(0)
+    assert held(chains, 1, 1, 2, 2) == 0
+    apply(chains, stored([3], [3, 3], parent=2, size=SIZE))
+    assert held(chains, 1, 1, 2, 2, 3, 3) == 6
+    apply(chains, removed(1))
+    assert held(chains, 1, 1, 2, 2, 3, 3) == 0
+
+
+def test_one_rank_alone_must_hold_a_whole_prefix() -> None:
+    chains = Chains(ranks=2)
+    apply(chains, stored([1, 2], [1, 1, 2, 2], size=SIZE), rank=0)
+    apply(chains, stored([11], [1, 1], size=SIZE), rank=1)
+    apply(chains, removed(1), rank=0)
+    assert held(chains, 1, 1, 2, 2) == 2
+    apply(chains, stored([12], [2, 2], parent=11, size=SIZE), rank=1)
+    assert held(chains, 1, 1, 2, 2) == 4
+    chains.restart(1)
+    assert held(chains, 1, 1, 2, 2) == 0
+
+
+def test_requests_go_when_there_are_too_many_those_without_anything_first() -> None:
+    chains = Chains(max_requests=3)
+    apply(chains, stored([1], [1, 1], size=SIZE))
+    for name, token in (("kept", 1), ("empty", 2), ("new", 1)):
+        chains.follow(name, pack([token, token]))
+    chains.changes()
+    chains.follow("last", pack([1, 1]))
+    assert Event("unfollowed", "empty") in chains.changes()
+    assert chains.requests() == ["kept", "new", "last"]
+    chains.follow("another", pack([1, 1]))
+    assert chains.requests() == ["new", "last", "another"]
+
+
+def test_blocks_are_bounded_and_what_is_too_much_is_not_believed() -> None:
+    chains = Chains(max_blocks=10)
+    for number in range(20):
+        apply(chains, stored([number], [number, number], size=SIZE))
+        chains.follow(str(number), pack([number, number, 7, 7]))
+        assert len(chains) <= 11
+    assert chains.num_unplaced >= 9
+    assert held(chains, 19, 19) == 0
+    apply(chains, removed(0, 1, 2, 3))
+    assert held(chains, 5, 5) == 2
+    apply(chains, stored([19], [19, 19], size=SIZE))
+    assert held(chains, 19, 19) == 2
+
+
+def test_a_restart_may_change_the_size_of_blocks() -> None:
+    chains = Chains()
+    apply(chains, stored([1], [1, 1], size=SIZE))
+    chains.follow("a", pack([1, 1]))
+    chains.changes()
+    chains.restart(0)
+    assert chains.changes() == [Event("unfollowed", "a")]
+    apply(chains, stored([1], [1, 1, 1], size=3))
+    assert held(chains, 1, 1, 1) == 3
+    assert len(chains) == 1
+
+
+class Model:
+    """A cache as the engines keep it: chains of blocks, each held once or more."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[int, ...], int] = {}
+
+    def leading(self, tokens: tuple[int, ...]) -> int:
+        ends = range(SIZE, len(tokens) + 1, SIZE)
+        return next((e - SIZE for e in ends if not self.held.get(tokens[:e])), len(tokens) // 2 * 2)
+
+
+STEP = st.one_of(
+    st.tuples(st.just("store"), st.lists(st.integers(0, 2), min_size=1, max_size=4)),
+    st.tuples(st.just("remove"), st.integers(0, 100)),
+    st.tuples(st.just("follow"), st.lists(st.integers(0, 2), min_size=1, max_size=4)),
+    st.tuples(st.just("clear"), st.just(0)),
+    st.tuples(st.just("tell"), st.just(0)),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(STEP, max_size=60))
+def test_what_is_told_is_what_the_cache_holds(steps: list[tuple[str, Any]]) -> None:
+    chains, model = Chains(), Model()
+    told: dict[str, int] = {}
+    prompts: dict[str, tuple[int, ...]] = {}
+    for number, (kind, value) in enumerate(steps):
+        if kind == "store":
+            tokens = tuple(t for token in value for t in (token, token))
+            have = model.leading(tokens)  # as an engine does: what hits is not stored again
+            names = [hash(tokens[:end]) for end in range(SIZE, len(tokens) + 1, SIZE)]
+            if have == len(tokens):
+                have = 0  # or another request computed the same at once
+            first, parent = have // SIZE, names[have // SIZE - 1] if have else None
+            apply(chains, stored(names[first:], tokens[have:], parent, SIZE))
+            for end in range(have + SIZE, len(tokens) + 1, SIZE):
+                model.held[tokens[:end]] = model.held.get(tokens[:end], 0) + 1
+        elif kind == "remove" and model.held:
+            block = sorted(model.held)[value % len(model.held)]
+            apply(chains, removed(hash(block)))
+            model.held[block] -= 1
+            if not model.held[block]:
+                del model.held[block]
+        elif kind == "follow" and chains.block_size:
+            prompts[str(number)] = tuple(t for token in value for t in (token, token))
+            chains.follow(str(number), pack(prompts[str(number)]))
+        elif kind == "clear":
+            apply(chains, CLEARED)
+            model.held.clear()
+        for event in chains.changes() if kind == "tell" else ():
+            told[event.request] = event.tokens
+    told.update({event.request: event.tokens for event in chains.changes()})
+    for request, tokens in prompts.items():
+        assert told[request] == model.leading(tokens) == chains.held_tokens(request)
+    assert {e.request: e.tokens for e in chains.all_held()} == {r: t for r, t in told.items() if t}
