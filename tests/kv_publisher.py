@@ -30,8 +30,7 @@ class Publisher:
         self.number = 0
         self.num_asked = 0
         self.answers = True
-        self.pub = self._context.socket(zmq.PUB)
-        self.pub.setsockopt(zmq.SNDHWM, 0)
+        self.pub = self._made()
         self.port = self._bind(self.pub, ports[0])
         self.replay_port: int | None = None
         self._thread: threading.Thread | None = None
@@ -55,6 +54,23 @@ class Publisher:
                 time.sleep(0.05)
         socket.context.destroy(0)
         raise OSError(f"port {port} stays taken")
+
+    def _made(self) -> Any:
+        made = self._context.socket(zmq.XPUB)
+        made.setsockopt(zmq.SNDHWM, 0)
+        return made
+
+    def is_subscribed(self, seconds: float = 30.0) -> bool:
+        """Return whether a subscription came, waited for so long."""
+        while self.pub.poll(seconds * 1000):
+            if self.pub.recv()[:1] == b"\x01":  # 0: somebody went
+                return True
+        return False
+
+    def reopen(self) -> None:
+        """Bind anew after the socket was closed."""
+        self.pub = self._made()
+        self._bind(self.pub, self.port)
 
     @property
     def address(self) -> str:

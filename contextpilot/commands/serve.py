@@ -47,7 +47,7 @@ def _argument(item: Field[Any]) -> dict[str, Any]:
     if isinstance(default, tuple):
         return argument | {
             "action": "append",
-            "metavar": "URL" if item.name == "engine" else "NAME",
+            "metavar": "URL" if item.name in ("engine", "kv_events") else "NAME",
         }
     last = item.name.split("_")[-1].upper()
     metavar = last if isinstance(default, str) or last in _UNITS else "N"
