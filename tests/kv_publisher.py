@@ -58,6 +58,7 @@ class Publisher:
     def _made(self) -> Any:
         made = self._context.socket(zmq.XPUB)
         made.setsockopt(zmq.SNDHWM, 0)
+        made.setsockopt(zmq.XPUB_VERBOSE, 1)
         return made
 
     def is_subscribed(self, seconds: float = 30.0) -> bool:
