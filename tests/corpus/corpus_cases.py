@@ -12,6 +12,8 @@ that a case can be sent after a session that held the same items in another orde
     as = "user"                    # where it stands: user, system, tool, parts, tool_parts
     ask = "..."                    # the user's message, where the text is not the user's
 
+Many questions of the same templates stand in one file: see `asked.toml`.
+
 Templates name fields of an item (`$text`, `$title`, ...; `$jtext` is the same as JSON), its place
 (`$n` from 1, `$n0` from 0), fields of one item (`$title_2`) and `$question`.
 """
@@ -153,7 +155,10 @@ def load(folder: Path = DATA) -> list[Case]:
 
 
 def _read(path: Path) -> Iterator[Case]:
-    for spec in tomllib.loads(path.read_text(encoding="utf-8"))["case"]:
+    read = tomllib.loads(path.read_text(encoding="utf-8"))
+    for asked in read.get("asked", ()):
+        yield from _asked(path.stem, asked, read["template"], read["pools"])
+    for spec in read.get("case", ()):
         asks = spec.get("asks")
         if asks is None:
             yield _case(path.stem, spec["name"], spec, spec.get("language", "en"))
@@ -163,6 +168,17 @@ def _read(path: Path) -> Iterator[Case]:
             if language in pools() and "items" not in spec:
                 filled["pool"] = language
             yield _case(path.stem, f"{spec['name']}-{language}", filled, language[:2])
+
+
+def _asked(
+    family: str, asked: Mapping[str, Any], templates: Sequence[Mapping[str, Any]], pools: Any
+) -> Iterator[Case]:
+    """Yield a case for each question, in one template after another."""
+    for number, question in enumerate(asked["questions"]):
+        template = templates[(number + len(asked["name"])) % len(templates)]
+        name = f"{asked['name']}-{number}"
+        own = {"items": pools[asked["pool"]]["items"], "question": question, "kind": asked["kind"]}
+        yield _case(family, name, {**template, **own}, "en")
 
 
 def _case(family: str, name: str, spec: Mapping[str, Any], language: str) -> Case:

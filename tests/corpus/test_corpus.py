@@ -51,7 +51,7 @@ def test_little_is_known_to_fail() -> None:
     by_kind = {kind: [case for case in CASES if case.kind == kind] for kind in KINDS}
     failing = {kind: [c for c in cases if c.name in KNOWN] for kind, cases in by_kind.items()}
     assert failing["explicit"] == []
-    assert {case.family.split("_")[0] for case in failing["must_stay"]} <= {"hard"}
+    assert {case.family.split("_")[0] for case in failing["must_stay"]} <= {"hard", "asked"}
     assert len(failing["must_find"]) <= MOST_NOT_FOUND * len(by_kind["must_find"])
     assert len(by_kind["must_stay"]) >= 150
     assert len(by_kind["must_find"]) >= 100

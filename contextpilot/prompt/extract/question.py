@@ -44,6 +44,12 @@ for _stem in ORDER_WORDS.split():
         _STEMS[_stem[:_STEM_CHARS]] = (*_STEMS.get(_stem[:_STEM_CHARS], ()), _stem)
 _META, _PLAIN = frozenset(META_WORDS.split()), frozenset(PLAIN_WORDS.split())
 _PHRASES = re.compile(rf"\b(?:{PLAIN_PHRASES})\b", re.IGNORECASE)
+_BEGAN = re.compile(
+    r"(\bwhen (?:did|does|do|will|was|were|is)\b[^?\n]{1,80}?)\b(?:start|begin|end|open|close)\b"
+    r"(?: and (?:end|close)\b)?(?! with)",
+    re.IGNORECASE,
+)
+"""When something began: what order has to do with it is told by its subject."""
 _FAR_ORDER = re.compile(FAR_ORDER_WORDS)
 _FAR = re.compile("[\u0590-\u06ff\u0900-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff]")
 _UNSPACED = re.compile(f"[{_UNSPACED_CHARS}]")
@@ -180,7 +186,7 @@ def read_question(text: str) -> Question:
     words: dict[str, None] = {}
     orders: dict[str, None] = {}
     metas, known = 0, False
-    for match in _WORD.finditer(_PHRASES.sub(" ", text).lower()):
+    for match in _WORD.finditer(_PHRASES.sub(" ", _BEGAN.sub(r"\1", text)).lower()):
         word = match[0]
         known = known or word in _PLAIN or _UNSPACED.match(word) is not None
         if _FAR.match(word):
