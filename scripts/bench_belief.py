@@ -292,4 +292,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from plainly import run
+
+    run(main)

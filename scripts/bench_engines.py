@@ -39,6 +39,7 @@ from launch import Server, free_port, launch
 from machine import machine_line
 from tiny_gguf import ensure_gguf
 from tiny_model import ensure_model
+from workloads import workload_files
 
 from contextpilot import __version__
 from contextpilot.commands.workload import read_workload
@@ -180,7 +181,8 @@ def workloads(folder: Path, results: Path) -> list[Path]:
     if not made.exists():
         make_no_overlap(made)
     suffixes = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
-    return [*sorted(p for p in folder.iterdir() if p.name.endswith(suffixes)), made]
+    given = sorted(path for path in folder.glob("*") if path.name.endswith(suffixes))
+    return [*(given or workload_files(folder)), made]
 
 
 def short_name(path: Path) -> str:
@@ -290,4 +292,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from plainly import run
+
+    run(main)

@@ -91,4 +91,6 @@ def report(name: str, message: dict[str, Any], blocks: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from plainly import run
+
+    run(main)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from bench_plan import read_workload
 from machine import machine_line
+from workloads import workload_files
 
 from contextpilot.block import Block, unique
 from contextpilot.index import ContextIndex
@@ -198,10 +199,8 @@ def main() -> None:
         sys.path.insert(0, str(arguments.sketches))
     print(machine_line("numpy", "scipy"))
     found: dict[str, dict[str, list[Point]]] = {}
-    for path in sorted(arguments.workloads.glob("*.json.gz")):
+    for path in workload_files(arguments.workloads, arguments.only or ()):
         name = path.name.partition(".")[0]
-        if arguments.only and name not in arguments.only:
-            continue
         contexts = [unique(context) for context in read_workload(path)]
         lines = {
             label: [point] for label, point in compared(contexts, bool(arguments.sketches)).items()
@@ -222,4 +221,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from plainly import run
+
+    run(main)

@@ -288,4 +288,6 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["client"]:
         uvloop.run(run_client(sys.argv[2], sys.argv[3], int(sys.argv[4])))
     else:
-        main()
+        from plainly import run
+
+        run(main)

@@ -39,6 +39,10 @@ again*). Rows that were measured more than once, with all that they showed, are 
 [figures.md](figures.md). Hit ratios are exact, but for a salt of a few tokens.
 """
 
+_WORKLOADS = """\
+The workloads are built from public data sets, which you fetch: `scripts/workloads.py --help` names
+them, and how ranks differ from those behind this page.
+"""
 EXPLANATION = """\
 ## What the simulation leaves out
 
@@ -199,7 +203,8 @@ def _mode_row(each: Found, mode: dict[str, Any]) -> list[object]:
 
 
 def _commands(found: Sequence[Found]) -> str:
-    lines = ["```", "python scripts/engines/setup.py vllm sglang llamacpp",
+    lines = [_WORKLOADS, "```", "python scripts/workloads.py WORKLOADS --locomo FILE --nq FILE",
+             "python scripts/engines/setup.py vllm sglang llamacpp",
              "python scripts/bench_engines.py WORKLOADS RESULTS", "```\n",
              "What that runs against each launch:\n", "```"]  # fmt: skip
     for each in found:

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from machine import machine_line
+from workloads import workload_files
 
 import contextpilot as cp
 from contextpilot.block import UNKNOWN_TOKENS, Block, estimate_tokens
@@ -56,7 +57,7 @@ def read_workload(path: Path) -> list[list[Block]]:
 def print_hits(folder: Path, sketches: Path | None) -> None:
     """Hit ratios in percent, unlimited / 5 % / 1 % cache, by mode; sketches on the next line."""
     print("hit ratio in percent of block tokens: cache unlimited / 5 % / 1 % of the workload")
-    for path in sorted(folder.glob("*.json.gz")):
+    for path in workload_files(folder):
         contexts = read_workload(path)
         total = sum(
             {block.key: block.weight for block in context}[key]
@@ -286,4 +287,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from plainly import run
+
+    run(main)

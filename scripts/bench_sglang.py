@@ -6,6 +6,7 @@ page, with a healthy, an absent and a hanging index, on the real caches of sever
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -43,6 +44,7 @@ def cost(version: str, page_size: str, core: str, url: str) -> dict[str, Any]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     print(machine_line())
     print("version page core    index    per step, us: median p90 p99   per evicted page, the same")
     with indexes() as urls:
@@ -58,4 +60,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from plainly import run
+
+    run(main)

@@ -10,7 +10,6 @@ without a RAM cache, whose slots hold the prompt that they ran last. Tokens are 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -99,4 +98,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from plainly import run
+
+    run(main)

@@ -85,4 +85,6 @@ def _row(first: str, *cells: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    from plainly import run
+
+    run(main)

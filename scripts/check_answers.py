@@ -262,4 +262,6 @@ def found(gold: str, answer: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from plainly import run
+
+    run(main)

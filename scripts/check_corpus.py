@@ -109,4 +109,6 @@ def prompt_row(altered: Mapping[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from plainly import run
+
+    run(main)

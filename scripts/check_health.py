@@ -178,4 +178,6 @@ def _wait(port: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from plainly import run
+
+    run(main)

@@ -8,6 +8,7 @@ Needs `pip install '.[dev]'`.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import statistics
 import sys
@@ -105,6 +106,7 @@ def _short(module: str) -> str:
 
 def main() -> int:
     """Print the graph, the faults and the sizes."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     modules = module_graph()
     drawn = without_detours(room_graph(modules))
     print("graph BT")
@@ -121,4 +123,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from plainly import run
+
+    run(main)

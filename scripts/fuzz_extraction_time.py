@@ -107,4 +107,6 @@ def mutated(pattern: list[str], chance: random.Random) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from plainly import run
+
+    run(main)

@@ -19,7 +19,6 @@ import hashlib
 import json
 import random
 import statistics
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -239,4 +238,6 @@ async def _run(url: str, engine: str, total: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from plainly import run
+
+    run(main)

@@ -18,7 +18,6 @@ import multiprocessing
 import os
 import random
 import statistics
-import sys
 import tempfile
 import time
 import urllib.parse
@@ -34,7 +33,7 @@ from machine import machine_line, memory_mb
 
 from contextpilot.http.pooled import Upstream, UpstreamError
 from contextpilot.http.response import BrokenAnswerError
-from contextpilot.server.request_body import read_body
+from contextpilot.server.request_body import Bodies
 from contextpilot.server.run import serve
 from contextpilot.server.settings import Settings
 
@@ -55,7 +54,12 @@ async def engine(scope: Any, receive: Any, send: Any) -> None:
     """Stream a paced answer; slowly, or not to its end, if the request says so."""
     if scope["type"] != "http":
         return
-    body = await read_body(receive, 2 * LARGE_BYTES)
+    async with Bodies(2 * LARGE_BYTES, 1 << 40).read(receive) as body:
+        await reply(scope, send, body)
+
+
+async def reply(scope: Any, send: Any, body: bytes) -> None:
+    """Stream the answer to one request's body."""
     if b'"soak": "slow"' in body:
         await asyncio.sleep(random.uniform(1, 5))
     headers = [(b"content-type", b"text/event-stream")]
@@ -335,4 +339,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from plainly import run
+
+    run(main)

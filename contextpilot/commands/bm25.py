@@ -6,7 +6,7 @@ import heapq
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _K1 = 1.5
 _B = 0.75
@@ -24,15 +24,20 @@ def words_of(text: str) -> list[str]:
 
 
 class Bm25Index:
-    """Ranks texts by how well they match a question; equal scores keep the order of the texts."""
+    """Ranks texts by how well they match a question; equal scores keep the order of the texts.
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    Args:
+        words: returns the words of a text that count.
+    """
+
+    def __init__(self, texts: Sequence[str], words: Callable[[str], list[str]] = words_of) -> None:
+        self._words_of = words
         self._postings: dict[str, list[tuple[int, int]]] = defaultdict(list)
         lengths = []
         for number, text in enumerate(texts):
-            words = words_of(text)
-            lengths.append(len(words))
-            for word, count in Counter(words).items():
+            found = words(text)
+            lengths.append(len(found))
+            for word, count in Counter(found).items():
                 self._postings[word].append((number, count))
         mean = sum(lengths) / len(lengths) if lengths else 1.0
         self._norms = [_K1 * (1 - _B + _B * length / max(1.0, mean)) for length in lengths]
@@ -40,7 +45,7 @@ class Bm25Index:
     def search(self, question: str, top_k: int) -> list[int]:
         """Return the positions of the `top_k` texts that match best, best first."""
         scores: dict[int, float] = defaultdict(float)
-        for word in dict.fromkeys(words_of(question)):
+        for word in dict.fromkeys(self._words_of(question)):
             found = self._postings.get(word, ())
             rarity = math.log(1 + (len(self._norms) - len(found) + 0.5) / (len(found) + 0.5))
             for number, count in found:

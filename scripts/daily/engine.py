@@ -16,7 +16,7 @@ from contextpilot_hooks.ids import find_request_id
 from contextpilot_hooks.reporter import Reporter
 from contextpilot_hooks.settings import Engine, Settings
 
-from contextpilot.server.request_body import read_body
+from contextpilot.server.request_body import Bodies
 
 BLOCK_TOKENS = 16
 CHARS_PER_TOKEN = 4
@@ -86,7 +86,11 @@ class ScriptedEngine:
         """Serve one request."""
         if scope["type"] != "http":
             return
-        body, path = await read_body(receive, 1 << 26), scope["path"]
+        async with Bodies(1 << 26, 1 << 30).read(receive) as body:
+            await self._answer(scope, body, send)
+
+    async def _answer(self, scope: Any, body: bytes, send: Any) -> None:
+        path = scope["path"]
         if path == "/v1/chat/completions":
             content: Any = self._complete(scope, body)
         elif path == "/soak/truth":

@@ -8,6 +8,7 @@ one line of JSON. Times are our own share: that of the wrapped call less the ori
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -63,7 +64,10 @@ def load(driver: Driver, costs: Costs) -> None:
 
 
 def main() -> None:
-    files, version, page_size, core, url = sys.argv[1:6]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    for name in ("files", "version", "page_size", "core", "url"):
+        parser.add_argument(name)
+    files, version, page_size, core, url = vars(parser.parse_args()).values()
     os.environ["CONTEXTPILOT_INDEX_URL"] = url
     sglang_files.serve(Path(files), version)
     driver = Driver(int(page_size), "" if core == "radix" else core, POOL)
@@ -88,4 +92,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from plainly import run
+
+    run(main)

@@ -8,6 +8,7 @@ less the time of the original inside it, each measured with the same clock.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import os
@@ -138,8 +139,13 @@ def microseconds(values: list[int]) -> dict[str, float]:
 
 
 def main() -> None:
-    files, version, url = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    meter = "--meter" in sys.argv
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("files", type=Path)
+    parser.add_argument("version")
+    parser.add_argument("url")
+    parser.add_argument("--meter", action="store_true")
+    arguments = parser.parse_args()
+    files, version, url, meter = vars(arguments).values()
     serve(files, version)
     if url:
         os.environ["CONTEXTPILOT_INDEX_URL"] = url
@@ -164,4 +170,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from plainly import run
+
+    run(main)

@@ -59,4 +59,7 @@ def configuration(pages: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from plainly import run
+
+    run(main)

@@ -110,6 +110,38 @@ def test_wrong_usage_is_status_2(run, argv):
     assert "error: " in complaint
 
 
+DEAD = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        (("simulate", "GONE"), "GONE"),
+        (("simulate", "FOLDER"), "FOLDER"),
+        (("simulate", "BAD"), "no JSON"),
+        (("simulate", "GOOD", "--plot", "GONE/hits.png"), "no folder"),
+        (("bench", "--engine", DEAD, "--workload", "GONE"), "GONE"),
+        (("bench", "--engine", DEAD, "--workload", "BAD"), "no JSON"),
+        (("bench", "--engine", DEAD, "--workload", "GOOD", "--wait", "0"), "does not answer"),
+        (("bench", "--engine", "here", "--workload", "GOOD"), "http(s)"),
+        (("bench", "--engine", DEAD, "--workload", "GOOD", "--out", "GOOD"), "GOOD"),
+        (("serve", "--config", "GONE"), "GONE"),
+        (("serve", "--config", "FOLDER"), "FOLDER"),
+        (("serve", "--config", "BAD"), "no TOML"),
+        (("serve", "--engine", "here"), "engine must be like"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_a_user_can_mend_is_no_traceback(run, tmp_path, monkeypatch, argv, word):
+    (tmp_path / "GOOD").write_text('{"query": "q", "contexts": ["one text", "another"]}\n')
+    (tmp_path / "BAD").write_text("{neither JSON nor TOML")
+    (tmp_path / "FOLDER").mkdir()
+    monkeypatch.chdir(tmp_path)
+    complaint = run.refused(*argv)
+    assert complaint.startswith(f"contextpilot {argv[0]}: ")
+    assert word in complaint
+
+
 def test_an_interruption_is_status_130(run, save, monkeypatch):
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
