@@ -156,8 +156,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="where the workloads go")
-    for name in SOURCES:
-        parser.add_argument(f"--{name}", type=Path, metavar="FILE")
+    parser.add_argument("--locomo", type=Path, metavar="FILE")
+    parser.add_argument("--nq", type=Path, metavar="FILE")
+    parser.add_argument("--mtrag", type=Path, metavar="FILE")
     args = parser.parse_args()
     given = {name: getattr(args, name) for name in SOURCES if getattr(args, name)}
     if not given:
