@@ -20,6 +20,10 @@ from contextpilot.server.settings import Settings
 
 CHAT = "/v1/chat/completions"
 TEXTS = [f"Facts about {name}: " + f"{name} is old and {name} is far away. " * 5 for name in "abcd"]
+KEYS_OF_VERSION_2 = [
+    "a932feb0d72215c614afe0cff472388260cbab9181b028240f11a747498d2fbd",
+    "a932feb0d72215c614afe0cff4723882a8900715a7e1382b66f8b51f1687009a",
+]
 SECRET = "the number of the account is 4711"
 
 
@@ -98,6 +102,38 @@ def test_a_file_that_cannot_be_used_is_named_and_nothing_fails(
     told = [record.getMessage() for record in caplog.records if "state file" in record.msg]
     assert len(told) == 1
     assert str(path) in told[0]
+
+
+def test_a_file_of_an_older_version_begins_anew(
+    upstream: Scripted, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "state.db"
+    StateFile(str(path)).open()
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute("INSERT INTO choices VALUES (x'00', '1 0', 1)")
+        file.execute("PRAGMA user_version = 1")
+    with caplog.at_level(logging.WARNING, "contextpilot"), serve(upstream, path) as client:
+        written = moved(client, upstream)
+    told = [record.getMessage() for record in caplog.records if "state file" in record.msg]
+    assert len(told) == 1
+    assert "its 1 written orders are of version 1" in told[0]
+    with serve(upstream, path) as client:
+        assert next_turn(client, upstream) == written
+    assert b"\0" not in keys_in(path)
+
+
+def test_keys_are_of_the_version_that_the_file_tells(upstream: Scripted, tmp_path: Path) -> None:
+    """Where this fails, raise the version in `state_file`: keys that were kept fit no more."""
+    path = tmp_path / "state.db"
+    with serve(upstream, path) as client:
+        moved(client, upstream)
+    assert state_module._VERSION == 2
+    assert sorted(key.hex() for key in keys_in(path)) == KEYS_OF_VERSION_2
+
+
+def keys_in(path: Path) -> list[bytes]:
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        return [bytes(key) for (key,) in file.execute("SELECT key FROM choices")]
 
 
 def test_a_locked_file_is_written_later(

@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 FLUSH_S = 1.0
 """So old may what is not written yet become."""
 _LOCK_S = 2.0
-_VERSION = 1
+_VERSION = 2
+"""Of the file and of its keys: hashes of what an older one meant are found by nobody any more."""
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS choices "
     "(key BLOB PRIMARY KEY, ranks TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID"
@@ -81,12 +82,23 @@ class StateFile:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         with closing(self._connect()) as file, file:
             (version,) = file.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _VERSION):
+            if version > _VERSION:
                 raise ValueError(f"it is of version {version}, not {_VERSION}")
+            if 0 < version < _VERSION:
+                self._begin_anew(file, version)
             with suppress(sqlite3.OperationalError):  # not every file system can
                 file.execute("PRAGMA journal_mode = WAL")
             file.execute(_CREATE)
             file.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _begin_anew(self, file: sqlite3.Connection, version: int) -> None:
+        (lost,) = file.execute("SELECT count(*) FROM choices").fetchone()
+        file.execute("DROP TABLE choices")
+        logger.warning(
+            "state file %s begins anew: the keys of its %d written orders are of version %d, and "
+            "conversations from before are planned again at their next turn",
+            *(self._path, lost, version),
+        )
 
     def _read(self) -> Iterator[tuple[bytes, Order]]:
         with closing(self._connect()) as file:
