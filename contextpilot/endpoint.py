@@ -20,7 +20,7 @@ from typing import Any
 from contextpilot.http.callers import AllowedCallers
 from contextpilot.jobs import AnsweredJobs, decode_job, encode_plans, job_id_of
 from contextpilot.planning import Planning
-from contextpilot.sync.events import answer_message, parse_evict, parse_message
+from contextpilot.sync.events import answer_message, parse_evict
 from contextpilot.sync.receiver import SyncReceiver
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(200, reply)
 
     def _sync(self, content: Any) -> dict[str, Any]:
-        return answer_message(self.server.receiver.receive(parse_message(content)))
+        return answer_message(self.server.receiver.take(content))
 
     def _evict(self, content: Any) -> dict[str, Any]:
         return {"status": "ok", "known": self.server.receiver.evict(parse_evict(content))}

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
-from contextpilot.sync.events import parse_message
 from contextpilot.sync.receiver import SyncReceiver
 from contextpilot.sync.sources.choice import source_of_kind
 
@@ -39,4 +38,4 @@ class SyncLane:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _apply(self, content: Mapping[str, Any]) -> Literal["ok", "resync"]:
-        return self._receiver.receive(parse_message(content))
+        return self._receiver.take(content)

@@ -20,6 +20,8 @@ from typing import Any, Literal, NamedTuple
 from contextpilot.named import Points
 
 VERSION = 3
+MAX_NAME_CHARS = 512
+"""Of an engine's name, an epoch, a request id."""
 SLOT_ENGINE = "llamacpp"
 """The kind of engine that tells of its slots instead of requests."""
 
@@ -214,6 +216,8 @@ def _text(body: Mapping[str, Any], field: str, default: str | None = None, at: s
     value = body.get(field, default)
     if not isinstance(value, str) or (default is None and not value):
         raise ValueError(f"{at}{field} must be a non-empty string")
+    if len(value) > MAX_NAME_CHARS:
+        raise ValueError(f"{at}{field} must have at most {MAX_NAME_CHARS} characters")
     return value
 
 

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 from contextpilot.index import ContextIndex
 from contextpilot.named import Told
 from contextpilot.namespace import Namespace
-from contextpilot.sync.events import Event, SyncMessage
+from contextpilot.sync.events import Event, SyncMessage, parse_message
 from contextpilot.sync.sources.base import PromptCounts, SlotHoldings, Source
 from contextpilot.sync.sources.choice import source_of_kind
 from contextpilot.sync.sources.request_events import RequestEvents
@@ -120,6 +120,28 @@ class SyncReceiver:
             except BaseException:  # what was left of the message is lost
                 engine.synced = False
                 raise
+
+    def take(self, content: Any) -> Literal["ok", "resync"]:
+        """Apply a message in decoded JSON; as `receive`.
+
+        Raises:
+            ValueError: it is none; the field at fault is named. What it told is missing: the engine
+                that it names, if known by its epoch, counts as unknown until its next snapshot.
+        """
+        try:
+            message = parse_message(content)
+        except ValueError:
+            self._doubt(content)
+            raise
+        return self.receive(message)
+
+    def _doubt(self, content: Any) -> None:
+        named = content if isinstance(content, Mapping) else {}
+        name = named.get("engine")
+        engine = self._engines.get(name) if isinstance(name, str) else None
+        if engine is not None and engine.epoch == named.get("epoch"):
+            with engine.lock:
+                engine.synced = False
 
     def answered(self, name: str, answer: PromptCounts) -> None:
         """Note what the answer to a request of an engine told of its prompt."""

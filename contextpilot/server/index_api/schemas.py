@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, WithJsonSchema
 
 from contextpilot.jobs import MAX_JOB_ID_CHARS
+from contextpilot.sync.events import MAX_NAME_CHARS, VERSION
 
 BlockObject = Annotated[
     dict[str, Any],
@@ -135,15 +136,17 @@ class ResetBody(Body):
 
 
 class SyncBody(BaseModel):
-    """A numbered message of an engine (the event schema, version 1 or 2)."""
+    """A numbered message of an engine, in any version of the event schema up to today's."""
 
-    version: Literal[1, 2]
-    engine: Annotated[str, Field(min_length=1)]
-    epoch: Annotated[str, Field(min_length=1)]
+    version: Annotated[StrictInt, Field(ge=1, le=VERSION)]
+    engine: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
+    epoch: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
     seq: Annotated[int, Field(ge=0)]
     events: Events
     snapshot: bool = False
     more: Annotated[int, Field(ge=0)] = 0
+    dropped: Annotated[int, Field(ge=0)] = 0
+    sparse: bool = False
     kind: str = ""
     engine_version: str = ""
     block_size: Annotated[int, Field(ge=0)] = 1
