@@ -67,6 +67,9 @@ class Held(NamedTuple):
     notes: int = 0
 
 
+_NOTHING = Held()
+
+
 def _num_talks(space: Space) -> int:
     return space.conversations.num_blocks
 
@@ -186,7 +189,7 @@ class Budget:
             for pile in self._piles:
                 pile.spaces.pop(space, None)
             self._queued.discard(space)
-            self._add(self._sizes.pop(space, Held()), -1)
+            self._change(self._sizes.pop(space, _NOTHING), _NOTHING)
             if len(self._queue) > 2 * len(self._queued) + _MIN_SPENT:
                 self._queue = [entry for entry in self._queue if entry[2]() in self._queued]
                 heapq.heapify(self._queue)
@@ -199,16 +202,22 @@ class Budget:
 
     def _count(self, space: Space) -> None:
         index = space.index
-        sizes = index.stats().num_blocks, index.num_named_blocks, space.window.num_keys
-        now = Held(*sizes, space.conversations.num_blocks, space.num_notes)
-        self._add(self._sizes.get(space, Held()), -1)
-        self._add(now, 1)
+        now = Held(
+            index.num_blocks,
+            index.num_named_blocks,
+            space.window.num_keys,
+            space.conversations.num_blocks,
+            space.num_notes,
+        )
+        before = self._sizes.get(space, _NOTHING)
+        self._change(before, now)
         self._sizes[space] = now
         for pile in self._piles:
             pile.note(space)
 
-    def _add(self, held: Held, sign: int) -> None:
-        self.held = Held(*(total + sign * n for total, n in zip(self.held, held, strict=True)))
+    def _change(self, before: Held, now: Held) -> None:
+        sizes = zip(self.held, before, now, strict=True)
+        self.held = Held(*[total - gone + new for total, gone, new in sizes])
 
     def _enqueue(self, space: Space, used: int) -> None:
         self._queued.add(space)

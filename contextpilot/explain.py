@@ -75,20 +75,23 @@ def explain_plan(
     """Explain a plan; call it before the plan is learnt."""
     ordered = [blocks[rank] for rank in plan.order]
     matched, missed = ordered[: plan.num_live], ordered[plan.num_live :]
+    known = window.known([block.key for block in ordered])
     return Explanation(
         request_id=request_id,
         matched_blocks=len(matched),
         matched_tokens=_held_tokens(matched, head, index),
-        total_tokens=sum(block.weight for block in ordered),
+        total_tokens=sum([block.weight for block in ordered]),
         first_miss=first_miss(blocks, plan),
         reason=_reason(matched, missed, head, index, window),
-        reachable_tokens=sum(block.weight for block in ordered if block.key in window),
+        reachable_tokens=sum([block.weight for block in ordered if block.key in known]),
     )
 
 
 def _held_tokens(matched: Sequence[Block], head: Head, index: ContextIndex) -> int:
     """Return the tokens of live blocks, and no more than the engine said to hold of them."""
-    tokens = head.tokens + sum(block.weight for block in matched)
+    if not matched:
+        return 0
+    tokens = head.tokens + sum([block.weight for block in matched])
     path = [*head.keys, *(block.key for block in matched)]
     return max(0, index.held_tokens(path, tokens) - head.tokens)
 

@@ -125,6 +125,11 @@ class PathTree:
 
     # -- reading ---------------------------------------------------------------------------------
 
+    @property
+    def num_blocks(self) -> int:
+        """Blocks in the tree."""
+        return self._num_blocks
+
     def match(self, keys: Sequence[BlockKey]) -> int:
         """Return how many leading blocks of `keys`, in this order, can be reused."""
         matched = 0

@@ -136,5 +136,6 @@ def counted(space: Namespace, job: Job, planned: Planned) -> Planned:
             total_tokens=tokens.scale(told.total_tokens),
             reachable_tokens=tokens.scale(told.reachable_tokens),
         )
+        planned = planned._replace(explanation=told)
     space.counts.add(told.total_tokens, told.matched_tokens)
-    return planned._replace(explanation=told)
+    return planned

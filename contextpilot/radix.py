@@ -171,9 +171,12 @@ def heaviest_path(
         for key in reversed(found):
             child = children[key]
             run = child.keys
-            ends_here = run[1] not in left if len(run) > 1 else not child.children
-            if not ends_here or weight + weights[key] >= best_weight:
+            if run[1] in left if len(run) > 1 else child.children:
                 stack.append((child, 0, depth, weight))
+                continue
+            total = weight + weights[key]  # the path ends here
+            if total > best_weight or (total == best_weight and child.used > best_used):
+                best, best_weight, best_used = [*path, key], total, child.used
     return best
 
 

@@ -13,8 +13,8 @@ Source = Literal["tokenizer", "learnt", "estimate"]
 
 _UNIT = 80
 """Rates are integers in units of 1/80 token."""
-_SLICE = 256
-"""So many rates of at most 255 sum to less than Adler-32's modulus."""
+_SLICE, _ASCII_SLICE = 256, 935
+"""So many rates of at most 255, or at most 70, sum to less than Adler-32's modulus."""
 _WHOLE_CHARS = 2048
 _NUM_SAMPLES = 16
 _SAMPLE_CHARS = 128
@@ -77,11 +77,13 @@ def text_tokens(text: str) -> int:
 
 def _units(text: str) -> int:
     encoded = text.encode("utf-8", "surrogatepass")
-    rates = encoded.translate(_TABLE, _CONTINUATION)
+    is_ascii = len(encoded) == len(text)
+    rates = encoded.translate(_TABLE) if is_ascii else encoded.translate(_TABLE, _CONTINUATION)
+    width = _ASCII_SLICE if is_ascii else _SLICE
     total = -_PAIR * encoded.count(b"  ")
-    for at in range(0, len(rates), _SLICE):
+    for at in range(0, len(rates), width):
         # the low half of Adler-32 is 1 and the sum of the bytes, added up in C
-        total += (zlib.adler32(rates[at : at + _SLICE]) & 0xFFFF) - 1
+        total += (zlib.adler32(rates[at : at + width]) & 0xFFFF) - 1
     return total
 
 

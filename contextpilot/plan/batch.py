@@ -80,7 +80,7 @@ class BatchPlanner:
     def _live_tokens(self, start: Sequence[BlockKey], weights: dict[BlockKey, int]) -> Live | None:
         """Return what tells the live tokens within a set of block numbers; None if nothing is."""
         index, keys = self._online.index, list(weights)
-        if not index.stats().num_blocks or not weights:
+        if not index.num_blocks or not weights:
             return None
 
         def live(numbers: Sequence[int]) -> int:

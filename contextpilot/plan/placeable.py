@@ -21,8 +21,8 @@ class Placeable:
         self._blocks = blocks
         self._bounds = bounds
         self.weights = {block.key: block.weight for block in blocks}
-        self.ranks = {key: rank for rank, key in enumerate(self.weights)}
-        self.pinned = list(dict.fromkeys(block.key for block in blocks[: bounds.pin_first]))
+        self.ranks = dict(zip(self.weights, range(len(self.weights)), strict=True))
+        self.pinned = list(dict.fromkeys([block.key for block in blocks[: bounds.pin_first]]))
         self.anchored = bounds.anchored(self.weights, self.pinned)
 
     def rest(self, placed: Collection[BlockKey]) -> list[BlockKey]:

@@ -105,7 +105,7 @@ class Candidates:
     ) -> None:
         self._keys = keys
         self._relevance: Sequence[float] = relevances(len(context.weights))
-        self._weights = [context.weights[key] for key in keys]
+        self._weights = [*map(context.weights.__getitem__, keys)]
         if len(keys) < len(context.weights):
             self._relevance = [self._relevance[context.ranks[key]] for key in keys]
         self._near = near
@@ -135,15 +135,15 @@ class Candidates:
         for i, key in enumerate(self._keys):
             joint = together & self._masks[i]
             if joint and key not in taken:
-                heap.append((-self._near.share(joint), i))
+                heap.append((-self._near.share(joint), i, together))
         heapq.heapify(heap)
         while heap:  # shares only fall while blocks are placed: stale ones are upper bounds
-            stale, i = heap[0]
-            share = self._near.share(together & self._masks[i])
+            stale, i, among = heap[0]
+            share = -stale if among is together else self._near.share(together & self._masks[i])
             if not share:
                 heapq.heappop(heap)
             elif -share > stale:
-                heapq.heapreplace(heap, (-share, i))
+                heapq.heapreplace(heap, (-share, i, together))
             else:
                 heapq.heappop(heap)
                 steps.append((self._keys[i], _SURE * share * self._weights[i], waiting.take(i)))

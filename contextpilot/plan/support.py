@@ -40,6 +40,10 @@ class SupportWindow:
     def __contains__(self, key: BlockKey) -> bool:
         return key in self._masks
 
+    def known(self, keys: Iterable[BlockKey]) -> set[BlockKey]:
+        """Return those of these blocks that stand in some context."""
+        return self._masks.keys() & keys
+
     def add(self, keys: Iterable[BlockKey]) -> None:
         """Record a context; the oldest one leaves a full window."""
         context = tuple(dict.fromkeys(keys))

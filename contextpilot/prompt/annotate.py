@@ -35,9 +35,9 @@ def annotate(order: Sequence[int], template: str = RANKING_TEMPLATE) -> str:
     three and more in a row as a range: "4,1-3,5". It stands after what the cache may hold, so
     every token of it is computed.
     """
-    by_rank = sorted(range(len(order)), key=order.__getitem__)
-    if by_rank == list(range(len(order))) or not displaces(order, _WORTH_TELLING):
+    if [*order] == sorted(order) or not displaces(order, _WORTH_TELLING):
         return ""
+    by_rank = sorted(range(len(order)), key=order.__getitem__)
     ranges = [(by_rank[start] + 1, by_rank[last] + 1) for start, last in runs(by_rank)]
     return template.format(ranking=",".join(map(_entry, ranges)))
 

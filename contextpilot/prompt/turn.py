@@ -90,7 +90,7 @@ class Turn:
             told: what is known of the plan, and the request's id.
         """
         order = [self.ranks[i] for i in plan.order]
-        order += sorted(set(self.hints) - set(order))
+        order += sorted(self.hints.keys() - order)
         template = self.options.ranking_template
         ranking = annotate(order, template) if template else ""
         user = {"role": "user", "content": render_user(self._texts(order), ranking, query)}

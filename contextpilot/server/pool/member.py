@@ -159,7 +159,7 @@ class Engine:
         """Plan a job, or adopt a plan that is ready; count it."""
         space = self.namespaces.get(job.namespace)
         planned = [self.planning.adopt(job, ready)] if ready else list(self.planning.run(job))
-        held = space.planner.index.stats().num_blocks
+        held = space.planner.index.num_blocks
         with self._lock:
             if not self.history or self.clock() - self.history[-1].at > _SAMPLE_INTERVAL_S:
                 self.history.append(self.sample())
