@@ -14,7 +14,7 @@ from typing import NamedTuple
 from contextpilot.prompt.extract.endings import movable
 from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
 from contextpilot.prompt.extract.page import Page
-from contextpilot.prompt.extract.scan import matches
+from contextpilot.prompt.extract.scan import LinePattern, matches
 from contextpilot.prompt.extract.vocabulary import PLAIN_WRAPPERS, RETRIEVAL_WRAPPERS, WRAPPERS
 
 WORDS = (
@@ -39,7 +39,7 @@ _MARK = re.compile(
     rf"(?P<dotted>\d{{1,4}})[.)](?=[ \t]))[ \t]{{0,8}}",
     re.IGNORECASE | re.MULTILINE,
 )
-_LINE = re.compile(r"^[^\d\n]{0,48}\d", re.MULTILINE)
+_LINE = LinePattern(r"[^\d\n]{0,48}\d")
 """A line that has a number near its beginning, as every mark has."""
 _MAX_LINES = 20_000
 _INLINE = re.compile(r"\[(\d{1,3})\][:.)]?[ \t]{0,4}(?=\S)")

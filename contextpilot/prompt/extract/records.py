@@ -14,7 +14,7 @@ from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, to
 from contextpilot.prompt.extract.numbered import MIN_MEAN_CHARS
 from contextpilot.prompt.extract.ordered import are_numbered_titles
 from contextpilot.prompt.extract.page import Page
-from contextpilot.prompt.extract.scan import matches
+from contextpilot.prompt.extract.scan import LinePattern, matches
 from contextpilot.prompt.extract.vocabulary import (
     FIELD_LABELS,
     RECORD_FIELDS,
@@ -22,23 +22,23 @@ from contextpilot.prompt.extract.vocabulary import (
     WRAPPERS,
 )
 
-_FIRST_FIELD = re.compile(
-    r"(?:\A|(?<=\n))(?=[ \t*A-Za-z])[ \t]{0,4}\**([A-Za-z][\w ]{0,24}?)\**[ \t]?:\**(?=[ \t]|\n|$)"
+_FIRST_FIELD = LinePattern(
+    r"(?=[ \t*A-Za-z])[ \t]{0,4}\**([A-Za-z][\w ]{0,24}?)\**[ \t]?:\**(?=[ \t]|\n|$)"
 )
 _FIELD = re.compile(
     r"^[ \t>*-]{0,4}\**([A-Za-z][\w ]{0,24}?)\**[ \t]?:[ \t]*\**[ \t]*\S", re.MULTILINE
 )
-_NAMED = re.compile(
-    r"^(?=[\[\w./\-])(?:\[(?:source|document|doc|file|title|"
+_NAMED = LinePattern(
+    r"(?=[\[\w./\-])(?:\[(?:source|document|doc|file|title|"
     r"url)s?[ \t]{0,2}[:=][ \t]{0,2}[^\]\n\d][^\]\n]{0,150}\]:?|"
     r"\[(?:score|relevance|similarity|distance)[ \t]{0,2}[:=][ \t]{0,2}-?\d{0,4}\.?\d{0,8}%?\]|"
     r"(?:document|passage|source|article|excerpt|context)[ \t]{0,2}\((?:title|source|name|url)"
     r"[ \t]{0,2}[:=][^()\n]{1,150}\)[ \t]{0,2}:?(?=[ \t\n])|"
     r"\[?[\w./\-]{1,80}\.(?:pdf|md|txt|docx?|html?|pptx?|rst)(?:#page=\d{1,5})?\]?:(?=[ \t]))",
-    re.IGNORECASE | re.MULTILINE,
+    re.IGNORECASE,
 )
 _KEY = r"[A-Za-z][\w.]{0,40}[\-_./\d][\w.\-/]{0,60}"
-_KEYED = re.compile(rf"^(?=[\[A-Za-z])(?:\[({_KEY})\]:?|({_KEY}):)(?=[ \t]\S)", re.MULTILINE)
+_KEYED = LinePattern(rf"(?=[\[A-Za-z])(?:\[({_KEY})\]:?|({_KEY}):)(?=[ \t]\S)")
 """A key of its own before each block, which is no name of a speaker: `[rye-2021] ...`."""
 _QUOTED = re.compile(r'^([^\n"]{0,80})\n"""\n(.*?)\n"""[ \t]*$', re.MULTILINE | re.DOTALL)
 _RECORD_CHARS = 600

@@ -20,6 +20,7 @@ from contextpilot.prompt.extract.json_spans import (
     skip_space,
 )
 from contextpilot.prompt.extract.page import Page
+from contextpilot.prompt.extract.scan import LinePattern
 from contextpilot.prompt.extract.vocabulary import (
     ORIGIN_FIELDS,
     PAGE_FIELDS,
@@ -33,7 +34,7 @@ from contextpilot.prompt.extract.vocabulary import (
     WRAPPERS,
 )
 
-_START = re.compile(r"^(?:\**Observation:\**)?[ \t]{0,8}(?=[\[{])", re.MULTILINE)
+_START = LinePattern(r"(?:\**Observation:\**)?[ \t]{0,8}(?=[\[{])")
 _ARRAY = re.compile(r"\[[ \t\r\n]*\{")
 _MAX_TRIES = 8
 _MAX_DEPTH = 4

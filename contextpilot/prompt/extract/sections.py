@@ -12,16 +12,16 @@ from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, to
 from contextpilot.prompt.extract.numbered import MIN_MEAN_CHARS
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.records import is_record
-from contextpilot.prompt.extract.scan import matches
+from contextpilot.prompt.extract.scan import LinePattern, matches
 from contextpilot.prompt.extract.vocabulary import RETRIEVAL_WRAPPERS, WRAPPERS
 
-_HEADING = re.compile(r"^(#{1,6})[ \t]+\S[^\n]*", re.MULTILINE)
-_RULE = re.compile(r"^(-{3,}|={3,}|\*{3,}|_{3,}|#{3,})[ \t\r]*$", re.MULTILINE)
+_HEADING = LinePattern(r"(#{1,6})[ \t]+\S[^\n]*")
+_RULE = LinePattern(r"(-{3,}|={3,}|\*{3,}|_{3,}|#{3,})[ \t\r]*$")
 _RULES = ("---", "===", "***", "___", "###")
 _SETEXT = re.compile(r"(?:\A|\n[ \t]*\n)[^\n]{1,60}[^\s.!?:;,]\n(?:-{3,}|={3,})[ \t\r]*(?=\n)")
 """An underlined heading: a short line alone, without a full stop."""
 _MANIFEST = re.compile(r"^(?:apiVersion|kind|---|\w[\w.-]*:[ \t]*[|>&\[{]?[ \t]*$)", re.MULTILINE)
-_BULLET = re.compile(r"^[ \t]{0,4}[-*•][ \t]+(?=\S)", re.MULTILINE)
+_BULLET = LinePattern(r"[ \t]{0,4}[-*•][ \t]+(?=\S)")
 _MEMORY_INTRO = re.compile(
     r"\b(?:memor(?:y|ies)|remember(?:ed)?|facts (?:about|on) (?:the )?user)\b", re.IGNORECASE
 )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from contextpilot.prompt.extract.scan import LinePattern
 from contextpilot.prompt.extract.vocabulary import (
     NO_DOCUMENT_WORDS,
     PLACE_ARGUMENTS,
@@ -38,10 +39,9 @@ _QUERY_LANGUAGE = re.compile(
     r".*\border ?by\b",
     re.IGNORECASE | re.DOTALL,
 )
-_ACTION = re.compile(
-    r"^[ \t*]{0,4}(?:Action|Tool)[ *]{0,3}:[ \t*]{0,4}([\w.\-]{1,80})"
-    r"(?:[^\n]{0,40}\n[ \t*]{0,4}(?:Action|Tool) Input[ *]{0,3}:[ \t]{0,4}([^\n]{0,4000}))?",
-    re.MULTILINE,
+_ACTION = LinePattern(
+    r"[ \t*]{0,4}(?:Action|Tool)[ *]{0,3}:[ \t*]{0,4}([\w.\-]{1,80})"
+    r"(?:[^\n]{0,40}\n[ \t*]{0,4}(?:Action|Tool) Input[ *]{0,3}:[ \t]{0,4}([^\n]{0,4000}))?"
 )
 _NAMES = ("name", "tool_name", "tool")
 _MAX_ARGUMENTS = 1 << 16
@@ -101,7 +101,7 @@ def action_of(message: Mapping[str, Any]) -> Call | None:
     """Return the call that an agent writes as text: `Action: search`, `Action Input: port`."""
     texts = [message.get("content"), *(part.get("text") for part in _each(message.get("content")))]
     for text in texts:
-        named = _ACTION.search(text) if isinstance(text, str) else None
+        named = _ACTION.search(text, 0, len(text)) if isinstance(text, str) else None
         if named is not None:
             return Call(named[1], named[2])
     return None
