@@ -62,7 +62,9 @@ def help_of(action: argparse.Action) -> str:
 
 def escaped(text: str) -> str:
     """Return a text for a cell of a table, in one line."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    parts = " ".join(text.split()).replace("|", "\\|").split("`")  # every other one is code
+    parts[::2] = [part.replace("<", "&lt;").replace("[", "&#91;") for part in parts[::2]]
+    return "`".join(parts)
 
 
 def rows_of(rows: list[tuple[str, str, str]]) -> list[str]:

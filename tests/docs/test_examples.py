@@ -38,6 +38,30 @@ def test_the_wrapped_client_hits_more_than_twice_as_often() -> None:
     assert planned > 2 * given > 0
 
 
+def test_the_proxy_hits_more_than_twice_as_often() -> None:
+    given, planned = map(float, re.findall(r"cache: ([\d.]+)%", output("through_the_proxy.py")))
+    assert planned > 2 * given > 0
+
+
+def test_what_one_application_sent_the_other_hits_until_the_engine_forgets() -> None:
+    found, total, left, _ = map(int, re.findall(r"(\d+)", output("one_index.py")))
+    assert found == total > 0
+    assert left == 0
+
+
+def test_a_recorded_workload_is_simulated() -> None:
+    lines = output("record.py").splitlines()
+    rates = [re.findall(r"([\d.]+) %", line) for line in lines if line.startswith((" as", " on"))]
+    given, online = float(rates[0][0]), float(rates[1][0])
+    assert online > 2 * given > 0
+
+
+def test_every_example_is_in_the_index() -> None:
+    index = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| \[(\w+\.py)\]", index, re.MULTILINE))
+    assert listed == {path.name for path in EXAMPLES.glob("*.py")} - {"pretend_engine.py"}
+
+
 def test_the_batch_answers_every_question_once() -> None:
     lines = output("batch.py").splitlines()
     assert len(lines) == len({line.split("?")[0] for line in lines}) == 6

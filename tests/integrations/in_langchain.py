@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -160,3 +164,11 @@ def test_messages_that_have_no_openai_form_of_their_own_go_as_they_are() -> None
 
 def test_the_guides_code_runs() -> None:
     run_blocks("langchain.md")
+
+
+def test_the_example_hits_more_than_twice_as_often() -> None:
+    example = Path(__file__).resolve().parents[2] / "examples" / "langchain_retrieval.py"
+    run = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    given, planned = map(float, re.findall(r"([\d.]+)%", run.stdout))
+    assert planned > 2 * given > 0

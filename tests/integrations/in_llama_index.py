@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from guides import run_blocks
@@ -123,3 +127,11 @@ def test_prompts_of_query_and_chat_engines_share_more_than_twice_as_much() -> No
 
 def test_the_guides_code_runs() -> None:
     run_blocks("llama-index.md")
+
+
+def test_the_example_hits_more_than_twice_as_often() -> None:
+    example = Path(__file__).resolve().parents[2] / "examples" / "llama_index_retrieval.py"
+    run = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    given, planned = map(float, re.findall(r"([\d.]+)%", run.stdout))
+    assert planned > 2 * given > 0
