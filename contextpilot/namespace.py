@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import inf, log2
+from typing import Any
 
 from contextpilot.budget import Budget
 from contextpilot.dedup.conversation import Conversations
@@ -67,6 +68,14 @@ class Namespace:
     def num_notes(self) -> int:
         """Blocks noted as dropped, and heads noted as recurring."""
         return self.index.num_dropped + self.planner.num_heads
+
+    def stats(self) -> dict[str, Any]:
+        """Return its counts and sizes, ready for JSON, under its own lock."""
+        with self.lock:
+            counts, index = asdict(self.counts), self.index.stats()._asdict()
+            counts["conversations"] = len(self.conversations)
+            weights = {"weights": self.tokens.source, "weight_ratio": self.tokens.ratio}
+        return counts | index | weights
 
     def shed_notes(self, count: int) -> None:
         """Forget so many of these notes, the oldest of the kind of which there are more."""

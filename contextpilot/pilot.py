@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from contextpilot.endpoint import SyncEndpoint
+    from contextpilot.kv_listening import KvListening
     from contextpilot.prompt.conversation.library import LibraryRewriter
     from contextpilot.prompt.conversation.rewritten import Rewritten
     from contextpilot.remote import RemotePlanning
@@ -55,6 +55,8 @@ class ContextPilot:
             engines. Default: CONTEXTPILOT_INDEX_URL, if set; "" plans here all the same.
         listen: "host:port" at which this instance receives the engines' events itself, and plans
             for other processes; `index_url` is then what to launch the engine with.
+        kv_events: where an engine publishes KV events, and whose `/tokenize` to ask:
+            "tcp://HOST:PORT,replay=tcp://HOST:PORT,engine=http://HOST:PORT".
         index_timeout_s: longest wait for the index server's plan of one request; while it does
             not answer, requests are planned here and nobody waits.
         progress: show a bar in a terminal while a large batch is planned. Default:
@@ -77,6 +79,7 @@ class ContextPilot:
         max_namespaces: int = 1000,
         index_url: str | None = None,
         listen: str | None = None,
+        kv_events: str | None = None,
         index_timeout_s: float = 2.0,
         progress: bool | None = None,
         **options: Unpack[CallOptions],
@@ -107,11 +110,16 @@ class ContextPilot:
                 self._planning = self._remote = RemotePlanning(
                     url, self._namespaces, token, index_timeout_s, shows_progress
                 )
+        self._kv_events: KvListening | None = None
+        if kv_events is not None:
+            from contextpilot.kv_listening import KvListening
+
+            self._kv_events = KvListening(kv_events, self._receiver)
         self._sent: SentPrompts | None = None
-        if self._endpoint is not None or self._remote is not None:
+        if self._endpoint or self._remote or self._kv_events:
             from contextpilot.sent import SentPrompts
 
-            self._sent = SentPrompts(self._namespaces)
+            self._sent = SentPrompts(self._namespaces, self._kv_events)
         if use_gpu:
             logger.warning("use_gpu=True: this version plans on the CPU")
 
@@ -308,14 +316,7 @@ class ContextPilot:
         `weights` tells where tokens come from: "tokenizer", "learnt" from the engine's counts of
         whole prompts, or "estimate"; `weight_ratio` is what estimates are multiplied with.
         """
-        result = {}
-        for name, space in self._namespaces.items():
-            with space.lock:
-                counts, index = asdict(space.counts), space.planner.index.stats()._asdict()
-                counts["conversations"] = len(space.conversations)
-                weights = {"weights": space.tokens.source, "weight_ratio": space.tokens.ratio}
-            result[name] = counts | index | weights
-        return result
+        return {name: space.stats() for name, space in self._namespaces.items()}
 
     def unsent(self, *request_ids: str) -> None:
         """Believe nothing of these requests: they were planned, and then not sent."""
@@ -340,11 +341,10 @@ class ContextPilot:
 
     def close(self) -> None:
         """Stop listening and close connections. Planning goes on; events no longer arrive."""
-        if self._remote is not None:
-            self._remote.close()
-        if self._endpoint is not None:
-            self._endpoint.close()
-            self._endpoint = None
+        parts: list[Any] = [self._remote, self._endpoint, self._kv_events]
+        for part in filter(None, parts):
+            part.close()
+        self._endpoint = self._kv_events = None
 
     def __enter__(self) -> ContextPilot:
         return self

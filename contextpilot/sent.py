@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from contextpilot.block import estimate_tokens
 from contextpilot.namespace import Namespace, Namespaces
 from contextpilot.planning import Job
 from contextpilot.prompt.messages import Messages
+
+if TYPE_CHECKING:
+    from contextpilot.kv_listening import KvListening
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +27,14 @@ class SentPrompts:
 
     Args:
         namespaces: where the requests are planned, and learn what the engine counted.
+        followed_by: is told of each call that sends a planned prompt.
     """
 
-    def __init__(self, namespaces: Namespaces) -> None:
+    def __init__(self, namespaces: Namespaces, followed_by: KvListening | None = None) -> None:
         self._register: Callable[..., None] | None = None
         self._place = object()  # ids of one instance are unknown to another
         self._namespaces = weakref.ref(namespaces)
+        self._followed_by = weakref.ref(followed_by) if followed_by is not None else None
         try:
             import_module("contextpilot_hooks.openai").install()
             self._register = import_module("contextpilot_hooks.prompts").PROMPTS.register
@@ -39,7 +45,7 @@ class SentPrompts:
         """Let the id of a planned prompt be found again when a caller rebuilds its messages."""
         if self._register is not None:
             place = (self._place, job.namespace, job.head.keys)
-            listener = _Listener(self._namespaces, job.head.tokens)
+            listener = _Listener(self._namespaces, job.head.tokens, self._followed_by)
             self._register(messages[-1]["content"], messages.plan_id, place, listener)
 
 
@@ -55,11 +61,23 @@ def is_planned(prompt: object) -> bool:
 class _Listener:
     """Learns how one prompt was sent and answered; keeps alive nothing of its instance."""
 
-    __slots__ = ("_head_tokens", "_namespaces")
+    __slots__ = ("_followed_by", "_head_tokens", "_namespaces")
 
-    def __init__(self, namespaces: weakref.ref[Namespaces], head_tokens: int) -> None:
+    def __init__(
+        self,
+        namespaces: weakref.ref[Namespaces],
+        head_tokens: int,
+        followed_by: weakref.ref[KvListening] | None,
+    ) -> None:
         self._namespaces = namespaces
         self._head_tokens = head_tokens
+        self._followed_by = followed_by
+
+    def called(self, request_id: str, call: Mapping[str, Any]) -> None:
+        """Follow the prompt of a call by the engine's KV events."""
+        follower = self._followed_by() if self._followed_by is not None else None
+        if follower is not None:
+            follower.sent(request_id, call)
 
     def sent(self, request_id: str, before: list[str]) -> None:
         """Correct where the blocks of a prompt end that was sent with more in front of it."""

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent / "engines"))
 
 import zmq
 from bench_belief import SYSTEM, flags_for, post
-from launch import MODEL_NAME, free_port, launch
+from launch import MODEL_NAME, free_port, kv_events_flags, launch
 from machine import machine_line
 
 from contextpilot.server.run import make_server
@@ -92,17 +92,6 @@ class Ports(NamedTuple):
     events: int
     replay: int
     relay: int
-
-
-def kv_flags(ports: Ports) -> list[str]:
-    """The flag that makes an engine publish."""
-    config = {
-        "enable_kv_cache_events": True,
-        "publisher": "zmq",
-        "endpoint": f"tcp://*:{ports.events}",
-        "replay_endpoint": f"tcp://*:{ports.replay}",
-    }
-    return ["--kv-events-config", json.dumps(config)]
 
 
 @contextlib.contextmanager
@@ -227,7 +216,7 @@ def gap(relay: Relay, driver: Driver, messages: int = 12) -> None:
 def bench(engine: str, count: int) -> None:
     """All parts on one engine."""
     ports = Ports(*(free_port() for _ in Ports._fields))
-    flags = [*flags_for(engine, CACHE_TOKENS, 0), *kv_flags(ports)]
+    flags = [*flags_for(engine, CACHE_TOKENS, 0), *kv_events_flags(ports.events, ports.replay)]
     if engine == "sglang":
         flags[flags.index("--page-size") + 1] = "1"
     relay, part = Relay(ports.events, ports.relay), count // 3

@@ -8,8 +8,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-import zmq
+import pytest
+
+msgspec = pytest.importorskip("msgspec")
+zmq = pytest.importorskip("zmq")
 
 END = (-1).to_bytes(8, "big", signed=True)
 

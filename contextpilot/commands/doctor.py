@@ -14,6 +14,7 @@ from contextpilot.commands.checks import (
     foreign,
     hooks,
     index,
+    kv_events,
     llama_server,
 )
 from contextpilot.commands.checks.check import Check
@@ -61,6 +62,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="send this engine two short requests, to see whether it reports cached tokens; "
         "give it once per engine",
     )
+    parser.add_argument(
+        "--kv-events",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="listen there for a moment, as serve --kv-events would, to see whether events arrive",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
@@ -68,7 +76,11 @@ def _run(args: argparse.Namespace) -> Outcome:
     def check_cached_tokens() -> Iterator[Check]:
         return cached_tokens.check_cached_tokens(args.engine)
 
-    found = run_checks((*CHECKS, check_cached_tokens))
+    def check_kv_events() -> Iterator[Check]:
+        send = (lambda: list(check_cached_tokens())) if args.engine else None
+        return kv_events.check_kv_events(args.kv_events, send)
+
+    found = run_checks((*CHECKS, check_kv_events, check_cached_tokens))
     broken = [check for check in found if check.status == "fail"]
     status = 1 if broken else 0
     if args.json:
@@ -100,7 +112,8 @@ COMMAND = Command(
     examples=(
         "contextpilot doctor\n"
         "contextpilot doctor --json\n"
-        "contextpilot doctor --engine http://127.0.0.1:30000"
+        "contextpilot doctor --engine http://127.0.0.1:30000\n"
+        "contextpilot doctor --kv-events tcp://127.0.0.1:5557,replay=tcp://127.0.0.1:5558"
     ),
     add_arguments=_add_arguments,
     run=_run,

@@ -172,6 +172,10 @@ class SyncReceiver:
         engine = self._engines.get(name)
         return engine is not None and self._clock() - engine.last_seen <= STALE_AFTER_S
 
+    def hears_others(self, name: str) -> bool:
+        """Return whether any reporter but this one told anything lately."""
+        return any(self.is_heard(other) for other in list(self._engines) if other != name)
+
     def part(self, name: str) -> None:
         """Forget a reporter that tells nothing any more; of its peers all is asked for again."""
         engine = self._engines.get(name)

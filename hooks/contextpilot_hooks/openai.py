@@ -69,7 +69,7 @@ def request_id_of(kwargs: Mapping[str, Any]) -> str | None:
     for prompt in prompts:
         found = _carried(prompt) or PROMPTS.find(prompt)
         if found is not None:
-            PROMPTS.sent(found, prompt)
+            PROMPTS.sent(found, prompt, kwargs)
             return found
     return None
 

@@ -29,6 +29,9 @@ class Listener(Protocol):
     def sent(self, request_id: str, before: list[str]) -> None:
         """Take the texts of the messages that stood before the planned one when it was sent."""
 
+    def called(self, request_id: str, call: Mapping[str, Any]) -> None:
+        """Take the arguments of the call that sends the prompt."""
+
     def counted(self, request_id: str, prompt_tokens: int) -> None:
         """Take the tokens of the whole prompt, as the engine counted them."""
 
@@ -82,10 +85,18 @@ class Prompts:
                 return None if is_repeated else found
         return None
 
-    def sent(self, request_id: str, prompt: object) -> None:
-        """Tell whoever planned a request what stands before its planned message."""
+    def sent(self, request_id: str, prompt: object, call: Mapping[str, Any] | None = None) -> None:
+        """Tell whoever planned a request what stands before its planned message.
+
+        Args:
+            call: the arguments of the whole call, for those who want them.
+        """
         plan = self._plans.get(request_id)
-        if plan is None or plan.listener is None or not isinstance(prompt, (list, tuple)):
+        if plan is None or plan.listener is None:
+            return
+        if call is not None:
+            plan.listener.called(request_id, call)
+        if not isinstance(prompt, (list, tuple)):
             return
         last = max((i for i, one in enumerate(prompt) if _role(one) == "user"), default=0)
         plan.listener.sent(request_id, [text for one in prompt[:last] for text in _texts(one)])

@@ -89,6 +89,17 @@ def decoded(body: bytes) -> object:
         return body.decode(errors="replace")
 
 
+def kv_events_flags(port: int, replay_port: int) -> list[str]:
+    """The flags by which vLLM and SGLang publish their KV events on these ports."""
+    config = {
+        "enable_kv_cache_events": True,
+        "publisher": "zmq",
+        "endpoint": f"tcp://*:{port}",
+        "replay_endpoint": f"tcp://*:{replay_port}",
+    }
+    return ["--kv-events-config", json.dumps(config)]
+
+
 def free_port() -> int:
     """A TCP port of the loopback address that was free a moment ago."""
     with socket.socket() as probe:

@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 
-from launch import MODEL_NAME, Server, free_port, launch
+from launch import MODEL_NAME, Server, free_port, kv_events_flags, launch
 from proxy_calls import CALLS, CHAT, GREEDY, QUESTION, chat, openai_client, result, shape, streamed
 from servers import Client, serving, wait_until
 
@@ -49,6 +49,7 @@ class Pair:
 
     engine: Server
     proxy: Client
+    kv_events: str
 
     def state(self) -> Any:
         """Return what our server knows of the engine."""
@@ -64,15 +65,16 @@ class Pair:
 @pytest.fixture(scope="module", params=["vllm", "sglang"])
 def pair(request: pytest.FixtureRequest, engine: Callable[[str], Any]) -> Iterator[Pair]:
     engine(request.param)
-    ports = free_port(), free_port()
+    ports = [free_port() for _ in range(4)]
     url = f"http://127.0.0.1:{ports[0]}"
+    events = f"tcp://127.0.0.1:{ports[2]},replay=tcp://127.0.0.1:{ports[3]}"
     with contextlib.ExitStack() as stack:
-        server = make_server(Settings(engine=(url,), port=ports[1]))
+        server = make_server(Settings(engine=(url,), port=ports[1], kv_events=(events,)))
         ours = stack.enter_context(serving(server))
         env = {"CONTEXTPILOT_INDEX_URL": ours}
-        flags = FLAGS[request.param]
+        flags = [*FLAGS[request.param], *kv_events_flags(*ports[2:])]
         running = launch(request.param, port=ports[0], env=env, extra_flags=flags)
-        yield Pair(stack.enter_context(running), Client(ours))
+        yield Pair(stack.enter_context(running), Client(ours), events)
 
 
 # -- the same as direct ----------------------------------------------------------------------------
@@ -159,6 +161,45 @@ def test_a_cache_salt_divides_the_engines_cache(pair: Pair, planned: bool) -> No
         assert max(hits[:2]) < 32 <= 128 <= min(hits[2:])
         own = [cached(url, text, "ann", **more, cache_salt=salt)[0] for salt in "aab"]
         assert max(own[0], own[2]) < 32 <= 128 <= own[1]
+
+
+# -- KV events -------------------------------------------------------------------------------------
+
+
+def kv_state(client: Client) -> Any:
+    """Return what our server knows by KV events."""
+    return client.get("/health").json()["engines"][0]["kv_events"]
+
+
+def test_kv_events_check_the_hooks(pair: Pair) -> None:
+    contexts = {"contexts": [f"Checked. {block}" for block in BLOCKS]}
+    for number in range(6):
+        cached(pair.proxy.url, f"Which animal is number {number}?", contextpilot=contexts)
+    wait_until(lambda: kv_state(pair.proxy)["num_agreed"] >= 6, 60)
+    state = kv_state(pair.proxy)
+    assert (state["role"], state["state"], state["num_differing"]) == ("checks", "exact", 0)
+
+
+def test_kv_events_alone_tell_what_the_engine_finds(pair: Pair) -> None:
+    """Another server, which the hooks do not know, joins late: it replays what was before."""
+    engine = pair.engine
+    settings = Settings(
+        engine=(engine.base_url,), port=0, kv_events=(pair.kv_events,), reorder=False
+    )
+    server = make_server(settings)
+    told = server.config.app.state.service.pool.receiver.told_tokens  # type: ignore[union-attr]
+    block = {"vllm": 32, "sglang": 1}[engine.engine]
+    with serving(server) as url:
+        wait_until(lambda: kv_state(Client(url))["state"] == "exact")
+        for number in range(8):
+            blocks = [f"Alone {number // 2}. {block}" for block in BLOCKS[: 3 + number % 3]]
+            question, more = f"Which is number {number}?", {"contextpilot": {"contexts": blocks}}
+            _, request = cached(url, question, **more)
+            wait_until(lambda request=request: told(request))
+            hits, _ = cached(url, question, **more)
+            assert 0 <= (told(request) or 0) - hits <= block
+        health = Client(url).get("/health").json()["engines"][0]
+        assert (health["sync"], health["kv_events"]["role"]) == ("exact", "tells")
 
 
 # -- load ------------------------------------------------------------------------------------------

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kv_publisher import CLEARED, removed, stored
+from kv_publisher import CLEARED, msgspec, removed, stored
 
 from contextpilot.sync.events import Event
 from contextpilot.sync.sources.kv_events.chains import Chains

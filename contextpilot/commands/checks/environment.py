@@ -43,8 +43,9 @@ def check_dependencies() -> Iterator[Check]:
 
 
 def check_extras() -> Iterator[Check]:
-    """Look at the optional extras `plot` and `gpu`."""
+    """Look at the optional extras `plot`, `kv-events` and `gpu`."""
     yield _check_module("matplotlib", "pip install matplotlib", required=False)
+    yield _check_module("zmq", "pip install pyzmq msgspec", required=False)
     yield _check_gpu()
 
 

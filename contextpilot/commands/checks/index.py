@@ -9,6 +9,7 @@ from typing import Any
 from contextpilot.commands.checks.check import Check, Status
 from contextpilot.commands.checks.exchange import Answer, Place, UnreachableError
 from contextpilot.commands.checks.hooks import INDEX_URL
+from contextpilot.commands.checks.kv_events import judge_kv_events
 from contextpilot.commands.checks.neighbours import index_nearby, is_index
 from contextpilot.commands.checks.request_path import check_request_path, token_is_wrong
 
@@ -76,6 +77,8 @@ def _check_reporters(health: Mapping[str, Any]) -> Iterator[Check]:
 def _check_pool(health: Mapping[str, Any]) -> Iterator[Check]:
     """Tell of each engine behind a server."""
     for engine in health["engines"] if isinstance(health["engines"], list) else ():
+        if engine.get("kv_events"):
+            yield judge_kv_events(f"KV events of {engine.get('engine')}", engine["kv_events"])
         name, state = f"engine {engine.get('url')}", engine.get("sync")
         if engine.get("up") is None:
             detail = "the index server has not asked it yet"

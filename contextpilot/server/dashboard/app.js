@@ -64,6 +64,13 @@ function fact(list, name, value) {
   list.append(make("dt", { textContent: name }), make("dd", { textContent: value }));
 }
 
+function kvEvents(events) {
+  if (events.is_hybrid) return "of a cache with several groups: not told";
+  const role = events.role === "tells" ? `tell of ${short(events.num_requests)} requests`
+    : `agree with the hooks on ${short(events.num_agreed)} of ${short(events.num_agreed + events.num_differing)} requests`;
+  return `${events.state}; ${role}; ${short(events.num_gaps)} gaps`;
+}
+
 function engineCard(engine) {
   if (!engine.real) return indexCard(engine);
   const sync = make("span", { className: `badge ${SYNC_CLASS[engine.sync]}`, textContent: `sync ${engine.sync}` });
@@ -78,6 +85,7 @@ function engineCard(engine) {
   fact(facts, "served, failed", `${short(engine.served)}, ${short(engine.failed)}`);
   fact(facts, "evictions", short(engine.evicted));
   if (engine.slots !== null) fact(facts, "slots", engine.slots);
+  if (engine.kv_events) fact(facts, "KV events", kvEvents(engine.kv_events));
   return make("article", { className: "engine" }, make("h3", { textContent: `${engine.engine} ` }, up, " ", sync), facts, advice(engine));
 }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 _PLACE = re.compile(r"tcp://(\[[0-9a-fA-F:.%]+\]|[\w.-]+):(\d{1,5})", re.ASCII)
 _EVERYWHERE = ("0.0.0.0", "[::]")
 _LIKE = '"tcp://127.0.0.1:5557,replay=tcp://127.0.0.1:5558"'
+_OPTIONS = ("replay", "ranks", "topic", "tokenizer", "engine")
 MAX_RANKS = 64
 
 
@@ -22,6 +23,7 @@ class KvAddress:
         ranks: data-parallel ranks that publish.
         topic: beginning of the topics to listen to.
         tokenizer: folder or name of a tokenizer to use here; "": the engine's own `/tokenize`.
+        engine: base URL of the engine; a server that stands before it knows that.
     """
 
     endpoint: str
@@ -29,6 +31,7 @@ class KvAddress:
     ranks: int = 1
     topic: str = ""
     tokenizer: str = ""
+    engine: str = ""
 
     def __post_init__(self) -> None:
         for text in filter(None, (self.endpoint, self.replay)):
@@ -64,10 +67,8 @@ def parse_addresses(texts: Iterable[str]) -> list[KvAddress]:
         if piece.startswith("tcp:"):
             found.append({"endpoint": piece})
         elif piece and found and is_named:
-            if name not in ("replay", "ranks", "topic", "tokenizer"):
-                raise ValueError(
-                    f"kv_events: {name!r} is none of replay, ranks, topic and tokenizer"
-                )
+            if name not in _OPTIONS:
+                raise ValueError(f"kv_events: {name!r} is none of {', '.join(_OPTIONS)}")
             found[-1][name] = value
         elif piece:
             raise ValueError(f"kv_events must be like {_LIKE}, not {piece!r}")

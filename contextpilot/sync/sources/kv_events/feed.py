@@ -98,7 +98,7 @@ class KvFeed:
         self._unsized: deque[Prompt] = deque(maxlen=_MAX_PENDING)
         self._settling: OrderedDict[str, float] = OrderedDict()
         self._agreement = Agreement()
-        self._epoch, self._number = "", 0
+        self._epoch, self._number, self._size = "", 0, 0
         self._sent_at = self._checked_at = float("-inf")
         self._speaks = self._is_hybrid = self._is_set_back = self._has_ended = False
         self._num_unmapped = 0
@@ -261,8 +261,9 @@ class KvFeed:
         changes = self._chains.changes() + self._settled()
         if not speaks or not (self._speaks or is_connected):
             return
-        if not (self._speaks and self._epoch):
-            self._epoch, self._number = uuid.uuid4().hex, 0
+        size = self._chains.block_size
+        if not (self._speaks and self._epoch) or size != self._size:
+            self._epoch, self._number, self._size = uuid.uuid4().hex, 0, size
             self._speaks = self._is_set_back = True
         if self._is_set_back:
             self._is_set_back = False
@@ -303,7 +304,7 @@ class KvFeed:
             events=tuple(events),
             snapshot=is_snapshot,
             kind=self._kind(),
-            block_size=self._chains.block_size or 1,
+            block_size=self._size or 1,
             more=more or (0 if is_whole else 1),
         )
         self._sent_at = time.monotonic()

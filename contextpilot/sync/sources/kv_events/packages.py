@@ -20,5 +20,5 @@ def load_packages() -> Any:
         import_module("msgspec.msgpack")
         return import_module("zmq")
     except ImportError as error:
-        text = f"kv_events needs {error.name}: pip install 'contextpilot[kv-events]'"
+        text = f"kv_events needs {error.name}: pip install pyzmq msgspec (the extra kv-events)"
         raise MissingExtraError(text) from None

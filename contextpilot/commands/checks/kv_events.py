@@ -1,0 +1,85 @@
+"""Checks of the KV events that engines publish: whether they arrive, and agree with the hooks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from contextpilot.commands.checks.check import Check
+from contextpilot.sync.sources.kv_events.address import KvAddress, parse_addresses
+from contextpilot.sync.sources.kv_events.feed import KvFeed, Told
+from contextpilot.sync.sources.kv_events.packages import MissingExtraError
+
+_WAIT_S = 5.0
+_LAUNCH = (
+    'launch the engine with --kv-events-config \'{"enable_kv_cache_events": true, "publisher": '
+    '"zmq", "endpoint": "tcp://*:5557", "replay_endpoint": "tcp://*:5558"}\''
+)
+
+
+def check_kv_events(texts: Sequence[str], send: Callable[[], object] | None) -> Iterator[Check]:
+    """Listen at each address for a few seconds.
+
+    Args:
+        send: lets the engine read a prompt meanwhile, so that there is something to publish.
+    """
+    if not texts:
+        return
+    try:
+        addresses = parse_addresses(texts)
+    except ValueError as error:
+        like = "--kv-events tcp://127.0.0.1:5557,replay=tcp://127.0.0.1:5558"
+        yield Check("KV events", "fail", str(error), like)
+        return
+    for address in addresses:
+        yield _listen(address, send)
+
+
+def _listen(address: KvAddress, send: Callable[[], object] | None) -> Check:
+    name = f"KV events at {address.endpoint}"
+    try:
+        told = Told(lambda _: "ok", lambda: None, lambda: False, lambda _: None)
+        feed = KvFeed("doctor", address, told)
+    except MissingExtraError as error:
+        return Check(name, "fail", str(error), "pip install pyzmq msgspec")
+    feed.start()
+    try:
+        _wait(lambda: feed.state()["state"] != "off")
+        if send is not None:
+            send()
+        _wait(lambda: bool(feed.state()["num_messages"]))
+        state = feed.state()
+    finally:
+        feed.close()
+    if state["state"] != "off" and not state["num_messages"]:
+        return Check(name, "warn", "connected, and nothing came", "send the engine a prompt")
+    return judge_kv_events(name, state)
+
+
+def judge_kv_events(name: str, state: Mapping[str, Any]) -> Check:
+    """Return what a server or a feed says of an engine's KV events, as a check."""
+    came = f"{state.get('num_messages')} messages, {state.get('num_gaps')} gaps"
+    if state.get("is_hybrid"):
+        detail = "the engine's cache has several groups: only the hooks tell of those"
+        return Check(name, "warn", detail, "launch the engine with the hooks")
+    if state.get("state") == "off":
+        return Check(name, "warn", "nobody publishes there", _LAUNCH)
+    if state.get("num_malformed"):
+        detail = f"{state['num_malformed']} payloads of an unknown form"
+        return Check(name, "warn", detail, "see that vLLM or SGLang publishes there")
+    if state.get("num_differing"):
+        detail = f"of {state['num_differing']} requests they say another thing than the hooks"
+        return Check(name, "warn", detail, "report this")
+    if state.get("state") == "approximate":
+        detail = f"{came}; what was cached before we joined is not known"
+        fix = 'add ,replay=tcp://HOST:PORT, and launch the engine with "replay_endpoint"'
+        return Check(name, "warn", detail, fix)
+    agree = f", as the hooks say of {state['num_agreed']} requests" if state["num_agreed"] else ""
+    return Check(name, "ok", came + agree)
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _WAIT_S
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
