@@ -71,6 +71,9 @@ def rows_of(rows: list[tuple[str, str, str]]) -> list[str]:
     """Return a table of fields, or nothing where there are none."""
     if not rows:
         return []
+    if not any(says for _, _, says in rows):
+        lines = [f"| `{name}` | {escaped(kind)} |" for name, kind, _ in rows]
+        return ["| field | type |", "|---|---|", *lines, ""]
     head = ["| field | type | meaning |", "|---|---|---|"]
     return [
         *head,

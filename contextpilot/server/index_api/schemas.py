@@ -38,6 +38,8 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+_NAMESPACE = "what is learnt in one is unknown in all others"
+_CONVERSATION = "the conversation that the blocks are given to"
 _OPTIONS = (
     "reorder",
     "pin_first",
@@ -54,14 +56,20 @@ _OPTIONS = (
 class Planning(Body):
     """What every planning request may say."""
 
-    namespace: Name = "default"
-    reorder: StrictBool | None = None
-    pin_first: Count | None = None
-    max_shift: Count | None = None
-    min_gain_tokens: Count | None = None
-    displacement_cost: Count | None = None
-    anchor: Literal["none", "moved", "end"] | None = None
-    anchor_blocks: Count | None = None
+    namespace: Name = Field("default", description=_NAMESPACE)
+    reorder: StrictBool | None = Field(None, description="false keeps the order as given")
+    pin_first: Count | None = Field(None, description="so many leading blocks stay in place")
+    max_shift: Count | None = Field(None, description="no block moves by more ranks than this")
+    min_gain_tokens: Count | None = Field(
+        None, description="keep the order when less than this is known to recur"
+    )
+    displacement_cost: Count | None = Field(
+        None, description="tokens to gain that are worth moving the best block to the end"
+    )
+    anchor: Literal["none", "moved", "end"] | None = Field(
+        None, description="when the best blocks stand at the question"
+    )
+    anchor_blocks: Count | None = Field(None, description="how many blocks anchor is about")
 
     def options(self) -> dict[str, Any]:
         """Return the options that were given, by name."""
@@ -86,34 +94,42 @@ class ReorderBody(Planning):
 class Writing(Planning):
     """What every request for messages may say."""
 
-    system_instruction: StrictStr | None = None
-    annotate: StrictBool | StrictStr | None = None
-    deduplicate: StrictBool | None = None
+    system_instruction: StrictStr | None = Field(None, description="becomes the system message")
+    annotate: StrictBool | StrictStr | None = Field(
+        None, description="write the ranking after blocks that moved far; or a template of it"
+    )
+    deduplicate: StrictBool | None = Field(
+        None, description="blocks that the prompt holds already become short hints"
+    )
 
 
 class OptimizeBody(Writing):
     """One request."""
 
-    contexts: Context
-    query: StrictStr
-    conversation_id: Name | None = None
-    history: list[dict[str, Any]] | None = None
+    contexts: Context = Field(description="the blocks, most relevant first")
+    query: StrictStr = Field(description="the question, written after the blocks")
+    conversation_id: Name | None = Field(None, description=_CONVERSATION)
+    history: list[dict[str, Any]] | None = Field(
+        None, description="earlier messages, passed on unchanged"
+    )
 
 
 class OptimizeBatchBody(Writing):
     """Requests that are planned together."""
 
-    all_contexts: list[Context]
-    queries: list[StrictStr]
+    all_contexts: list[Context] = Field(description="the blocks of each request")
+    queries: list[StrictStr] = Field(description="as many questions")
 
 
 class DeduplicateBody(Body):
     """One context of a conversation."""
 
-    contexts: Context
-    conversation_id: Name
-    namespace: Name = "default"
-    hint_template: StrictStr | None = None
+    contexts: Context = Field(description="the blocks of one context")
+    conversation_id: Name = Field(description=_CONVERSATION)
+    namespace: Name = Field("default", description=_NAMESPACE)
+    hint_template: StrictStr | None = Field(
+        None, description="what stands for a block, with {first_line}"
+    )
 
 
 class EngineBody(Body):
