@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -31,6 +32,45 @@ def parse_slowly(content: bytes | str) -> Any:
 
 def _given(content: dict[str, Any]) -> dict[str, Any]:
     return content
+
+
+class Turnstile:
+    """Lets one piece of work through in each round of the event loop.
+
+    Pieces that are short each would keep the loop away for their sum where many are ready at once.
+    For use on one event loop.
+    """
+
+    def __init__(self) -> None:
+        self._is_taken = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def run(self, work: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Call `work` when it is its turn; return what it returns."""
+        loop = asyncio.get_running_loop()
+        if self._is_taken:
+            turn = loop.create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not turn.cancelled():  # the turn had come
+                    self._pass_on()
+                raise
+        self._is_taken = True
+        try:
+            return work(*args, **kwargs)
+        finally:
+            loop.call_soon(self._pass_on)
+
+    def _pass_on(self) -> None:
+        """Let the next through, if any waits."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._is_taken = False
 
 
 async def offload(

@@ -24,9 +24,11 @@ def key(number: int) -> bytes:
     return content_key(str(number))
 
 
-def fill(server: Watched, count: int, length: int, *, names: int = 0, spaces: int = 1) -> list[str]:
-    """Let the first engine's index hold `count` paths of `length` blocks; return request names."""
-    namespaces = server.service.pool.engines[0].namespaces
+def fill(
+    server: Watched, count: int, length: int, *, names: int = 0, spaces: int = 1, engine: int = 0
+) -> list[str]:
+    """Let an engine's index hold `count` paths of `length` blocks; return request names."""
+    namespaces = server.service.pool.engines[engine].namespaces
     requests = [f"cp-{number:024d}" for number in range(names)]
     for number in range(count):
         space = namespaces.get(f"tenant {number % spaces}")

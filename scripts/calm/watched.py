@@ -12,7 +12,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +34,7 @@ class Watched:
         self._server = make_server(Settings(port=0, kind="other", log_level="error", **settings))
         self.app: Any = self._server.config.app
         self._probe = Probe()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
@@ -78,8 +79,17 @@ class Watched:
         time.sleep(1)
         return self._probe.read()["stall_ms"]
 
+    def stall_ms_of(self, action: Callable[[], None]) -> float:
+        """Let something happen on the loop; return for how long it was away, until 5 s later."""
+        self.ask("GET", "/stats?namespace=none")
+        time.sleep(1)
+        self._probe.read()
+        self._loop.call_soon_threadsafe(action)
+        time.sleep(5)
+        return self._probe.read()["stall_ms"]
+
     def _run(self) -> None:
-        loop = uvloop.new_event_loop()
+        loop = self._loop
         asyncio.set_event_loop(loop)
         loop.run_until_complete(
             asyncio.wait(

@@ -358,7 +358,7 @@ def test_a_dead_engine_of_many_tenants_is_forgotten_beside_the_loop() -> None:
         thread = threading.Thread(target=hold)
         thread.start()
         await until(lambda: engine.is_busy("tenant 1"))
-        pool._bury(engine)  # returns, though a thread is planning there
+        await pool._bury(engine)  # returns, though a thread is planning there
         held.set()
         spaces = [space for _, space in engine.namespaces.items()]
         await until(lambda: not any(space.index.stats().num_blocks for space in spaces))

@@ -22,6 +22,7 @@ from contextpilot.http.pooled import Upstream
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head, Plan
+from contextpilot.server.offload import Turnstile
 from contextpilot.server.pool.engines_by_prefix import EnginesByPrefix
 from contextpilot.server.pool.follow_kv_events import follower_of
 from contextpilot.server.pool.health import HealthCheck, Rhythm
@@ -90,6 +91,7 @@ class EnginePool:
         self._kv_events = {url.rstrip("/"): at for url, at in (kv_events or {}).items()}
         self._checks: dict[str, tuple[HealthCheck, asyncio.Task[None]]] = {}
         self._tasks: list[asyncio.Task[Any]] = []
+        self._turns = Turnstile()
         self._has_started = False
         self._upstream: Upstream | None = None
         self._conversations: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -259,14 +261,12 @@ class EnginePool:
         if name in self._checks:
             self._checks[name][0].hurry()
 
-    def _bury(self, engine: Engine) -> None:
-        """Forget a dead engine's part of the index; who waited there goes elsewhere."""
-        if engine.forgets_at_once():
-            engine.forget()
-        else:
-            asyncio.get_running_loop().run_in_executor(None, engine.forget)
+    async def _bury(self, engine: Engine) -> None:
+        """Forget a dead engine, after others that died with it; who waited there goes elsewhere."""
         self.receiver.distrust(engine)
         engine.line.dismiss(EngineDownError(f"engine {engine.name} does not answer"))
+        if not await self._turns.run(engine.forget_at_once):
+            engine.forget_beside()
 
     # -- leases ----------------------------------------------------------------------------------
 

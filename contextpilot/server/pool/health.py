@@ -39,7 +39,7 @@ class HealthCheck:
 
     Args:
         on_life: awaited when the engine begins to answer, before it counts as up.
-        on_death: called when it stops.
+        on_death: awaited when it stops.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class HealthCheck:
         engine: Engine,
         get: Get,
         on_life: Callable[[Engine], Awaitable[None]],
-        on_death: Callable[[Engine], None],
+        on_death: Callable[[Engine], Awaitable[None]],
         rhythm: Rhythm,
     ) -> None:
         self._engine = engine
@@ -83,10 +83,10 @@ class HealthCheck:
             if is_ours(error):
                 logger.warning("engine %s: no health check (%s)", engine.name, error)
             else:
-                self._failed(is_refused(error))
+                await self._failed(is_refused(error))
             return
         if status >= 500:  # it starts, is overloaded, or its core has died
-            self._failed(is_refusal=False)
+            await self._failed(is_refusal=False)
             return
         self._failures = self._refusals = 0
         if engine.up is not True:
@@ -101,7 +101,7 @@ class HealthCheck:
         doubled: float = rhythm.first_retry_s * 2 ** min(self._failures - 1, 16)
         return min(doubled, rhythm.max_retry_s)
 
-    def _failed(self, is_refusal: bool) -> None:
+    async def _failed(self, is_refusal: bool) -> None:
         self._failures += 1
         self._refusals += is_refusal
         engine, rhythm = self._engine, self._rhythm
@@ -111,7 +111,7 @@ class HealthCheck:
         if engine.up is not False:
             engine.up = False
             logger.warning("engine %s does not answer: it counts as dead", engine.name)
-            self._on_death(engine)
+            await self._on_death(engine)
 
     async def _greet(self) -> None:
         logger.info("engine %s answers", self._engine.name)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from contextpilot.block import BlockKey
@@ -26,6 +27,7 @@ from contextpilot.server.pool.windows import WindowPlanner
 _MAX_SAMPLES = 360
 _SAMPLE_INTERVAL_S = 10.0
 _MAX_WEIGHTS = 200_000
+_FORGETTING = ThreadPoolExecutor(1, "contextpilot-forget")
 _FEW_NAMESPACES = 8
 """So many are forgotten in a few milliseconds."""
 RUNNING_TOKENS = 64
@@ -181,10 +183,17 @@ class Engine:
                 with space.lock:
                     space.planner.index.end_credit(one.request_id)
 
-    def forgets_at_once(self) -> bool:
-        """Return whether `forget` takes no time, and waits for no thread that is planning."""
+    def forget_at_once(self) -> bool:
+        """Forget, if that takes little and waits for no thread that is planning; say if it was."""
         spaces = self.namespaces.items()
-        return len(spaces) <= _FEW_NAMESPACES and not any(self.is_busy(name) for name, _ in spaces)
+        if len(spaces) > _FEW_NAMESPACES or any(self.is_busy(name) for name, _ in spaces):
+            return False
+        self.forget()
+        return True
+
+    def forget_beside(self) -> None:
+        """Forget on a thread, after other engines that died with this one."""
+        _FORGETTING.submit(self.forget)
 
     def forget(self) -> None:
         """Forget what the cache held: the engine is gone. What recurs stays known."""

@@ -32,7 +32,7 @@ from contextpilot.prompt.messages import new_request_id
 from contextpilot.server.observe.metrics import Metrics
 from contextpilot.server.observe.reasons import Refusals
 from contextpilot.server.observe.records import without_text
-from contextpilot.server.offload import LARGE_BYTES, offload
+from contextpilot.server.offload import LARGE_BYTES, Turnstile, offload
 from contextpilot.server.pool.engine_pool import EngineDownError
 from contextpilot.server.pool.expected_cache import Expectation
 from contextpilot.server.pool.kv_follower import SentRequest
@@ -83,6 +83,8 @@ _NO_MOVES = Bounds(enabled=False)
 _BODILESS = READING | {"DELETE"}
 _MAX_SENT = 2
 """Engines that get a request before it is given up: it may be what brings them down."""
+_SHORT_BYTES = 2 << 10
+"""A body up to this takes less to look through than a turn of its own."""
 _NO_ENGINE = "no engine is configured: give --engine URL"
 
 
@@ -105,6 +107,7 @@ class Proxy:
         self._reader = RequestReader(service, metrics, orders)
         self._heads = Heads()
         self._refusals = Refusals()
+        self._turns = Turnstile()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; every error becomes one of the API that is spoken."""
@@ -143,8 +146,16 @@ class Proxy:
             raise TooManyRequestsError(text)
 
     async def _answered(self, scope: Scope, body: bytes, delivery: Delivery) -> None:
-        request = await offload(len(body) >= LARGE_BYTES, self._reader.read, scope, body)
+        request = await self._read(scope, body)
         await self._serve(request, delivery)
+
+    async def _read(self, scope: Scope, body: bytes) -> Incoming:
+        """Read a request: a large one on a thread, others one in each round of the loop."""
+        if len(body) >= LARGE_BYTES:
+            return await offload(True, self._reader.read, scope, body)
+        if len(body) < _SHORT_BYTES:
+            return self._reader.read(scope, body)
+        return await self._turns.run(self._reader.read, scope, body)
 
     # -- an engine -------------------------------------------------------------------------------
 
