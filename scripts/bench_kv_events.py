@@ -6,8 +6,8 @@
 and hears its KV events through a relay, which loses messages when it is told to. Prompts are sent
 again and again, and share beginnings; before each, what the server was told of it last is compared
 with the `cached_tokens` of the answer. After a third of the requests the relay loses messages for a
-while, and the engine replays them; after another third the engine is started anew, and the gap then
-is one that nobody replays. The hooks do not report.
+while, and the engine replays them; after another third the engine is started anew, which shows by
+the numbers of its messages alone. The hooks do not report.
 """
 
 from __future__ import annotations

@@ -136,11 +136,13 @@ def test_a_prompt_of_another_length_than_the_engine_counted_is_not_believed(
     with feed_on(index, publisher.address) as feed:
         connected(feed, publisher)
         publisher.publish(stored([1, 2], ABCD))
+        feed.follow(Prompt("first", ABCD[:4]))
+        until(lambda: index.holds(first=4))
         feed.follow(Prompt("a", ABCD, 9))
         feed.follow(Prompt("b", None, 8))
         feed.follow(Prompt("c", [2**70] * 4))
         feed.follow(Prompt("d", ABCD, 8))
-        until(lambda: index.holds(d=8))
+        until(lambda: index.holds(first=4, d=8))
         assert feed.state()["num_unmapped"] == 3
         told = [event for message in index.messages for event in message.events]
         assert Event("unfollowed", "a") in told

@@ -30,7 +30,7 @@ TELL_EVERY_S = 0.02
 HEARTBEAT_S = 5.0
 SETTLE_S = 1.0
 """Time after which what the engine published while it read a prompt must have come."""
-_MAX_PENDING = 1024
+_MAX_PENDING = 256
 _MAX_EVENTS = 2000
 """Events of one message; a snapshot with more comes in parts."""
 _CHECK_EVERY_S = 2.0
@@ -50,6 +50,15 @@ class Prompt(NamedTuple):
     prompt_tokens: int | None = None
     model: str = ""
     salt: str = ""
+
+
+class _Packed(NamedTuple):
+    """A prompt as it waits for the thread; `packed` is None when its tokens are not known."""
+
+    request: str
+    packed: bytes | None
+    model: str
+    salt: str
 
 
 class Told(NamedTuple):
@@ -94,9 +103,10 @@ class KvFeed:
         self._kind = kind
         self._chains = Chains(address.ranks)
         self._subscribers: list[Subscriber] = []
-        self._prompts: deque[Prompt] = deque(maxlen=_MAX_PENDING)
-        self._unsized: deque[Prompt] = deque(maxlen=_MAX_PENDING)
+        self._prompts: deque[_Packed] = deque()
+        self._unsized: deque[_Packed] = deque()
         self._settling: OrderedDict[str, float] = OrderedDict()
+        self._given_up: list[Event] = []
         self._agreement = Agreement()
         self._epoch, self._number, self._size = "", 0, 0
         self._sent_at = self._checked_at = float("-inf")
@@ -122,7 +132,13 @@ class KvFeed:
 
     def follow(self, prompt: Prompt) -> None:
         """Follow a request from now on; never waits. Any thread may call it."""
-        self._prompts.append(prompt)
+        tokens, counted, packed = prompt.tokens, prompt.prompt_tokens, None
+        if tokens is not None and counted in (None, len(tokens)):
+            with contextlib.suppress(OverflowError, TypeError):
+                packed = pack(tokens)
+        if len(self._prompts) >= _MAX_PENDING:
+            packed = None
+        self._prompts.append(_Packed(prompt.request, packed, prompt.model, prompt.salt))
         self._ring()
 
     def state(self) -> dict[str, Any]:
@@ -227,27 +243,23 @@ class KvFeed:
                 self._place(self._unsized.popleft())
         while self._prompts:
             prompt = self._prompts.popleft()
-            counted = prompt.prompt_tokens
-            if prompt.tokens is None or counted not in (None, len(prompt.tokens)):
-                self._give_up(prompt)
-            elif self._chains.block_size:
+            if prompt.packed is None or self._chains.block_size:
                 self._place(prompt)
             else:
                 self._unsized.append(prompt)
+                while len(self._unsized) > _MAX_PENDING:
+                    self._give_up(self._unsized.popleft().request)
 
-    def _place(self, prompt: Prompt) -> None:
-        try:
-            packed = pack(prompt.tokens or ())
-        except (OverflowError, TypeError):
-            self._give_up(prompt)
+    def _place(self, prompt: _Packed) -> None:
+        if prompt.packed is None:
+            self._give_up(prompt.request)
             return
-        self._chains.follow(prompt.request, packed, prompt.model, prompt.salt)
+        self._chains.follow(prompt.request, prompt.packed, prompt.model, prompt.salt)
         self._settling[prompt.request] = time.monotonic() + SETTLE_S
 
-    def _give_up(self, prompt: Prompt) -> None:
+    def _give_up(self, request: str) -> None:
         self._num_unmapped += 1
-        if self._speaks:
-            self._send([Event("unfollowed", prompt.request)])
+        self._given_up.append(Event("unfollowed", request))
 
     # -- telling ---------------------------------------------------------------------------------
 
@@ -258,7 +270,8 @@ class KvFeed:
         if self._speaks and not speaks:
             self._speaks = False
             self._told.leave()
-        changes = self._chains.changes() + self._settled()
+        changes = self._given_up + self._chains.changes() + self._settled()
+        self._given_up = []
         if not speaks or not (self._speaks or is_connected):
             return
         size = self._chains.block_size

@@ -26,7 +26,7 @@ from contextpilot.sync.sources.kv_events.wire import MAX_BYTES, Change, Malforme
 logger = logging.getLogger(__name__)
 
 REPLAY_TIMEOUT_S = 5.0
-"""For all of a replay."""
+"""For all that is replayed at once."""
 REOPEN_AFTER_S = 5.0
 MAX_REPLAYED_BYTES = 256 << 20
 _SUBSCRIBED_AFTER_S = 0.5
@@ -34,7 +34,6 @@ _SUBSCRIBED_AFTER_S = 0.5
 _MAX_QUEUED = 64
 """Messages that wait for us; beyond, the engine's side drops them, and they count as a gap."""
 _MAX_REPLAY_QUEUED = 4096
-_MAX_REPLAYS = 16
 _HEARTBEAT_MS = 5000
 _MAX_SEEN = 1024
 _END = -1
@@ -224,21 +223,22 @@ class Subscriber:
 
         Its queue towards us may overflow meanwhile: what fell out is asked for again.
         """
-        for _ in range(_MAX_REPLAYS):
+        deadline = time.monotonic() + REPLAY_TIMEOUT_S
+        while time.monotonic() < deadline:
             before = self._next
-            if self._replay():
+            if self._replay(deadline):
                 self._is_doubtful = False
                 return
             if self._next == before:
                 return
 
-    def _replay(self) -> bool:
+    def _replay(self, deadline: float) -> bool:
         """Replay once, from the last message that is known; return whether nothing is missing.
 
         If that is not there, or another, the engine began anew: then another replay is due.
         """
         first = 0 if self._next is None else self._next - 1
-        replay, number = _Replay(self, first), _END
+        replay, number = _Replay(self, first, deadline), _END
         for number, payload in replay:
             if self._next is not None and number == self._next - 1:
                 if self._seen.get(number) != hash(payload):
@@ -303,18 +303,18 @@ class _Replay:
         before: `num_replayed` when it began.
     """
 
-    def __init__(self, subscriber: Subscriber, first: int) -> None:
+    def __init__(self, subscriber: Subscriber, first: int, deadline: float) -> None:
         self._subscriber = subscriber
         self._first = first
+        self._deadline = deadline
         self.is_whole = False
         self.before = subscriber.num_replayed
 
     def __iter__(self) -> Iterator[_Message]:
         socket, left = self._subscriber.open_replay(), MAX_REPLAYED_BYTES
-        deadline = time.monotonic() + REPLAY_TIMEOUT_S
         try:
             socket.send_multipart([b"", self._first.to_bytes(8, "big")])
-            while left > 0 and socket.poll(max(0, int((deadline - time.monotonic()) * 1000))):
+            while left > 0 and socket.poll(self._left_ms()):
                 message = _message(socket.recv_multipart())
                 if message is None or message.number == _END:
                     self.is_whole = message is not None
@@ -324,6 +324,9 @@ class _Replay:
                     yield message
         finally:
             socket.close(0)
+
+    def _left_ms(self) -> int:
+        return max(0, int((self._deadline - time.monotonic()) * 1000))
 
 
 def _message(frames: list[bytes]) -> _Message | None:
