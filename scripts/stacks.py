@@ -17,7 +17,7 @@ import tomllib
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts" / "engines"))
 
-from environments import Environment, set_up_all  # noqa: E402
+from environments import Environment, environment, set_up_all  # noqa: E402
 from recipes import Recipe  # noqa: E402
 
 STACKS = {
@@ -32,15 +32,32 @@ STACKS = {
     "openai-oldest": ("openai==1.30.0", "httpx<0.28"),  # the newest is in [test]
     "pageindex-newest": ("pageindex==0.4.7",),
     "pageindex-oldest": ("pageindex==0.4.0",),
+    "lmcache-newest": ("lmcache==0.5.6",),
+    "lmcache-oldest": ("lmcache==0.5.0",),
 }
+BESIDE_VLLM = {"lmcache-newest", "lmcache-oldest"}
+"""They want what vLLM's environment holds (torch, transformers), and see it there."""
 
 
 def stack(name: str) -> Environment:
     """Return the environment of a stack; nothing is built yet."""
     packages = STACKS[name]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = (*packages, "pytest>=7.4", *project["dependencies"])
-    return Environment(Recipe(f"stack-{name}", packages[0].partition("==")[2], (wanted,)))
+    ours = ("pytest>=7.4", *project["dependencies"])
+    version = packages[0].partition("==")[2]
+    if name in BESIDE_VLLM:
+        steps = (ours, ("--no-deps", *packages))
+        return Environment(Recipe(f"stack-{name}", version, steps, shims="beside_vllm"))
+    return Environment(Recipe(f"stack-{name}", version, ((*packages, *ours),)))
+
+
+def missing(name: str) -> str:
+    """Return the command that sets up what a stack still lacks; empty when all is there."""
+    if not stack(name).is_current():
+        return f"python scripts/stacks.py {name}"
+    if name in BESIDE_VLLM and not environment("vllm").is_current():
+        return "python scripts/engines/setup.py vllm"
+    return ""
 
 
 def set_up(name: str) -> str:

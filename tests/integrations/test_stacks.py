@@ -21,14 +21,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.engine]
 
 @pytest.mark.parametrize("name", stacks.STACKS)
 def test_a_stack(name: str) -> None:
-    environment = stacks.stack(name)
-    if not environment.is_current():
-        absent(f"{name} is absent; run: python scripts/stacks.py {name}")
+    if command := stacks.missing(name):
+        absent(f"{name} is absent; run: {command}")
     folder = Path(__file__).parent
     own = name.rpartition("-")[0].replace("-", "_")
     (cases,) = (path for path in folder.glob("*.py") if path.stem in (f"in_{own}", f"test_{own}"))
     run = subprocess.run(
-        [environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest",
+        [stacks.stack(name).python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest",
          "-c", folder / "stack.ini", "--rootdir", folder, cases],
         cwd=folder, capture_output=True, text=True, timeout=240,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, SOURCES))},
