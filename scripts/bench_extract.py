@@ -91,6 +91,6 @@ def report(name: str, message: dict[str, Any], blocks: int) -> None:
 
 
 if __name__ == "__main__":
-    from plainly import run
+    import plainly
 
-    run(main)
+    plainly.run(main)

@@ -288,6 +288,6 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["client"]:
         uvloop.run(run_client(sys.argv[2], sys.argv[3], int(sys.argv[4])))
     else:
-        from plainly import run
+        import plainly
 
-        run(main)
+        plainly.run(main)

@@ -85,6 +85,6 @@ def _row(first: str, *cells: str) -> str:
 
 
 if __name__ == "__main__":
-    from plainly import run
+    import plainly
 
-    run(main)
+    plainly.run(main)

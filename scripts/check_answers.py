@@ -262,6 +262,6 @@ def found(gold: str, answer: str) -> float:
 
 
 if __name__ == "__main__":
-    from plainly import run
+    import plainly
 
-    run(main)
+    plainly.run(main)

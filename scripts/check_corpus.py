@@ -109,6 +109,6 @@ def prompt_row(altered: Mapping[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    from plainly import run
+    import plainly
 
-    run(main)
+    plainly.run(main)

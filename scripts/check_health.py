@@ -178,6 +178,6 @@ def _wait(port: int) -> None:
 
 
 if __name__ == "__main__":
-    from plainly import run
+    import plainly
 
-    run(main)
+    plainly.run(main)

@@ -107,6 +107,6 @@ def mutated(pattern: list[str], chance: random.Random) -> list[str]:
 
 
 if __name__ == "__main__":
-    from plainly import run
+    import plainly
 
-    run(main)
+    plainly.run(main)

@@ -238,6 +238,6 @@ async def _run(url: str, engine: str, total: int) -> int:
 
 
 if __name__ == "__main__":
-    from plainly import run
+    import plainly
 
-    run(main)
+    plainly.run(main)

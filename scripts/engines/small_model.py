@@ -82,6 +82,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     sys.path.append(str(Path(__file__).resolve().parents[1]))
-    from plainly import run
+    import plainly
 
-    run(main)
+    plainly.run(main)

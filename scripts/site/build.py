@@ -60,6 +60,6 @@ def configuration(pages: list[str]) -> str:
 
 if __name__ == "__main__":
     sys.path.append(str(Path(__file__).resolve().parents[1]))
-    from plainly import run
+    import plainly
 
-    run(main)
+    plainly.run(main)
