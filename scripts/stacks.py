@@ -28,6 +28,7 @@ STACKS = {
     "mem0-newest": ("mem0ai==2.2.1",),
     "mem0-1": ("mem0ai==1.0.11",),
     "mem0-oldest": ("mem0ai==0.1.118",),
+    "ray-newest": ("ray[data]==2.60.0", "aiohttp>=3.8"),
     "litellm-newest": ("litellm==1.110.2",),
     "openai-oldest": ("openai==1.30.0", "httpx<0.28"),  # the newest is in [test]
     "pageindex-newest": ("pageindex==0.4.7",),

@@ -58,16 +58,27 @@ class BlockingHttp:
         """The base URL as it may be shown: without user, password and query."""
         return self._address.url
 
-    def call(self, method: str, path: str, body: bytes | None, timeout_s: float) -> Reply:
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        timeout_s: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
         """Send a request and return its answer, both within `timeout_s`.
 
+        Args:
+            headers: of this request, beside those of all.
+
         Raises:
-            OSError: no whole answer came; TimeoutError when it did not come in time.
+            OSError: no whole answer came; TimeoutError when it did not come in time,
+                ConnectionRefusedError when nobody listened.
         """
         call = Call(timeout_s, self._connect_timeout)
         token = CALL.set(call)
         try:
-            return self._exchange(method, path, body, call)
+            return self._exchange(method, path, body, call, headers or {})
         except (OSError, HTTPError, ValueError) as error:
             raise self._typed(_root(error), call) from None
         finally:
@@ -80,8 +91,11 @@ class BlockingHttp:
         if adapter is not None:
             adapter.close()
 
-    def _exchange(self, method: str, path: str, body: bytes | None, call: Call) -> Reply:
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, call: Call, headers: Mapping[str, str]
+    ) -> Reply:
         request = self._request(method, path, body)
+        request.headers.update(headers)
         timeout = (call.left_to_connect(), call.left())
         response = self._open().send(request, True, timeout, proxies=self._proxies)
         try:
@@ -113,7 +127,8 @@ class BlockingHttp:
     def _typed(self, error: BaseException, call: Call) -> OSError:
         """Return the error of a call, by what it began with."""
         if not isinstance(error, (TimeoutError, ReadTimeoutError)):
-            return ConnectionError(str(error) or type(error).__name__)
+            kind = type(error) if type(error) is ConnectionRefusedError else ConnectionError
+            return kind(str(error) or type(error).__name__)
         if call.is_connected:
             return TimeoutError("no answer in time")
         return TimeoutError(f"no connection within {self._connect_timeout:g} s")

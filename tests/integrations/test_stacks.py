@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 stacks = pytest.importorskip("stacks", reason="needs tomllib, Python 3.11")
 
-pytestmark = [pytest.mark.slow, pytest.mark.engine]
+pytestmark = [pytest.mark.slow, pytest.mark.engine, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("name", stacks.STACKS)
@@ -29,7 +29,7 @@ def test_a_stack(name: str) -> None:
     run = subprocess.run(
         [stacks.stack(name).python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest",
          "-c", folder / "stack.ini", "--rootdir", folder, cases],
-        cwd=folder, capture_output=True, text=True, timeout=240,
+        cwd=folder, capture_output=True, text=True, timeout=840,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, SOURCES))},
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
