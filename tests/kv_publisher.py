@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -146,3 +146,11 @@ def removed(*hashes: Any, **more: Any) -> dict[str, Any]:
 
 
 CLEARED = {"type": "AllBlocksCleared"}
+
+
+def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Return once a condition holds; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)

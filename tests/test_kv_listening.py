@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from contextpilot_hooks.prompts import PROMPTS
-from kv_publisher import Publisher, removed, stored
+from kv_publisher import Publisher, removed, stored, until
 
 import contextpilot as cp
 from contextpilot import kv_listening
@@ -68,13 +67,6 @@ def engine() -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def test_what_is_sent_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kv_publisher import CLEARED, Publisher, msgspec, removed, stored
+from kv_publisher import CLEARED, Publisher, msgspec, removed, stored, until
 
 from contextpilot.sync.events import Event, SyncMessage
 from contextpilot.sync.sources.kv_events import subscriber as subscriber_module
@@ -30,8 +30,12 @@ class Index:
         self.has_hooks = False
         self.hooks_told: dict[str, int] = {}
         self.num_left = 0
+        self.fails = False
 
     def receive(self, message: SyncMessage) -> str:
+        if self.fails:
+            self.fails = False
+            raise RuntimeError("a fault of ours")
         self.messages.append(message)
         if message.snapshot:
             self.held.clear()
@@ -58,13 +62,6 @@ class Index:
         return {r: t for r, t in self.held.items() if t} == tokens
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
 @contextlib.contextmanager
 def feed_on(index: Index, address: str) -> Iterator[KvFeed]:
     feed = KvFeed("kv", parse_addresses([address])[0], index.told(), lambda: "vllm")
@@ -85,6 +82,14 @@ def publisher() -> Iterator[Publisher]:
 def connected(feed: KvFeed, *publishers: Publisher) -> None:
     assert all(publisher.is_subscribed() for publisher in publishers)
     until(lambda: feed.state()["state"] != "off")
+
+
+def begin(feed: KvFeed, index: Index, publisher: Publisher) -> None:
+    """Let an engine hold one request."""
+    connected(feed, publisher)
+    publisher.publish(stored([1], [1] * 4))
+    feed.follow(Prompt("a", [1] * 4))
+    until(lambda: index.holds(a=4))
 
 
 # -- what is told ----------------------------------------------------------------------------------
@@ -339,10 +344,7 @@ def test_a_broken_connection_to_the_same_engine(publisher: Publisher) -> None:
 def test_a_cache_that_was_emptied(publisher: Publisher) -> None:
     index = Index()
     with feed_on(index, publisher.address) as feed:
-        connected(feed, publisher)
-        publisher.publish(stored([1], [1] * 4))
-        feed.follow(Prompt("a", [1] * 4))
-        until(lambda: index.holds(a=4))
+        begin(feed, index, publisher)
         publisher.publish(CLEARED)
         until(lambda: index.holds())
         assert index.messages[-1].snapshot
@@ -371,10 +373,7 @@ def test_a_payload_that_is_none_sets_belief_back_and_is_not_logged(
     caplog.set_level(logging.DEBUG)
     index = Index()
     with feed_on(index, publisher.address) as feed:
-        connected(feed, publisher)
-        publisher.publish(stored([1], [1] * 4))
-        feed.follow(Prompt("a", [1] * 4))
-        until(lambda: index.holds(a=4))
+        begin(feed, index, publisher)
         publisher.send(payload)
         until(lambda: index.holds())
         if len(payload) > MAX_BYTES:  # it ended the connection
@@ -394,6 +393,22 @@ def test_endless_rubbish_keeps_nobody_from_closing(publisher: Publisher) -> None
         publisher.publish(stored([1], [1] * 4))
         feed.follow(Prompt("a", [1] * 4))
         until(lambda: index.holds(a=4))
+
+
+def test_a_failure_of_ours_begins_again(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("contextpilot.sync.sources.kv_events.feed.AGAIN_AFTER_S", 0.1)
+    index = Index()
+    with feed_on(index, publisher.address) as feed:
+        begin(feed, index, publisher)
+        index.fails = True
+        publisher.publish(stored([2], [2] * 4))
+        feed.follow(Prompt("b", [2] * 4))
+        until(lambda: any("begins again" in text for text in caplog.messages))
+        until(lambda: not index.fails)
+        feed.follow(Prompt("c", [1] * 4))
+        until(lambda: index.held.get("c") == 4)
 
 
 def test_a_hybrid_cache_is_not_told_of(publisher: Publisher) -> None:

@@ -91,6 +91,8 @@ class KvFollower:
         Args:
             prompt_tokens: as the answer said.
         """
+        if self._feed.is_hybrid:
+            return
         self._waiting.append((sent, prompt_tokens))
         self._bytes += len(sent.body)
         while len(self._waiting) > MAX_WAITING or self._bytes > MAX_WAITING_BYTES:

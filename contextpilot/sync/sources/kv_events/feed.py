@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 TELL_EVERY_S = 0.02
 HEARTBEAT_S = 5.0
+AGAIN_AFTER_S = 5.0
+"""Time after which listening begins again where it failed."""
 SETTLE_S = 1.0
 """Time after which what the engine published while it read a prompt must have come."""
 _MAX_PENDING = 256
@@ -141,6 +143,11 @@ class KvFeed:
         self._prompts.append(_Packed(prompt.request, packed, prompt.model, prompt.salt))
         self._ring()
 
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether the cache has several groups: then nothing is told."""
+        return self._is_hybrid
+
     def state(self) -> dict[str, Any]:
         """Return what is known, for people; any thread may ask."""
         ranks = self._subscribers
@@ -192,6 +199,15 @@ class KvFeed:
     # -- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        while not self._has_ended:
+            self._listen_until_failure()
+            self._chains, self._epoch = Chains(self._address.ranks), ""
+            self._settling.clear()
+            until = time.monotonic() + AGAIN_AFTER_S
+            while not self._has_ended and time.monotonic() < until:
+                time.sleep(TELL_EVERY_S)
+
+    def _listen_until_failure(self) -> None:
         context = self._zmq.Context()
         try:
             for rank in range(self._address.ranks):
@@ -201,7 +217,7 @@ class KvFeed:
                 )
             self._listen()
         except Exception:  # the engine and all requests go on without
-            logger.exception("KV events of %s: listening ended", self.name)
+            logger.exception("%s: listening failed, and begins again", self.name)
         finally:
             for subscriber in self._subscribers:
                 subscriber.close()
