@@ -1,0 +1,173 @@
+"""The proxy before an engine that publishes KV events: its requests are followed beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from kv_publisher import Publisher, removed, stored, until
+from servers import Client, Scripted, Seen, send_json, serving
+
+from contextpilot.server.pool import kv_follower
+from contextpilot.server.run import make_server
+from contextpilot.server.settings import Settings
+
+TOKENS = [1, 1, 1, 1, 2, 2, 2, 2, 3]
+CONTEXTS = {"contexts": ["a block of some words", "another block of words"], "query": "why?"}
+
+
+async def answered(seen: Seen, send: Any) -> None:
+    usage = {"prompt_tokens": len(TOKENS), "completion_tokens": 1, "total_tokens": 10}
+    message = {"role": "assistant", "content": "x"}
+    await send_json(send, {"choices": [{"index": 0, "message": message}], "usage": usage})
+
+
+def engine_with(**asides: Any) -> Scripted:
+    """Return an engine with these answers outside /v1."""
+    return Scripted(answered, asides={f"/{path}": content for path, content in asides.items()})
+
+
+@contextmanager
+def proxy(publisher: Publisher, engine: Any) -> Iterator[Client]:
+    """Run our server before an engine; yields a client."""
+    with serving(engine) as url:
+        settings = Settings(engine=(url,), kind="vllm", port=0, kv_events=(publisher.address,))
+        with serving(make_server(settings)) as ours:
+            yield Client(ours)
+
+
+def ask(client: Client, **headers: str) -> str:
+    """Send a request with blocks; return its id."""
+    messages = [{"role": "user", "content": "q"}]
+    body = {"model": "m", "messages": messages, "contextpilot": CONTEXTS}
+    reply = client.post("/v1/chat/completions", body, **headers)
+    assert reply.status == 200
+    found: str = reply.result["request_id"]
+    return found
+
+
+def state(client: Client) -> Any:
+    return client.get("/health").json()["engines"][0]
+
+
+@pytest.fixture
+def publisher() -> Iterator[Publisher]:
+    made = Publisher()
+    yield made
+    made.close()
+
+
+def test_a_request_is_followed_without_anything_in_the_engine(publisher: Publisher) -> None:
+    with proxy(publisher, engine_with(tokenize={"tokens": TOKENS})) as client:
+        assert publisher.is_subscribed()
+        ask(client)
+        publisher.publish(stored([1, 2], TOKENS[:8]))
+        until(lambda: state(client)["kv_events"]["num_requests"] == 1)
+        until(lambda: state(client)["sync"] == "exact")
+        [reporter] = client.get("/health").json()["sync"].values()
+        assert (reporter["kind"], reporter["block_size"]) == ("vllm", 4)
+        evicted = state(client)["evicted"]
+        publisher.publish(removed(1))
+        until(lambda: state(client)["evicted"] > evicted)
+
+
+@pytest.mark.parametrize(
+    "asides",
+    [{}, {"tokenize": {"tokens": TOKENS[:-1]}}, {"tokenize": {"tokens": "x"}}],
+    ids=["no answer", "another length", "no tokens"],
+)
+def test_what_the_engine_does_not_tokenize_is_not_believed(
+    publisher: Publisher, asides: dict[str, Any]
+) -> None:
+    with proxy(publisher, engine_with(**asides)) as client:
+        assert publisher.is_subscribed()
+        publisher.publish(stored([1, 2], TOKENS[:8]))
+        ask(client)
+        until(lambda: state(client)["kv_events"]["num_unmapped"] == 1)
+        assert state(client)["kv_events"]["num_requests"] == 0
+
+
+def test_requests_never_wait_for_tokens(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kv_follower, "MAX_WAITING", 3)
+    engine, answers = engine_with(tokenize={"tokens": TOKENS}), threading.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        while scope.get("path") == "/tokenize" and not answers.is_set():
+            await asyncio.sleep(0.01)
+        await engine(scope, receive, send)
+
+    with proxy(publisher, slow) as client:
+        assert publisher.is_subscribed()
+        publisher.publish(stored([1, 2], TOKENS[:8]))
+        for _ in range(12):
+            ask(client)
+        assert state(client)["kv_events"]["num_dropped"] == 12 - 2 - 3
+        answers.set()
+        until(lambda: state(client)["kv_events"]["num_requests"] == 5)
+        assert state(client)["kv_events"]["num_unmapped"] == 7
+
+
+def test_hooks_speak_where_they_report(publisher: Publisher) -> None:
+    with proxy(publisher, engine_with(tokenize={"tokens": TOKENS})) as client:
+        assert publisher.is_subscribed()
+        publisher.publish(stored([1, 2], TOKENS[:8]))
+        request = ask(client)
+        until(lambda: state(client)["kv_events"]["num_requests"] == 1)
+        until(lambda: state(client)["kv_events"]["role"] == "tells")
+        event = {"event": "cached", "request": request, "tokens": 8, "prompt_tokens": 9}
+        message = {
+            "version": 1,
+            "engine": "hook",
+            "epoch": "e",
+            "seq": 0,
+            "kind": "vllm",
+            "block_size": 4,
+            "snapshot": True,
+            "events": [event],
+        }
+        assert client.post("/sync", message).json()["status"] == "ok"
+        until(lambda: state(client)["kv_events"]["role"] == "checks")
+        again = {**message, "seq": 1}
+        until(lambda: client.post("/sync", again).json()["status"] == "ok")
+        until(lambda: state(client)["kv_events"]["num_agreed"] == 1)
+        assert set(client.get("/health").json()["sync"]) == {"hook"}
+
+
+def test_prompts_and_keys_are_not_logged(
+    publisher: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    with proxy(publisher, engine_with()) as client:
+        assert publisher.is_subscribed()
+        ask(client)
+        until(lambda: state(client)["kv_events"]["num_unmapped"] == 1)
+    assert not any("another block" in text for text in caplog.messages)
+
+
+def test_more_addresses_than_engines_are_refused() -> None:
+    with pytest.raises(ValueError, match="once per engine"):
+        Settings(kv_events=("tcp://127.0.0.1:5557",))
+    with pytest.raises(ValueError, match="host by name"):
+        Settings(engine=("http://127.0.0.1:1",), kv_events=("tcp://*:5557",))
+
+
+def test_the_key_of_a_request_goes_with_it(publisher: Publisher) -> None:
+    engine, keys = engine_with(tokenize={"tokens": TOKENS}), []
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        if scope.get("path") == "/tokenize":
+            keys.append(dict(scope["headers"]).get(b"authorization"))
+        await engine(scope, receive, send)
+
+    with proxy(publisher, watched) as client:
+        assert publisher.is_subscribed()
+        publisher.publish(stored([1, 2], TOKENS[:8]))
+        ask(client, Authorization="Bearer secret")
+        until(lambda: state(client)["kv_events"]["num_requests"] == 1)
+    assert keys == [b"Bearer secret"]
