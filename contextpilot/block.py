@@ -76,7 +76,7 @@ class BlockReader:
         if isinstance(context, (str, bytes, Mapping)) or not isinstance(context, Sequence):
             raise TypeError(
                 f"{name} must be a list of blocks (strings, integers or objects with a text), "
-                f"not {type(context).__name__}"
+                f"not {type(context).__name__}{_list_within(context)}"
             )
         kinds = {type(value) for value in context}
         if kinds <= {str}:
@@ -173,6 +173,13 @@ def unique(blocks: Sequence[Block]) -> list[Block]:
     for block in blocks:
         first.setdefault(block.key, block)
     return list(first.values())
+
+
+def _list_within(context: Any) -> str:
+    """Say which member of an answer, of a search or a store, holds a list, if one does."""
+    members = context.items() if isinstance(context, Mapping) else ()
+    held = [name for name, value in members if value and isinstance(value, list)]
+    return f": pass its {held[0]!r}" if len(held) == 1 else ""
 
 
 def _kind(value: Any, name: str) -> str:

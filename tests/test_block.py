@@ -173,6 +173,14 @@ def test_anything_else_is_an_error_that_names_it(context: Any, named: str) -> No
         BlockReader().read(context)
 
 
+def test_an_answer_around_the_list_is_an_error_that_names_the_list() -> None:
+    rows = [{"id": "m1", "memory": "Maya lives in Lyon."}]
+    with pytest.raises(TypeError, match="not dict: pass its 'results'"):
+        BlockReader().read({"results": rows, "relations": []})
+    with pytest.raises(TypeError, match=r"not dict$"):
+        BlockReader().read({"ids": ["m1"], "documents": ["Maya lives in Lyon."]})
+
+
 @pytest.mark.parametrize("batch", [None, "ab", {"a": 1}, 5])
 def test_a_batch_is_a_list(batch: Any) -> None:
     with pytest.raises(TypeError, match="all_contexts"):
