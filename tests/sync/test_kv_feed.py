@@ -221,6 +221,9 @@ def test_who_joins_late_without_replay_believes_little_until_the_cache_was_empty
         until(lambda: index.holds(b=4))
         assert feed.state()["state"] == "approximate"
         assert index.messages[-1].more
+        publisher.publish(CLEARED)
+        until(lambda: feed.state()["state"] == "exact" and index.holds())
+        until(lambda: not index.messages[-1].more)
 
 
 def test_a_gap_is_replayed(publisher: Publisher) -> None:

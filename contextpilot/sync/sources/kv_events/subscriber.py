@@ -21,7 +21,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-from contextpilot.sync.sources.kv_events.wire import MAX_BYTES, Change, MalformedError, decode
+from contextpilot.sync.sources.kv_events.wire import (
+    MAX_BYTES,
+    Change,
+    Cleared,
+    MalformedError,
+    decode,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -265,9 +271,12 @@ class Subscriber:
             self._seen.popitem(last=False)
         self.num_messages += 1
         try:
-            self._listener.changed(self._rank, decode(message.payload))
+            changes = decode(message.payload)
         except MalformedError:
             self._malformed()
+            return
+        self.is_complete = self.is_complete or Cleared() in changes
+        self._listener.changed(self._rank, changes)
 
     def _malformed(self) -> None:
         """Note a payload that says nothing; it may have said that blocks are gone."""
