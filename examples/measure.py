@@ -51,7 +51,10 @@ def compare(turns: Sequence[Turn], engine: str | None, **options: Any) -> tuple[
         ("in the order given", cp.ContextPilot(reorder=False)),
         ("planned", cp.ContextPilot(**options)),
     ):
-        done = believed(pilot, turns) if engine is None else asked(engine, pilot, turns)
+        try:
+            done = believed(pilot, turns) if engine is None else asked(engine, pilot, turns)
+        except requests.RequestException as error:
+            raise SystemExit(f"{engine} does not answer as an engine does: {error}") from None
         ttft = "" if done.ttft_s is None else f", first token after {done.ttft_s * 1000:.0f} ms"
         print(f"  {name:18} {done.hit_ratio:6.1%}{ttft}")
         ratios.append(done.hit_ratio)
@@ -67,12 +70,14 @@ def believed(pilot: cp.ContextPilot, turns: Sequence[Turn]) -> Measured:
 def asked(engine: str, pilot: cp.ContextPilot, turns: Sequence[Turn]) -> Measured:
     """Send each turn to an engine, and add up what it had cached by then."""
     base = engine.rstrip("/").removesuffix("/v1") + "/v1"
-    model = requests.get(f"{base}/models", timeout=30).json()["data"][0]["id"]
+    models = requests.get(f"{base}/models", timeout=30).json().get("data")
+    if not models:
+        raise SystemExit(f"{base}/models names no model")
     head = f"You remember for user {uuid.uuid4()}."  # what other runs left does not count
     usages, times = [], []
     for turn in turns:
         messages = pilot.optimize(turn.blocks, turn.question, system_instruction=head)
-        usage, seconds = stream(f"{base}/chat/completions", model, messages)
+        usage, seconds = stream(f"{base}/chat/completions", models[0]["id"], messages)
         usages.append(usage)
         times.append(seconds)
     cached = sum((u.get("prompt_tokens_details") or {}).get("cached_tokens") or 0 for u in usages)

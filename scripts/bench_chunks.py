@@ -143,4 +143,6 @@ def report(path: Path, chunk: int, limit: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    import plainly
+
+    plainly.run(main)
