@@ -39,8 +39,8 @@ _MARK = re.compile(
     rf"(?P<dotted>\d{{1,4}})[.)](?=[ \t]))[ \t]{{0,8}}",
     re.IGNORECASE | re.MULTILINE,
 )
-_LINE = LinePattern(r"[^\d\n]{0,48}\d")
-"""A line that has a number near its beginning, as every mark has."""
+_LINE = LinePattern(r"(?=([^\d\n]{0,48}))\1\d")
+"""A line that has a number near its beginning, as every mark has; what leads to it, in one try."""
 _MAX_LINES = 20_000
 _INLINE = re.compile(r"\[(\d{1,3})\][:.)]?[ \t]{0,4}(?=\S)")
 MIN_MEAN_CHARS = 80

@@ -14,7 +14,7 @@ from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, to
 from contextpilot.prompt.extract.numbered import MIN_MEAN_CHARS
 from contextpilot.prompt.extract.ordered import are_numbered_titles
 from contextpilot.prompt.extract.page import Page
-from contextpilot.prompt.extract.scan import LinePattern, matches
+from contextpilot.prompt.extract.scan import LinePattern, holds, matches
 from contextpilot.prompt.extract.vocabulary import (
     FIELD_LABELS,
     RECORD_FIELDS,
@@ -23,7 +23,8 @@ from contextpilot.prompt.extract.vocabulary import (
 )
 
 _FIRST_FIELD = LinePattern(
-    r"(?=[ \t*A-Za-z])[ \t]{0,4}\**([A-Za-z][\w ]{0,24}?)\**[ \t]?:\**(?=[ \t]|\n|$)"
+    r"(?=[ \t*A-Za-z])(?=[\w \t*]{1,96}:)"
+    r"[ \t]{0,4}\**([A-Za-z][\w ]{0,24}?)\**[ \t]?:\**(?=[ \t]|\n|$)"
 )
 _FIELD = re.compile(
     r"^[ \t>*-]{0,4}\**([A-Za-z][\w ]{0,24}?)\**[ \t]?:[ \t]*\**[ \t]*\S", re.MULTILINE
@@ -64,6 +65,8 @@ def is_record(body: str) -> bool:
 def _by_field(page: Page, region: Span, wrapper: str | None) -> Found | None:
     """Return records of two and more fields: after blank lines, or the same fields in turn."""
     text = page.text
+    if not holds(text, region, ":"):
+        return None
     begins: dict[str, list[int]] = {}
     fields = [
         (match[1].lower(), match.start())
@@ -107,6 +110,8 @@ def _begins_paragraph(text: str, at: int, begin: int) -> bool:
 
 def _by_name(page: Page, region: Span, wrapper: str | None) -> Found | None:
     """Return blocks that each begin with `[Source: name]` or `name.pdf:`."""
+    if not holds(page.text, region, ":="):
+        return None
     marks = [mark.start() for mark in islice(matches(_NAMED, page.text, region), MAX_PIECES + 1)]
     return _as_found(page, marks, region, wrapper) if len(marks) > 1 else None
 
@@ -114,6 +119,8 @@ def _by_name(page: Page, region: Span, wrapper: str | None) -> Found | None:
 def _by_key(page: Page, region: Span, wrapper: str | None) -> Found | None:
     """Return paragraphs with a key each, right after what announces documents."""
     text = page.text
+    if not holds(text, region, ":["):
+        return None
     keyed = [
         match
         for match in islice(matches(_KEYED, text, region), MAX_PIECES + 1)

@@ -43,6 +43,11 @@ class LinePattern:
         return next(self.finditer(text, start, end), None)
 
 
+def holds(text: str, region: Span, signs: str) -> bool:
+    """Return whether one of these characters stands in a region: it rules out most patterns."""
+    return any(text.find(sign, *region) >= 0 for sign in signs)
+
+
 def matches(pattern: LinePattern, text: str, region: Span) -> Iterator[re.Match[str]]:
     """Yield what `finditer` does, step by step."""
     at = region.start
