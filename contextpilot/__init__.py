@@ -16,7 +16,7 @@ TYPE_CHECKING = False  # importing typing would cost ten times the rest
 if TYPE_CHECKING:
     from contextpilot.awaited import AsyncContextPilot
     from contextpilot.dedup.messages import deduplicate_messages
-    from contextpilot.default import optimize, optimize_batch
+    from contextpilot.default import optimize, optimize_batch, rewrite
     from contextpilot.errors import ContextPilotError, UnknownConversationError
     from contextpilot.pilot import ContextPilot
 
@@ -30,6 +30,7 @@ __all__ = [
     "deduplicate_messages",
     "optimize",
     "optimize_batch",
+    "rewrite",
 ]
 
 _HOMES = {
@@ -40,6 +41,7 @@ _HOMES = {
     "deduplicate_messages": "contextpilot.dedup.messages",
     "optimize": "contextpilot.default",
     "optimize_batch": "contextpilot.default",
+    "rewrite": "contextpilot.default",
 }
 
 

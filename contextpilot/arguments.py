@@ -46,4 +46,5 @@ class RewriteArguments(SearchArguments, total=False):
 
     system: str | Sequence[Any] | None
     tools: Sequence[Any] | None
+    response_format: Any
     conversation_id: str | None

@@ -1,4 +1,4 @@
-"""The process-wide instance behind `contextpilot.optimize` and `contextpilot.optimize_batch`."""
+"""The process-wide instance behind `contextpilot.optimize`, `optimize_batch` and `rewrite`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from contextpilot.renamed import renamed
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from contextpilot.arguments import BatchArguments, OptimizeArguments
+    from contextpilot.arguments import BatchArguments, OptimizeArguments, RewriteArguments
+    from contextpilot.prompt.conversation.rewritten import Rewritten
 
 _LOCK = Lock()
 
@@ -50,3 +51,8 @@ def optimize_batch(
 ) -> tuple[list[Messages], list[int]]:
     """Call `ContextPilot.optimize_batch` on the process-wide instance."""
     return default_pilot().optimize_batch(all_contexts, queries, **options)
+
+
+def rewrite(messages: Sequence[Any], **options: Unpack[RewriteArguments]) -> Rewritten:
+    """Call `ContextPilot.rewrite` on the process-wide instance."""
+    return default_pilot().rewrite(messages, **options)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf, log2
 from typing import Any
 
+from contextpilot.block import Block
 from contextpilot.budget import Budget
 from contextpilot.dedup.conversation import Conversations
-from contextpilot.explain import Explanations
+from contextpilot.explain import Explanation, Explanations
 from contextpilot.index import ContextIndex
 from contextpilot.paths import Watch
 from contextpilot.plan.online import OnlinePlanner
@@ -76,6 +77,20 @@ class Namespace:
             counts["conversations"] = len(self.conversations)
             weights = {"weights": self.tokens.source, "weight_ratio": self.tokens.ratio}
         return counts | index | weights
+
+    def record(
+        self,
+        explanation: Explanation,
+        num_hinted: int,
+        conversation_id: str | None,
+        blocks: Sequence[Block],
+    ) -> None:
+        """Note what became of a request, and what its conversation holds, under its own lock."""
+        with self.lock:
+            self.explanations.add(explanation)
+            self.counts.hinted_blocks += num_hinted
+            if conversation_id is not None:
+                self.conversations.add(conversation_id, blocks)
 
     def shed_notes(self, count: int) -> None:
         """Forget so many of these notes, the oldest of the kind of which there are more."""

@@ -230,6 +230,7 @@ class ContextPilot:
         *,
         system: str | Sequence[Any] | None = None,
         tools: Sequence[Any] | None = None,
+        response_format: Any = None,
         conversation_id: str | None = None,
         namespace: str | None = None,
         mode: str = "auto",
@@ -250,6 +251,8 @@ class ContextPilot:
             messages: of Chat Completions, Anthropic or Responses; clients' objects among them, too.
             system: Anthropic's system prompt, or the instructions of Responses.
             tools: what the engine writes before the messages; part of the prefix, never rewritten.
+            response_format: of the request, a JSON schema, or a Pydantic model; documents stay
+                where the answer is to count them.
             conversation_id: records the blocks of the newest list, for `deduplicate`.
             namespace: overrides the instance's namespace.
             mode: the form of blocks to look for: "auto", "tool", "xml", "numbered", "json",
@@ -264,7 +267,7 @@ class ContextPilot:
         name = self._name(namespace)
         check_optional_text("conversation_id", conversation_id)
         done, learnt = self._rewriter.rewrite(
-            messages, system, tools, setting, name, mode, scope, self._planning
+            messages, system, tools, response_format, setting, name, mode, scope, self._planning
         )
         if learnt is not None:
             told, blocks = learnt
@@ -391,10 +394,6 @@ class ContextPilot:
         blocks: Sequence[Block] = (),
     ) -> None:
         space = self._namespaces.get(namespace)
-        with space.lock:
-            space.explanations.add(explanation)
-            space.counts.hinted_blocks += num_hinted
-            if conversation_id is not None:
-                space.conversations.add(conversation_id, blocks)
+        space.record(explanation, num_hinted, conversation_id, blocks)
         if conversation_id is not None:
             self._namespaces.settle(space)

@@ -23,6 +23,7 @@ def test_public_names() -> None:
         "deduplicate_messages",
         "optimize",
         "optimize_batch",
+        "rewrite",
     ]
     for name in cp.__all__:
         assert getattr(cp, name).__module__.startswith("contextpilot.")
@@ -58,6 +59,7 @@ def test_signatures_that_callers_rely_on() -> None:
     assert {"conversation_id", "hint_template"} < {*names(cp.ContextPilot.deduplicate)}
     assert names(cp.optimize)[:2] == ["contexts", "query"]
     assert names(cp.optimize_batch)[:2] == ["all_contexts", "queries"]
+    assert names(cp.rewrite)[:1] == ["messages"]
 
 
 def modules_after(code: str) -> set[str]:

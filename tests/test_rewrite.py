@@ -224,6 +224,39 @@ def test_a_conversation_is_known_to_deduplicate(pilot: ContextPilot) -> None:
     assert (found.overlapping_blocks, found.new_blocks) == ([FACTS[1]], [FACTS[5]])
 
 
+def answer_of(**fields: str) -> dict[str, Any]:
+    """The `response_format` of Chat Completions for an answer of these fields."""
+    properties = {name: {"type": kind} for name, kind in fields.items()}
+    return {"type": "json_schema", "json_schema": {"schema": {"properties": properties}}}
+
+
+class Model:
+    """As Pydantic's classes tell their schema."""
+
+    @staticmethod
+    def model_json_schema() -> dict[str, Any]:
+        return {"properties": {"best_index": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize(
+    ("form", "moves"),
+    [
+        (None, True),
+        (answer_of(place="string"), True),
+        (answer_of(best_index="integer"), False),
+        (answer_of(best_index="integer")["json_schema"]["schema"], False),
+        (Model, False),
+    ],
+)
+def test_documents_stay_where_the_answers_form_counts_them(
+    pilot: ContextPilot, form: Any, moves: bool
+) -> None:
+    pilot.rewrite([ask("where?", 0, 1, 2)])
+    done = pilot.rewrite([ask("where?", 2, 1, 0)], response_format=form)
+    assert (done.messages != [ask("where?", 2, 1, 0)]) == moves
+    assert bool(done.found) == moves
+
+
 @pytest.mark.parametrize(
     ("wrong", "name"),
     [
@@ -233,6 +266,8 @@ def test_a_conversation_is_known_to_deduplicate(pilot: ContextPilot) -> None:
         ({"messages": [{"role": "user", "content": "x"}, "y"]}, r"messages\[1\]"),
         ({"system": 7}, "system"),
         ({"tools": "search"}, "tools"),
+        ({"response_format": "json"}, "response_format"),
+        ({"response_format": int}, "response_format"),
         ({"conversation_id": 7}, "conversation_id"),
         ({"namespace": 7}, "namespace"),
         ({"mode": "best"}, "mode"),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from contextpilot.engines.base import EngineKind, UsageNames
+from contextpilot.engines.base import CloudKind, UsageNames
 
 if TYPE_CHECKING:
     from contextpilot.plan.online import Head
@@ -19,7 +19,7 @@ _BREAKPOINT = {"type": "ephemeral"}
 _MARKABLE = ("text", "image", "document", "tool_result", "tool_use", "search_result")
 
 
-class Anthropic(EngineKind):
+class Anthropic(CloudKind):
     """The cloud, and gateways in front of it."""
 
     name = "anthropic"
@@ -31,10 +31,6 @@ class Anthropic(EngineKind):
         written=("cache_creation_input_tokens",),
         generated=("output_tokens",),
     )
-    takes_id_header = False
-    salt_member = ""
-    has_cache_marks = True
-    is_synced_by_age = True
 
     def with_cache_marks(
         self, body: dict[str, Any], namespace: str, head: Head, cuts: Sequence[int] = ()

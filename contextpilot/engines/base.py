@@ -214,3 +214,12 @@ def member(content: Any, name: str) -> Any:
     """Return a member of decoded JSON; "" where it is absent or null."""
     found = content.get(name) if isinstance(content, Mapping) else None
     return "" if found is None else found
+
+
+class CloudKind(EngineKind):
+    """An API before many machines, which tells nothing of its caches but by marks and usage."""
+
+    takes_id_header = False
+    salt_member = ""
+    has_cache_marks = True
+    is_synced_by_age = True

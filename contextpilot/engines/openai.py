@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from contextpilot.engines.base import EngineKind, UsageNames
+from contextpilot.engines.base import CloudKind, UsageNames
 
 if TYPE_CHECKING:
     from contextpilot.plan.online import Head
@@ -19,17 +19,13 @@ USAGE = UsageNames(
 """As every engine that speaks its API counts."""
 
 
-class OpenAI(EngineKind):
+class OpenAI(CloudKind):
     """The cloud, and gateways in front of it."""
 
     name = "openai"
     title = "OpenAI"
     hosts = ("api.openai.com",)
     usage = USAGE
-    takes_id_header = False
-    salt_member = ""
-    has_cache_marks = True
-    is_synced_by_age = True
 
     def with_cache_marks(
         self, body: dict[str, Any], namespace: str, head: Head, cuts: Sequence[int] = ()

@@ -17,7 +17,7 @@ from langchain_core.documents import BaseDocumentCompressor, BaseDocumentTransfo
 from langchain_core.messages import BaseMessage, convert_to_messages, convert_to_openai_messages
 from langchain_core.runnables import RunnableLambda
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter
 
 from contextpilot.pilot import ContextPilot
 
@@ -119,13 +119,25 @@ class ContextPilotMiddleware(AgentMiddleware):
             return request
         tools = [convert_to_openai_tool(tool) for tool in request.tools or ()]
         options = self._options
-        if request.response_format is not None:  # its fields may follow the documents' order
+        try:
+            options = {**options, "response_format": _schema_of(request.response_format)}
+        except PydanticUserError:  # its fields may follow the documents' order, and nobody knows
             options = {**options, "reorder": False}
         done = self.pilot.rewrite(given, tools=tools, **options)
         self.saved_chars = done.saved_chars
         changed = list(map(_with_content, messages, given, done.messages))
         told = {"system_message": changed.pop(0)} if system else {}
         return request.override(messages=changed, **told)
+
+
+def _schema_of(response_format: Any) -> dict[str, Any] | None:
+    """Return the JSON schema of an answer's form, which a strategy may hold; None for none."""
+    form = getattr(response_format, "schema", response_format)
+    if isinstance(response_format, type):  # pydantic's classes have a method of that name
+        form = response_format
+    if form is None or isinstance(form, dict):
+        return form
+    return TypeAdapter(form).json_schema()
 
 
 def _ranked(document: Document, rank: int) -> Document:

@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,19 @@ class Scores(BaseModel):
     scores: list[int]
 
 
+class Fact(BaseModel):
+    """An answer in which nothing counts documents."""
+
+    fact: str
+
+
+@dataclass
+class Strategy:
+    """What LangChain makes of an answer's form."""
+
+    schema: Any
+
+
 class Request:
     """What the middleware reads of a model request."""
 
@@ -143,7 +157,14 @@ class Request:
 
 @pytest.mark.parametrize(
     ("more", "moves"),
-    [({}, True), ({"tools": [choose_document]}, False), ({"response_format": Scores}, False)],
+    [
+        ({}, True),
+        ({"tools": [choose_document]}, False),
+        ({"response_format": Scores}, False),
+        ({"response_format": Strategy(Scores)}, False),
+        ({"response_format": Fact}, True),
+        ({"response_format": Strategy(Fact.model_json_schema())}, True),
+    ],
 )
 def test_documents_stay_where_the_answer_may_count_them(more: Any, moves: bool) -> None:
     middleware = ContextPilotMiddleware()

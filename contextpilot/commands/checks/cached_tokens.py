@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from contextpilot.commands.checks.check import Check
-from contextpilot.commands.checks.exchange import Answer, Place, UnreachableError
+from contextpilot.commands.checks.exchange import JsonReply, Place, UnreachableError
 from contextpilot.commands.checks.neighbours import engine_nearby, is_index
 from contextpilot.engines.registry import all_report_flags, kind_of_owner, kinds
 from contextpilot.engines.usage import UsageReader
@@ -58,7 +58,7 @@ def _check_engine(url: str) -> Check:
     return _judge(name, again, str(model.get("owned_by")))
 
 
-def _no_model(name: str, place: Place, models: Answer) -> Check:
+def _no_model(name: str, place: Place, models: JsonReply) -> Check:
     """Return what to say of an address that serves no model."""
     if is_index(place.ask("/health")):
         detail = "is contextpilot serve, and no engine behind it answers"
@@ -69,13 +69,13 @@ def _no_model(name: str, place: Place, models: Answer) -> Check:
     return Check(name, "fail", detail, "give the URL that comes before /v1")
 
 
-def _first_model(models: Answer) -> dict[str, Any] | None:
+def _first_model(models: JsonReply) -> dict[str, Any] | None:
     listed = models.content.get("data") if isinstance(models.content, dict) else None
     first = listed[0] if isinstance(listed, list) and listed else None
     return first if isinstance(first, dict) else None
 
 
-def _judge(name: str, answer: Answer, owner: str) -> Check:
+def _judge(name: str, answer: JsonReply, owner: str) -> Check:
     usage = answer.content.get("usage") if isinstance(answer.content, dict) else None
     if answer.status != 200 or not isinstance(usage, dict):
         detail = f"answers {answer.status} to POST /v1/completions, without usage"

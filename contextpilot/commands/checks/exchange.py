@@ -15,7 +15,7 @@ class UnreachableError(OSError):
     """Nobody answers in HTTP; the text says how it failed."""
 
 
-class Answer(NamedTuple):
+class JsonReply(NamedTuple):
     """Status and decoded JSON; `content` is None for what is no JSON."""
 
     status: int
@@ -39,7 +39,7 @@ class Place(NamedTuple):
         hidden = "://***@" if self.address.has_user else "://"
         return self.address.url.replace("://", hidden, 1)
 
-    def ask(self, path: str, body: Any = None, timeout: float = TIMEOUT_S) -> Answer:
+    def ask(self, path: str, body: Any = None, timeout: float = TIMEOUT_S) -> JsonReply:
         """GET a path, or POST a body to it as JSON; all of it takes `timeout` seconds at most.
 
         Raises UnreachableError.
@@ -58,7 +58,7 @@ class Place(NamedTuple):
             raise UnreachableError(f"no answer within {timeout:g} s") from None
         except OSError as error:
             raise UnreachableError(str(error)) from None
-        return Answer(reply.status, _decoded(reply.body))
+        return JsonReply(reply.status, _decoded(reply.body))
 
 
 def _decoded(data: bytes) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from contextpilot.commands.checks.check import Check, Status
-from contextpilot.commands.checks.exchange import Answer, Place, UnreachableError
+from contextpilot.commands.checks.exchange import JsonReply, Place, UnreachableError
 from contextpilot.commands.checks.hooks import INDEX_URL
 from contextpilot.commands.checks.kv_events import judge_kv_events
 from contextpilot.commands.checks.neighbours import index_nearby, is_index
@@ -51,7 +51,7 @@ def check_index() -> Iterator[Check]:
         yield from check_request_path(place)
 
 
-def _check_service(health: Answer, place: Place) -> Check:
+def _check_service(health: JsonReply, place: Place) -> Check:
     if health.status == 200:
         return Check("index", "ok", f"{place.shown} answers")
     detail = f"{place.shown} answers {health.status}: none of its engines is up"

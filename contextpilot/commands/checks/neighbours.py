@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from contextpilot.commands.checks.exchange import Answer, Place, UnreachableError
+from contextpilot.commands.checks.exchange import JsonReply, Place, UnreachableError
 from contextpilot.engines.registry import kinds
 from contextpilot.server.settings import Settings
 
 _TIMEOUT_S = 0.5
 
 
-def is_index(health: Answer) -> bool:
+def is_index(health: JsonReply) -> bool:
     """Return whether an answer to `/health` is that of an index."""
     return isinstance(health.content, dict) and isinstance(
         health.content.get("engines"), (dict, list)
     )
 
 
-def names_models(models: Answer) -> bool:
+def names_models(models: JsonReply) -> bool:
     """Return whether an answer to `/v1/models` is that of an engine."""
     return isinstance(models.content, dict) and bool(models.content.get("data"))
 
@@ -34,7 +34,9 @@ def engine_nearby(place: Place) -> str:
     return _found(place, ports, "/v1/models", names_models)
 
 
-def _found(place: Place, ports: Iterable[int], path: str, is_it: Callable[[Answer], bool]) -> str:
+def _found(
+    place: Place, ports: Iterable[int], path: str, is_it: Callable[[JsonReply], bool]
+) -> str:
     for port in ports:
         other = Place(place.address._replace(port=port, path=""), place.token)
         if port == place.address.port:

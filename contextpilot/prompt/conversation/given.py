@@ -40,7 +40,9 @@ class GivenConversation(NamedTuple):
         return self.system if written is self.body.get("system") else written
 
 
-def given_conversation(messages: Any, system: Any = None, tools: Any = None) -> GivenConversation:
+def given_conversation(
+    messages: Any, system: Any = None, tools: Any = None, response_format: Any = None
+) -> GivenConversation:
     """Return what was given as a body: the items of Responses stand where messages do.
 
     Raises:
@@ -63,10 +65,22 @@ def given_conversation(messages: Any, system: Any = None, tools: Any = None) -> 
     body: dict[str, Any] = {"messages": plain}
     if tools:
         body["tools"] = _plain(list(tools))
+    if response_format is not None:
+        body["response_format"] = _schema(response_format)
     if not system:
         return GivenConversation(_CHAT, body, messages, system)
     body["system"] = system if isinstance(system, str) else _plain(list(system))
     return GivenConversation(_WITH_SYSTEM, body, messages, system)
+
+
+def _schema(response_format: Any) -> Any:
+    """Return the form of an answer as a mapping, a model as its JSON schema."""
+    schema = getattr(response_format, "model_json_schema", None)
+    plain = schema() if callable(schema) else _plain(response_format)
+    if not isinstance(plain, Mapping):
+        kind = type(response_format).__name__
+        raise TypeError(f"response_format must be a mapping or a Pydantic model, not {kind}")
+    return plain
 
 
 def _is_list(value: Any) -> bool:

@@ -25,6 +25,7 @@ class LibraryRewriter:
         messages: Any,
         system: Any,
         tools: Any,
+        response_format: Any,
         options: Options,
         namespace: str,
         mode: str,
@@ -36,7 +37,7 @@ class LibraryRewriter:
         Raises:
             TypeError, ValueError: an argument is of the wrong kind or unknown; it is named.
         """
-        given = given_conversation(messages, system, tools)
+        given = given_conversation(messages, system, tools, response_format)
         pending, lists = self._preparer.prepare(
             given.shape, given.body, options, namespace, Search(mode, scope)
         )
