@@ -25,6 +25,8 @@ from contextpilot.prompt.extract.tags import Tags, find_tagged
 from contextpilot.prompt.extract.tools import AGAINST
 
 _TITLE = re.compile(r"\b(?:title|name|label|heading|source)=[\"']([^\"'\n]{1,80})")
+_ALSO_IN_FILES = ("cue", "search-records")
+"""What a file may hold as well as the result of a search; a tool that is not known read either."""
 _Find: TypeAlias = "Callable[[Span, str | None], Iterator[Found | None]]"
 
 
@@ -110,6 +112,8 @@ def _judged(page: Page, lists: list[Found], mode: str) -> Finding:
         code = "too-many" if len(one.pieces) > MAX_PIECES else one.against
         if mode == "auto" and page.role == "tool" and not _tells_itself(page, one):
             code = AGAINST.get(page.tool, code)
+            if page.tool == "unknown" and not code and one.why in _ALSO_IN_FILES:
+                code = "no-evidence"
         if mode == "auto" and not code:
             code = _against(page, one)
         if code:

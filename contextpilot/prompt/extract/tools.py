@@ -28,7 +28,6 @@ AGAINST: dict[ToolKind, str] = {
 """The rule that keeps whatever a tool of this kind returned as it is."""
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_SEARCHING_COMMAND = re.compile(r"\b[\w.-]*(?:search|retriev|recall)[\w.-]*", re.IGNORECASE)
 _PRINTING_COMMAND = re.compile(
     r"(?:^|[\s;&|/])(?:cat|sed|awk|head|tail|less|more|grep|rg|ag|find|ls|git|psql|"
     r"sqlite3?)(?:\s|$)"
@@ -134,14 +133,12 @@ def _parsed(arguments: Any) -> Mapping[str, Any]:
 
 
 def _kind_of_command(arguments: Mapping[str, Any]) -> ToolKind:
-    """Return whether a command runs a search program, one that prints files, or another."""
+    """Return whether a command prints files, or is another."""
     for key in ("cmd", "command", "script", "input"):
         command = arguments.get(key)
         text = " ".join(map(str, command)) if isinstance(command, list) else command
         if isinstance(text, str) and _PRINTING_COMMAND.search(text):
             return "prints"
-        if isinstance(text, str) and _SEARCHING_COMMAND.search(text):
-            return "search"
     return "runs"
 
 

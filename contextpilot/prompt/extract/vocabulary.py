@@ -210,6 +210,8 @@ PLACE_ARGUMENTS = frozenset(
             "script",
             "code",
             "uri",
+            "url",
+            "urls",
             "absolute_path",
             "target_file",
             "pattern",
