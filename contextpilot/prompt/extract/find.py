@@ -25,8 +25,6 @@ from contextpilot.prompt.extract.tags import Tags, find_tagged
 from contextpilot.prompt.extract.tools import AGAINST
 
 _TITLE = re.compile(r"\b(?:title|name|label|heading|source)=[\"']([^\"'\n]{1,80})")
-_ALSO_IN_FILES = ("cue", "search-records")
-"""What a file may hold as well as the result of a search; a tool that is not known read either."""
 _Find: TypeAlias = "Callable[[Span, str | None], Iterator[Found | None]]"
 
 
@@ -112,7 +110,7 @@ def _judged(page: Page, lists: list[Found], mode: str) -> Finding:
         code = "too-many" if len(one.pieces) > MAX_PIECES else one.against
         if mode == "auto" and page.role == "tool" and not _tells_itself(page, one):
             code = AGAINST.get(page.tool, code)
-            if page.tool == "unknown" and not code and one.why in _ALSO_IN_FILES:
+            if page.tool == "unknown" and not code and _may_be_a_file(one):
                 code = "no-evidence"
         if mode == "auto" and not code:
             code = _against(page, one)
@@ -121,6 +119,11 @@ def _judged(page: Page, lists: list[Found], mode: str) -> Finding:
         else:
             found.append(one)
     return Finding(found, left)
+
+
+def _may_be_a_file(found: Found) -> bool:
+    """Return whether a file may hold the list as well; a tool that is not known read either."""
+    return found.why == "search-records" or (found.why == "cue" and found.kind == "bullets")
 
 
 def _tells_itself(page: Page, found: Found) -> bool:
