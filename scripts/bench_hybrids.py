@@ -133,4 +133,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    import plainly
+
+    plainly.run(main)

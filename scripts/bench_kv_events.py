@@ -263,4 +263,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    import plainly
+
+    plainly.run(main)

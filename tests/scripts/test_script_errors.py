@@ -14,13 +14,16 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPTS = CHECKOUT / "scripts"
+STARTED_BY_OTHERS = ("containers/both.py", "engines/vllm_hybrid_run.py")
+"""A container's first process, and a part of another script."""
 NAMES = sorted(
-    str(path.relative_to(SCRIPTS))
+    name
     for path in [*SCRIPTS.glob("*.py"), *SCRIPTS.glob("*/*.py")]
-    if '__name__ == "__main__"' in path.read_text()
+    if (name := str(path.relative_to(SCRIPTS))) not in STARTED_BY_OTHERS
+    and '__name__ == "__main__"' in path.read_text()
 )
 DEAD = "http://127.0.0.1:9"
-SPECIAL = ("docs_questions.py", "site/build.py")
+SPECIAL = ("docs_questions.py", "site/build.py", "bench_kv_events.py")
 """Takes no path, or needs tools of its own to start."""
 
 
