@@ -23,7 +23,7 @@ from contextpilot.sync.events import Event
 from contextpilot.sync.sources.kv_events.wire import TOKEN_BYTES, Removed, Stored
 
 MAX_BLOCKS = 1_048_576
-"""Some 400 bytes each."""
+"""Some 500 bytes each."""
 MAX_REQUESTS = 65_536
 _MAX_GONE = 65_536
 """Hashes of blocks that a rank holds no more which are still known: others may come after them."""
