@@ -20,6 +20,7 @@ import anthropic
 import openai
 
 import contextpilot as cp
+from contextpilot.openai import planned, wrap
 
 pilot = cp.ContextPilot(annotate=False, displacement_cost=20)
 messages = pilot.optimize(["a", "b"], "why?", deduplicate=False, max_shift=None)
@@ -44,6 +45,10 @@ async def awaited() -> None:
     await other.rewrite(planned, namespac="n")  # wrong
 
 
+client = wrap(openai.OpenAI(), pilot, namespace="n", annotate=False)
+done_with = planned(client.chat.completions.create(model="m", messages=[]))
+print(done_with.order if done_with is not None else "")
+wrap(openai.OpenAI(), anotate=False)  # wrong
 cp.ContextPilot(anotate=False)  # wrong
 pilot.optimize(["a"], "why?", anotate=False)  # wrong
 pilot.optimize(["a"], "why?", annotate=7)  # wrong

@@ -60,7 +60,7 @@ def ask(
     box = outbox if outbox is not None else start_outbox(max_in_flight=partitions * window)
     settings = (box, [f"{one.rstrip('/')}{PATH}" for one in urls], window, cache_tokens, body)
     return planned.map_batches(
-        _Worker,
+        Worker,
         fn_constructor_args=settings,
         batch_size=None,  # a whole partition: in order, and never joined with another
         batch_format="pyarrow",
@@ -69,8 +69,8 @@ def ask(
     )
 
 
-class _Worker:
-    """Sends the rows of partitions, one after another."""
+class Worker:
+    """Sends the rows of partitions, one after another; the arguments are those of `ask`."""
 
     def __init__(
         self, outbox: Any, urls: list[str], window: int, cache_tokens: int | None, body: Any

@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ class Journal:
         self._lock = threading.Lock()
         self._places: dict[str, tuple[int, int]] = {}
         self._kept: dict[str, Answer] = {}
-        self._open: set[str] = set()
+        self._open: Counter[str] = Counter()
         self._file = -1 if path is None else _opened(Path(path))
         self._end = 0 if path is None else self._read(Path(path))
 
@@ -53,26 +54,26 @@ class Journal:
         record = json.loads(os.pread(self._file, place[1], place[0]))
         return Answer(record["status"], record["body"])
 
-    def is_in_doubt(self, key: str) -> bool:
-        """Return whether a request was about to be sent, and nobody knows what became of it."""
-        return key in self._open
+    def doubts(self, key: str) -> int:
+        """Return how often a request was about to be sent, and nobody knows what became of it."""
+        return self._open[key]
 
     def sending(self, key: str) -> None:
         """Record that a request is sent now."""
         with self._lock:
-            self._open.add(key)
+            self._open[key] += 1
             self._append({"key": key, "sending": True})
 
     def unsent(self, key: str) -> None:
         """Record that a request certainly did not get there."""
         with self._lock:
-            self._open.discard(key)
+            self._open.pop(key, None)
             self._append({"key": key, "sending": False})
 
     def answered(self, key: str, answer: Answer) -> None:
         """Record an answer."""
         with self._lock:
-            self._open.discard(key)
+            self._open.pop(key, None)
             place = self._append({"key": key, **answer._asdict()})
             if self._file < 0:
                 self._kept[key] = answer
@@ -118,10 +119,11 @@ class Journal:
             is_answer = sending is None and isinstance(record["status"], int)
         except (ValueError, TypeError, KeyError, AttributeError):
             raise ValueError(f"{path} is no journal: see byte {start}") from None
-        self._open.discard(key)
         if sending:
-            self._open.add(key)
-        elif is_answer:
+            self._open[key] += 1
+            return
+        self._open.pop(key, None)
+        if is_answer:
             self._places[key] = (start, len(line))
 
 

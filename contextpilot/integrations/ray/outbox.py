@@ -24,7 +24,10 @@ NO_ANSWER = 0
 """The status of a request that nobody knows the answer of; its body says why."""
 _BUSY = (429, 503)
 """Refusals: the request was not run, and may be sent again."""
+_ID = "X-Request-Id"
 _CONNECT_TIMEOUT_S = 10.0
+_LEAST_S = 1.0
+"""An attempt has this long at least: it may come just before the time is over."""
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
@@ -87,7 +90,7 @@ class Outbox:
                 known = self._journal.answer(key)
                 if known is not None:
                     return known
-                if self._journal.is_in_doubt(key) and not self._sends_again:
+                if self._journal.doubts(key) and not self._sends_again:
                     return Answer(NO_ANSWER, "in doubt: sent before, and its answer is not known")
                 own = self._running[key] = Future()
         if running is not None:
@@ -118,11 +121,15 @@ class Outbox:
         http = self._server(f"{parts.scheme}://{parts.netloc}")
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         named = {**self._headers, **headers, "Idempotency-Key": key}
+        doubts = self._journal.doubts(key)
+        if doubts and _ID in named:  # engines refuse an id that may be on its way still
+            named[_ID] += f"-{doubts + 1}"
         deadline, pauses = time.monotonic() + self._timeout, iter(_PAUSES_S)
         while True:
             self._journal.sending(key)
             try:
-                reply = http.call("POST", path, body, deadline - time.monotonic(), named)
+                left = max(_LEAST_S, deadline - time.monotonic())
+                reply = http.call("POST", path, body, left, named)
             except ConnectionRefusedError as error:
                 answer = Answer(NO_ANSWER, f"no connection: {error}")
             except OSError as error:
