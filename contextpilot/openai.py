@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from contextpilot.awaited import AsyncContextPilot
 from contextpilot.engines.usage import UsageReader
 from contextpilot.pilot import ContextPilot
-from contextpilot.prompt.extract.schemas import names_places
 from contextpilot.sent import is_planned
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ _RESOURCES = ("chat.completions", "beta.chat.completions", "responses")
 _METHODS = ("create", "parse")
 _ELSEWHERE = ("previous_response_id", "conversation", "prompt")
 """Arguments with which what stands before the messages is known to the server alone."""
+_FORMS = ("response_format", "text_format", "text", "guided_json", "structured_outputs")
 _NOTE = "_contextpilot"
 
 
@@ -224,14 +224,12 @@ class _Wrapper:
     def _options(self, prompt: _Prompt, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of `rewrite` for a call."""
         tools = given.get("tools")
-        options: dict[str, Any] = {
+        return {
             **self._arguments,
             "system": prompt.system,
             "tools": tools if isinstance(tools, (list, tuple)) else None,
+            "response_format": {"forms": _forms(given)},
         }
-        if names_places(_formats(given)):  # the answer counts the documents
-            options["reorder"] = False
-        return options
 
     def _answered(self, answer: Any, done: Rewritten) -> Any:
         usage, prompt_tokens, cached_tokens = getattr(answer, "usage", None), 0, 0
@@ -279,12 +277,9 @@ def _calls(client: Any) -> Iterator[tuple[Any, str]]:
         )
 
 
-def _formats(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tells the form of the answer, as a request's body; classes as their schemas."""
+def _forms(given: Mapping[str, Any]) -> list[Any]:
+    """Return all that tells the form of the answer; classes as their schemas."""
     more = given.get("extra_body")
     found = {**(more if isinstance(more, Mapping) else {}), **given}
-    for name in ("response_format", "text_format"):
-        schema = getattr(given.get(name), "model_json_schema", None)
-        if callable(schema):
-            found["format"] = schema()
-    return found
+    forms = [found[name] for name in _FORMS if name in found]
+    return [one.model_json_schema() if hasattr(one, "model_json_schema") else one for one in forms]

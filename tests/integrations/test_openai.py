@@ -164,7 +164,10 @@ def test_async_clients_plan_beside_each_other(engine: Engine, pilot: cp.ContextP
             client = wrap(plain, pilot)
             create = client.chat.completions.create
             await create(model="m", messages=ask(FIRST))
-            calls = [create(model="m", messages=ask(TURNED, f"{n}?")) for n in range(8)]
+            calls = [
+                create(model="m", messages=ask(TURNED, "What is a heron?" + "?" * n))
+                for n in range(8)
+            ]
             answers = await asyncio.gather(*calls)
             assert all(planned(answer) is not None for answer in answers)
             stream = await client.with_options(timeout=9).chat.completions.create(
@@ -314,7 +317,9 @@ def test_a_wrapped_client_is_wrapped_anew(engine: Engine, client: Any) -> None:
 
 def test_what_a_token_weighs_is_learnt(client: Any, pilot: cp.ContextPilot) -> None:
     for number in range(8):
-        client.chat.completions.create(model="m", messages=ask(FIRST, f"{number}? " * 9))
+        client.chat.completions.create(
+            model="m", messages=ask(FIRST, "What is a heron?" + "?" * number)
+        )
     assert pilot.stats()["default"]["weights"] == "learnt"
     assert totals(client).prompt_tokens == 8 * 50
 
