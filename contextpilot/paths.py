@@ -158,17 +158,18 @@ class PathTree:
         self,
         weights: Mapping[BlockKey, int],
         start: Sequence[BlockKey] = (),
-        is_live: bool = True,
+        sent_worth: float = 0.0,
     ) -> list[BlockKey]:
         """Return the heaviest path of the tree whose blocks are all keys of `weights`.
 
         The path begins after `start`, itself a path of the tree (else nothing is found). Of paths
-        of equal weight the most recently used wins. `is_live`: it ends where it can be reused.
+        of equal weight the most recently used wins. It ends where it can be reused, unless what was
+        only sent is worth something, too: `sent_worth` parts of its weight.
         """
         node, skip = self._descend(start)
         if node is None or not weights:
             return []
-        return heaviest_path(node, skip, weights, self._max_visits, is_live)
+        return heaviest_path(node, skip, weights, self._max_visits, sent_worth)
 
     def _along(self, keys: Sequence[BlockKey]) -> Iterator[tuple[Node, int, int]]:
         """Yield the nodes along a path: node, how many of its blocks match, blocks before it."""

@@ -128,36 +128,37 @@ def heaviest_path(
     skip: int,
     weights: Mapping[BlockKey, int],
     max_visits: int,
-    is_live: bool = True,
+    sent_worth: float = 0.0,
 ) -> list[BlockKey]:
     """Search depth first, along paths within `weights` only, for the heaviest path.
 
     Args:
         skip: blocks of the first node's run that stand before the path.
-        is_live: whether the path has to end where a prompt can be reused.
+        sent_worth: what a block counts that stands behind the last place where the path can be
+            reused, in parts of its weight; 0: the path ends there.
     """
     left, path = set(weights), list[BlockKey]()
-    best, best_weight, best_used = list[BlockKey](), 0, -1
-    stack = [(start, skip, 0, 0)]
+    best, best_weight, best_used = list[BlockKey](), 0.0, -1
+    stack = [(start, skip, 0, 0, 0)]
     while stack:
-        node, skip, depth, weight = stack.pop()
+        node, skip, depth, weight, num_live = stack.pop()
         if len(path) > depth:
             left.update(path[depth:])
             del path[depth:]
-        keys, before = node.keys, skip - len(path)
+        keys, before = node.keys, skip - depth
         while skip < len(keys) and keys[skip] in left:
             key = keys[skip]
             left.discard(key)
             path.append(key)
             weight += weights[key]
             skip += 1
-        reach, gain = path, weight
-        if is_live and node.stops is not None:
-            stop = node.live(skip)
-            reach = path[: max(0, stop - before)] if stop else []
-            gain = sum([weights[key] for key in reach])
+        reach, gain = len(path), float(weight)
+        if node.stops is not None:
+            num_live = max(num_live, node.live(skip) - before if node.live(skip) else 0)
+            gain -= (1 - sent_worth) * sum([weights[key] for key in path[num_live:]])
+            reach = reach if sent_worth else num_live
         if gain > best_weight or (gain == best_weight and node.used > best_used and reach):
-            best, best_weight, best_used = reach[:], gain, node.used
+            best, best_weight, best_used = path[:reach], gain, node.used
         children = node.children
         if skip < len(keys) or not left or not children:
             continue
@@ -171,8 +172,9 @@ def heaviest_path(
         for key in reversed(found):
             child = children[key]
             run = child.keys
-            if run[1] in left if len(run) > 1 else child.children:
-                stack.append((child, 0, depth, weight))
+            goes_on = run[1] in left if len(run) > 1 else bool(child.children)
+            if goes_on or child.stops is not None:
+                stack.append((child, 0, depth, weight, num_live))
                 continue
             total = weight + weights[key]  # the path ends here
             if total > best_weight or (total == best_weight and child.used > best_used):

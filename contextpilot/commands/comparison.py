@@ -62,8 +62,12 @@ def compare(
     capacities: Sequence[str] = DEFAULT_CAPACITIES,
     window: int = DEFAULT_WINDOW,
     bounds: Bounds | None = None,
+    is_sparse: bool = False,
 ) -> Comparison:
-    """Replay a workload in every mode; draws a progress bar in a terminal when it takes long."""
+    """Replay a workload in every mode; draws a progress bar in a terminal when it takes long.
+
+    Arguments as of `replay_each`.
+    """
     tokens = sum(block.weight for context in contexts for block in unique(context))
     sizes = tuple(resolve(text, tokens) for text in dict.fromkeys(capacities))
     totals: dict[Mode, tuple[CacheTotals, ...]] = {}
@@ -71,7 +75,12 @@ def compare(
         for i, mode in enumerate(MODES):
             progress = _stage(bar, i, len(MODES))
             caches = [size.tokens for size in sizes]
-            each = replay_each(contexts, mode, caches, window, bounds=bounds, progress=progress)
+            each = replay_each(
+                *(contexts, mode, caches, window),
+                bounds=bounds,
+                progress=progress,
+                is_sparse=is_sparse,
+            )
             totals[mode] = tuple(each)
     return Comparison(
         num_requests=len(contexts),

@@ -22,6 +22,10 @@ _NOTE = (
     "Token counts are estimates: a quarter of a block's characters, and 3 for its label; a block "
     "given by id only counts 256. System prompt, question and answer are left out."
 )
+_HYBRID = (
+    "The cache is that of a hybrid model: what a request shares with one before is computed again, "
+    "and kept for the next; only the modes that know evictions know that, too."
+)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +41,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         default=list(DEFAULT_CAPACITIES),
         help=f"cache sizes: {FORMS} (default: {' '.join(DEFAULT_CAPACITIES)})".replace("%", "%%"),
+    )
+    parser.add_argument(
+        "--cache",
+        choices=("full", "hybrid"),
+        default="full",
+        help="hybrid: as vLLM keeps it for models with sliding windows or states (Gemma, gpt-oss, "
+        "Qwen3-Next) without --prefix-cache-retention-interval: what two requests share is kept "
+        "for the third (default: %(default)s)",
     )
     planning = parser.add_argument_group("planning")
     planning.add_argument(
@@ -61,18 +73,20 @@ def _run(args: argparse.Namespace) -> Outcome:
         check_plot(args.plot)
     workload = read_workload(args.file)
     bounds = bounds_of(args)
-    comparison = compare(workload.contexts, args.capacity, args.window, bounds)
+    is_sparse = args.cache == "hybrid"
+    comparison = compare(workload.contexts, args.capacity, args.window, bounds, is_sparse)
     if args.plot is not None:
         draw(comparison, workload.name, args.plot)
     if args.json:
-        return Outcome(_as_json(workload.name, comparison, bounds))
-    note = wrap(_NOTE, terminal_width())
+        return Outcome(_as_json(workload.name, comparison, bounds, args.cache))
+    note = wrap(f"{_NOTE} {_HYBRID}" if is_sparse else _NOTE, terminal_width())
     text = f"{render(comparison, workload.name)}\n\n{note}"
     return Outcome(f"{text}\n\nFigure: {args.plot}" if args.plot is not None else text)
 
 
-def _as_json(name: str, comparison: Comparison, bounds: Bounds) -> str:
-    return json.dumps({"workload": name} | asdict(bounds) | comparison.as_dict(), indent=2)
+def _as_json(name: str, comparison: Comparison, bounds: Bounds, cache: str) -> str:
+    head = {"workload": name, "cache": cache}
+    return json.dumps(head | asdict(bounds) | comparison.as_dict(), indent=2)
 
 
 def _capacity(text: str) -> str:
@@ -97,7 +111,8 @@ COMMAND = Command(
     examples=(
         "contextpilot simulate requests.jsonl\n"
         "contextpilot simulate requests.json.gz --plot hits.png --capacity unlimited 5% 200k\n"
-        "contextpilot simulate requests.jsonl --json --window 32 --pin-first 2"
+        "contextpilot simulate requests.jsonl --json --window 32 --pin-first 2\n"
+        "contextpilot simulate requests.jsonl --cache hybrid"
     ),
     add_arguments=_add_arguments,
     run=_run,

@@ -39,6 +39,8 @@ class Head(NamedTuple):
 
 NO_HEAD = Head()
 _MAX_HEADS = 65_536
+_SENT_WORTH = 0.25
+"""What a block counts, in the choice of a path, that was sent there and cannot be reused yet."""
 
 
 class OnlinePlanner:
@@ -96,16 +98,13 @@ class OnlinePlanner:
         rest = context.rest(placed)
         start = [*head.keys, *placed]
         weights = context.weights
-        live = self.index.longest_prefix({key: weights[key] for key in rest}, start)
+        # What was only sent is live from the next time on, if it is sent in the same order again.
+        live = self.index.longest_prefix({key: weights[key] for key in rest}, start, _SENT_WORTH)
         near = self.window.near(weights)
         if not live and not near.masks:
             return []
         candidates = Candidates(rest, context, near, placed)
-        sent = []
-        if self.index.is_sparse:
-            left = {key: weights[key] for key in rest if key not in {*live}}
-            sent = self.index.longest_prefix(left, [*start, *live], is_live=False)
-        lead = candidates.full(live, sent)
+        lead = candidates.full(live)
         if not bounds.displacement_cost and bounds.anchor != "moved":
             return [step[0] for step in lead]
         given = context.given(placed)

@@ -113,25 +113,16 @@ class Candidates:
         self._place = dict(zip(keys, range(len(keys)), strict=True))
         self._together = near.holding(placed)
 
-    def full(self, live: Sequence[BlockKey], sent: Sequence[BlockKey] = ()) -> list[Step]:
-        """Return the lead that gains most: what is live, then what has most support.
-
-        Args:
-            sent: what stood there before, and is live from the next time on.
-        """
+    def full(self, live: Sequence[BlockKey]) -> list[Step]:
+        """Return the lead that gains most: what is live, then what has most support."""
         waiting = Waiting(self._relevance)
         together, steps = self._together, list[Step]()
         for key in live:
             i = self._place[key]
             steps.append((key, self._weights[i], waiting.take(i)))
             together &= self._masks[i]
-        for key in sent:
-            i = self._place[key]
-            together &= self._masks[i]
-            gain = _SURE * self._near.share(together) * self._weights[i]
-            steps.append((key, gain, waiting.take(i)))
         heap = []
-        taken = {*live, *sent}
+        taken = {*live}
         for i, key in enumerate(self._keys):
             joint = together & self._masks[i]
             if joint and key not in taken:

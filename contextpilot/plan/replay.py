@@ -24,6 +24,8 @@ from contextpilot.plan.support import SupportWindow
 Mode: TypeAlias = Literal["plain", "online", "synced", "window", "batch"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 DEFAULT_WINDOW = 16
+_QUESTION = 1
+"""Tokens behind the blocks: where a prompt ends, which nobody else shares."""
 
 Progress = Callable[[int, int], None]
 Contexts = Sequence[Sequence[Block]]
@@ -38,13 +40,16 @@ def replay(
     *,
     bounds: Bounds | None = None,
     progress: Progress | None = None,
+    is_sparse: bool = False,
 ) -> CacheTotals:
     """Replay contexts, in order of arrival, through one cache; see `replay_each`.
 
     Args:
         capacity: tokens that the cache holds; None for no bound.
     """
-    [totals] = replay_each(contexts, mode, [capacity], window, bounds=bounds, progress=progress)
+    [totals] = replay_each(
+        contexts, mode, [capacity], window, bounds=bounds, progress=progress, is_sparse=is_sparse
+    )
     return totals
 
 
@@ -56,6 +61,7 @@ def replay_each(
     *,
     bounds: Bounds | None = None,
     progress: Progress | None = None,
+    is_sparse: bool = False,
 ) -> list[CacheTotals]:
     """Replay contexts through a cache of each capacity; return the sums, one for each.
 
@@ -69,6 +75,7 @@ def replay_each(
         window: requests that are planned together in the mode "window".
         bounds: how far blocks may move; default as for `ContextPilot`.
         progress: called as `progress(done, total)`, in any unit.
+        is_sparse: the caches can be reused at few points only; see `PrefixCache`.
 
     Raises:
         ValueError: `mode` is unknown, `window` is below 1, or a capacity is negative.
@@ -77,7 +84,8 @@ def replay_each(
         raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
     if window < 1:
         raise ValueError(f"window must be at least 1, but is {window}")
-    run = _Run([unique(context) for context in contexts], mode, window, bounds or Bounds())
+    requests = [unique(context) for context in contexts]
+    run = _Run(requests, mode, window, bounds or Bounds(), is_sparse)
     if mode in ("synced", "window"):
         return [
             run.through([capacity], _part(progress, i, len(capacities)), feed_back=True)[0]
@@ -115,12 +123,18 @@ class _Run:
     """One workload and how it is planned."""
 
     def __init__(
-        self, contexts: list[list[Block]], mode: Mode, window: int, bounds: Bounds
+        self,
+        contexts: list[list[Block]],
+        mode: Mode,
+        window: int,
+        bounds: Bounds,
+        is_sparse: bool,
     ) -> None:
         self._contexts = contexts
         self._mode = mode
         self._window = window
         self._bounds = bounds
+        self._is_sparse = is_sparse
         self._weights = {block.key: block.weight for context in contexts for block in context}
 
     def through(
@@ -133,20 +147,33 @@ class _Run:
         def note(name: Hashable, tokens: int) -> None:
             lost[name] = min(tokens, lost.get(name, tokens))
 
-        caches = [PrefixCache(capacity, note if feed_back else None) for capacity in capacities]
+        knows_points = feed_back and self._is_sparse
+        planner.index.describe(1, 0, knows_points)
+        evicted = note if feed_back else None
+        caches = [PrefixCache(capacity, evicted, self._is_sparse) for capacity in capacities]
         for done, (position, plan) in enumerate(self._steps(planner, progress), start=1):
             context, name = self._contexts[position], str(position)
             if self._mode != "plain":
-                planner.learn(context, plan, name)
+                planner.learn(context, plan, name, tail_tokens=_QUESTION * knows_points)
             keys = [context[rank].key for rank in plan.order]
             for cache in caches:
                 cache.request(keys, self._weights, name)
+            if knows_points:
+                self._tell(planner.index, name, keys, caches[0].points)
             for request, tokens in lost.items():
                 planner.index.truncate(str(request), tokens)
             lost.clear()
             if progress is not None and self._mode != "batch":
                 progress(done, len(self._contexts))
         return [cache.totals for cache in caches]
+
+    def _tell(
+        self, index: ContextIndex, name: str, keys: Sequence[Hashable], points: Sequence[int]
+    ) -> None:
+        """Tell the planner where a request that ran can be reused, as an engine's hook does."""
+        whole = sum(self._weights[key] for key in keys) + _QUESTION
+        ends = (*((end, end) for end in points), (whole, whole))
+        index.add_cached(name, whole, whole, points=ends)
 
     def _steps(self, planner: OnlinePlanner, progress: Progress | None) -> Iterator[_Step]:
         """Yield positions and plans in execution order; each is learnt before the next."""

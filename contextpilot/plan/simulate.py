@@ -29,7 +29,7 @@ class CacheTotals(NamedTuple):
 
 
 class _Node:
-    __slots__ = ("children", "end", "key", "owner", "parent", "used", "weight")
+    __slots__ = ("children", "end", "is_point", "key", "owner", "parent", "used", "weight")
 
     def __init__(self, parent: _Node | None, key: BlockKey, weight: int) -> None:
         self.parent = parent
@@ -39,22 +39,36 @@ class _Node:
         self.children: dict[BlockKey, _Node] = {}
         self.used = 0
         self.owner: Hashable = None
+        self.is_point = True
 
 
 class PrefixCache:
     """LRU over the leaves of a prefix tree, as vLLM and SGLang evict, in whole blocks.
 
+    A sparse one can be reused at few points only, as that of a hybrid model in vLLM by default: at
+    the end of a prompt, which stands behind its blocks, and where a later request left its path.
+
     Args:
         capacity: tokens that the cache holds between requests; None for no bound.
         on_evict: called as `on_evict(request, tokens)` when only the first `tokens` of the last
             request that used the evicted block remain.
+
+    Attributes:
+        points: tokens of the last request's path at which it can be reused.
     """
 
-    def __init__(self, capacity: int | None = None, on_evict: Evicted | None = None) -> None:
+    def __init__(
+        self,
+        capacity: int | None = None,
+        on_evict: Evicted | None = None,
+        is_sparse: bool = False,
+    ) -> None:
         if capacity is not None and capacity < 0:
             raise ValueError("capacity must not be negative")
         self._capacity = capacity
         self._on_evict = on_evict
+        self._is_sparse = is_sparse
+        self.points: list[int] = []
         self._root = _Node(None, None, 0)
         self._size = 0
         self._clock = 0
@@ -77,6 +91,7 @@ class PrefixCache:
         """Run one request (blocks in prompt order); return its hit tokens."""
         self._clock += 1
         node, hits, tokens, live = self._root, 0, 0, True
+        shared, self.points = self._root, []
         for key in keys:
             weight = weights[key]
             tokens += weight
@@ -84,12 +99,19 @@ class PrefixCache:
             if child is None:
                 live = False
                 child = node.children[key] = _Node(node, key, weight)
+                child.is_point = not self._is_sparse
                 self._size += weight
             elif live:
-                hits += weight
+                shared = child
+                if child.is_point:
+                    hits = child.end
+                    self.points.append(hits)
             child.used = self._clock
             child.owner = name
             node = child
+        if not shared.is_point:  # computed a second time, and kept from now on
+            shared.is_point = True
+            self.points.append(shared.end)
         if node is not self._root and not node.children:
             self._push(node)
         self._totals = CacheTotals(self._totals.tokens + tokens, self._totals.hits + hits)

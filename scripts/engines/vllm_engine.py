@@ -68,7 +68,9 @@ class VllmEngine:
             interface.KVCacheGroupSpec(layer_names=[f"layer.{number}"], kv_cache_spec=spec)
             for number, spec in enumerate(LAYERS[layers](interface))
         ]
-        block = max(group.kv_cache_spec.block_size for group in groups)
+        sizes = [group.kv_cache_spec.block_size for group in groups]
+        is_told_hashes = "hash_block_size" in inspect.signature(module.Scheduler).parameters
+        block = max(sizes) if is_told_hashes else BLOCK
         cache = call(
             interface.KVCacheConfig,
             num_blocks=blocks,

@@ -250,3 +250,19 @@ def test_the_file_that_is_meant(run, save, tmp_path, monkeypatch):
     save(THREE)
     monkeypatch.chdir(tmp_path)
     assert run("simulate", Path("requests.jsonl"), "--json").json()["requests"] == 3
+
+
+def test_a_hybrid_cache_by_hand(run, save):
+    """The third request finds 1 2, which the first two share, and the fourth as well."""
+    file = save([[1, 2, 3], [1, 2, 4], [1, 2, 5], [1, 2, 3]])
+    options = ("--json", "--capacity", "unlimited")
+    full = run("simulate", file, *options).json()
+    hybrid = run("simulate", file, *options, "--cache", "hybrid").json()
+    assert (full["cache"], hybrid["cache"]) == ("full", "hybrid")
+    assert at(full, "unlimited")["plain"] == figures(12, 7)
+    assert at(hybrid, "unlimited")["plain"] == figures(12, 4)
+    assert at(hybrid, "unlimited")["synced"]["hit_tokens"] >= 4 * BLOCK
+
+
+def test_the_hybrid_cache_is_explained(run, save):
+    assert "hybrid model" in run("simulate", save(THREE), "--cache", "hybrid").out

@@ -174,7 +174,8 @@ def run(mode: str, layers: dict[str, Any], receiver: Receiver) -> dict[str, Any]
         "eagle": {"eagle": True},
         "replica": {"data_parallel_size": 4, "data_parallel_rank": 2, "data_parallel_index": 2},
     }.get(mode, {})
-    engine = VllmEngine(BLOCKS, **options, **layers)
+    blocks = 250 if layers.get("layers") == "all" else BLOCKS  # or a long prompt never fits
+    engine = VllmEngine(blocks, **options, **layers)
     if mode == "crash":
         break_our_hook(engine)
     if mode == "undo":

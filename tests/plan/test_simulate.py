@@ -78,3 +78,18 @@ def test_a_hit_ends_at_the_first_block_that_is_not_held() -> None:
 def test_a_negative_capacity_is_refused() -> None:
     with pytest.raises(ValueError, match="capacity"):
         PrefixCache(-1)
+
+
+def test_a_sparse_cache_keeps_what_was_shared_for_the_third() -> None:
+    cache = PrefixCache(is_sparse=True)
+    weights = dict.fromkeys("abcdxyz", 10)
+    found = [cache.request(keys, weights) for keys in ("abcx", "abcy", "abcz", "abd", "abx", "abc")]
+    assert found == [0, 0, 30, 0, 20, 30]
+    assert cache.points == [20, 30]
+
+
+def test_a_sparse_cache_forgets_its_points_with_the_blocks() -> None:
+    cache = PrefixCache(40, is_sparse=True)
+    weights = dict.fromkeys("abcdxyz", 10)
+    assert [cache.request(keys, weights) for keys in ("ab", "ab", "ab")] == [0, 0, 20]
+    assert [cache.request(keys, weights) for keys in ("cdxy", "ab", "ab")] == [0, 0, 0]
