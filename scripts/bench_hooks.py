@@ -75,6 +75,14 @@ def bench_thread(pairs: int) -> None:
                 for key in ("step_us", "evict_us")
             )
             print(f"{name:8} {step}    {evict}   ({seen['evicted']} evicted)", flush=True)
+        for layers in ("window", "states"):
+            seen = cost(urls["healthy"], "--meter", "--layers", layers)
+            step, evict = (
+                " ".join(f"{seen[key][cut]:8.2f}" for cut in ("median", "p90", "p99"))
+                for key in ("step_us", "evict_us")
+            )
+            aside = f"the reporter's thread {seen['reporter_cpu_us']:.0f} us of CPU a step"
+            print(f"{layers:8} {step}    {evict}   ({aside})", flush=True)
         runs = [(cost(""), cost(urls["healthy"])) for _ in range(pairs)]
     print(f"a whole step, without any model, hooked over unhooked ({pairs} pairs)")
     for key, name in (("wall_us", "wall"), ("cpu_us", "CPU of the scheduler's thread")):

@@ -8,7 +8,7 @@ one: what the hook told, against the engine's own `cached_tokens`.
 
     --sharers    cached tokens of the 1st to 4th request that shares 950 tokens, by retention
     --plain      the same prompts without the hook too: are the outputs the same?
-    --eagle      Llama with EAGLE: a drafting head of random weights
+    --eagle      Llama with EAGLE, too: a drafting head of random weights
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def main() -> int:
     if options.sharers:
         print_sharers(names)
         return 0
-    jobs = [eagle(options.checks)] if options.eagle else [job(n, options.checks) for n in names]
+    jobs = [job(name, options.checks) for name in names]
+    jobs += [eagle(options.checks)] if options.eagle else []
     plain: dict[str, str] = {}
     if options.plain:
         runs = results([{**one, "hooked": False} for one in jobs])

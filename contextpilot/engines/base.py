@@ -127,6 +127,7 @@ class EngineKind:
         usual_port: where it listens unless told otherwise; 0: nowhere of its own.
         report_flag: launches it so that it reports cached tokens; "" where it does anyway.
         uncached_flag: launches it without a prefix cache.
+        sharing_flag: launches it so that a sparse cache keeps what the first sharer needs.
         reset_hint: what makes `reset` work.
         load, usage: names by which it tells of its load, and of an answer's tokens.
         takes_id_header: whether it, or what stands before it, gets our `X-Request-Id`.
@@ -148,6 +149,7 @@ class EngineKind:
     usual_port = 0
     report_flag = ""
     uncached_flag = ""
+    sharing_flag = ""
     reset_hint = ""
     load = LoadNames()
     usage = UsageNames()

@@ -29,6 +29,7 @@ class Vllm(EngineKind):
     )
     report_flag = "--enable-prompt-tokens-details"
     uncached_flag = "--no-enable-prefix-caching"
+    sharing_flag = "--prefix-cache-retention-interval N"
     reset_hint = "VLLM_SERVER_DEV_MODE=1 in the engine's environment"
     load = LoadNames(("vllm:num_requests_running",), ("vllm:num_requests_waiting",))
 

@@ -205,6 +205,7 @@ class SyncReceiver:
                 "kind": engine.kind,
                 "engine_version": engine.version,
                 "block_size": engine.block_size,
+                "sparse": engine.sparse,
                 "last_event_age_s": round(now - engine.last_seen, 3),
                 "num_events": engine.num_events,
                 "num_gaps": engine.num_gaps,

@@ -60,7 +60,7 @@ class PointLedger(BlockLedger):
 
     def _refresh(self, keys: Iterable[Hashable], flipped: set[Block]) -> None:
         blocks = self._blocks
-        for key in keys:
+        for key in dict.fromkeys(keys):  # each kind of layers names it
             block = blocks.get(key)
             if block is not None:
                 state = self._ask(self.cache.state, key)

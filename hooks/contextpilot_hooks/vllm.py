@@ -8,8 +8,8 @@ Tested with 0.10.2 to 0.33.0; what counts is the shape, checked before anything 
 | Scheduler.add_request                 | block hashes of the prompts of requests with our id     |
 | BlockPool.cache_full_blocks           | hashes that came in, of whatever request               |
 | BlockPool._maybe_evict_cached_block   | hashes that left: the only way out, besides a reset     |
-| BlockPool._insert_block_hash, _remove_| both, from 0.24 on, where layers are of several kinds   |
-| cached_block_hashes                   |                                                        |
+| BlockPool._remove_cached_block_hashes | the same from 0.24 on, where layers are of several kinds |
+| BlockPool._insert_block_hash          | what came in, where parts of blocks have hashes, too    |
 | BlockPool.reset_prefix_cache          | the whole cache was reset                              |
 | Scheduler.schedule, update_from_output| hand the lists to the reporter's thread, which asks     |
 |                                       | BlockPool.get_cached_block what is true now             |
@@ -55,6 +55,7 @@ from .settings import Engine, Settings, engine_name, read_bound
 from .vllm_cache import (
     dropped_blocks,
     full_block_size,
+    has_partial_blocks,
     hybrid_cache,
     inserts_by_hash,
     is_full_attention,
@@ -160,7 +161,8 @@ class Watch:
         wrap(scheduler, "schedule", after_bound(self.guard, self._on_step))
         wrap(scheduler, "update_from_output", after_bound(self.guard, self._on_step))
         for pool in pools(coordinator):
-            self._stage(pool, isinstance(ledger, PointLedger) and inserts_by_hash(coordinator))
+            is_hybrid = isinstance(ledger, PointLedger) and inserts_by_hash(coordinator)
+            self._stage(pool, is_hybrid, is_hybrid and has_partial_blocks(coordinator))
 
     def undo(self) -> None:
         """Unwrap, and tell the index that this engine is not followed any more."""
@@ -168,18 +170,20 @@ class Watch:
         self.patches.undo()
         self.reporter.close()
 
-    def _stage(self, pool: Any, by_hash: bool) -> None:
+    def _stage(self, pool: Any, leaves_by_hash: bool, comes_by_hash: bool) -> None:
         wrap, guard = self.patches.wrap_bound, self.guard
         wrap(pool, "reset_prefix_cache", after_bound(guard, self._on_reset))
-        if by_hash:
+        if leaves_by_hash:
+            wrap(pool, "_remove_cached_block_hashes", after_bound(guard, self._on_remove))
+        else:
+            wrap(pool, "_maybe_evict_cached_block", self._around_evict)
+        if comes_by_hash:
             self._read_key = argument(pool._insert_block_hash, "block_hash_with_group_id")
             wrap(pool, "_insert_block_hash", after_bound(guard, self._on_insert))
-            wrap(pool, "_remove_cached_block_hashes", after_bound(guard, self._on_remove))
             return
         cache = pool.cache_full_blocks
         self._read_cached = tuple(argument(cache, name) for name in _POOL["cache_full_blocks"])
         wrap(pool, "cache_full_blocks", after_bound(guard, self._on_cache_full_blocks))
-        wrap(pool, "_maybe_evict_cached_block", self._around_evict)
 
     def _on_add_request(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         request = self._read_request(args, kwargs)

@@ -23,6 +23,7 @@ from .patching import NotSupported, resolve
 from .points import Cache
 
 _INSERT = ("block_hash_with_group_id",)
+_EAGLE_GROUPS = ("drop_eagle_group_ids", "eagle_group_ids")
 
 
 def module(name: str) -> Any:
@@ -72,6 +73,11 @@ def inserts_by_hash(coordinator: Any) -> bool:
     return True
 
 
+def has_partial_blocks(coordinator: Any) -> bool:
+    """Whether parts of blocks are in the cache under hashes of their own."""
+    return bool(getattr(coordinator, "enable_partial_hash_hits", False))
+
+
 def hybrid_cache(coordinator: Any) -> Cache:
     """What is asked of a coordinator of any layers, without keeping it alive.
 
@@ -105,7 +111,7 @@ def dropped_blocks(coordinator: Any) -> set[int]:
 
     0.20 to 0.32 name the groups that do it; 0.33 some that do it no more, besides.
     """
-    for name in ("drop_eagle_group_ids", "eagle_group_ids"):
+    for name in _EAGLE_GROUPS:
         groups = getattr(coordinator, name, None)
         if groups is not None:
             return set(groups)
@@ -149,7 +155,7 @@ def _is_cacheable(manager: Any) -> bool:
 
 
 def _alignment(coordinator: Any) -> int:
-    if getattr(coordinator, "enable_partial_hash_hits", False):
+    if has_partial_blocks(coordinator):
         return int(coordinator.hash_block_size)
     for name in ("lcm_block_size", "scheduler_block_size", "block_size"):
         size = getattr(coordinator, name, None)
@@ -168,6 +174,10 @@ def _dropped(coordinator: Any, step: int, unit: int) -> int:
         fine = getattr(managers[group], "supports_fine_grained_hash_lookup", False)
         size = unit if fine and step == unit else int(managers[group].block_size)
         most = max(most, -(-size // step) * step)
+    if not any(hasattr(coordinator, name) for name in _EAGLE_GROUPS):
+        # Up to 0.19 each kind of layers with keys and values drops a block of its own.
+        kinds = {type(m) for m in managers if "Mamba" not in type(m).__name__}
+        most *= max(1, len(kinds))
     return most
 
 

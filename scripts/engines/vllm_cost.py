@@ -1,6 +1,8 @@
 """What the hooks cost vLLM's scheduler thread; run by scripts/bench_hooks.py in vLLM's environment.
 
-    python vllm_cost.py FILES VERSION URL      URL "" measures without hooks
+    python vllm_cost.py FILES VERSION URL [--meter] [--layers LAYERS]
+
+URL "" measures without hooks; LAYERS are those of vllm_engine.LAYERS, full attention by default.
 
 Prints one line of JSON. `step_us` and `evict_us` are our own share: the time of the wrapped call
 less the time of the original inside it, each measured with the same clock.
@@ -27,6 +29,9 @@ from vllm_files import serve  # noqa: E402
 
 BLOCKS = 4000
 STEPS = 3000
+FULL = "cache_full_blocks", "_maybe_evict_cached_block"
+HYBRID = "cache_full_blocks", "_remove_cached_block_hashes"
+"""What tells of blocks that come into the cache, and leave it."""
 clock = time.perf_counter_ns
 
 
@@ -106,7 +111,7 @@ def load(engine: Any, end_step: Callable[[], None], steps: int = STEPS) -> tuple
     return spent / 1e9, busy / 1e9
 
 
-def metered(hooked: bool) -> tuple[Any, Costs]:
+def metered(hooked: bool, layers: str) -> tuple[Any, Costs]:
     """An engine whose wrappers are timed, or a plain one."""
     from vllm_engine import VllmEngine
 
@@ -115,18 +120,18 @@ def metered(hooked: bool) -> tuple[Any, Costs]:
         from vllm.v1.core.block_pool import BlockPool
         from vllm.v1.core.sched.scheduler import Scheduler
 
+        into, out = FULL if layers == "full" else HYBRID
         names = (
             *((Scheduler, name) for name in ("add_request", "schedule", "update_from_output")),
-            *((BlockPool, name) for name in ("cache_full_blocks", "_maybe_evict_cached_block")),
+            *((BlockPool, name) for name in (into, out)),
         )
         for owner, name in names:
             meter.inner(owner, name)
-    engine = VllmEngine(BLOCKS)
+    engine = VllmEngine(BLOCKS, layers=layers, retention=None if layers == "full" else 0)
     if hooked:
         for owner, name in names:
             instance = engine.scheduler if owner is Scheduler else engine.pool
-            note = costs.evict if name.startswith("_maybe") else costs.add
-            meter.outer(instance, name, note)
+            meter.outer(instance, name, costs.evict if name == out else costs.add)
     return engine, costs
 
 
@@ -144,13 +149,14 @@ def main() -> None:
     parser.add_argument("version")
     parser.add_argument("url")
     parser.add_argument("--meter", action="store_true")
+    parser.add_argument("--layers", default="full")
     arguments = parser.parse_args()
-    files, version, url, meter = vars(arguments).values()
+    files, version, url, meter, layers = vars(arguments).values()
     serve(files, version)
     if url:
         os.environ["CONTEXTPILOT_INDEX_URL"] = url
         __import__("contextpilot_hooks.start", fromlist=["start"]).start()
-    engine, costs = metered(bool(url) and meter)
+    engine, costs = metered(bool(url) and meter, layers)
     load(engine, lambda: None, 200)
     costs.evictions.clear()
     costs.end_step()

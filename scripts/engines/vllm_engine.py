@@ -276,6 +276,7 @@ def _config(blocks: int, caching: bool, eagle: bool, parallel: dict[str, Any]) -
         ec_manager_config=Config(get_encoder_cache_manager_obj=lambda: None),
         num_speculative_tokens=0,
         num_lookahead_tokens=0,
+        num_hash_lookahead_tokens=0,
         num_prefill_lookahead_tokens=0,
         max_concurrent_batches=1,
     )

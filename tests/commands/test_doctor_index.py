@@ -59,6 +59,17 @@ def report(url, engine="vllm-a", seq=0, **more):
     assert Place.at(url).ask("/sync", message | more).status == 200
 
 
+def test_a_hybrid_model_is_told_of_the_flag(index):
+    told = {"version": 3, "sparse": True, "block_size": 32, "snapshot": True}
+    report(index.index_url, "vllm-a", kind="vllm", **told)
+    report(index.index_url, "other-b", kind="other", **told)
+    report(index.index_url, "vllm-c", kind="vllm", snapshot=True)
+    checks = found(check_index())
+    assert "--prefix-cache-retention-interval" in checks["sharing at vllm-a"].detail
+    assert checks["sharing at vllm-a"].status == "ok"
+    assert not {"sharing at other-b", "sharing at vllm-c"} & set(checks)
+
+
 def test_without_an_address_there_is_nothing_to_ask(monkeypatch):
     assert list(check_index()) == []
     monkeypatch.setenv("CONTEXTPILOT_INDEX_URL", "not an address")

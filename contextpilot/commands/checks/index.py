@@ -12,6 +12,7 @@ from contextpilot.commands.checks.hooks import INDEX_URL
 from contextpilot.commands.checks.kv_events import judge_kv_events
 from contextpilot.commands.checks.neighbours import index_nearby, is_index
 from contextpilot.commands.checks.request_path import check_request_path, token_is_wrong
+from contextpilot.engines import registry
 
 INDEX_TOKEN = "CONTEXTPILOT_INDEX_TOKEN"
 
@@ -72,6 +73,19 @@ def _check_reporters(health: Mapping[str, Any]) -> Iterator[Check]:
         yield Check(
             f"sync of {name}", status, f"{state}, last event {age} s ago{kind and f', {kind}'}", fix
         )
+        yield from _check_sharing(name, told)
+
+
+def _check_sharing(name: str, told: Mapping[str, Any]) -> Iterator[Check]:
+    """Tell what a flag would bring where prompts can be reused at few lengths only."""
+    kinds = [kind for kind in registry.kinds() if kind.name == told.get("kind")]
+    if told.get("sparse") and kinds and kinds[0].sharing_flag:
+        detail = (
+            "its model's layers let a prompt be reused at few lengths: what two requests share is "
+            f"found by the third, or, with {kinds[0].sharing_flag}, by the second at every "
+            "N tokens, which takes room in the cache"
+        )
+        yield Check(f"sharing at {name}", "ok", detail)
 
 
 def _check_pool(health: Mapping[str, Any]) -> Iterator[Check]:
