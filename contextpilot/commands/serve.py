@@ -10,6 +10,8 @@ from typing import Any
 from contextpilot.commands.command import Command, Outcome
 from contextpilot.errors import CommandError
 from contextpilot.server.settings import ENVIRONMENT_PREFIX, Settings, load_settings
+from contextpilot.sync.sources.kv_events.address import parse_addresses
+from contextpilot.sync.sources.kv_events.local_tokenizer import LocalTokenizer
 from contextpilot.sync.sources.kv_events.packages import MissingExtraError, load_packages
 
 CONFIG_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"
@@ -77,6 +79,9 @@ def _run(args: argparse.Namespace) -> Outcome:
     if settings.kv_events:
         try:
             load_packages()
+            for at in parse_addresses(settings.kv_events):
+                if at.tokenizer:
+                    LocalTokenizer(at.tokenizer)
         except MissingExtraError as error:
             raise CommandError(str(error)) from None
     try:

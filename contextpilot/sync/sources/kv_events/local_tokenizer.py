@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
+
+from contextpilot.sync.sources.kv_events.packages import MissingExtraError
 
 
 class LocalTokenizer:
@@ -12,9 +15,15 @@ class LocalTokenizer:
 
     Args:
         source: folder of the model, or its name in the local cache.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
     """
 
     def __init__(self, source: str) -> None:
+        if find_spec("transformers") is None:
+            text = "kv_events: tokenizer= needs transformers: pip install transformers jinja2"
+            raise MissingExtraError(text)
         self._source = source
         self._loaded: Any = None
 
@@ -26,11 +35,11 @@ class LocalTokenizer:
                 `prompt`.
 
         Raises:
-            ImportError: transformers is not installed.
             OSError: there is no such tokenizer.
         """
         if self._loaded is None:
-            self._loaded = self._load()
+            tokenizers = import_module("transformers").AutoTokenizer
+            self._loaded = tokenizers.from_pretrained(self._source)
         if "prompt" in asked:
             special = asked.get("add_special_tokens", True)
             found: list[int] = self._loaded.encode(asked["prompt"], add_special_tokens=special)
@@ -49,11 +58,3 @@ class LocalTokenizer:
         )
         special = asked.get("add_special_tokens", False)
         return list(self._loaded.encode(text, add_special_tokens=special))
-
-    def _load(self) -> Any:
-        try:
-            tokenizers = import_module("transformers").AutoTokenizer
-        except ImportError:
-            text = "kv_events: tokenizer= needs transformers: pip install transformers jinja2"
-            raise ImportError(text) from None
-        return tokenizers.from_pretrained(self._source)

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class MissingExtraError(ImportError):
-    """A package of the extra `kv-events` is not installed."""
+    """A package that KV events need is not installed."""
 
 
 def load_packages() -> Any:
