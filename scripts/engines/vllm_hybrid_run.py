@@ -92,7 +92,8 @@ class Index:
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self._turns = 0
-        [self._reporter] = [found for found in gc.get_objects() if type(found) is Reporter]
+        reporters = [found for found in gc.get_objects() if type(found) is Reporter]
+        [self._reporter] = [r for r in reporters if r._settings.port == receiver.port]
         turn = self._reporter._turn
 
         def counted() -> None:
