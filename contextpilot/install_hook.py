@@ -239,6 +239,8 @@ def main(argv: list[str] | None = None) -> int:
             print(_describe(status()))
     except FileExistsError as error:
         print(f"{error}: nothing to do")
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         print(f"cannot do that: {error}", file=sys.stderr)
         return 1

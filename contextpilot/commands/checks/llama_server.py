@@ -12,6 +12,7 @@ from contextpilot.llama_server.launcher import BINARY, find_binary
 from contextpilot.llama_server.linkage import check_linkage
 from contextpilot.llama_server.refusal import InjectionError
 
+_NAME = "llama-server shim"
 _INSTALL = f"install llama.cpp, or set {BINARY} to the binary"
 
 
@@ -23,8 +24,8 @@ def check_llama_server() -> Iterator[Check]:
     try:
         binary = find_binary(os.environ)
     except FileNotFoundError as error:
-        named = bool(os.environ.get(BINARY))
-        yield Check("llama-server", "fail" if named else "absent", str(error), _INSTALL)
+        if os.environ.get(BINARY):  # else its absence stands among the engines
+            yield Check(_NAME, "fail", str(error), _INSTALL)
         return
     is_asked = bool(os.environ.get(INDEX_URL))
     try:
@@ -32,7 +33,7 @@ def check_llama_server() -> Iterator[Check]:
         shim = shim_library(os.environ) if is_asked else None
     except InjectionError as error:
         fix = "the message says how; until then llama-server runs, but reports nothing"
-        yield Check("llama-server", "warn", str(error), fix)
+        yield Check(_NAME, "warn", str(error), fix)
         return
     state = f"shim {shim}" if shim is not None else f"inert: {INDEX_URL} is not set"
-    yield Check("llama-server", "ok", f"{binary}, {library.name}, {state}")
+    yield Check(_NAME, "ok", f"{binary}, {library.name}, {state}")
