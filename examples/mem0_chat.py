@@ -76,17 +76,20 @@ class HashingEmbedder:
         return [self.embed(text) for text in texts]
 
 
+def local_config() -> dict[str, Any]:
+    """Return a configuration of Mem0 whose stores are in a temporary folder."""
+    folder = tempfile.mkdtemp()
+    store = {"collection_name": "chat", "embedding_model_dims": DIMENSIONS, "path": folder}
+    return {
+        "vector_store": {"provider": "qdrant", "config": store},
+        "history_db_path": f"{folder}/history.db",
+    }
+
+
 def local_memory() -> Memory:
     """Return a Mem0 whose parts are all in this process."""
-    folder = tempfile.mkdtemp()
     logging.getLogger("mem0").setLevel(logging.ERROR)  # it misses optional parts aloud
-    store = {"collection_name": "chat", "embedding_model_dims": DIMENSIONS, "path": folder}
-    memory = Memory.from_config(
-        {
-            "vector_store": {"provider": "qdrant", "config": store},
-            "history_db_path": f"{folder}/history.db",
-        }
-    )
+    memory = Memory.from_config(local_config())
     memory.embedding_model = HashingEmbedder()
     return memory
 

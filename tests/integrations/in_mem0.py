@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import tempfile
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -56,28 +55,15 @@ def test_a_search_goes_into_optimize_and_leads_back_to_its_rows(memory: Memory) 
 
 
 def test_everything_that_is_remembered(memory: Memory) -> None:
-    by_filters = (
-        "filters" in signature(memory.get_all).parameters
-        and "user_id" not in signature(memory.get_all).parameters
-    )
     user = {"user_id": mem0_chat.USER}
-    found = memory.get_all(filters=user) if by_filters else memory.get_all(**user)
+    by_itself = "user_id" in signature(memory.get_all).parameters
+    found = memory.get_all(**user) if by_itself else memory.get_all(filters=user)
     assert sorted(block["memory"] for block in memory_blocks(found)) == sorted(FACTS)
 
 
 def test_the_asynchronous_memory() -> None:
     async def asked() -> tuple[list[dict[str, Any]], Any]:
-        folder = tempfile.mkdtemp()
-        store = {
-            "collection_name": "async",
-            "embedding_model_dims": mem0_chat.DIMENSIONS,
-            "path": folder,
-        }
-        config = {
-            "vector_store": {"provider": "qdrant", "config": store},
-            "history_db_path": f"{folder}/history.db",
-        }
-        made = AsyncMemory.from_config(config)
+        made = AsyncMemory.from_config(mem0_chat.local_config())
         memory = await made if asyncio.iscoroutine(made) else made
         memory.embedding_model = mem0_chat.HashingEmbedder()
         for fact in FACTS:
