@@ -97,14 +97,16 @@ def test_turns_far_behind_are_not_looked_at() -> None:
     assert reason(*first, *talk, ("user", "Kezdd hátulról.")) == ""
 
 
-def test_a_search_is_judged_by_its_own_words_too() -> None:
+def test_a_search_is_evidence_unless_the_user_speaks_of_what_it_returns() -> None:
     rows = ", ".join(f'{{"score": 0.{9 - n}, "text": "{b}"}}' for n, b in enumerate(BLOCKS))
     call = {"name": "web_search", "arguments": '{"query": "canal lock"}'}
     messages = [
-        {"role": "user", "content": "Help me to plan a holiday"},
+        {"role": "user", "content": "Look it up."},
         {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": call}]},
         {"role": "tool", "tool_call_id": "c", "content": f'{{"results": [{rows}]}}'},
     ]
+    assert look(messages).extraction is not None
+    messages[0]["content"] = "Show me the texts on boats"
     assert look(messages).extraction is not None
     call["arguments"] = '{"query": "helicopter"}'
     assert look(messages).extraction is None

@@ -102,10 +102,13 @@ class Surroundings:
             return "question-unsure"
         if not asked or group.kind == "bullets":  # memories are told in other words than questions
             return ""
+        questions = [read_question(text) for text in asked]
         if is_result or self._roles[index] not in ("user", *_SYSTEM):
-            asked += self._queries(index)
-        is_about = any(read_question(text).is_about(blocks) for text in asked)
-        return "" if is_about else "question-unsure"
+            # that a tool searched is evidence enough, unless the user speaks of what it returns
+            if not any(question.metas for question in questions):
+                return ""
+            questions += map(read_question, self._queries(index))
+        return "" if any(one.is_about(blocks) for one in questions) else "question-unsure"
 
     def _later(self, index: int, groups: Mapping[int, Sequence[AnyGroup]]) -> Iterator[Question]:
         """Yield what users ask after a message, where they give no documents of their own.
