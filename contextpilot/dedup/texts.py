@@ -182,7 +182,10 @@ def _string_zones(text: str, min_chars: int) -> Iterator[Zone]:
 
 
 def _value_zones(offset: int, raw: str) -> Iterator[Zone]:
-    value: str = json.loads(f'"{raw}"') if "\\" in raw else raw
+    if "\\" not in raw:  # one line
+        yield Zone(offset, 0, [raw], [raw], "\\n", 1)
+        return
+    value: str = json.loads(f'"{raw}"')
     keys = value.split("\n")
     lines = _raw_lines(raw)
     # A newline written as \u000a is in the value, but not among the separators.

@@ -10,6 +10,7 @@ from itertools import accumulate, chain
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -279,3 +280,17 @@ HOSTILE: dict[str, Callable[[int], list[list[str]]]] = {
 def test_work_per_line_is_bounded(monkeypatch: pytest.MonkeyPatch, name: str, size: int) -> None:
     zones = HOSTILE[name](size)
     assert operations(monkeypatch, zones) <= 72 * sum(map(len, zones))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=40))
+def test_equal_hashes_come_together_also_where_others_begin_alike(
+    parts: list[tuple[int, int]],
+) -> None:
+    """Of some the bits differ only where the sort has the places stand."""
+    hashes = np.array([high << 60 | low for high, low in parts], np.uint64)
+    order = lines_module._grouped(hashes).tolist()
+    groups = [
+        [at for at in order if hashes[at] == one] for one in dict.fromkeys(hashes[order].tolist())
+    ]
+    assert order == list(chain.from_iterable(groups))
+    assert all(group == sorted(group) for group in groups)
