@@ -144,8 +144,8 @@ class Surroundings:
             texts += [text for text, after in reversed(own) if not after]
         if role not in _SYSTEM:
             texts += self._said(self._users_of(index), groups)
-        found = [a for a in (question_in(text, last_alone=last_alone) for text in texts) if a]
-        return found if role in _SYSTEM else found[:1]
+        found = filter(None, (question_in(text, last_alone=last_alone) for text in texts))
+        return list(islice(found, None if role in _SYSTEM else 1))
 
     def _said(self, indices: Sequence[int], groups: Mapping[int, Sequence[AnyGroup]]) -> list[str]:
         """Return the texts of messages, without the blocks in them."""
