@@ -91,9 +91,12 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    ray.init(
-        num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20
-    )
+    small: dict[str, Any] = {"num_cpus": 4, "object_store_memory": 100 << 20}
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, **small)
+    except Exception:  # it waits for 30 s, and no longer, however busy the machine is
+        ray.shutdown()
+        ray.init(include_dashboard=False, log_to_driver=False, **small)
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
     ray.shutdown()

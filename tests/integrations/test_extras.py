@@ -17,7 +17,11 @@ stacks = pytest.importorskip("stacks", reason="needs tomllib, Python 3.11")
 EXTRAS = stacks.tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
     "optional-dependencies"
 ]
-INTEGRATIONS = {path.stem for path in (ROOT / "contextpilot" / "integrations").glob("[a-z]*.py")}
+INTEGRATIONS = {
+    path.stem
+    for path in (ROOT / "contextpilot" / "integrations").glob("[a-z]*")
+    if path.suffix == ".py" or (path / "__init__.py").exists()
+}
 
 
 def distribution(requirement: str) -> str:
@@ -31,7 +35,14 @@ PROJECTS = {
 
 def test_every_integration_that_wants_a_project_has_an_extra_of_its_name() -> None:
     named = {extra.replace("-", "_") for extra in EXTRAS}
-    assert {"langchain", "llama_index", "mem0", "pageindex", "lmcache"} <= INTEGRATIONS & named
+    assert {
+        "langchain",
+        "llama_index",
+        "mem0",
+        "pageindex",
+        "lmcache",
+        "ray",
+    } <= INTEGRATIONS & named
 
 
 @pytest.mark.engine
