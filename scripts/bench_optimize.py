@@ -16,23 +16,11 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 from machine import machine_line
+from synthetic import synthetic
 
 POOL, CHARS, ZIPF = 20_000, 1200, 0.8
 CALLS, ROUNDS = 50, 12
-
-
-def contexts(count: int, blocks: int) -> list[list[int]]:
-    """Return contexts of distinct blocks drawn by Zipf's law (Gumbel top-k)."""
-    rng = np.random.default_rng(7)
-    logits = -ZIPF * np.log(np.arange(1, POOL + 1))
-    drawn: list[list[int]] = []
-    while len(drawn) < count:
-        keys = logits + rng.gumbel(size=(min(200, count - len(drawn)), POOL))
-        chosen = np.argpartition(-keys, blocks, axis=1)[:, :blocks]
-        drawn += rng.permuted(chosen, axis=1).tolist()
-    return drawn
 
 
 def work(tree: str, live: int, blocks: int) -> None:
@@ -43,7 +31,7 @@ def work(tree: str, live: int, blocks: int) -> None:
     passage = "some words of a passage " * (CHARS // 20)
     documents = [f"Document {number}. {passage}"[:CHARS] for number in range(POOL)]
     pilot = contextpilot.ContextPilot(index_url="")
-    queue = iter(contexts(live + CALLS * ROUNDS, blocks))
+    queue = iter(synthetic(live + CALLS * ROUNDS, blocks, POOL, ZIPF, seed=7))
 
     def call() -> float:
         chosen = [documents[number] for number in next(queue)]

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from machine import machine_line
+from synthetic import synthetic
 from workloads import workload_files
 
 import contextpilot as cp
@@ -137,18 +138,6 @@ def print_gap() -> None:
 
 
 # -- batch -------------------------------------------------------------------------------------
-
-
-def synthetic(contexts: int, blocks: int, pool: int, zipf: float, seed: int) -> list[list[int]]:
-    """Return contexts of distinct blocks drawn by Zipf's law (Gumbel top-k), shuffled."""
-    rng = np.random.default_rng(seed)
-    logits = -zipf * np.log(np.arange(1, pool + 1))
-    drawn: list[list[int]] = []
-    while len(drawn) < contexts:
-        keys = logits + rng.gumbel(size=(min(200, contexts - len(drawn)), pool))
-        chosen = np.argpartition(-keys, blocks, axis=1)[:, :blocks]
-        drawn += rng.permuted(chosen, axis=1).tolist()
-    return drawn
 
 
 def plan_batch(contexts: list[list[int]]) -> tuple[float, float, float]:
