@@ -111,10 +111,10 @@ class _Spy:
         spy = self
 
         class Planner(OnlinePlanner):
-            def learn(self, blocks, plan, request_id, *rest):
+            def learn(self, blocks, plan, request_id, *rest, **named):
                 live = plan.order[: plan.num_live]
                 spy.claimed[request_id] = sum(blocks[rank].weight for rank in live)
-                return super().learn(blocks, plan, request_id, *rest)
+                return super().learn(blocks, plan, request_id, *rest, **named)
 
         class Cache(PrefixCache):
             def request(self, keys, weights, name=None):
