@@ -81,6 +81,9 @@ def test_documents_of_the_system_are_asked_for_by_the_user() -> None:
     system = ("system", f"Use these documents.\n\n{DOCUMENTS}")
     assert reason(system, ("user", "How long is the lock?")) == ""
     assert reason(system, ("user", "Begin at the end.")) == "question-unsure"
+    greeted = (system, ("user", "Hi!"), ("assistant", "Hi. What is it about?"))
+    for turns in (greeted[:2], (*greeted, ("user", "How long is the lock?"))):
+        assert reason(*turns) == "question-unsure"  # the first turn's prompt is extended
 
 
 @pytest.mark.parametrize("turns", [1, _MAX_LATER // 2 - 2])

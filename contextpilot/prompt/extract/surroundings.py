@@ -95,7 +95,7 @@ class Surroundings:
         last_alone = group.kind not in _CLOSED
         asked = self._questions(index, groups, is_result=is_result, last_alone=last_alone)
         blocks = group.texts
-        if any(read_question(text).speaks_of_order(blocks) for text in asked[:1]):
+        if any(read_question(text).speaks_of_order(blocks) for text in asked):
             return "question-unsure"
         later = islice((one for one in self._later(index, groups) if one.orders), _MAX_QUESTIONS)
         if any(one.counts_alone(blocks) for one in later):
@@ -130,12 +130,15 @@ class Surroundings:
         is_result: bool,
         last_alone: bool,
     ) -> list[str]:
-        """Return the questions that the groups of a message may be an answer to, nearest first."""
+        """Return the question that the groups of a message are to answer; none if there is none.
+
+        It is the same in every later turn, so that what stays is not moved by the next one.
+        """
         texts: list[str] = []
         role = self._roles[index]
         if role in _SYSTEM:
-            later = [i for i in range(index + 1, len(self._roles)) if self._roles[i] == "user"]
-            texts += self._said(later[:_MAX_QUESTIONS], groups)
+            later = (i for i in range(index + 1, len(self._roles)) if self._roles[i] == "user")
+            texts += self._said(list(islice(later, 1)), groups)
         elif role == "user" and not is_result:
             own = self._texts_of(index, groups.get(index, ()))
             texts += [text for text, after in reversed(own) if after]
@@ -144,8 +147,8 @@ class Surroundings:
             texts += [text for text, after in reversed(own) if not after]
         if role not in _SYSTEM:
             texts += self._said(self._users_of(index), groups)
-        found = filter(None, (question_in(text, last_alone=last_alone) for text in texts))
-        return list(islice(found, None if role in _SYSTEM else 1))
+        found = (question_in(text, last_alone=last_alone) for text in texts)
+        return list(islice(filter(None, found), 1))
 
     def _said(self, indices: Sequence[int], groups: Mapping[int, Sequence[AnyGroup]]) -> list[str]:
         """Return the texts of messages, without the blocks in them."""
