@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
 sys.path[:0] = [str(CHECKOUT / "tests" / "hooks"), str(CHECKOUT / "hooks"), str(HERE)]
 
-from contextpilot_hooks.reporter import Reporter  # noqa: E402
+from contextpilot_hooks import importhook  # noqa: E402
 from receiver import Receiver  # noqa: E402
 
 BLOCK = 32
@@ -92,7 +92,8 @@ class Index:
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self._turns = 0
-        reporters = [found for found in gc.get_objects() if type(found) is Reporter]
+        attachments: Any = importhook._registry._patches
+        reporters = [watch.reporter for kept in attachments for watch in kept.watches]
         [self._reporter] = [r for r in reporters if r._settings.port == receiver.port]
         turn = self._reporter._turn
 
