@@ -104,6 +104,7 @@ SALTED = '{"model": "m", "messages": [], "cache_salt": "chosen"}'
         f"[{SALTED}]".encode(),
         gzip.compress(SALTED.encode()),
     ],
+    ids=["utf-16", "utf-32", "mark", "no-utf-8", "digits", "deep", "list", "gzip"],
 )
 def test_no_body_passes_by_the_salt(upstream: Scripted, start: Start, body: bytes) -> None:
     client = start(engine=(upstream.url,), cache_salt=True, kind="vllm")
