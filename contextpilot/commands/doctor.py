@@ -113,7 +113,7 @@ COMMAND = Command(
         "contextpilot doctor\n"
         "contextpilot doctor --json\n"
         "contextpilot doctor --engine http://127.0.0.1:30000\n"
-        "contextpilot doctor --kv-events tcp://127.0.0.1:5557,replay=tcp://127.0.0.1:5558"
+        "contextpilot doctor --kv-events tcp://127.0.0.1:5557"
     ),
     add_arguments=_add_arguments,
     run=_run,
