@@ -14,15 +14,17 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
-from contextpilot.prompt.extract.ordinals import (
-    ABBREVIATIONS,
-    COMPARING,
-    EACH,
+from contextpilot.prompt.extract.far_scripts import (
     FAR_COMPARED,
     FAR_EACH,
     FAR_NUMBERED,
     FAR_ORDERS,
     FAR_POSITIONS,
+)
+from contextpilot.prompt.extract.ordinals import (
+    ABBREVIATIONS,
+    COMPARING,
+    EACH,
     FOREIGN_ORDINALS,
     NO_PLACES,
     NOUN_PATTERN,

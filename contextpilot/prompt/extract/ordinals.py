@@ -335,24 +335,6 @@ FOREIGN_ORDINALS = (
     "drugą. tredje. neste. laaste. voorlaaste. "
     "posljednj pili. kwanza. tatu. ikalawa ikatlo unang huling bigarren lehen. azken"
 )
-FAR_POSITIONS = (
-    # Arabic, Hebrew, Hindi, Thai
-    r"الأول|الثاني|الثالث|الرابع|الخامس|الأخير|السابق|הראשון|השני|השלישי|הרביעי|האחרון|"
-    r"पहल[ाेी]|पहिलो|दोस्रो|तेस्रो|दूसर[ाेी]|तीसर[ाेी]|चौथ[ाेी]|पाँचव|आख़?िरी|अंतिम|पिछल[ाेी]|"
-    r"دوم|سوم|نخست|اول|چهارم|آخرین|دوسر[اےی]|پہل[اےی]|تیسر[اےی]|آخری|"
-    r"दुसर[ाेी]|तिसर[ाेी]|शेवट|دووەم|سێیەم|דריט|צווייט|"
-    r"দ্বিতীয়|প্রথম|তৃতীয়|চতুর্থ|শেষ|இரண்டாவது|முதலாவ|முதல்|மூன்றாவது|கடைசி|"
-    r"ที่(?:หนึ่ง|สอง|สาม|สี่|ห้า|\d)|สุดท้าย|"
-    # Chinese, Japanese, Korean
-    r"第\s?[一二三四五六七八九十两百\d]+|最后|前[两二三四五几]|后[两二三四五几]|最末|倒数|前一|后一|上一[个篇份条段]|下一[个篇份条段]|前者|后者|首个|"
-    r"首篇|[一二三四五六七八九\d]\s?(?:つ目|番目|番の|個目|件目|本目|枚目)|最後|最初|前の文書|次の文書|"
-    r"(?:첫|두|세|네|다섯)\s?번째|\d\s?번째|마지막|첫째|둘째|셋째|전자|후자"
-)
-"""Scripts that are searched as they are, since words have no ends or beginnings of their own."""
-FAR_ORDERS = (
-    r"按照?顺序|依次|逐[一篇个個条條段份]|同样的顺序|相同的?顺序|同じ順|順番に|순서대로|排序|排列|按.{1,8}顺序|並べ|"
-    r"順に|정렬|مرتب|ממוי|क्रम (?:में|से)"
-)
 EACH = (
     r"jede[smnr]?|chaque|cada|ogni|ognuno|кажд\w+|кожн\w+|elke?|iedere?|każd\w+|varje|"
     r"varsin|hver[t]?|jokai\w+|kunkin|κάθε|fiecare|každ\w+|vsak\w*|svak\w*|setiap|masing-masing|mỗi|minden|"
@@ -365,18 +347,6 @@ TIMES = (
     r"gång|höst|vår|sommar|vinter|gang|uke|rok|dzień|miesiąc|tydzień|год\w*|день|месяц|раз"
 )
 """After a word for "each" these speak of no documents."""
-FAR_EACH = (
-    r"每[个個篇份条條段一]|各(?:文書|文档|个|資料|資訊)|それぞれ|각각|각 ?(?:문서|글|자료)|لكل|לכל|"
-    r"प्रत्येक|हर एक|প্রতিটি"
-)
-FAR_NUMBERED = (
-    r"(?:文档|文件|文章|资料|段落|来源|文本|片段|テキスト|텍스트|文書|資料|ドキュメント|記事|문서|자료)\s?"
-    r"(\d{1,3}|[一二三四五六七八九十])|([٠-٩۰-۹०-९০-৯௦-௯①-⑳])"
-)
-FAR_COMPARED = (
-    r"(?:比较|比較|对比|對比|비교)[^\d\n]{0,12}?(\d{1,3})\D{1,9}?(\d{1,3})(?!\d)|"
-    r"(?<!\d)(\d{1,3}) ?[と和与跟과와] ?(\d{1,3})(?!\d)"
-)
 NUMBERED_NOUNS = (
     "document documents doc docs passage passages source sources context contexts chunk chunks "
     "snippet snippets result results reference references memory memories excerpt excerpts "
