@@ -20,13 +20,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 sys.path.insert(0, str(Path(__file__).parent / "engines"))
 
+from environments import environment
+from families import FAMILIES, ensure_family
 from launch import HTTP, MODEL_NAME, Server, free_port, launch
 from machine import machine_line
 
@@ -233,17 +235,26 @@ def bench(
     bound: int,
     cache_ram: int = 0,
     record: TextIO | None = None,
+    family: str = "",
+    more_flags: Sequence[str] = (),
 ) -> None:
     """Both runs on one engine."""
+    model = ensure_family(environment(engine).python, family) if family else None
+    flags = [*flags_for(engine, cache_tokens, cache_ram), *more_flags]
+    if family:
+        flags += ["--load-format", "dummy"]
     ours, deaf = free_port(), free_port()
     env = {
         "CONTEXTPILOT_INDEX_URL": f"http://127.0.0.1:{ours}",
         "VLLM_SERVER_DEV_MODE": "1",
         **bounds_for(bound),
     }
-    with launch(engine, env=env, extra_flags=flags_for(engine, cache_tokens, cache_ram)) as server:
+    with launch(engine, env=env, extra_flags=flags, model=model) as server:
         what = f"bound of {bound} requests" if bound else "the hooks' own bounds"
-        print(f"{engine}, cache of {cache_tokens:,} tokens, {count} requests, {what}", flush=True)
+        print(
+            f"{engine} {family}, cache of {cache_tokens:,} tokens, {count} requests, {what}",
+            flush=True,
+        )
         with serving(server.base_url, ours) as synced, serving(server.base_url, deaf) as unsynced:
             wait_for(synced, unsynced)
             heard = run("synced", synced, server, count, bound, record)
@@ -281,6 +292,8 @@ def main() -> None:
     parser.add_argument("--cache-tokens", type=int, default=24_000)
     parser.add_argument("--bound", type=int, default=0, help="requests that the hooks follow")
     parser.add_argument("--cache-ram", type=int, default=0, help="llama-server's RAM cache, MiB")
+    parser.add_argument("--family", default="", choices=sorted(FAMILIES), help="of vLLM's model")
+    parser.add_argument("--flag", action="append", default=[], help="of the engine; repeat it")
     parser.add_argument("--record", type=Path, help="file that each request is appended to")
     arguments = parser.parse_args()
     print(machine_line())
@@ -288,7 +301,8 @@ def main() -> None:
         record = files.enter_context(arguments.record.open("a", 1)) if arguments.record else None
         for engine in arguments.engines:
             sizes = arguments.requests, arguments.cache_tokens, arguments.bound
-            bench(engine, *sizes, arguments.cache_ram, record)
+            more = arguments.cache_ram, record, arguments.family, arguments.flag
+            bench(engine, *sizes, *more)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def test_the_real_thing(run, monkeypatch):
     monkeypatch.delenv("CONTEXTPILOT_ENGINES_DIR", raising=False)
     result = run("doctor")
     assert result.err == ""
-    assert re.search(rf"^ok    python +\w+ {platform.python_version()} at /", result.out)
+    assert re.search(rf"^ok    python +\w+ {platform.python_version()} at\s+/", result.out)
     assert "no CONTEXTPILOT_* variable is set" in result.out
     assert result.out.endswith("nothing that is asked for is broken\n")
     assert result.status == 0

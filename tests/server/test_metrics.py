@@ -31,7 +31,8 @@ def test_every_name_is_there_before_anything_was_counted() -> None:
     assert {name for name, _ in found} == {
         *COUNTERS,
         *(f"{name}_{part}" for name in HISTOGRAMS for part in ("bucket", "sum", "count")),
-        *("requests_in_progress", "index_namespaces", "index_requests", "index_weights"),
+        *("requests_in_progress", "request_bodies_bytes"),
+        *("index_namespaces", "index_requests", "index_weights"),
     }
     assert found["index_weights", (("source", "learnt"),)] == 2
     assert not any(name.endswith("_created") for name, _ in found)

@@ -89,6 +89,7 @@ def test_unfinished_bodies_have_a_bound_together(
     with contextlib.ExitStack() as held:
         for _ in range(3):
             held.enter_context(half_sent(client, path, 1_000_000, 900_000))
+        wait_until(lambda: gauge(client, "request_bodies_bytes") == 2_700_000)
         wait_until(lambda: client.request("POST", path, content, **named).status == 503)
         reply = client.request("POST", path, content, **named)
         assert reply.headers["retry-after"] == "1"
@@ -109,7 +110,7 @@ def test_requests_have_a_bound_together(start: Start, upstream: Scripted) -> Non
     client = start(engine=(upstream.url,), max_requests=2, max_in_flight=1)
     with ThreadPoolExecutor(2) as threads:
         running = [threads.submit(client.request, "POST", CHAT, BODY) for _ in range(2)]
-        wait_until(lambda: in_progress(client) == 2)
+        wait_until(lambda: gauge(client, "requests_in_progress") == 2)
         reply = client.request("POST", CHAT, BODY)
         assert (reply.status, reply.headers["retry-after"]) == (429, "1")
         assert "max_requests" in reply.json()["error"]["message"]
@@ -118,9 +119,9 @@ def test_requests_have_a_bound_together(start: Start, upstream: Scripted) -> Non
     assert client.request("POST", CHAT, BODY).status == 200
 
 
-def in_progress(client: Client) -> float:
+def gauge(client: Client, name: str) -> float:
     lines = client.get("/metrics").body.decode().splitlines()
-    (value,) = [line.split()[1] for line in lines if line.startswith("contextpilot_requests_in_")]
+    (value,) = [line.split()[1] for line in lines if line.startswith(f"contextpilot_{name} ")]
     return float(value)
 
 

@@ -203,7 +203,8 @@ async def metrics(request: Request) -> Response:
     """Return the counters in Prometheus' text format."""
     service, counters = _service(request), request.app.state.metrics
     stats = await offload(service.has_many_namespaces(), service.stats, None)
-    text = counters.render(service.pool.health(), stats)
+    held_bytes = request.app.state.bodies.held_bytes
+    text = counters.render(service.pool.health(), stats, held_bytes)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

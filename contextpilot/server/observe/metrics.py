@@ -94,17 +94,24 @@ class Metrics:
                 sums[dict(labels).get(label, "")] += value
         return sums
 
-    def render(self, engines: Iterable[Mapping[str, Any]], stats: Mapping[str, Any]) -> str:
+    def render(
+        self,
+        engines: Iterable[Mapping[str, Any]],
+        stats: Mapping[str, Any],
+        held_bytes: int = 0,
+    ) -> str:
         """Return everything as text: the counters, the engines' states, the index's sizes.
 
         Args:
             stats: numbers, or numbers by source; None is not known.
+            held_bytes: of the bodies of all requests now.
         """
         with self._lock:
             families = [*self._counter_families(), *self._histogram_families()]
         families.append(
             _gauge("requests_in_progress", "Requests of the proxy now.", self.in_progress)
         )
+        families.append(_gauge("request_bodies_bytes", "Request bodies that are held.", held_bytes))
         families += _index_families(stats)
         families += _engine_families(list(engines))
         return generate_latest(_Collected(families)).decode()
