@@ -18,6 +18,10 @@ QUESTIONS = (
     "When is the median of data the average of two values?",
     "What does the mean of a sample of data say of its population?",
     "How do I compute the population variance when the mean of the data is known?",
+    "Which mean of the data suits a sample of rates or speeds?",
+    "How do the median and the mode of data differ from the mean?",
+    "How is the deviation of a sample computed when the mean is known?",
+    "What is the median of grouped data of a population?",
 )
 DOCUMENTS = [
     f"statistics.{name}: {' '.join(text.split())}"

@@ -153,13 +153,13 @@ def watch(made: Rig, proxy: Any) -> None:
     """Note each request as it leaves the proxy."""
     send = proxy._upstream.open
 
-    def noted(method: str, url: str, headers: Any, body: bytes) -> Any:
+    def noted(method: str, url: str, headers: Any, body: bytes, **more: Any) -> Any:
         with contextlib.suppress(ValueError, AttributeError):  # a body that is no JSON object
             name = dict(headers).get(b"x-request-id", b"").decode()[-27:]
             content = json.loads(body)
             slot = content.get("id_slot")
             held = made.slots.requests(slot) if slot is not None else []
             made.seen[name] = Seen(content, slot, held)
-        return send(method, url, headers, body)
+        return send(method, url, headers, body, **more)
 
     proxy._upstream.open = noted

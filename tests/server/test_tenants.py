@@ -100,7 +100,7 @@ SALTED = '{"model": "m", "messages": [], "cache_salt": "chosen"}'
         SALTED.encode("utf-8-sig"),
         SALTED.encode() + b"\xff",
         SALTED.replace("[]", "1" * 5000).encode(),
-        SALTED.replace("[]", "[" * 5000 + "]" * 5000).encode(),
+        SALTED.replace("[]", "[" * 200_000 + "]" * 200_000).encode(),
         f"[{SALTED}]".encode(),
         gzip.compress(SALTED.encode()),
     ],
