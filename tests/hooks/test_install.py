@@ -171,7 +171,8 @@ def test_install_hook_switches_pips_files_off_and_on(installed):
     assert "off already" in run(*command, "--remove").stdout
     assert "active       yes" in run(*command).stdout
     assert run(installed.python, "-c", plugin, **URL).stdout != "0\n"
-    assert [name for name in installed.files() if "__pycache__" not in name] == before
+    after = [name for name in installed.files() if "__pycache__" not in name]
+    assert after == [name for name in before if "__pycache__" not in name]
 
 
 @pytest.mark.slow
