@@ -60,15 +60,16 @@ def results(jobs: list[dict[str, Any]], timeout: float = 3600.0) -> Iterator[dic
     )
     assert process.stdout is not None
     seen, last = 0, list[str]()
-    try:
-        for line in process.stdout:
-            last = [*last[-20:], line]
-            if line.startswith('{"name"'):
-                seen += 1
-                yield json.loads(line)
-        process.wait(timeout)
-    finally:
-        process.kill()
+    with process:
+        try:
+            for line in process.stdout:
+                last = [*last[-20:], line]
+                if line.startswith('{"name"'):
+                    seen += 1
+                    yield json.loads(line)
+            process.wait(timeout)
+        finally:
+            process.kill()
     if seen < len(jobs):
         raise RuntimeError("".join(last))
 
