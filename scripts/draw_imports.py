@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import grimp
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -29,6 +27,8 @@ Graph = dict[str, set[str]]
 
 def module_graph() -> Graph:
     """Return what each module imports, without the package's own names."""
+    import grimp  # pip install grimp; asked for when it is needed only
+
     graph = grimp.build_graph("contextpilot")
     found = {}
     for module in graph.modules - {"contextpilot"}:
