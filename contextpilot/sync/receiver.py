@@ -122,12 +122,7 @@ class SyncReceiver:
                 raise
 
     def take(self, content: Any) -> Literal["ok", "resync"]:
-        """Apply a message in decoded JSON; as `receive`.
-
-        Raises:
-            ValueError: it is none; the field at fault is named. What it told is missing: the engine
-                that it names, if known by its epoch, counts as unknown until its next snapshot.
-        """
+        """Apply decoded JSON as `receive` does; what is no message is a ValueError, and doubted."""
         try:
             message = parse_message(content)
         except ValueError:
@@ -136,9 +131,9 @@ class SyncReceiver:
         return self.receive(message)
 
     def _doubt(self, content: Any) -> None:
+        """Believe nothing of the engine that a message names until its next snapshot."""
         named = content if isinstance(content, Mapping) else {}
-        name = named.get("engine")
-        engine = self._engines.get(name) if isinstance(name, str) else None
+        engine = self._engines.get(str(named.get("engine")))
         if engine is not None and engine.epoch == named.get("epoch"):
             with engine.lock:
                 engine.synced = False
