@@ -19,6 +19,8 @@ _UNASKED_TYPES = frozenset(
     {"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"}
 )
 """Content types that browsers post to foreign places without asking them first."""
+_MAX_CHARS = 300
+"""A name has at most 253 (RFC 1035); longer ones are not remembered either."""
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -42,7 +44,7 @@ class AllowedCallers:
         self, method: str, host: str, origin: str | None, content_type: str | None
     ) -> str | None:
         """Return why a request is refused, from its headers; None when it may come in."""
-        if not self._is_allowed(host):
+        if len(host) > _MAX_CHARS or not self._is_allowed(host):
             shown = name_in(host)[:100]
             return f"this server does not go by the name {shown!r} (Host): {self._fix}"
         if origin is None or method in _READS or origin.partition("://")[2] == host:
@@ -88,4 +90,5 @@ def _is_address(name: str) -> bool:
 
 @lru_cache(1)
 def _own_names() -> frozenset[str]:
-    return frozenset({socket.gethostname().lower(), socket.getfqdn().lower()})
+    """Return this machine's name as it is set: to ask the network for another could take long."""
+    return frozenset({socket.gethostname().lower()})

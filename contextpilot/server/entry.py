@@ -83,7 +83,7 @@ class Entry:
         if refusal is not None:
             return error_reply(403, refusal)
         if path.startswith(PROXIED):
-            return self._proxy if is_below(path, PROXIED) else error_reply(400, _NO_PATH)
+            return error_reply(400, _NO_PATH) if _leads_out(path) else self._proxy
         if self._expected and path not in self._unguarded and not self._is_allowed(headers):
             return error_reply(401, _NO_TOKEN)
         direct = self._posts.get(path) if scope["method"] == "POST" else None
@@ -102,6 +102,6 @@ class Entry:
         return hmac.compare_digest(headers.get(b"authorization", b""), self._expected)
 
 
-def is_below(path: str, folder: str) -> bool:
-    """Whether a path, taken literally, leads to something below a folder."""
-    return path.startswith(folder) and ".." not in path.replace("\\", "/").split("/")
+def _leads_out(path: str) -> bool:
+    """Whether a path, taken literally, leads upwards."""
+    return ".." in path.replace("\\", "/").split("/")

@@ -117,6 +117,19 @@ def test_a_prompt_that_brings_engines_down_is_given_up(start: Start) -> None:
         assert sum(num_pills(engines)) <= 4  # a kept connection may have been closed unread
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank/"])
+def test_what_is_only_calculated_keeps_connections_and_finds_another_engine(
+    start: Start, path: str
+) -> None:
+    with three_that_hang_up(start) as (client, engines):
+        before = sum(engine.num_connections for engine in engines)
+        for _ in range(20):
+            assert client.post(path, TURN).status == 200
+        assert sum(engine.num_connections for engine in engines) - before <= len(engines)
+        assert client.post(path, {"input": "pill"}).status == 502
+        assert sum(count > 0 for count in num_pills(engines)) == 2
+
+
 def test_what_changes_something_is_sent_once(start: Start) -> None:
     with three_that_hang_up(start) as (client, engines):
         for _ in range(9):

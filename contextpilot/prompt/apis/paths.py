@@ -20,6 +20,25 @@ def shape_of(method: str, path: str) -> Shape | None:
     return _SHAPES.get(path.rstrip("/")) if method == "POST" else None
 
 
+_CALCULATED = frozenset(
+    f"/v1/{name}"
+    for name in (
+        "embeddings", "rerank", "score", "classify", "pooling", "moderations", "tokenize",
+        "detokenize", "messages/count_tokens", "audio/transcriptions", "audio/translations",
+    )
+)  # fmt: skip
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def changes_nothing(method: str, path: str) -> bool:
+    """Return whether an engine may get a request twice: it reads, or calculates an answer."""
+    if method in _READING:
+        return True
+    return shape_of(method, path) is not None or (
+        method == "POST" and path.rstrip("/") in _CALCULATED
+    )
+
+
 def error_shape(path: str) -> Shape:
     """Return the shape in which errors at this path are written."""
     return _SHAPES["/v1/messages"] if path.startswith("/v1/messages") else OTHER

@@ -41,7 +41,6 @@ from contextpilot.server.protocol import cut_short
 from contextpilot.server.proxy.controls import ControlError
 from contextpilot.server.proxy.incoming import (
     PLANNING_FAILED,
-    READING,
     Incoming,
     RequestReader,
     note_failure,
@@ -80,7 +79,7 @@ logger = logging.getLogger(__name__)
 
 _JSON = (b"content-type", b"application/json")
 _NO_MOVES = Bounds(enabled=False)
-_BODILESS = READING | {"DELETE"}
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _MAX_SENT = 2
 """Engines that get a request before it is given up: it may be what brings them down."""
 _SHORT_BYTES = 2 << 10

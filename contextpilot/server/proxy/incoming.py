@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from contextpilot.plan.online import NO_HEAD, Head
 from contextpilot.prompt.apis.field import ContextField, FieldError, parse_field
-from contextpilot.prompt.apis.paths import shape_of
+from contextpilot.prompt.apis.paths import changes_nothing, shape_of
 from contextpilot.prompt.apis.shape import Shape
 from contextpilot.prompt.conversation.block_lists import NO_LISTS, BlockLists
 from contextpilot.prompt.conversation.given_blocks import given_blocks_rewrite
@@ -33,7 +33,6 @@ from contextpilot.server.service import Service
 logger = logging.getLogger(__name__)
 
 PLANNING_FAILED: dict[str, Any] = {"status": "unplanned", "reason": "planning failed"}
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEAD_ROLES = ("system", "developer")
 
 
@@ -73,8 +72,8 @@ class Incoming:
 
     @property
     def may_repeat(self) -> bool:
-        """Whether an engine may get it twice: a prompt, or a question that changes nothing."""
-        return self.shape is not None or self.scope["method"] in READING
+        """Whether an engine may get it twice: nothing is changed by it."""
+        return changes_nothing(self.scope["method"], self.scope["path"])
 
     @property
     def api(self) -> str:
