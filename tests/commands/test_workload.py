@@ -54,7 +54,9 @@ def test_gzip_is_known_by_its_content(tmp_path, name):
     assert texts(read_workload(str(path))) == READ
 
 
-@pytest.mark.parametrize("data", [LINES.encode(), gzip.compress(json.dumps(DOCUMENT).encode())])
+@pytest.mark.parametrize(
+    "data", [LINES.encode(), gzip.compress(json.dumps(DOCUMENT).encode(), mtime=0)]
+)
 def test_standard_input(monkeypatch, run, data):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     found = run("simulate", "-", "--json").json()
@@ -151,8 +153,8 @@ def test_files_that_cannot_be_read(run, tmp_path):
 
 
 BROKEN = [
-    (gzip.compress(LINES.encode())[:-12], "w.jsonl is no whole gzip file"),
-    (gzip.compress(LINES.encode())[:20] + b"\0" * 40, "w.jsonl is no whole gzip file"),
+    (gzip.compress(LINES.encode(), mtime=0)[:-12], "w.jsonl is no whole gzip file"),
+    (gzip.compress(LINES.encode(), mtime=0)[:20] + b"\0" * 40, "w.jsonl is no whole gzip file"),
     (b'{"contexts": ["\xff"]}', "w.jsonl is not UTF-8 text"),
     (b"\x00\x01\x02", "w.jsonl, line 1 is no JSON"),
 ]
