@@ -28,6 +28,7 @@ Tokenizer: TypeAlias = Callable[[str], int]
 _MEMO_CHARS = 1 << 25
 _MEMO_ENTRY_CHARS = 256
 """What an entry costs besides its text, so that many tiny texts are bounded too."""
+_MAX_WEIGHTS = 100_000
 
 
 class Block(NamedTuple):
@@ -50,18 +51,22 @@ def estimate_tokens(text: str) -> int:
 
 
 class BlockReader:
-    """Turns what callers pass into blocks. Thread-safe; remembers the keys of recent texts.
+    """Turns what callers pass into blocks. Thread-safe; remembers the weights of recent texts.
 
     Args:
         tokenizer: returns the number of tokens of a text; without it weights are estimates.
+        keeps_texts: remember recent texts themselves, so that none is hashed twice; else only
+            their keys are kept.
     """
 
-    def __init__(self, tokenizer: Tokenizer | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer | None = None, *, keeps_texts: bool = True) -> None:
         if tokenizer is not None and not callable(tokenizer):
             raise TypeError("tokenizer must be a callable text -> number of tokens, or None")
         self._tokenizer = tokenizer
+        self._keeps_texts = keeps_texts
         self._memo: dict[str, Block] = {}
         self._memo_chars = 0
+        self._weights: dict[bytes, int] = {}
         self._lock = threading.Lock()
 
     def read(self, context: Any, name: str = "contexts", *, bare_ids: bool = False) -> list[Block]:
@@ -113,7 +118,10 @@ class BlockReader:
         known = self._memo.get(text)
         if known is not None:
             return known
-        block = Block(content_key(text), text, self._weigh(text), text)
+        key = content_key(text)
+        if not self._keeps_texts:
+            return Block(key, text, self._known_weight(key, text), text)
+        block = Block(key, text, self._weigh(text), text)
         with self._lock:
             cost = len(text) + _MEMO_ENTRY_CHARS
             self._memo_chars += cost
@@ -122,6 +130,15 @@ class BlockReader:
                 self._memo_chars = cost
             self._memo[text] = block
         return block
+
+    def _known_weight(self, key: bytes, text: str) -> int:
+        weight = self._weights.get(key)
+        if weight is None:
+            weight = self._weigh(text)
+            if len(self._weights) >= _MAX_WEIGHTS:
+                self._weights = {}
+            self._weights[key] = weight
+        return weight
 
     def _weigh(self, text: str) -> int:
         if self._tokenizer is None:

@@ -14,6 +14,7 @@ import json
 import logging
 import socket
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -26,6 +27,10 @@ from contextpilot.sync.receiver import SyncReceiver
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 << 20
+MAX_CONNECTIONS = 64
+"""Each has a thread; beyond them, the one that asked nothing for longest goes."""
+_UNREAD_BYTES = 1 << 20
+"""So much of a body that will not be used is read, so that the client reads the answer."""
 _TIMEOUT_S = 30.0
 _CALLERS = AllowedCallers((), "call it by its address, or by a name without a dot")
 _NO_TOKEN = (
@@ -95,16 +100,37 @@ class _Server(ThreadingHTTPServer):
     jobs: AnsweredJobs
 
     def __init__(self, *arguments: Any) -> None:
-        self._open: set[socket.socket] = set()
+        self._waiting: dict[socket.socket, None] = {}  # of the request after the last
+        self._working: set[socket.socket] = set()
+        self._lock = threading.Lock()
         super().__init__(*arguments)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
-        self._open.add(connection)
+        with self._lock:
+            self._waiting[connection] = None
+            if len(self._waiting) + len(self._working) > MAX_CONNECTIONS:
+                longest = next(iter(self._waiting))
+                del self._waiting[longest]
+                _shut(longest)
         return connection, address
 
+    @contextlib.contextmanager
+    def work(self, connection: socket.socket) -> Iterator[None]:
+        """Answer a request that has come; meanwhile its connection makes room for no other."""
+        with self._lock:
+            self._waiting.pop(connection, None)
+            self._working.add(connection)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._working.discard(connection)
+                self._waiting[connection] = None  # the last to go
+
     def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
+        with self._lock:
+            self._waiting.pop(request, None)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
@@ -112,9 +138,15 @@ class _Server(ThreadingHTTPServer):
 
     def server_close(self) -> None:
         super().server_close()
-        for connection in list(self._open):  # wakes the threads that wait for another request
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            for connection in [*self._waiting, *self._working]:
+                _shut(connection)
+
+
+def _shut(connection: socket.socket) -> None:
+    """Wake the thread that waits for another request, so that it ends."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -125,10 +157,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if not self._may_come_in():
             return
-        if self.path != "/health":
-            self._reply(404, {"error": f"no such path: {self.path}"})
-        else:
-            self._reply(200, {"status": "ok", "engines": self.server.receiver.engines()})
+        with self.server.work(self.connection):
+            if self.path != "/health":
+                self._reply(404, {"error": f"no such path: {self.path}"})
+            else:
+                self._reply(200, {"status": "ok", "engines": self.server.receiver.engines()})
 
     def do_POST(self) -> None:
         body = self._body() if self._may_come_in() else None
@@ -138,12 +171,12 @@ class _Handler(BaseHTTPRequestHandler):
         if answer is None:
             self._reply(404, {"error": f"no such path: {self.path}"})
             return
-        try:
-            reply = answer(json.loads(body))
-        except (ValueError, TypeError, RecursionError) as error:
-            self._reply(400, {"error": str(error)})
-        else:
-            self._reply(200, reply)
+        with self.server.work(self.connection):
+            try:
+                status, reply = 200, answer(json.loads(body))
+            except (ValueError, TypeError, RecursionError) as error:
+                status, reply = 400, {"error": str(error)}
+            self._reply(status, reply)
 
     def _sync(self, content: Any) -> dict[str, Any]:
         return answer_message(self.server.receiver.take(content))
@@ -178,13 +211,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._reply(413 if length.isdigit() else 411, {"error": "Content-Length is unfit"})
             return None
-        body = self.rfile.read(int(length))
         token = self.server.token
         given = self.headers.get("Authorization", "").encode("utf-8", "replace")
         if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            self.close_connection = int(length) > _UNREAD_BYTES
+            self.rfile.read(min(int(length), _UNREAD_BYTES))
             self._reply(401, {"error": _NO_TOKEN})
             return None
-        return body
+        return self.rfile.read(int(length))
 
     def _reply(self, status: int, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()

@@ -227,6 +227,19 @@ def test_the_memory_for_texts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
         assert 1 <= len(reader._memo) < 100
 
 
+def test_a_reader_may_keep_no_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contextpilot.block._MAX_WEIGHTS", 10)
+    weighed: list[str] = []
+    kept = BlockReader(lambda text: weighed.append(text) or len(text), keeps_texts=False)
+    for _ in range(2):
+        assert kept.read(["a text", "b"]) == BlockReader(len).read(["a text", "b"])
+    assert weighed == ["a text", "b"]
+    for number in range(100):
+        kept.read([f"{number:4}"])
+    assert not kept._memo
+    assert len(kept._weights) <= 10
+
+
 def test_block_id_is_the_callers_own() -> None:
     values = ["a", 5, {"id": "x"}, SimpleNamespace(doc_id=2), {"text": "a"}, LlamaIndexNode("a")]
     assert [block_id(value) for value in values] == [None, 5, "x", 2, None, "n1"]

@@ -8,13 +8,14 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import contextpilot as cp
-from contextpilot.endpoint import parse_address
+from contextpilot.endpoint import MAX_CONNECTIONS, parse_address
 from contextpilot.sync.events import answer_message
 
 TEXTS = [f"{word} " * 200 for word in ("alpha", "beta", "gamma", "delta", "epsilon")]
@@ -106,6 +107,44 @@ def test_a_token_guards_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
         with cp.ContextPilot(index_url=pilot.index_url) as client:
             assert client.reorder([3, 1, 2])[0] == [[3, 1, 2]]
         assert pilot.stats()["default"]["requests"] == 1
+
+
+def test_a_large_body_without_the_token_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTEXTPILOT_INDEX_TOKEN", "secret")
+    with cp.ContextPilot(listen="127.0.0.1:0") as pilot, contextlib.ExitStack() as stack:
+        assert pilot.index_url is not None
+        host, _, port = pilot.index_url.removeprefix("http://").rpartition(":")
+        stranger = stack.enter_context(socket.create_connection((host, int(port)), 10))
+        stranger.sendall(b"POST /sync HTTP/1.1\r\nHost: x\r\nContent-Length: 33554432\r\n\r\n")
+        stranger.sendall(b"x" * (1 << 20))
+        answer = b"".join(iter(lambda: stranger.recv(1 << 16), b""))
+        assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+def test_idle_connections_hold_no_thread_for_long(server: cp.ContextPilot) -> None:
+    assert server.index_url is not None
+    host, _, port = server.index_url.removeprefix("http://").rpartition(":")
+    before = threading.active_count()
+    with contextlib.ExitStack() as stack:
+        kept = http.client.HTTPConnection(host, int(port), timeout=10)
+        stack.callback(kept.close)
+        for number in range(4 * MAX_CONNECTIONS):
+            idle = stack.enter_context(socket.create_connection((host, int(port)), 10))
+            if number % 2:
+                idle.sendall(b"POST /sync HTTP/1.1\r\nHost:")  # and never more
+            if number % 20 == 0:  # who asks now and then keeps its connection
+                kept.request("GET", "/health")
+                assert kept.getresponse().read()
+        assert call(server, "POST", "/sync", sync(0))[0] == 200
+        wait_until(lambda: threading.active_count() - before <= MAX_CONNECTIONS + 1)
+    wait_until(lambda: threading.active_count() <= before)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
 
 
 @pytest.fixture

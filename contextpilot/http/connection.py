@@ -7,10 +7,14 @@ four times and more (`scripts/bench_http_client.py`).
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from typing import cast
 
 from contextpilot.http.response import HIGH_WATER_BYTES, Answer, BrokenAnswerError, Headers
+
+_FAREWELLS = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
+"""With which some servers end a connection on which nothing came for a while (RFC 9110, 15.5.9)."""
 
 
 class Connection(asyncio.Protocol):
@@ -18,6 +22,9 @@ class Connection(asyncio.Protocol):
 
     Args:
         read_timeout_s: longest silence while an answer is due; 0: no limit.
+
+    Attributes:
+        has_surplus: the engine sent what nobody asked for.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, read_timeout_s: float) -> None:
@@ -28,6 +35,7 @@ class Connection(asyncio.Protocol):
         self._answer: Answer | None = None
         self._last_heard = 0.0
         self.is_closed = False
+        self.has_surplus = False
         self.num_requests = 0
         self.idle_since = 0.0
 
@@ -36,12 +44,17 @@ class Connection(asyncio.Protocol):
         """Whether another request can be sent."""
         answer = self._answer
         return not self.is_closed and (
-            answer is None or (answer.is_complete and answer.keeps_alive)
+            answer is None or (answer.is_complete and answer.keeps_alive and not self.has_surplus)
         )
 
     def can_carry_since(self, oldest: float) -> bool:
         """Whether another request can be sent, and the last one ended after `oldest`."""
         return self.is_idle and self.idle_since > oldest
+
+    def has_unread(self) -> bool:
+        """Whether bytes wait that nobody asked for, or the connection's end."""
+        connection = self._transport.get_extra_info("socket") if self._transport else None
+        return connection is not None and _is_readable(connection.fileno())
 
     async def request(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> Answer:
         """Send a request; return the answer when its head has come.
@@ -104,7 +117,11 @@ class Connection(asyncio.Protocol):
         self._last_heard = self._loop.time()
         answer = self._answer
         if answer is None or answer.is_complete or not answer.feed(data):
+            is_answered = answer is None or answer.is_complete
+            self.has_surplus = is_answered and not data.startswith(_FAREWELLS)
             self.close()
+        else:
+            self.has_surplus = answer.has_surplus
 
     def connection_lost(self, _: Exception | None) -> None:
         self.is_closed = True
@@ -139,3 +156,11 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _is_readable(descriptor: int) -> bool:
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select((descriptor,), (), (), 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))

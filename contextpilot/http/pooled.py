@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import urllib.parse
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
@@ -13,6 +14,8 @@ from contextpilot.http.address import PORTS, Address, basic_key
 from contextpilot.http.connecting import Connector, UpstreamError
 from contextpilot.http.connection import Connection
 from contextpilot.http.response import Answer, BrokenAnswerError, Headers
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["HOP_BY_HOP", "Upstream", "UpstreamError", "forwarded_headers"]
 
@@ -37,6 +40,8 @@ class Upstream:
     def __init__(self, connect_timeout_s: float, read_timeout_s: float) -> None:
         self._connector = Connector(connect_timeout_s, read_timeout_s)
         self._idle: defaultdict[Address, deque[Connection]] = defaultdict(deque)
+        self._astray: set[Address] = set()
+        """Servers that sent what nobody asked for: another's answer may follow, so none is kept."""
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -74,6 +79,8 @@ class Upstream:
         finally:
             if connection.release():
                 self._keep(place, connection)
+            elif connection.has_surplus:
+                self._let_go(place, connection)
 
     async def _send(
         self, place: Address, method: str, target: str, headers: Headers, body: bytes
@@ -102,17 +109,27 @@ class Upstream:
         oldest = asyncio.get_running_loop().time() - KEEP_ALIVE_S
         while idle:
             connection = idle.pop()
-            if connection.can_carry_since(oldest):
+            if connection.can_carry_since(oldest) and not connection.has_unread():
                 return connection
-            connection.close()
+            self._let_go(place, connection)
         return None
 
+    def _let_go(self, place: Address, connection: Connection) -> None:
+        connection.close()
+        if connection.has_surplus and place not in self._astray:
+            self._astray.add(place)
+            text = "%s sent more than its answers: each request gets a connection of its own there"
+            logger.warning(text, place.url)
+
     def _keep(self, place: Address, connection: Connection) -> None:
+        if place in self._astray:
+            connection.close()
+            return
         idle = self._idle[place]
         idle.append(connection)
         oldest = connection.idle_since - KEEP_ALIVE_S
         while not idle[0].can_carry_since(oldest):
-            idle.popleft().close()
+            self._let_go(place, idle.popleft())
 
 
 async def _exchange(

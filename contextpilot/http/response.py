@@ -39,6 +39,7 @@ class Answer:
         status: the status code.
         headers: names and values as they came.
         keeps_alive: whether the connection can carry another request afterwards.
+        has_surplus: bytes came behind its end that belong to no answer.
     """
 
     def __init__(self, is_bodiless: bool, pause: Callable[[bool], None]) -> None:
@@ -47,6 +48,7 @@ class Answer:
         self.keeps_alive = not is_bodiless
         self.has_begun = False
         self.is_complete = False
+        self.has_surplus = False
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._is_bodiless = is_bodiless
         self._pause = pause
@@ -111,6 +113,7 @@ class Answer:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
+            self.has_surplus = self.is_complete
             return self.fail(BrokenAnswerError("the engine's answer is no HTTP", True))
         self._num_framing_bytes += len(data) - (self._num_body_bytes - body_before)
         allowed = _MAX_HEAD_BYTES + FRAMING_PER_BODY_BYTE * self._num_body_bytes
@@ -152,12 +155,18 @@ class Answer:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    # -- httptools -------------------------------------------------------------------------------
+    # -- httptools: what comes behind the end is no part of it ------------------------------------
+
+    def on_message_begin(self) -> None:
+        self.has_surplus = self.has_surplus or self.is_complete
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value))
+        if not self.is_complete:
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self.is_complete:
+            return
         assert self._parser is not None
         self.status = self._parser.get_status_code()
         if self.status < 200 and self.status != 101:
@@ -173,6 +182,8 @@ class Answer:
             self.headers = [pair for pair in self.headers if pair[0].lower() != b"content-length"]
 
     def on_body(self, chunk: bytes) -> None:
+        if self.is_complete:
+            return
         self._num_body_bytes += len(chunk)
         self._chunks.append(chunk)
         self._num_unread += len(chunk)
@@ -181,6 +192,6 @@ class Answer:
             self._pause(True)
 
     def on_message_complete(self) -> None:
-        if self._has_head and self._parser is not None:
+        if self._has_head and self._parser is not None and not self.is_complete:
             self.is_complete = True
             self.keeps_alive = self.keeps_alive and self._parser.should_keep_alive()

@@ -12,6 +12,18 @@ import time
 _MAX_LINES = 1000
 _FLUSH_S = 1.0
 _STANDARD_ERROR = 2
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+_ESCAPES = {code: repr(chr(code))[1:-1] for code in _CONTROLS}
+"""Ends of lines, and what terminals take for commands."""
+
+
+class LineFormatter(logging.Formatter):
+    """Text in which a message is one line whatever it quotes: nobody else begins a line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Return the line of a record; its traceback, if any, follows in lines of its own."""
+        record.message = record.message.translate(_ESCAPES)
+        return super().formatMessage(record)
 
 
 class LineHandler(logging.Handler):

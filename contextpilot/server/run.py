@@ -20,7 +20,7 @@ from contextpilot.http.address import is_loopback
 from contextpilot.server.app import create_app
 from contextpilot.server.garbage import collect_seldom
 from contextpilot.server.greeting import greeting
-from contextpilot.server.log_lines import LineHandler, open_standard_streams
+from contextpilot.server.log_lines import LineFormatter, LineHandler, open_standard_streams
 from contextpilot.server.protocol import Protocol
 from contextpilot.server.settings import Settings
 
@@ -56,7 +56,7 @@ class JsonFormatter(logging.Formatter):
 def configure_logging(settings: Settings) -> None:
     """Send the logs of ContextPilot and uvicorn to standard error. For the command only."""
     handler = LineHandler()
-    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    text = LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else text)
     for name in ("contextpilot", "uvicorn"):
         named = logging.getLogger(name)

@@ -50,7 +50,7 @@ class Service:
         self.settings = settings
         self.pool = pool
         self.lane = SyncLane(pool.receiver)
-        self.reader = BlockReader()
+        self.reader = BlockReader(keeps_texts=False)
         self.records = Records()
         self.jobs = AnsweredJobs()
         self.defaults = default_options(settings)

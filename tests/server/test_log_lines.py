@@ -14,7 +14,7 @@ import urllib.parse
 import pytest
 from servers import Client, free_port, wait_until
 
-from contextpilot.server.log_lines import LineHandler
+from contextpilot.server.log_lines import LineFormatter, LineHandler
 
 
 def record(text: str) -> logging.LogRecord:
@@ -32,6 +32,19 @@ def test_lines_are_written_in_order_and_flushed() -> None:
     os.close(reader)
     handler.handle(record("nobody is there"))  # a broken pipe ends nothing
     handler.flush()
+    os.close(writer)
+
+
+def test_a_message_is_one_line_whatever_it_quotes() -> None:
+    reader, writer = os.pipe()
+    handler = LineHandler(writer)
+    handler.setFormatter(LineFormatter("%(levelname)s %(message)s"))
+    handler.handle(record("engine a\nERROR forged\r\x1b[2J\u2028\x85 é"))
+    handler.flush()
+    assert os.read(reader, 1 << 16).decode() == (
+        "INFO engine a\\nERROR forged\\r\\x1b[2J\\u2028\\x85 é\n"
+    )
+    os.close(reader)
     os.close(writer)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import socket
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -120,6 +123,86 @@ def test_connections_are_kept_and_replaced_when_closed_meanwhile() -> None:
 
     assert run(twice, use) == [b"ok"] * 5
     assert len(connections) == 3
+
+
+EVIL = b"HTTP/1.1 500 No\r\nContent-Length: 6\r\nX-Evil: 1\r\n\r\nPOISON"
+
+
+@pytest.mark.parametrize("surplus", [EVIL, EVIL[:20], b"no HTTP", EVIL * 3])
+def test_what_comes_behind_an_answer_is_no_part_of_it(surplus: bytes) -> None:
+    connections = []
+    ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await answering(ok + surplus, ok)(reader, writer)
+
+    async def use(upstream: Upstream, url: str) -> list[Any]:
+        return [await get(upstream, url) for _ in range(3)]
+
+    assert run(talk, use) == [(200, [(b"Content-Length", b"2")], b"ok")] * 3
+    assert len(connections) == 3
+
+
+def test_late_bytes_reach_no_other_request(caplog: pytest.LogCaptureFixture) -> None:
+    """They wait unread while the loop is away, as where it was busy; then no answer follows."""
+    connections = []
+    may_send, was_sent = threading.Event(), threading.Event()
+    ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    def serve(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connections.append(connection)
+                connection.recv(1 << 16)
+                connection.sendall(ok)
+                may_send.wait(10)
+                connection.sendall(EVIL)
+                was_sent.set()
+
+    async def use(url: str) -> list[bytes]:
+        upstream = Upstream(5, 10)
+        bodies = [(await get(upstream, url))[2]]
+        may_send.set()
+        assert was_sent.wait(10)  # the loop reads nothing meanwhile
+        bodies += [(await get(upstream, url))[2]]
+        await asyncio.sleep(0.1)  # now it does
+        bodies += [(await get(upstream, url))[2] for _ in range(2)]
+        upstream.close()
+        return bodies
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        assert asyncio.run(use(f"http://127.0.0.1:{listener.getsockname()[1]}/")) == [b"ok"] * 4
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+    for connection in connections:
+        connection.close()
+    assert len(connections) == 4
+    assert caplog.text.count("sent more than its answers") == 1
+
+
+def test_a_server_may_say_why_it_closes_an_idle_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answering(ok)(reader, writer)
+        await asyncio.sleep(0.02)
+        writer.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n")
+
+    async def use(upstream: Upstream, url: str) -> list[bytes]:
+        bodies = []
+        for _ in range(3):
+            bodies.append((await get(upstream, url))[2])
+            await asyncio.sleep(0.05)
+        return bodies
+
+    assert run(talk, use) == [b"ok"] * 3
+    assert not caplog.records
 
 
 def test_a_slow_reader_holds_the_engine_back() -> None:
