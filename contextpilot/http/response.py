@@ -112,7 +112,7 @@ class Answer:
         body_before = self._num_body_bytes
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.has_surplus = self.is_complete
             return self.fail(BrokenAnswerError("the engine's answer is no HTTP", True))
         self._num_framing_bytes += len(data) - (self._num_body_bytes - body_before)
@@ -161,7 +161,7 @@ class Answer:
         self.has_surplus = self.has_surplus or self.is_complete
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.is_complete:
+        if not self._has_head:  # a trailer is no header
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:

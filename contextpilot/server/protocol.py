@@ -120,8 +120,9 @@ class Protocol(HttpToolsProtocol):
         self._num_framing_bytes = self._num_body_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; one head may come in one piece."""
-        super().on_header(name, value)
+        """Take a header; one head may come in one piece. A trailer is none, whatever its name."""
+        if self._is_in_head:
+            super().on_header(name, value)
         self._num_framing_bytes += len(name) + len(value)
         if self._num_framing_bytes > 2 * MAX_HEAD_BYTES + FRAMING_PER_BODY_BYTE * (
             self._num_body_bytes

@@ -63,6 +63,21 @@ def test_a_header_of_ours_stands_once(upstream: Scripted, start: Start) -> None:
     assert upstream.seen == []
 
 
+def test_a_trailer_is_no_header(upstream: Scripted, start: Start) -> None:
+    client = start(engine=(upstream.url,), tenants="header")
+    body = json.dumps({"messages": [], "contextpilot": {"contexts": BLOCKS, "query": "why?"}})
+    chunks = b"%x\r\n%s\r\n0\r\n" % (len(body), body.encode())
+    connection = http.client.HTTPConnection(client.url.removeprefix("http://"), timeout=60)
+    with contextlib.closing(connection):
+        connection.putrequest("POST", CHAT)
+        connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders(chunks + b"X-ContextPilot-Namespace: a\r\nX-Api-Key: k\r\n\r\n")
+        assert connection.getresponse().status == 200
+    assert "x-api-key" not in upstream.last.headers
+    assert ask(client, X_ContextPilot_Namespace="a")["live_blocks"] == 0
+    assert ask(client)["live_blocks"] == len(BLOCKS)
+
+
 def test_salts_follow_tenants_both_ways(upstream: Scripted, start: Start) -> None:
     client = start(engine=(upstream.url,), cache_salt=True, salt_secret="pepper", kind="vllm")
     salts = []

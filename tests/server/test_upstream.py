@@ -60,6 +60,18 @@ async def get(upstream: Upstream, url: str, method: str = "GET") -> tuple[int, A
         return answer.status, answer.headers, await answer.read()
 
 
+def test_an_engine_that_switches_protocols_is_broken() -> None:
+    head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nraw"
+    with pytest.raises((UpstreamError, BrokenAnswerError)):
+        run(answering(head), get)
+
+
+def test_trailers_of_an_engine_are_no_headers() -> None:
+    head, body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"2\r\nok\r\n0\r\n"
+    status, headers, content = run(answering(head + body + b"Set-Cookie: a\r\n\r\n"), get)
+    assert (status, headers, content) == (200, [(b"Transfer-Encoding", b"chunked")], b"ok")
+
+
 @pytest.mark.parametrize(
     ("raw", "body"),
     [

@@ -26,8 +26,9 @@ def splice(text: str, old: Any, new: Any) -> str:
     Objects and arrays are followed down to what differs. Added members come last. Linear in the
     length of what has to be looked into.
     """
-    pieces: list[str] = []
-    _write(pieces, text, _Span(_skip(text, 0), len(text)), old, new)
+    begin = _skip(text, 0)
+    pieces = [text[:begin]]
+    _write(pieces, text, _Span(begin, len(text)), old, new)
     return "".join(pieces)
 
 
