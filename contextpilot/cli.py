@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from contextpilot import __version__
-from contextpilot.commands import bench, demo, doctor, serve, simulate
+from contextpilot.commands import bench, demo, doctor, serve, simulate, warm
 from contextpilot.commands.command import Command, Outcome
 from contextpilot.commands.help_text import HelpFormatter, examples, short_usage
 from contextpilot.errors import CommandError
@@ -21,6 +21,7 @@ COMMANDS: tuple[Command, ...] = (
     simulate.COMMAND,
     bench.COMMAND,
     doctor.COMMAND,
+    warm.COMMAND,
     serve.COMMAND,
 )
 

@@ -127,6 +127,11 @@ class EngineUnderTest:
             counts.append(count if isinstance(count, int) else len(tokens))
         return counts
 
+    async def text(self, path: str) -> str:
+        """Return what it answers at a path, whatever the status."""
+        _, content = await self._ask("GET", path)
+        return content if isinstance(content, str) else json.dumps(content)
+
     async def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Return status and content: JSON, or text where it is none."""
         data = b"" if body is None else json.dumps(body).encode()

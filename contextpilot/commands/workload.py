@@ -9,11 +9,11 @@ import gzip
 import json
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from contextpilot.block import Block, BlockReader
+from contextpilot.block import Block, BlockKey, BlockReader
 from contextpilot.errors import CommandError
 
 STDIN = "-"
@@ -60,7 +60,9 @@ def read_workload(path: str) -> Workload:
     suffixes = [suffix for suffix in Path(path).suffixes if suffix != ".gz"]
     document = None if suffixes[-1:] in ([".jsonl"], [".ndjson"]) else _document(text, name)
     workload = Workload(name, [], [], [])
-    requests = _of_lines(text, name) if document is None else _of_document(document, name)
+    requests = (
+        _of_lines(text.split("\n"), name) if document is None else _of_document(document, name)
+    )
     for query, blocks, answers in requests:
         workload.queries.append(query)
         workload.contexts.append(blocks)
@@ -68,6 +70,37 @@ def read_workload(path: str) -> Workload:
     if not workload.queries:
         raise _unreadable(f"{name} holds no request")
     return workload
+
+
+def stream_contexts(path: str) -> Iterator[list[Block]]:
+    """Yield the contexts of a workload file; one request a line is read line by line.
+
+    A text that recurs is held once, however long the file is.
+
+    Raises:
+        CommandError, OSError: as of `read_workload`, when it is come to.
+    """
+    known: dict[BlockKey, Block] = {}
+    suffixes = [suffix for suffix in Path(path).suffixes if suffix != ".gz"]
+    if path == STDIN or suffixes[-1:] not in ([".jsonl"], [".ndjson"]):
+        contexts: Iterable[list[Block]] = read_workload(path).contexts
+    else:
+        contexts = (context for _, context, _ in _of_lines(_file_lines(path), Path(path).name))
+    for context in contexts:
+        yield [known.setdefault(block.key, block) for block in context]
+
+
+def _file_lines(path: str) -> Iterator[str]:
+    name = Path(path).name
+    with open(path, "rb") as raw:
+        is_zipped = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    try:
+        with (gzip.open if is_zipped else open)(path, "rt", encoding="utf-8-sig") as file:
+            yield from file
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise CommandError(f"{name} is no whole gzip file: {error}") from None
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{name} is not UTF-8 text: {error}") from None
 
 
 def _decode(data: bytes, name: str) -> str:
@@ -110,9 +143,9 @@ def _of_document(document: Any, name: str) -> Iterator[_Request]:
         yield query, [docs[_check_number(n, len(docs), field, name)] for n in context], answers
 
 
-def _of_lines(text: str, name: str) -> Iterator[_Request]:
+def _of_lines(lines: Iterable[str], name: str) -> Iterator[_Request]:
     reader = BlockReader()
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f"{name}, line {number}"

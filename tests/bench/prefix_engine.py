@@ -91,6 +91,10 @@ class PrefixEngine:
             urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).close()
             self.num_told += 1
 
+    def metrics(self) -> str:
+        """Return what it tells of its load, in Prometheus' text format."""
+        return ""
+
     def reset(self) -> None:
         """Forget everything."""
         self.resets += 1
@@ -114,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         paths: dict[str, Any] = {
             "/v1/models": {"data": [{"id": "words", "owned_by": engine.owner}]},
             "/version": {"version": "0.0.1"},
-            "/metrics": f"vllm:cache_config_info{{{config}}} 1.0\n",
+            "/metrics": f"vllm:cache_config_info{{{config}}} 1.0\n{engine.metrics()}",
             "/health": {},
         }
         if self.path == "/health" and engine.loading:

@@ -14,13 +14,24 @@ from contextpilot.cli import build_parser, main
 from contextpilot.commands.workload import read_workload
 from contextpilot.server.variables import known_variables
 
-OURS = ("bench", "distributed", "proxy", "quality", "scheduling", "security", "server", "tuning")
+OURS = (
+    "bench",
+    "distributed",
+    "proxy",
+    "quality",
+    "scheduling",
+    "security",
+    "server",
+    "tuning",
+    "warm",
+)
 """Pages that speak of our own flags; others name those of many programs."""
 FOREIGN = {
     "--cache-ram",
     "--enable-cache-report",
     "--enable-metrics",
     "--enable-prompt-tokens-details",
+    "--metrics",
     "--parallel",
     "--remove",
     "--schedule-policy",
@@ -28,7 +39,9 @@ FOREIGN = {
 }
 """What these pages say of engines and of `install_hook`."""
 
-_INVOKED = re.compile(r"(?:^|[\s=(/])contextpilot (demo|simulate|bench|doctor|serve)\b([^#&|;]*)")
+_INVOKED = re.compile(
+    r"(?:^|[\s=(/])contextpilot (demo|simulate|bench|doctor|warm|serve)\b([^#&|;]*)"
+)
 _SCRIPT = re.compile(r"python (scripts/[\w/]+\.py)([^#&|;`]*)")
 _VARIABLE = re.compile(r"CONTEXTPILOT_[A-Z_]*[A-Z]")
 
