@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +21,14 @@ LARGE_BLOCKS = 500
 """So many blocks take some 3 ms to plan."""
 
 _PLANNERS = ThreadPoolExecutor(4, "contextpilot-plan")
+_READERS = ThreadPoolExecutor(4, "contextpilot-read")
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+class LateError(Exception):
+    """So much is to be planned that a request waited for too long: it should go on unplanned."""
 
 
 def parse_slowly(content: bytes | str) -> Any:
@@ -83,16 +89,48 @@ async def offload(
 
 
 async def offload_planning(
-    is_large: bool, work: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    work: Callable[[], _T],
+    max_wait_s: float = math.inf,
+    take_back: Callable[[_T], object] | None = None,
 ) -> _T:
-    """Call `work` as `offload` does, on threads that nothing else has to wait for.
+    """Call `work` on threads that nothing else has to wait for; return what it returns.
 
-    A client that goes does not stop a plan that is being made.
+    Args:
+        max_wait_s: raise LateError where no thread has begun by then.
+        take_back: gets what comes of it if the client goes meanwhile.
     """
-    if is_large:
-        call = partial(work, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(_PLANNERS, call)
-    return work(*args, **kwargs)
+    return await _on_thread(_PLANNERS, work, max_wait_s, take_back)
+
+
+async def offload_reading(work: Callable[[], _T], max_wait_s: float) -> _T:
+    """Call `work` on threads for large bodies; return what it returns. Raises LateError, too."""
+    return await _on_thread(_READERS, work, max_wait_s, None)
+
+
+async def _on_thread(
+    threads: ThreadPoolExecutor,
+    work: Callable[[], _T],
+    max_wait_s: float,
+    take_back: Callable[[_T], object] | None,
+) -> _T:
+    future = threads.submit(work)
+    done = asyncio.wrap_future(future)
+    try:
+        await asyncio.wait((done,), timeout=max_wait_s if max_wait_s < math.inf else None)
+        if not done.done():
+            if future.cancel():
+                raise LateError
+            await asyncio.wait((done,))
+        return done.result()
+    except asyncio.CancelledError:
+        if not future.cancel():  # a thread is at it
+            done.add_done_callback(partial(_unwanted, take_back))
+        raise
+
+
+def _unwanted(take_back: Callable[[_T], object] | None, done: asyncio.Future[_T]) -> None:
+    if not done.cancelled() and done.exception() is None and take_back is not None:
+        take_back(done.result())
 
 
 def are_many(contexts: Sequence[Sequence[object]]) -> bool:

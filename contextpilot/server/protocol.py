@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakMethod
@@ -16,6 +17,10 @@ from contextpilot.http.response import FRAMING_PER_BODY_BYTE
 from contextpilot.server.request_body import RETRY_AFTER_S
 
 _CUT = "contextpilot.cut"
+_WAITED = "contextpilot.waited"
+_TCP_INFO_BYTES = 60
+_LAST_DATA_AT = 52
+"""Of Linux's `tcp_info`: where the milliseconds since data came last stand."""
 _RESET = struct.pack("ii", 1, 0)
 MAX_HEAD_BYTES = 64 << 10
 """Of a request: its head, and what frames its body (trailers, the chunks' sizes and extensions)."""
@@ -32,6 +37,14 @@ def cut_short(scope: Scope) -> None:
     close = cut() if cut is not None else None
     if close is not None:
         close(scope)
+
+
+def waited_s(scope: Scope) -> float:
+    """Return the seconds since a whole request came: it waited in the system, too."""
+    extensions: Any = scope.get("extensions", {})
+    waited: Callable[[], Callable[[], float] | None] | None = extensions.get(_WAITED)
+    tell = waited() if waited is not None else None
+    return tell() if tell is not None else 0.0
 
 
 class Protocol(HttpToolsProtocol):
@@ -52,6 +65,7 @@ class Protocol(HttpToolsProtocol):
     _is_in_head = False
     _is_in_message = False
     _has_begun = False
+    _came_at = 0.0
     _owes_since: float | None = None
     _watch: asyncio.TimerHandle | None = None
 
@@ -137,6 +151,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Note that the request has come."""
         self._is_in_message = False
+        self._came_at = self.loop.time()
         super().on_message_complete()
 
     def on_headers_complete(self) -> None:
@@ -144,7 +159,10 @@ class Protocol(HttpToolsProtocol):
         self._is_in_head = False
         super().on_headers_complete()
         if self.cycle is not None:
-            extensions: Any = {_CUT: WeakMethod(self._cut)}
+            extensions: Any = {
+                _CUT: WeakMethod(self._cut),
+                _WAITED: WeakMethod(self._waited_s),
+            }
             self.cycle.scope["extensions"] = extensions
 
     def _is_in_request(self) -> bool:
@@ -166,6 +184,17 @@ class Protocol(HttpToolsProtocol):
             if self._is_in_request() and not (self.cycle and self.cycle.response_started):
                 self.transport.write(_TOO_LATE)
             self.transport.close()
+
+    def _waited_s(self) -> float:
+        connection = self.transport.get_extra_info("socket")
+        if sys.platform != "linux" or connection is None:
+            return self.loop.time() - self._came_at
+        try:
+            told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        except OSError:  # it is closed
+            return 0.0
+        (milliseconds,) = struct.unpack_from("I", told, _LAST_DATA_AT)
+        return float(milliseconds) / 1000
 
     def _cut(self, scope: Scope) -> None:
         cycle = self.cycle

@@ -86,7 +86,11 @@ class Service:
         planning = LocalPlanning(Namespaces(self.settings.max_blocks, len(batch) or 1, 1))
         if not batch:
             return batch, [], None
-        return batch, await offload_planning(many, lambda: list(planning.run(job))), None
+
+        def plan() -> list[Planned]:
+            return list(planning.run(job))
+
+        return batch, await offload_planning(plan) if many else plan(), None
 
     async def plan_once(self, job: Job, job_id: str | None) -> dict[str, Any]:
         """Plan a job of another process, and return its plans as JSON content.

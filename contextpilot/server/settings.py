@@ -65,6 +65,9 @@ class Settings:
     window: int = _setting(16, "waiting requests that are planned together", low=1)
     max_overtaken: int = _setting(64, "later requests that may be released before one")
     max_wait_s: float = _setting(10.0, "a request may be overtaken for so many seconds")
+    max_plan_wait_s: float = _setting(
+        2.0, "a request that waited so long for its turn to be planned goes on as it came"
+    )
     tenants: str = _setting("key", "what tells tenants apart on the proxy", TENANTS)
     cache_salt: bool = _setting(False, "send each tenant's own cache_salt to the engine")
     salt_secret: str = _setting("", "mixed into every cache_salt", secret=True)

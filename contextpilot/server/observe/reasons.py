@@ -41,6 +41,10 @@ UNPLANNED = {
     ),
     "no-prompt": Reason("there is no prompt in it: lists of models, embeddings, …", _NOT_OURS),
     "no-json": Reason("the body is no JSON object", "see what the engine answered"),
+    "no-time": Reason(
+        "so much was to be planned that it waited for --max-plan-wait-s, and went on as it came",
+        "give the server a free core, or a second server half of the requests",
+    ),
     "planning-failed": Reason(
         "planning failed, and the request went on as it came",
         "see the server's log, and report what it says",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 from collections.abc import Sequence
+from functools import partial
 
 from contextpilot.engines.base import SlotWish
 from contextpilot.engines.usage import Usage
@@ -65,25 +66,21 @@ class Lease:
         """
         return self._note(job, self._engine.plan(job, self._ready_for(job)))
 
-    async def run(self, job: Job) -> list[Planned]:
-        """Plan as `plan` does: on a thread what is large, or what had to wait for a thread."""
+    async def run(self, job: Job, max_wait_s: float = math.inf) -> list[Planned]:
+        """Plan as `plan` does: on a thread what is large, or what had to wait for a thread.
+
+        Args:
+            max_wait_s: raise LateError where no thread has begun by then.
+        """
         if self._engine.sync_by_age is not None:
             self._engine.sync_by_age.expire()
-        on_thread = are_many(job.contexts) or self._engine.is_busy(job.namespace)
-        work = offload_planning(on_thread, self._engine.plan, job, self._ready_for(job))
-        planning = asyncio.ensure_future(work) if on_thread else None
-        try:
-            planned = await (asyncio.shield(planning) if planning else work)
-        except asyncio.CancelledError:
-            if planning is not None and self.runs:  # the thread goes on, and will learn the plan
-                planning.add_done_callback(self._take_back)
-            raise
+        plan = partial(self._engine.plan, job, self._ready_for(job))
+        if are_many(job.contexts) or self._engine.is_busy(job.namespace):
+            take_back = self._engine.retract if self.runs else None  # the client has gone
+            planned = await offload_planning(plan, max_wait_s, take_back)
+        else:
+            planned = plan()
         return self._note(job, planned)
-
-    def _take_back(self, planning: asyncio.Future[list[Planned]]) -> None:
-        """Retract what a thread planned for a client that had gone."""
-        if not planning.cancelled() and planning.exception() is None:
-            self._engine.retract(planning.result())
 
     def _note(self, job: Job, planned: list[Planned]) -> list[Planned]:
         engine = self._engine

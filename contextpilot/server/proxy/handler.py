@@ -32,7 +32,7 @@ from contextpilot.prompt.messages import new_request_id
 from contextpilot.server.observe.metrics import Metrics
 from contextpilot.server.observe.reasons import Refusals
 from contextpilot.server.observe.records import without_text
-from contextpilot.server.offload import LARGE_BYTES, Turnstile, offload
+from contextpilot.server.offload import LateError, offload
 from contextpilot.server.pool.engine_pool import EngineDownError
 from contextpilot.server.pool.expected_cache import Expectation
 from contextpilot.server.pool.kv_follower import SentRequest
@@ -40,6 +40,7 @@ from contextpilot.server.pool.lease import Lease
 from contextpilot.server.protocol import cut_short
 from contextpilot.server.proxy.controls import ControlError
 from contextpilot.server.proxy.incoming import (
+    NO_TIME,
     PLANNING_FAILED,
     Incoming,
     RequestReader,
@@ -54,16 +55,17 @@ from contextpilot.server.proxy.outcome import (
 from contextpilot.server.proxy.outgoing import (
     Outgoing,
     Target,
-    body_without_plan,
     engine_headers,
     engine_members,
     keys_of,
     target_url,
     with_members,
+    without_plan,
     written_for,
 )
 from contextpilot.server.proxy.relay import Delivery, answer_headers, until_disconnect
 from contextpilot.server.proxy.tenants import salt_of
+from contextpilot.server.proxy.timely import TimelyReader
 from contextpilot.server.proxy.unstable_heads import Heads, is_first_turn, reason
 from contextpilot.server.request_body import (
     RETRY_AFTER_S,
@@ -82,8 +84,6 @@ _NO_MOVES = Bounds(enabled=False)
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _MAX_SENT = 2
 """Engines that get a request before it is given up: it may be what brings them down."""
-_SHORT_BYTES = 2 << 10
-"""A body up to this takes less to look through than a turn of its own."""
 _NO_ENGINE = "no engine is configured: give --engine URL"
 
 
@@ -103,10 +103,10 @@ class Proxy:
         self._settings = service.settings
         self._upstream = upstream
         self._metrics = metrics
-        self._reader = RequestReader(service, metrics, orders)
+        reader = RequestReader(service, metrics, orders)
+        self._reader = TimelyReader(reader, service.settings.max_plan_wait_s)
         self._heads = Heads()
         self._refusals = Refusals()
-        self._turns = Turnstile()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; every error becomes one of the API that is spoken."""
@@ -145,16 +145,8 @@ class Proxy:
             raise TooManyRequestsError(text)
 
     async def _answered(self, scope: Scope, body: bytes, delivery: Delivery) -> None:
-        request = await self._read(scope, body)
+        request = await self._reader.read(scope, body)
         await self._serve(request, delivery)
-
-    async def _read(self, scope: Scope, body: bytes) -> Incoming:
-        """Read a request: a large one on a thread, others one in each round of the loop."""
-        if len(body) >= LARGE_BYTES:
-            return await offload(True, self._reader.read, scope, body)
-        if len(body) < _SHORT_BYTES:
-            return self._reader.read(scope, body)
-        return await self._turns.run(self._reader.read, scope, body)
 
     # -- an engine -------------------------------------------------------------------------------
 
@@ -226,6 +218,8 @@ class Proxy:
         """
         if before.has_failed:
             return before
+        if request.is_late:
+            return without_plan(request, before, NO_TIME)
         if request.rewrite is not None:
             return await self._rewritten(request, request.rewrite, before, lease, target)
         outgoing = replace(before, expectation=None)
@@ -235,7 +229,10 @@ class Proxy:
             return outgoing
         # nothing is changed: the index is told where the prompt went
         job = Job(request.namespace, [()], _NO_MOVES, request.head, [0])
-        (routed,) = await lease.run(job)
+        try:
+            (routed,) = await lease.run(job, self._settings.max_plan_wait_s)
+        except LateError:
+            return outgoing
         expectation = lease.expectation(job, routed)
         return replace(outgoing, request_id=routed.request_id, expectation=expectation)
 
@@ -251,17 +248,18 @@ class Proxy:
         started = time.perf_counter()
         try:
             job = rewrite.job(request.namespace)
-            (planned,) = await lease.run(job)
+            (planned,) = await lease.run(job, self._settings.max_plan_wait_s)
             expectation = lease.expectation(job, planned)
             written, body = await offload(
                 request.is_large, written_for, request, rewrite, planned, target.kind
             )
             explanation = without_text(planned, rewrite.blocks)
+        except LateError:
+            return without_plan(request, before, NO_TIME)
         except Exception as error:
             lease.retract()  # what is sent instead is not what was planned
             note_failure(self._metrics, error)
-            unplanned = body_without_plan(request, rewrite)
-            return Outgoing(unplanned, PLANNING_FAILED, record=before.record, has_failed=True)
+            return without_plan(request, before, PLANNING_FAILED)
         record = record_of(request, explanation, lease.engine.name if lease.engine else None)
         outcome = planned_outcome(request, planned, written)
         if rewrite.blocks and before.written is None:
@@ -335,7 +333,7 @@ class Proxy:
         outcome = outgoing.outcome["status"]
         metrics.add("requests_total", api=request.api, outcome=outcome)
         if outcome != "planned":
-            metrics.add("unplanned_total", reason=unplanned_code(request, outgoing.has_failed))
+            metrics.add("unplanned_total", reason=unplanned_code(request, outgoing))
         if delivery.first_byte_s is not None:
             metrics.observe("time_to_first_byte_seconds", delivery.first_byte_s)
             metrics.observe("wait_seconds", waited_s)

@@ -33,6 +33,7 @@ from contextpilot.server.service import Service
 logger = logging.getLogger(__name__)
 
 PLANNING_FAILED: dict[str, Any] = {"status": "unplanned", "reason": "planning failed"}
+NO_TIME: dict[str, Any] = {"status": "unplanned", "reason": "no time to plan it"}
 _HEAD_ROLES = ("system", "developer")
 
 
@@ -48,6 +49,7 @@ class Incoming:
         head: the messages of a request without a rewrite, to find an engine that holds them.
         volatile: kinds of text at the head of the prompt that change with every request.
         outcome: what the response header says while nothing is planned.
+        is_late: it waited too long to be looked through, and goes on as it came.
     """
 
     scope: Scope
@@ -63,6 +65,7 @@ class Incoming:
     head: Head = NO_HEAD
     volatile: tuple[str, ...] = ()
     outcome: Mapping[str, Any] = field(default_factory=lambda: {"status": "passed"})
+    is_late: bool = False
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -110,8 +113,11 @@ class RequestReader:
         self._metrics = metrics
         self._preparer = RewritePreparer(service.reader, orders)
 
-    def read(self, scope: Scope, body: bytes) -> Incoming:
+    def read(self, scope: Scope, body: bytes, is_late: bool = False) -> Incoming:
         """Return a request, read as far as it can be.
+
+        Args:
+            is_late: read only what it cannot go on without: its blocks stay where they are.
 
         Raises:
             ControlError: a header of ours asks for what there is not.
@@ -127,8 +133,25 @@ class RequestReader:
         request = replace(request, text=text, parsed=parsed)
         if not controls.enabled:
             return request
+        if is_late:
+            return self._barely_read(replace(request, outcome=NO_TIME, is_late=True), shape)
         request = replace(request, outcome={"status": "unplanned", "reason": "no blocks"})
         return self._looked_through(request, shape, parsed) if parsed else request
+
+    def _barely_read(self, request: Incoming, shape: Shape) -> Incoming:
+        """Return a request with the blocks that were handed over: no engine knows their field."""
+        handed_over = parse_field(request.parsed)
+        if handed_over is None:
+            return request
+        reader, options = self._service.reader, self._service.defaults
+        try:
+            rewrite = given_blocks_rewrite(shape, request.parsed, handed_over, reader, options)
+        except FieldError:
+            raise
+        except Exception as error:
+            note_failure(self._metrics, error)
+            return request
+        return replace(request, rewrite=rewrite)
 
     def _looked_through(self, request: Incoming, shape: Shape, parsed: dict[str, Any]) -> Incoming:
         """Return a request with what can be rewritten; a failure of ours leaves it as it is."""

@@ -9,7 +9,8 @@ from contextpilot.planning import Planned
 from contextpilot.prompt.conversation.block_lists import BlockLists
 from contextpilot.prompt.conversation.pending import WrittenBody
 from contextpilot.server.observe.records import Record
-from contextpilot.server.proxy.incoming import PLANNING_FAILED, Incoming
+from contextpilot.server.proxy.incoming import NO_TIME, PLANNING_FAILED, Incoming
+from contextpilot.server.proxy.outgoing import Outgoing
 
 _MAX_TOLD = 4
 """Lists that a header tells of: the last ones."""
@@ -38,13 +39,15 @@ def planned_outcome(request: Incoming, planned: Planned, written: WrittenBody) -
     }
 
 
-def unplanned_code(request: Incoming, has_failed: bool) -> str:
+def unplanned_code(request: Incoming, outgoing: Outgoing) -> str:
     """Return why a request was not planned: a code that `observe.reasons` has words for."""
     if request.shape is None:
         return "no-prompt"
     if not request.controls.enabled or request.controls.mode == "off":
         return "switched-off"
-    if has_failed or request.outcome is PLANNING_FAILED:
+    if outgoing.outcome.get("reason") == NO_TIME["reason"]:
+        return "no-time"
+    if outgoing.has_failed or request.outcome is PLANNING_FAILED:
         return "planning-failed"
     if not request.parsed:
         return "no-json"

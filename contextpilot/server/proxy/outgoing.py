@@ -37,7 +37,7 @@ class Outgoing:
         request_id: the id under which index and engine know it; None for neither.
         written: the rewrite that was planned; None when the body is the client's.
         expectation: what of the prompt an upstream without events should hold.
-        has_failed: planning failed once and is not tried again.
+        has_failed: planning failed once, or came too late, and is not tried again.
     """
 
     body: bytes
@@ -73,13 +73,14 @@ def written_for(
     return written, splice(request.text, request.parsed, body).encode()
 
 
-def body_without_plan(request: Incoming, rewrite: PendingRewrite) -> bytes:
-    """Return the body of a request whose planning failed; blocks handed over keep their order."""
-    if FIELD not in request.parsed:
-        return request.body
-    order = tuple(range(len(rewrite.blocks)))
-    kept = rewrite.write(Planned(0, Plan(order, 0), Explanation("")))
-    return splice(request.text, request.parsed, kept.body).encode()
+def without_plan(request: Incoming, before: Outgoing, outcome: Mapping[str, Any]) -> Outgoing:
+    """Return a request that is not planned after all; blocks handed over keep their order."""
+    rewrite, body = request.rewrite, request.body
+    if rewrite is not None and FIELD in request.parsed:
+        order = tuple(range(len(rewrite.blocks)))
+        kept = rewrite.write(Planned(0, Plan(order, 0), Explanation("")))
+        body = splice(request.text, request.parsed, kept.body).encode()
+    return Outgoing(body, outcome, record=before.record, has_failed=True)
 
 
 def target_url(base: str, scope: Scope) -> str:
