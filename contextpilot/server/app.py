@@ -25,6 +25,7 @@ from contextpilot.server.observe.metrics import Metrics
 from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.server.pool.waiting import Ageing
 from contextpilot.server.proxy.handler import Proxy
+from contextpilot.server.proxy.outcome import Observer
 from contextpilot.server.proxy.state_file import StateFile
 from contextpilot.server.request_body import Bodies
 from contextpilot.server.schema_page import SCHEMA_PATHS
@@ -36,11 +37,14 @@ OPEN_PATHS = ASSET_PATHS | SCHEMA_PATHS | {"/health", "/metrics"}
 """Served without the index token: they tell nothing of any prompt or tenant."""
 
 
-def create_app(settings: Settings, pool: EnginePool | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, pool: EnginePool | None = None, observer: Observer | None = None
+) -> FastAPI:
     """Return the server as an ASGI application; its lifespan opens and closes the connections.
 
     Args:
         pool: the engines; by default those of the settings.
+        observer: told of each request of the proxy that was answered.
     """
     service = Service(settings, pool or make_pool(settings))
     app = FastAPI(
@@ -53,6 +57,7 @@ def create_app(settings: Settings, pool: EnginePool | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.service = service
+    app.state.observer = observer
     app.state.metrics = Metrics()
     app.state.bodies = Bodies(settings.max_body_bytes, settings.max_bodies_bytes)
     install_handlers(app)
@@ -97,7 +102,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = StateFile(settings.state)
     await asyncio.to_thread(state.open)
     shared = app.state
-    shared.proxy = Proxy(shared.service, upstream, shared.metrics, state.orders, shared.bodies)
+    shared.proxy = Proxy(
+        shared.service, upstream, shared.metrics, state.orders, shared.bodies, shared.observer
+    )
     pool: EnginePool = app.state.service.pool
     await pool.start()
     try:

@@ -22,6 +22,7 @@ from contextpilot.server.garbage import collect_seldom
 from contextpilot.server.greeting import greeting
 from contextpilot.server.log_lines import LineFormatter, LineHandler, open_standard_streams
 from contextpilot.server.protocol import Protocol
+from contextpilot.server.proxy.outcome import Observer
 from contextpilot.server.settings import Settings
 
 logger = logging.getLogger("contextpilot.server")
@@ -68,7 +69,13 @@ def configure_logging(settings: Settings) -> None:
 
 
 class Server(uvicorn.Server):
-    """Says at its start what it will do."""
+    """Says at its start what it will do.
+
+    Attributes:
+        port: that it listens at, once it has started.
+    """
+
+    port = 0
 
     def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
         super().__init__(config)
@@ -78,8 +85,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen; the rest is said once the engines were asked."""
         await super().startup(sockets)
-        port = self.servers[0].sockets[0].getsockname()[1]
-        self._greeted = asyncio.create_task(self._greet(port))
+        self.port = self.servers[0].sockets[0].getsockname()[1]
+        self._greeted = asyncio.create_task(self._greet(self.port))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let running requests end."""
@@ -92,10 +99,10 @@ class Server(uvicorn.Server):
             logger.log(logging.WARNING if line.is_warning else logging.INFO, line.text)
 
 
-def make_server(settings: Settings) -> Server:
+def make_server(settings: Settings, observer: Observer | None = None) -> Server:
     """Return the server, not started; paths are not logged, since queries may hold keys."""
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, observer=observer),
         host=settings.host,
         port=settings.port,
         log_config=None,

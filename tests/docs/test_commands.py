@@ -39,9 +39,8 @@ FOREIGN = {
 }
 """What these pages say of engines and of `install_hook`."""
 
-_INVOKED = re.compile(
-    r"(?:^|[\s=(/])contextpilot (demo|simulate|bench|doctor|warm|serve)\b([^#&|;]*)"
-)
+_NAMES = "demo|simulate|bench|doctor|warm|serve|run"
+_INVOKED = re.compile(rf"(?:^|[\s=(/])contextpilot ({_NAMES})\b([^#&|;]*)")
 _SCRIPT = re.compile(r"python (scripts/[\w/]+\.py)([^#&|;`]*)")
 _VARIABLE = re.compile(r"CONTEXTPILOT_[A-Z_]*[A-Z]")
 

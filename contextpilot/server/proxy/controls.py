@@ -8,6 +8,7 @@ from typing import NamedTuple
 from contextpilot.server.settings import MODES, SCOPES, Settings
 
 PREFIX = b"x-contextpilot-"
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _SWITCH = {
     **dict.fromkeys(("true", "1", "on", "yes"), True),
     **dict.fromkeys(("false", "0", "off", "no"), False),
@@ -72,3 +73,13 @@ def _one_of(name: str, value: str, known: Sequence[str] | dict[str, bool]) -> No
 
 def _header(name: str) -> str:
     return f"X-ContextPilot-{name.capitalize()}"
+
+
+def refuse_stray_body(method: str, body: bytes) -> None:
+    """Refuse what an engine that reads no body here would take for the next client's request.
+
+    Raises:
+        ControlError: a request that has no body by its method has one.
+    """
+    if body and method in _BODILESS:
+        raise ControlError("body", f"must be empty in a {method} request")

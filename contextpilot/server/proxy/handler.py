@@ -38,7 +38,7 @@ from contextpilot.server.pool.expected_cache import Expectation
 from contextpilot.server.pool.kv_follower import SentRequest
 from contextpilot.server.pool.lease import Lease
 from contextpilot.server.protocol import cut_short
-from contextpilot.server.proxy.controls import ControlError
+from contextpilot.server.proxy.controls import ControlError, refuse_stray_body
 from contextpilot.server.proxy.incoming import (
     NO_TIME,
     PLANNING_FAILED,
@@ -47,6 +47,8 @@ from contextpilot.server.proxy.incoming import (
     note_failure,
 )
 from contextpilot.server.proxy.outcome import (
+    Answered,
+    Observer,
     planned_outcome,
     record_of,
     unplanned_code,
@@ -81,7 +83,6 @@ logger = logging.getLogger(__name__)
 
 _JSON = (b"content-type", b"application/json")
 _NO_MOVES = Bounds(enabled=False)
-_BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _MAX_SENT = 2
 """Engines that get a request before it is given up: it may be what brings them down."""
 _NO_ENGINE = "no engine is configured: give --engine URL"
@@ -97,7 +98,9 @@ class Proxy:
         metrics: Metrics,
         orders: WrittenOrders,
         bodies: Bodies,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer
         self._service = service
         self._bodies = bodies
         self._settings = service.settings
@@ -116,7 +119,7 @@ class Proxy:
         try:
             self._refuse_beyond(self._settings.max_requests)
             async with self._bodies.read(receive) as body:
-                _refuse_stray_body(scope["method"], body)
+                refuse_stray_body(scope["method"], body)
                 if await until_disconnect(receive, self._answered(scope, body, delivery)):
                     self._metrics.add("client_disconnects_total")
         except ClientGoneError:
@@ -342,6 +345,9 @@ class Proxy:
         if usage.cached_tokens is not None:
             metrics.add("prefix_cache_queries_total", usage.prompt_tokens or 0)
             metrics.add("prefix_cache_hits_total", usage.cached_tokens)
+        if self._observer is not None and request.parsed:
+            sent, done = outgoing.body, outgoing.outcome
+            self._observer(Answered(request, sent, done, delivery.status, usage))
         if record is None:
             return
         record.status = delivery.status
@@ -376,16 +382,6 @@ class Proxy:
             length = (b"content-length", str(len(body)).encode())
             later = [(b"retry-after", b"%d" % RETRY_AFTER_S)] if status in (429, 503) else []
             await delivery.reply(status, [_JSON, length, *later], body)
-
-
-def _refuse_stray_body(method: str, body: bytes) -> None:
-    """Refuse what an engine that reads no body here would take for the next client's request.
-
-    Raises:
-        ControlError: a request that has no body by its method has one.
-    """
-    if body and method in _BODILESS:
-        raise ControlError("body", f"must be empty in a {method} request")
 
 
 def _was_read(expectation: Expectation | None, lease: Lease) -> None:

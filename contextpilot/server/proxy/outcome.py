@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
+from contextpilot.engines.usage import Usage
 from contextpilot.explain import Explanation
 from contextpilot.planning import Planned
 from contextpilot.prompt.conversation.block_lists import BlockLists
@@ -14,6 +16,26 @@ from contextpilot.server.proxy.outgoing import Outgoing
 
 _MAX_TOLD = 4
 """Lists that a header tells of: the last ones."""
+
+
+class Answered(NamedTuple):
+    """A request that can be planned, when its answer has ended.
+
+    Attributes:
+        sent: the body as it went to an engine, but for members that only tell the engine its id.
+        outcome: what the client was told.
+        status: of the answer; None when there was none.
+    """
+
+    request: Incoming
+    sent: bytes
+    outcome: Mapping[str, Any]
+    status: int | None
+    usage: Usage
+
+
+Observer: TypeAlias = Callable[[Answered], None]
+"""Told of each answered request, on the event loop; must not take long, nor raise."""
 
 
 def unplanned_outcome(request: Incoming) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Agents behind a proxy of their own: started with it, watched, and told what was saved."""

@@ -1,0 +1,154 @@
+"""`contextpilot run -- AGENT ...`: an agent behind a proxy of its own, and what that saved."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contextpilot.agents.known import Launch, launch, program_name, upstreams, where_to_put
+from contextpilot.commands.command import Command, Outcome
+from contextpilot.errors import CommandError
+from contextpilot.server.settings import Settings, load_settings
+from contextpilot.tables import terminal_width, wrap
+
+if TYPE_CHECKING:
+    from contextpilot.agents.session import Session
+
+_SIGNALLED = 128
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        metavar="URL",
+        help="where the model is; by default where the agent's variables point, or else its cloud",
+    )
+    parser.add_argument(
+        "--port", type=int, default=0, metavar="PORT", help="of the proxy; 0 takes a free one"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary there, too")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="write the proxy's log there")
+    parser.add_argument("--quiet", action="store_true", help="print no summary")
+    parser.add_argument(
+        "agent", nargs=argparse.REMAINDER, metavar="-- AGENT ...", help="the agent, as typed"
+    )
+
+
+def _run(args: argparse.Namespace) -> Outcome:
+    command = args.agent[1:] if args.agent[:1] == ["--"] else args.agent
+    if not command:
+        raise CommandError("which agent? For example: contextpilot run -- claude")
+    try:
+        from contextpilot.agents.session import Session
+    except ModuleNotFoundError as error:
+        fix = "pip install fastapi uvicorn httptools"
+        raise CommandError(f"the proxy needs {error.name}: {fix}") from None
+    _send_logs_to(args.log)
+    session = Session()
+    with _proxies(args, session) as urls:
+        status = _supervise(launch(command, os.environ, urls))
+    told = session.as_dict(program_name(command[0]))
+    if args.json is not None:
+        args.json.write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+    if not args.quiet:
+        _tell(told, where_to_put(command[0], urls))
+    return Outcome("", status)
+
+
+@contextmanager
+def _proxies(args: argparse.Namespace, session: Session) -> Iterator[dict[str, str]]:
+    """Run a proxy for each place that requests may go to; give the proxies' URLs by API."""
+    from contextpilot.agents.local_proxy import running_proxy
+
+    settings = _settings(args)
+    targets = upstreams(os.environ)
+    if settings.engine:
+        targets = dict.fromkeys(targets, settings.engine[0])
+    with ExitStack() as stack:
+        by_target = {}
+        for number, target in enumerate(dict.fromkeys(targets.values())):
+            engines = settings.engine or (target,)
+            port = args.port + number if args.port else 0
+            own = replace(settings, engine=engines, port=port)
+            by_target[target] = stack.enter_context(running_proxy(own, session))
+        yield {api: by_target[target] for api, target in targets.items()}
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    flags: dict[str, Any] = {"host": "127.0.0.1", "port": args.port}
+    if args.engine:
+        flags["engine"] = (args.engine,)
+    try:
+        return load_settings(flags, os.environ)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+
+
+def _supervise(agent: Launch) -> int:
+    """Run an agent in this terminal; return its exit status. Signals are its to answer."""
+    before = {number: signal.signal(number, _ignored) for number in (signal.SIGINT, signal.SIGQUIT)}
+    try:
+        process = subprocess.Popen(agent.command, env=agent.environment)
+    except OSError as error:
+        name = agent.command[0]
+        raise CommandError(f"{name} cannot be started: {error.strerror or error}") from None
+    else:
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        status = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return status if status >= 0 else _SIGNALLED - status
+
+
+def _ignored(*_: object) -> None:
+    """Let the agent, which the terminal tells as well, decide what a key means."""
+
+
+def _send_logs_to(path: Path | None) -> None:
+    """Keep the proxy's log out of the agent's terminal."""
+    handler: logging.Handler = logging.NullHandler()
+    if path is not None:
+        handler = logging.FileHandler(path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name in ("contextpilot", "uvicorn"):
+        named = logging.getLogger(name)
+        named.handlers = [handler]
+        named.setLevel(logging.INFO)
+        named.propagate = False
+
+
+def _tell(session: dict[str, Any], where: str) -> None:
+    from contextpilot.agents.summary import summary_lines
+
+    if session["requests"]:
+        lines: Sequence[str] = list(summary_lines(session))
+    else:
+        lines = [f"no request of {session['program']} came through the proxy: {where}"]
+    width = terminal_width()
+    for number, line in enumerate(lines):
+        first = "contextpilot: " if number == 0 else "  "
+        sys.stderr.write(wrap(line, width, first, "  ") + "\n")
+
+
+COMMAND = Command(
+    name="run",
+    help="run an agent behind a proxy of its own, and tell what that saved",
+    examples=(
+        "contextpilot run -- claude\n"
+        "contextpilot run --engine http://127.0.0.1:8000 -- codex exec 'explain main.py'\n"
+        "contextpilot run --json saved.json -- python my_agent.py"
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)
