@@ -40,6 +40,41 @@ class Anthropic(CloudKind):
             return body
         return _with_breakpoints(body, cuts)
 
+    def with_recurring_marks(
+        self, body: dict[str, Any], has_opening: bool, num_turns: int
+    ) -> dict[str, Any]:
+        """Return the body with breakpoints: tools or system prompt, where it goes on, and its end.
+
+        A conversation that goes on once will go on again, so its newest message is marked; the last
+        message that was sent before is, too, since a prefix is looked for only some way back.
+        """
+        messages = body.get("messages")
+        if not isinstance(messages, list) or _mentions(body, "cache_control"):
+            return body
+        changed = _with_marked_opening(body) if has_opening else dict(body)
+        if num_turns:
+            places = {num_turns - 1, len(messages) - 1}
+            changed["messages"] = [
+                _marked_message(message) if place in places else message
+                for place, message in enumerate(messages)
+            ]
+        return changed
+
+
+def _with_marked_opening(body: dict[str, Any]) -> dict[str, Any]:
+    system = _marked(body.get("system"))
+    if system is not None:
+        return {**body, "system": system}
+    tools = body.get("tools")
+    if not isinstance(tools, list) or not tools or not isinstance(tools[-1], dict):
+        return dict(body)
+    return {**body, "tools": [*tools[:-1], {**tools[-1], "cache_control": _BREAKPOINT}]}
+
+
+def _marked_message(message: Any) -> Any:
+    content = _marked(message.get("content")) if isinstance(message, dict) else None
+    return message if content is None else {**message, "content": content}
+
 
 def _mentions(node: Any, name: str) -> bool:
     """Return whether an object anywhere in `node` has a member of this name."""

@@ -189,6 +189,17 @@ class EngineKind:
         """
         return body
 
+    def with_recurring_marks(
+        self, body: dict[str, Any], has_opening: bool, num_turns: int
+    ) -> dict[str, Any]:
+        """Return an unplanned body with marks where a later prompt may find it again.
+
+        Args:
+            has_opening: its tools and system prompt were sent before.
+            num_turns: so many of its first messages were.
+        """
+        return body
+
     def slot_wish(self, api: str, body: Mapping[str, Any]) -> SlotWish:
         """Return where a request may run."""
         return SlotWish(may_choose=False)

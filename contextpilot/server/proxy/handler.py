@@ -19,6 +19,7 @@ from functools import partial
 from starlette.types import Receive, Scope, Send
 
 from contextpilot.block import CHARS_PER_TOKEN
+from contextpilot.engines.base import EngineKind
 from contextpilot.explain import Explanation
 from contextpilot.http.pooled import Upstream, UpstreamError
 from contextpilot.plan.bounds import Bounds
@@ -60,15 +61,17 @@ from contextpilot.server.proxy.outgoing import (
     engine_headers,
     engine_members,
     keys_of,
+    recurring_body,
     target_url,
     with_members,
     without_plan,
     written_for,
 )
+from contextpilot.server.proxy.recurring import RecurringPrefixes
 from contextpilot.server.proxy.relay import Delivery, answer_headers, until_disconnect
 from contextpilot.server.proxy.tenants import salt_of
 from contextpilot.server.proxy.timely import TimelyReader
-from contextpilot.server.proxy.unstable_heads import Heads, is_first_turn, reason
+from contextpilot.server.proxy.unstable_heads import Heads
 from contextpilot.server.request_body import (
     RETRY_AFTER_S,
     Bodies,
@@ -109,6 +112,7 @@ class Proxy:
         reader = RequestReader(service, metrics, orders)
         self._reader = TimelyReader(reader, service.settings.max_plan_wait_s)
         self._heads = Heads()
+        self._recurring = RecurringPrefixes()
         self._refusals = Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -228,6 +232,8 @@ class Proxy:
         outgoing = replace(before, expectation=None)
         if request.lists.left and before.record is None:
             outgoing = self._noted(request, outgoing, lease)
+        if target.kind.has_cache_marks and request.parsed:
+            outgoing = replace(outgoing, body=self._marked(request, target.kind))
         if not request.head.keys:
             return outgoing
         # nothing is changed: the index is told where the prompt went
@@ -238,6 +244,13 @@ class Proxy:
             return outgoing
         expectation = lease.expectation(job, routed)
         return replace(outgoing, request_id=routed.request_id, expectation=expectation)
+
+    def _marked(self, request: Incoming, kind: EngineKind) -> bytes:
+        """Return an unplanned body, marked for a cloud's cache where it was sent before."""
+        if request.shape is None or not request.controls.enabled:
+            return request.body
+        seen = self._recurring.note(request.namespace, request.shape, request.parsed)
+        return recurring_body(request, kind, seen)
 
     async def _rewritten(
         self,
@@ -266,7 +279,8 @@ class Proxy:
         record = record_of(request, explanation, lease.engine.name if lease.engine else None)
         outcome = planned_outcome(request, planned, written)
         if rewrite.blocks and before.written is None:
-            outcome |= self._head_told(request, rewrite, explanation)
+            recurs = explanation.reachable_tokens > 0
+            outcome |= self._heads.told(request.namespace, rewrite, request.turns, recurs)
         self._service.records.add(record)
         self._metrics.observe("plan_seconds", time.perf_counter() - started)
         return Outgoing(body, outcome, planned.request_id, written, record, expectation)
@@ -279,17 +293,6 @@ class Proxy:
         self._service.records.add(record)
         outcome = {**outgoing.outcome, "request_id": explanation.request_id}
         return replace(outgoing, outcome=outcome, record=record)
-
-    def _head_told(
-        self, request: Incoming, rewrite: PendingRewrite, explanation: Explanation
-    ) -> dict[str, str]:
-        """Return the reason why none of a caller's requests hits, if that is their beginning."""
-        if request.shape is None or not is_first_turn(request.shape.turns(request.parsed)):
-            return {}
-        recurs = explanation.reachable_tokens > 0
-        in_a_row = self._heads.note(request.namespace, rewrite.head, recurs)
-        told = reason(in_a_row, rewrite.has_question_before)
-        return {"reason": told} if told is not None else {}
 
     # -- the answer ------------------------------------------------------------------------------
 

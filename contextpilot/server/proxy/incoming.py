@@ -74,6 +74,11 @@ class Incoming:
         return headers
 
     @property
+    def turns(self) -> list[Message]:
+        """Its messages; none where nothing can be planned."""
+        return self.shape.turns(self.parsed) if self.shape is not None else []
+
+    @property
     def may_repeat(self) -> bool:
         """Whether an engine may get it twice: nothing is changed by it."""
         return changes_nothing(self.scope["method"], self.scope["path"])

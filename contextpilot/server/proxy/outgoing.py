@@ -22,6 +22,7 @@ from contextpilot.server.observe.records import Record
 from contextpilot.server.pool.expected_cache import Expectation
 from contextpilot.server.proxy.controls import is_control
 from contextpilot.server.proxy.incoming import Incoming
+from contextpilot.server.proxy.recurring import Recurring
 
 _OWN_HEADERS = (b"host", b"content-length", b"accept-encoding", b"x-request-id")
 _KEY_HEADERS = (b"authorization", b"x-api-key")
@@ -81,6 +82,15 @@ def without_plan(request: Incoming, before: Outgoing, outcome: Mapping[str, Any]
         kept = rewrite.write(Planned(0, Plan(order, 0), Explanation("")))
         body = splice(request.text, request.parsed, kept.body).encode()
     return Outgoing(body, outcome, record=before.record, has_failed=True)
+
+
+def recurring_body(request: Incoming, kind: EngineKind, seen: Recurring) -> bytes:
+    """Return the body of a request without a plan, marked where a cloud may find it again."""
+    given = dict(request.parsed)
+    marked = kind.with_recurring_marks(given, seen.opening, seen.turns)
+    if marked is given:
+        return request.body
+    return splice(request.text, request.parsed, marked).encode()
 
 
 def target_url(base: str, scope: Scope) -> str:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from contextpilot.plan.online import Head
+from contextpilot.prompt.conversation.pending import PendingRewrite
 from contextpilot.prompt.messages import Message
 
 TELLING = 5
@@ -22,6 +23,25 @@ class Heads:
         self._max = max_namespaces
         self._recent: OrderedDict[str, OrderedDict[int, None]] = OrderedDict()
         self._new_in_a_row: dict[str, int] = {}
+
+    def told(
+        self,
+        namespace: str,
+        rewrite: PendingRewrite,
+        messages: Sequence[Message],
+        do_blocks_recur: bool,
+    ) -> dict[str, str]:
+        """Note a planned request; return the reason why none of its caller's hits, if it is that.
+
+        Args:
+            messages: of the request; only first turns count.
+            do_blocks_recur: its blocks were seen before.
+        """
+        if not is_first_turn(messages):
+            return {}
+        in_a_row = self.note(namespace, rewrite.head, do_blocks_recur)
+        told = reason(in_a_row, rewrite.has_question_before)
+        return {"reason": told} if told is not None else {}
 
     def note(self, namespace: str, head: Head, do_blocks_recur: bool) -> int:
         """Note a request's head; return how many in a row were new although blocks recurred."""
