@@ -26,7 +26,9 @@ from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.server.pool.waiting import Ageing
 from contextpilot.server.proxy.handler import Proxy
 from contextpilot.server.proxy.outcome import Observer
+from contextpilot.server.proxy.recent_prompts import RecentPrompts
 from contextpilot.server.proxy.state_file import StateFile
+from contextpilot.server.proxy.warming import Warming
 from contextpilot.server.request_body import Bodies
 from contextpilot.server.schema_page import SCHEMA_PATHS
 from contextpilot.server.service import Service
@@ -102,14 +104,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = StateFile(settings.state)
     await asyncio.to_thread(state.open)
     shared = app.state
+    recent = RecentPrompts(settings.warm_keep_s)
+    observers = [each for each in (recent.note, shared.observer) if each is not None]
     shared.proxy = Proxy(
-        shared.service, upstream, shared.metrics, state.orders, shared.bodies, shared.observer
+        shared.service, upstream, shared.metrics, state.orders, shared.bodies, observers
     )
+    shared.warming = Warming(shared.service, upstream, recent)
+    watch = asyncio.create_task(shared.warming.run())
     pool: EnginePool = app.state.service.pool
     await pool.start()
     try:
         yield
     finally:
+        watch.cancel()
         await pool.close()
         app.state.service.lane.close()
         upstream.close()

@@ -90,6 +90,10 @@ class Settings:
     window_size: int = _setting(4096, "recent contexts that planning looks at", low=1)
     max_namespaces: int = _setting(1000, "the least used ones beyond this go", low=1)
     state: str = _setting("", "file that keeps how conversations were written, over restarts")
+    warm_keep_s: float = _setting(
+        0.0, "keep planned requests so long in memory, to warm an engine that comes back; 0: none"
+    )
+    warm_tokens: int = _setting(200_000, "tokens to compute on an engine that came back empty")
     max_body_bytes: int = _setting(64 << 20, "largest request body", low=1)
     max_bodies_bytes: int = _setting(
         512 << 20, "request bodies held at a time, waiting ones too; beyond, 503", low=1

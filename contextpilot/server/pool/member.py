@@ -92,6 +92,7 @@ class Engine:
         reporters: names under which its processes tell of its cache.
         kv_events: follows its requests by its KV events; None where it publishes none.
         has_left: it is in the pool no more; what runs there ends there.
+        times_emptied: how often its cache was found to be empty again.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Engine:
         self.kind: EngineKind = OTHER
         self.up: bool | None = None
         self.has_left = False
+        self.times_emptied = 0
         self.reporters: set[str] = set()
         self.kv_events: KvFollower | None = None
         self.traffic = Traffic()
@@ -204,6 +206,7 @@ class Engine:
             self._plain.clear()
         if self.slots is not None:
             self.slots.clear()
+        self.times_emptied += 1
 
     def counted(self, namespace: str, request_id: str, prompt_tokens: int) -> None:
         """Take the engine's count of a request's prompt."""

@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
@@ -101,9 +102,9 @@ class Proxy:
         metrics: Metrics,
         orders: WrittenOrders,
         bodies: Bodies,
-        observer: Observer | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
-        self._observer = observer
+        self._observers = observers
         self._service = service
         self._bodies = bodies
         self._settings = service.settings
@@ -348,9 +349,9 @@ class Proxy:
         if usage.cached_tokens is not None:
             metrics.add("prefix_cache_queries_total", usage.prompt_tokens or 0)
             metrics.add("prefix_cache_hits_total", usage.cached_tokens)
-        if self._observer is not None and request.parsed:
+        for observe in self._observers if request.parsed else ():
             sent, done = outgoing.body, outgoing.outcome
-            self._observer(Answered(request, sent, done, delivery.status, usage))
+            observe(Answered(request, sent, done, delivery.status, usage))
         if record is None:
             return
         record.status = delivery.status
