@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Collection, Sequence
 from functools import cached_property
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from contextpilot.remote import RemotePlanning
     from contextpilot.sent import SentPrompts
 
-logger = logging.getLogger(__name__)
 
 DEFAULT_NAMESPACE = "default"
 
@@ -44,7 +42,8 @@ class ContextPilot:
     """Plans context blocks so that the engine's prefix cache hits. Thread-safe.
 
     Args:
-        use_gpu: plan batches on a GPU where one can be used; else on the CPU.
+        use_gpu: plan batches on a GPU where one can be used and that is quicker; else, and on an
+            index server, on the CPU. The plans are the same.
         namespace: isolates everything learnt (tenant, cache salt, LoRA, model); calls may name
             another.
         tokenizer: returns the number of tokens of a text; without it weights are estimates.
@@ -93,7 +92,7 @@ class ContextPilot:
         self._orders = WrittenOrders()
         self._receiver = SyncReceiver(self._owner, indexes=self._owners)
         shows_progress = is_asked_for(progress)
-        self._planning: Planning = LocalPlanning(self._namespaces, shows_progress)
+        self._planning: Planning = LocalPlanning(self._namespaces, shows_progress, use_gpu)
         self._endpoint: SyncEndpoint | None = None
         self._remote: RemotePlanning | None = None
         token = os.environ.get("CONTEXTPILOT_INDEX_TOKEN")
@@ -120,8 +119,6 @@ class ContextPilot:
             from contextpilot.sent import SentPrompts
 
             self._sent = SentPrompts(self._namespaces, self._kv_events)
-        if use_gpu:
-            logger.warning("use_gpu=True: this version plans on the CPU")
 
     # -- online ----------------------------------------------------------------------------------
 

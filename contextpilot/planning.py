@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from contextpilot.block import Block
 from contextpilot.explain import Explanation, explain_plan
@@ -15,6 +15,9 @@ from contextpilot.plan.online import Head, Plan
 from contextpilot.progress import ProgressBar
 from contextpilot.prompt.messages import new_request_id
 from contextpilot.prompt.turn import Turn
+
+if TYPE_CHECKING:
+    from contextpilot.plan.overlaps.base import Arithmetic
 
 _COURTESY_S = 0.005
 _INSTANT_S = 0.0001
@@ -79,11 +82,16 @@ class LocalPlanning:
 
     Args:
         progress: show a bar in a terminal while a large batch is planned.
+        use_gpu: compute the overlaps of a batch on a GPU, where there is one and that pays.
     """
 
-    def __init__(self, namespaces: Namespaces, progress: bool = False) -> None:
+    def __init__(
+        self, namespaces: Namespaces, progress: bool = False, use_gpu: bool = False
+    ) -> None:
         self._namespaces = namespaces
         self._progress = progress
+        self._use_gpu = use_gpu
+        self._arithmetic: Arithmetic | None = None
 
     def run(self, job: Job) -> Iterator[Planned]:
         """Yield the planned requests; between those of a batch, others may use the namespace."""
@@ -100,7 +108,9 @@ class LocalPlanning:
             return
         from contextpilot.plan.batch import BatchPlanner  # SciPy takes a while to import
 
-        planner = BatchPlanner(space.planner, space.lock)
+        if self._arithmetic is None:
+            self._arithmetic = self._open()
+        planner = BatchPlanner(space.planner, space.lock, self._arithmetic)
         with ProgressBar("planning", enabled=self._progress) as progress:
             groups = planner.prepare(contexts, bounds, head, progress)
         walk, courtesy = planner.walk(contexts, groups, bounds, head), Courtesy()
@@ -113,6 +123,15 @@ class LocalPlanning:
                 planned = self._learn(space, job, *step)
             self._namespaces.settle(space)
             yield planned
+
+    def _open(self) -> Arithmetic:
+        if self._use_gpu:
+            from contextpilot.plan.overlaps.gpu import gpu_or_cpu
+
+            return gpu_or_cpu()
+        from contextpilot.plan.overlaps.cpu import CPU
+
+        return CPU
 
     def _learn(self, space: Namespace, job: Job, position: int, plan: Plan) -> Planned:
         planner, blocks = space.planner, job.contexts[position]

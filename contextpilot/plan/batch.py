@@ -19,7 +19,9 @@ from contextpilot.block import Block, BlockKey
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.leader import leader
 from contextpilot.plan.online import NO_HEAD, Head, OnlinePlanner, Plan
-from contextpilot.plan.overlap import Ints, find_partners, set_matrix
+from contextpilot.plan.overlaps.base import Arithmetic, Ints, set_matrix
+from contextpilot.plan.overlaps.cpu import CPU
+from contextpilot.plan.overlaps.partners import find_partners
 from contextpilot.plan.placeable import Placeable
 from contextpilot.plan.price import displacement
 from contextpilot.plan.tree import MergeTree, Progress, agglomerate
@@ -41,10 +43,14 @@ class BatchPlanner:
     """
 
     def __init__(
-        self, online: OnlinePlanner, lock: AbstractContextManager[Any] | None = None
+        self,
+        online: OnlinePlanner,
+        lock: AbstractContextManager[Any] | None = None,
+        arithmetic: Arithmetic = CPU,
     ) -> None:
         self._online = online
         self._lock = lock or nullcontext()
+        self._arithmetic = arithmetic
 
     def prepare(
         self,
@@ -69,9 +75,10 @@ class BatchPlanner:
             if live is not None and len(members) <= MAX_WINDOW:
                 tree = merge_window(orders, tokens, live, bounds)
             else:
-                alone = _live_ones(orders, tokens, live) if live is not None else set()
+                if live is not None:
+                    alone = self._live_ones(orders, tokens, live)
                 orders = [numbers for i, numbers in enumerate(orders) if i not in alone]
-                tree = agglomerate(orders, tokens, bounds, progress)
+                tree = agglomerate(orders, tokens, bounds, progress, self._arithmetic)
             waiting = [position for i, position in enumerate(members) if i not in alone]
             own = [members[i] for i in sorted(alone)]
             groups.append(_Group(pinned, own, waiting, tree, weights, orders))
@@ -89,6 +96,13 @@ class BatchPlanner:
                 return sum(own[key] for key in index.longest_prefix(own, start))
 
         return live
+
+    def _live_ones(self, contexts: Sequence[Ints], tokens: Ints, live: Live) -> set[int]:
+        """Return the contexts whose live prefix outweighs their overlap with any other."""
+        rows, sets = np.arange(len(contexts)), set_matrix(contexts, len(tokens))
+        overlaps = find_partners(sets, tokens, rows, rows, self._arithmetic).scores
+        held = [live(numbers.tolist()) for numbers in contexts]
+        return {i for i, overlap in enumerate(overlaps) if held[i] and held[i] >= overlap}
 
     def walk(
         self,
@@ -203,14 +217,6 @@ class _Group(NamedTuple):
     """Of every block, in order of its number in the tree."""
     orders: list[Ints]
     """Of the waiting: the numbers of their free blocks, most relevant first."""
-
-
-def _live_ones(contexts: Sequence[Ints], tokens: Ints, live: Live) -> set[int]:
-    """Return the contexts whose live prefix outweighs their overlap with any other."""
-    rows = np.arange(len(contexts))
-    overlaps = find_partners(set_matrix(contexts, len(tokens)), tokens, rows, rows).scores
-    held = [live(numbers.tolist()) for numbers in contexts]
-    return {i for i, overlap in enumerate(overlaps) if held[i] and held[i] >= overlap}
 
 
 def _number_blocks(

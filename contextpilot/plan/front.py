@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from contextpilot.plan.overlap import Floats, Ints
+from contextpilot.plan.overlaps.base import Floats, Ints
 from contextpilot.plan.price import relevances
 
 _CHUNK_ENTRIES = 2_000_000

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from contextpilot.plan.overlap import Ints
+from contextpilot.plan.overlaps.base import Ints
 from contextpilot.plan.tree import MergeTree
 
 _LOST = 0.15

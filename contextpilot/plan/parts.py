@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from contextpilot.block import Block, BlockKey
-from contextpilot.plan.overlap import Ints, set_matrix
+from contextpilot.plan.overlaps.base import Ints, set_matrix
 
 _T = TypeVar("_T")
 _ROWS = 256

@@ -101,7 +101,8 @@ def hit_bound(contexts: Contexts) -> CacheTotals:
     """
     import numpy as np
 
-    from contextpilot.plan.overlap import set_matrix, spanning_bound
+    from contextpilot.plan.overlaps.base import set_matrix
+    from contextpilot.plan.overlaps.bound import spanning_bound
 
     numbers: dict[Hashable, int] = {}
     weights: list[int] = []

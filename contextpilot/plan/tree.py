@@ -15,7 +15,9 @@ import numpy as np
 
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.front import Fronts
-from contextpilot.plan.overlap import Bools, Floats, Ints, Partners, find_near, find_partners
+from contextpilot.plan.overlaps.base import Arithmetic, Bools, Floats, Ints
+from contextpilot.plan.overlaps.cpu import CPU
+from contextpilot.plan.overlaps.partners import Partners, find_near, find_partners
 
 Progress = Callable[[int, int], None]
 
@@ -58,6 +60,7 @@ def agglomerate(
     weights: Ints,
     bounds: Bounds,
     progress: Progress | None = None,
+    arithmetic: Arithmetic = CPU,
 ) -> MergeTree:
     """Merge contexts by what their common front saves until no two clusters gain by it.
 
@@ -67,9 +70,10 @@ def agglomerate(
         bounds: clusters merge if that gains `min_gain_tokens` beyond `displacement_cost`; at no
             cost they share every block that all their contexts hold.
         progress: called as `progress(done, total)` after each round.
+        arithmetic: what computes overlaps.
     """
     tree = MergeTree(len(contexts))
-    state = _Clusters(tree, contexts, weights, bounds)
+    state = _Clusters(tree, contexts, weights, bounds, arithmetic)
     while state.merge_round():
         if progress is not None:
             progress(len(contexts) - len(state.names), len(contexts))
@@ -86,8 +90,10 @@ class _Clusters:
         contexts: Sequence[Ints],
         weights: Ints,
         bounds: Bounds,
+        arithmetic: Arithmetic,
     ) -> None:
         self._tree = tree
+        self._arithmetic = arithmetic
         self._min_score = max(1, bounds.min_gain_tokens)
         self._cost = bounds.displacement_cost
         self._weights = weights
@@ -135,11 +141,11 @@ class _Clusters:
         """
         sets = self._fronts.sets
         if not self._cost:
-            found = find_partners(sets, self._weights, rows, self.names)
+            found = find_partners(sets, self._weights, rows, self.names, self._arithmetic)
             own_weight = sets @ self._weights.astype(np.float64)
             inside = found.scores >= own_weight[found.positions]
             return found, inside, found.scores >= own_weight[rows]
-        row, other = find_near(sets, self._weights, rows, self.names)
+        row, other = find_near(sets, self._weights, rows, self.names, self._arithmetic)
         pairs = np.stack([rows[row], other], axis=1)
         worth, length = self._fronts.weigh(pairs, self._weights, self._cost)
         order = np.lexsort((-worth, row))

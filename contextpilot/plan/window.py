@@ -18,7 +18,7 @@ from itertools import combinations
 
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.front import Fronts
-from contextpilot.plan.overlap import Ints
+from contextpilot.plan.overlaps.base import Ints
 from contextpilot.plan.tree import MergeTree
 
 MAX_WINDOW = 64

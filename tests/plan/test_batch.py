@@ -26,7 +26,8 @@ from contextpilot.block import Block
 from contextpilot.plan.batch import BatchPlanner
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD, Head, OnlinePlanner
-from contextpilot.plan.overlap import set_matrix, spanning_bound
+from contextpilot.plan.overlaps.base import set_matrix
+from contextpilot.plan.overlaps.bound import spanning_bound
 from contextpilot.plan.simulate import simulate
 
 FREE = Bounds(min_gain_tokens=0, displacement_cost=0)

@@ -10,14 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import overlap
 
-from contextpilot.plan import overlap as room
-from contextpilot.plan.overlap import (
-    find_near,
-    find_partners,
-    num_pairs,
-    set_matrix,
-    spanning_bound,
-)
+from contextpilot.plan.overlaps import cpu, partners
+from contextpilot.plan.overlaps.base import num_pairs, set_matrix
+from contextpilot.plan.overlaps.bound import spanning_bound
+from contextpilot.plan.overlaps.partners import find_near, find_partners
+from contextpilot.plan.overlaps.sample import most_for_a_block, sampled_postings
 
 set_lists = st.lists(st.frozensets(st.integers(0, 9), max_size=6), min_size=1, max_size=12)
 weight_lists = st.lists(st.integers(1, 50), min_size=10, max_size=10)
@@ -25,6 +22,13 @@ weight_lists = st.lists(st.integers(1, 50), min_size=10, max_size=10)
 
 def matrix(sets: list[frozenset[int]], num_blocks: int = 10):
     return set_matrix([np.array(sorted(s), np.int64) for s in sets], num_blocks)
+
+
+def sample_from_now_on(patch: pytest.MonkeyPatch, pairs_per_row: int) -> None:
+    """Search among samples, however few sets there are."""
+    patch.setattr(partners, "_EXACT_PAIRS", -1)
+    patch.setattr(partners, "_SAMPLED_PAIRS", 0)
+    patch.setattr(partners, "_PAIRS_PER_ROW", pairs_per_row)
 
 
 def check_partners(
@@ -63,33 +67,75 @@ def test_exact_partners_have_the_greatest_overlap(
 @settings(max_examples=50)
 def test_small_chunks_change_nothing(sets: list[frozenset[int]], weights: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "_CHUNK_PAIRS", 3)
+        patch.setattr(cpu, "_CHUNK_PAIRS", 3)
         check_partners(sets, weights, list(range(len(sets))), exact=True)
 
 
-@pytest.mark.slow
-@given(set_lists, weight_lists, st.integers(0, 4), st.integers(1, 3))
+@given(set_lists, weight_lists, st.integers(1, 20), st.sampled_from([3, 8_000_000]))
 @settings(max_examples=200)
-def test_approximate_partners_never_carry_a_wrong_score(
-    sets: list[frozenset[int]], weights: list[int], common: int, max_common: int
+def test_sampled_partners_never_carry_a_wrong_score(
+    sets: list[frozenset[int]], weights: list[int], pairs_per_row: int, chunk: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "_EXACT_PAIRS", 0)
-        patch.setattr(room, "_COMMON_COUNT", common)
-        patch.setattr(room, "_MAX_COMMON", max_common)
+        sample_from_now_on(patch, pairs_per_row)
+        patch.setattr(cpu, "_CHUNK_PAIRS", chunk)
         check_partners(sets, weights, list(range(len(sets))), exact=False)
 
 
-def test_approximate_partners_are_mostly_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+def zipf_sets(count: int, size: int = 12) -> tuple[list[frozenset[int]], list[int]]:
     draw = np.random.default_rng(3)
     popularity = 1 / np.arange(1, 201) ** 0.8
     popularity /= popularity.sum()
-    sets = [frozenset(draw.choice(200, 12, replace=False, p=popularity)) for _ in range(300)]
-    weights = draw.integers(10, 400, 200).tolist()
-    monkeypatch.setattr(room, "_EXACT_PAIRS", 0)
-    monkeypatch.setattr(room, "_COMMON_COUNT", 20)
-    num_best = check_partners(sets, weights, list(range(len(sets))), exact=False)
-    assert num_best >= 0.7 * len(sets)
+    sets = [frozenset(draw.choice(200, size, replace=False, p=popularity)) for _ in range(count)]
+    return sets, draw.integers(10, 400, 200).tolist()
+
+
+def test_sampled_partners_are_often_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets, weights = zipf_sets(300)
+    whole = num_pairs(matrix(sets, 200)) / len(sets)
+    sample_from_now_on(monkeypatch, int(whole / 2))
+    assert check_partners(sets, weights, list(range(len(sets))), exact=False) >= 0.5 * len(sets)
+
+
+def test_a_sample_of_all_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets, weights = zipf_sets(120)
+    sample_from_now_on(monkeypatch, 1_000_000)
+    monkeypatch.setattr(partners, "_SAMPLED_SHARE", 1.0)
+    monkeypatch.setattr(partners, "_MAX_COMPARED", 1_000)
+    check_partners(sets, weights, list(range(len(sets))), exact=True)
+
+
+@given(set_lists, st.integers(1, 5))
+def test_a_block_stands_for_so_many_of_those_that_hold_it(
+    sets: list[frozenset[int]], most: int
+) -> None:
+    postings = sampled_postings(matrix(sets), np.arange(len(sets)), most)
+    for block in range(10):
+        held = {i for i, own in enumerate(sets) if block in own}
+        found = postings[block].indices.tolist()
+        assert {*found} <= held
+        assert len(found) == min(most, len(held))
+
+
+@given(set_lists, st.integers(1, 5))
+def test_blocks_of_equal_holders_stand_for_the_same_ones(
+    sets: list[frozenset[int]], most: int
+) -> None:
+    both = [own - {8, 9} | ({8, 9} if own & {8, 9} else set()) for own in sets]
+    postings = sampled_postings(matrix(both), np.arange(len(both)), most)
+    assert sorted(postings[8].indices) == sorted(postings[9].indices)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 99)), min_size=1), st.integers(0, 9_000)
+)
+def test_a_sample_takes_no_more_pairs_than_it_may(
+    blocks: list[tuple[int, int]], num_pairs: int
+) -> None:
+    asked, held = np.array(blocks).T
+    most = most_for_a_block(asked, held, num_pairs)
+    assert most >= 1
+    assert most == 1 or asked @ np.minimum(held, most) <= num_pairs
 
 
 @given(set_lists, weight_lists, st.sampled_from([2, 8_000_000]), st.sampled_from([1, 4]))
@@ -99,8 +145,8 @@ def test_near_sets_overlap_nearly_as_much_as_the_best(
 ) -> None:
     by_block, rows = dict(enumerate(weights)), np.arange(len(sets))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "_CHUNK_PAIRS", chunk)
-        patch.setattr(room, "_MAX_NEAR", most)
+        patch.setattr(cpu, "_CHUNK_PAIRS", chunk)
+        patch.setattr(partners, "_MAX_NEAR", most)
         pairs = find_near(matrix(sets), np.array(weights), rows, rows)
     for row in rows.tolist():
         overlaps = [overlap(sets[row], other, by_block) for other in sets]
@@ -115,20 +161,19 @@ def test_near_sets_overlap_nearly_as_much_as_the_best(
     assert pairs[0].tolist() == sorted(pairs[0].tolist())
 
 
-@given(set_lists, weight_lists)
+@given(set_lists, weight_lists, st.integers(1, 20))
 @settings(max_examples=60)
-def test_beyond_the_exact_range_only_the_best_is_near(
-    sets: list[frozenset[int]], weights: list[int]
+def test_beyond_the_exact_range_the_best_that_is_found_is_near(
+    sets: list[frozenset[int]], weights: list[int], pairs_per_row: int
 ) -> None:
     rows = np.arange(len(sets))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "_EXACT_PAIRS", 0)
-        patch.setattr(room, "_COMMON_COUNT", 1)
+        sample_from_now_on(patch, pairs_per_row)
         found = find_partners(matrix(sets), np.array(weights), rows, rows)
         pairs = find_near(matrix(sets), np.array(weights), rows, rows)
-        if len(room._common_blocks(matrix(sets), rows)):
-            at = np.flatnonzero(found.positions >= 0)
-            assert pairs.tolist() == [at.tolist(), found.positions[at].tolist()]
+    at = np.flatnonzero(found.positions >= 0)
+    first = np.flatnonzero(np.diff(pairs[0], prepend=-1))
+    assert pairs[:, first].tolist() == [at.tolist(), found.positions[at].tolist()]
 
 
 @given(st.lists(st.frozensets(st.integers(0, 5), max_size=4), min_size=2, max_size=10))
@@ -160,7 +205,7 @@ def test_spanning_bound_is_the_maximum_spanning_forest(
             old = tree[j]
             tree = [tree[i] if t == old else t for t in tree]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "_CHUNK_PAIRS", chunk)
+        patch.setattr(cpu, "_CHUNK_PAIRS", chunk)
         assert spanning_bound(matrix(sets), np.array(weights)) == expected
 
 
@@ -173,4 +218,5 @@ def test_no_sets_at_all() -> None:
     empty = set_matrix([], 1)
     none = np.zeros(0, np.int64)
     assert len(find_partners(empty, np.ones(1, np.int64), none, none).scores) == 0
+    assert find_near(empty, np.ones(1, np.int64), none, none).shape == (2, 0)
     assert spanning_bound(empty, np.ones(1, np.int64)) == 0

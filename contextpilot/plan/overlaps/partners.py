@@ -1,0 +1,125 @@
+"""With which other sets each set overlaps most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from contextpilot.plan.overlaps.base import Arithmetic, Floats, Ints, Pairs, weighed
+from contextpilot.plan.overlaps.cpu import CPU
+from contextpilot.plan.overlaps.sample import most_for_a_block, pair_hash, sampled_postings
+
+_EXACT_PAIRS = 60_000_000
+"""Beyond this many (set, block, set) pairs in a search, common blocks stand for a sample."""
+_SAMPLED_PAIRS = 20_000_000
+_PAIRS_PER_ROW = 800
+"""A search of a sample takes so many pairs at least, and so many for each searched set."""
+_SAMPLED_SHARE = 0.7
+"""Of a sample, those are compared in full that overlap by this part of the greatest there,"""
+_MAX_COMPARED = 16
+"""but about so many at most."""
+_NEAR_SHARE = 0.7
+"""Sets that overlap with one by this part of its greatest overlap are near it,"""
+_MAX_NEAR = 4
+"""but only so many."""
+
+
+class Partners(NamedTuple):
+    """For each searched set the position of its best partner (-1: none) and their overlap."""
+
+    positions: Ints
+    scores: Floats
+
+
+def find_partners(
+    sets: Any, weights: Ints, rows: Ints, names: Ints, arithmetic: Arithmetic = CPU
+) -> Partners:
+    """Find for each of `rows` the other set with which it overlaps most.
+
+    Of equal overlaps that with the lighter set wins, which leaves less unshared; then a hash of
+    the two names, the same from both sides, so that ties fall into pairs instead of chains. Exact
+    up to 60 million pairs; beyond that, a block that very many sets hold stands for some of them.
+
+    Args:
+        sets: matrix from `set_matrix`.
+        weights: tokens per block, one for each column.
+        rows: positions of the sets to search for.
+        names: a number for each set that stays the same while positions change.
+        arithmetic: what computes overlaps.
+    """
+    best = Partners(np.full(len(rows), -1, np.int64), np.zeros(len(rows)))
+    for pairs in _ranked(sets, weights, rows, names, 1.0, arithmetic):
+        first = np.flatnonzero(np.diff(pairs.row, prepend=-1))
+        best.positions[pairs.row[first]] = pairs.column[first]
+        best.scores[pairs.row[first]] = pairs.overlaps[first]
+    return best
+
+
+def find_near(
+    sets: Any, weights: Ints, rows: Ints, names: Ints, arithmetic: Arithmetic = CPU
+) -> Ints:
+    """Return pairs of one of `rows` and a set that overlaps with it nearly as much as any other.
+
+    The arguments are those of `find_partners`.
+
+    Returns:
+        Two rows: an index into `rows`, rising, and the position of the other set.
+    """
+    near = [np.zeros((2, 0), np.int64)]
+    for pairs in _ranked(sets, weights, rows, names, _NEAR_SHARE, arithmetic):
+        first = np.flatnonzero(np.diff(pairs.row, prepend=-1))
+        runs = np.diff(np.append(first, len(pairs.row)))
+        kept = np.arange(len(pairs.row)) - np.repeat(first, runs) < _MAX_NEAR
+        near.append(np.stack([pairs.row[kept], pairs.column[kept]]))
+    return np.concatenate(near, axis=1)
+
+
+def _ranked(
+    sets: Any, weights: Ints, rows: Ints, names: Ints, share: float, arithmetic: Arithmetic
+) -> Iterator[Pairs]:
+    """Yield the pairs of at least this part of each row's greatest overlap, the best first."""
+    set_weights = sets @ weights.astype(np.float64)
+    for pairs in _strong(sets, weights, rows, names, share, arithmetic):
+        row, column, overlaps = pairs
+        tie = pair_hash(names[rows[row]], names[column])
+        at = np.lexsort((tie, set_weights[column], -overlaps, row))
+        yield Pairs(row[at], column[at], overlaps[at])
+
+
+def _strong(
+    sets: Any, weights: Ints, rows: Ints, names: Ints, share: float, arithmetic: Arithmetic
+) -> Iterator[Pairs]:
+    searched = weighed(sets[rows], weights)
+    held = np.bincount(sets.indices, minlength=sets.shape[1])
+    asked = np.bincount(searched.indices, minlength=sets.shape[1])
+    if float(asked @ held) <= _EXACT_PAIRS:
+        yield from arithmetic.strong_pairs(searched, sets.T.tocsr(), rows, share)
+        return
+    most = most_for_a_block(asked, held, max(_SAMPLED_PAIRS, _PAIRS_PER_ROW * len(rows)))
+    postings = sampled_postings(sets, names, most)
+    for pairs in arithmetic.strong_pairs(searched, postings, rows, _SAMPLED_SHARE):
+        yield _in_full(_some(pairs, rows, names), searched, sets, share)
+
+
+def _some(pairs: Pairs, rows: Ints, names: Ints) -> Pairs:
+    """Return about so many pairs of each row as are to be compared in full, of no pattern."""
+    row, column, overlaps = pairs
+    counts = np.bincount(row - row[0])[row - row[0]] if len(row) else row
+    chance = pair_hash(names[rows[row]], names[column]) / np.float64(2**64)
+    kept = chance * counts <= _MAX_COMPARED
+    return Pairs(row[kept], column[kept], overlaps[kept])
+
+
+def _in_full(pairs: Pairs, searched: Any, sets: Any, share: float) -> Pairs:
+    """Return pairs with their overlap in all blocks, as far as it is great enough then."""
+    row, column, _ = pairs
+    if not len(row):
+        return pairs
+    overlaps = np.asarray(searched[row].multiply(sets[column]).sum(axis=1)).ravel()
+    first = np.flatnonzero(np.diff(row, prepend=-1))
+    best = np.maximum.reduceat(overlaps, first)
+    counts = np.diff(np.append(first, len(row)))
+    kept = overlaps >= np.repeat(best * share, counts)
+    return Pairs(row[kept], column[kept], overlaps[kept])
