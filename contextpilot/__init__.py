@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from contextpilot.default import optimize, optimize_batch, rewrite
     from contextpilot.errors import ContextPilotError, UnknownConversationError
     from contextpilot.pilot import ContextPilot
+    from contextpilot.stream import plan_stream
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ __all__ = [
     "deduplicate_messages",
     "optimize",
     "optimize_batch",
+    "plan_stream",
     "rewrite",
 ]
 
@@ -41,6 +43,7 @@ _HOMES = {
     "deduplicate_messages": "contextpilot.dedup.messages",
     "optimize": "contextpilot.default",
     "optimize_batch": "contextpilot.default",
+    "plan_stream": "contextpilot.stream",
     "rewrite": "contextpilot.default",
 }
 

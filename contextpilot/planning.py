@@ -109,7 +109,7 @@ class LocalPlanning:
         from contextpilot.plan.batch import BatchPlanner  # SciPy takes a while to import
 
         if self._arithmetic is None:
-            self._arithmetic = self._open()
+            self._arithmetic = arithmetic_of(self._use_gpu)
         planner = BatchPlanner(space.planner, space.lock, self._arithmetic)
         with ProgressBar("planning", enabled=self._progress) as progress:
             groups = planner.prepare(contexts, bounds, head, progress)
@@ -124,15 +124,6 @@ class LocalPlanning:
             self._namespaces.settle(space)
             yield planned
 
-    def _open(self) -> Arithmetic:
-        if self._use_gpu:
-            from contextpilot.plan.overlaps.gpu import gpu_or_cpu
-
-            return gpu_or_cpu()
-        from contextpilot.plan.overlaps.cpu import CPU
-
-        return CPU
-
     def _learn(self, space: Namespace, job: Job, position: int, plan: Plan) -> Planned:
         planner, blocks = space.planner, job.contexts[position]
         request_id = new_request_id()
@@ -141,6 +132,17 @@ class LocalPlanning:
         planner.learn(blocks, plan, request_id, job.head, job.tails[position])
         self._namespaces.own(request_id, space)
         return planned
+
+
+def arithmetic_of(use_gpu: bool) -> Arithmetic:
+    """Return what computes the overlaps of batches: a GPU if asked for and there, else the CPU."""
+    if use_gpu:
+        from contextpilot.plan.overlaps.gpu import gpu_or_cpu
+
+        return gpu_or_cpu()
+    from contextpilot.plan.overlaps.cpu import CPU
+
+    return CPU
 
 
 def counted(space: Namespace, job: Job, planned: Planned) -> Planned:

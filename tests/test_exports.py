@@ -23,6 +23,7 @@ def test_public_names() -> None:
         "deduplicate_messages",
         "optimize",
         "optimize_batch",
+        "plan_stream",
         "rewrite",
     ]
     for name in cp.__all__:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from oracles import optimal_saving, overlap
 from plans import FULL, grow, leaves_below, saving
 
-from contextpilot.plan import overlap as overlap_room
+from contextpilot.plan.overlaps import partners
 from contextpilot.plan.simulate import simulate
 from contextpilot.plan.tree import MergeTree, agglomerate
 
@@ -52,9 +52,9 @@ def test_invariants_hold_in_the_approximate_regime(
     sets: list[frozenset[int]], weights: list[int]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(overlap_room, "_EXACT_PAIRS", 0)
-        patch.setattr(overlap_room, "_COMMON_COUNT", 1)
-        patch.setattr(overlap_room, "_MAX_COMMON", 3)
+        patch.setattr(partners, "_EXACT_PAIRS", -1)
+        patch.setattr(partners, "_SAMPLED_PAIRS", 0)
+        patch.setattr(partners, "_PAIRS_PER_ROW", 10)
         check_tree(grow(sets, weights), sets, weights)
 
 

@@ -1,0 +1,135 @@
+"""Batches that are too large to hold: contexts are read one by one, and only their plan is kept.
+
+    for position, order in contextpilot.plan_stream(jsonl_contexts("requests.jsonl.gz")):
+        ...
+
+Of a text only what it is known by and what it weighs stays in memory, once for all contexts.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from contextpilot.block import Block, BlockKey, BlockReader, Tokenizer
+from contextpilot.index import ContextIndex
+from contextpilot.options import CallOptions, Options
+from contextpilot.plan.online import OnlinePlanner
+from contextpilot.plan.support import SupportWindow
+from contextpilot.planning import arithmetic_of
+from contextpilot.progress import ProgressBar, is_asked_for
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_ROWS_AT_ONCE = 4096
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class Step(NamedTuple):
+    """One step of a batch: which context runs next, and in which order of its blocks."""
+
+    position: int
+    order: tuple[int, ...]
+
+
+def plan_stream(
+    contexts: Iterable[Sequence[Any]],
+    *,
+    tokenizer: Tokenizer | None = None,
+    use_gpu: bool = False,
+    progress: bool | None = None,
+    **options: Unpack[CallOptions],
+) -> Iterator[Step]:
+    """Plan a batch of contexts that come one by one; yield its steps in execution order.
+
+    All are read before the first step. Nothing is learnt: it is a job of its own, planned as if
+    nothing were cached.
+
+    Args:
+        contexts: the blocks of each, most relevant first: strings, integers, or objects with a
+            text or an id.
+        tokenizer: returns the number of tokens of a text; without it weights are estimates.
+        use_gpu: as for `ContextPilot`.
+        progress: show a bar in a terminal. Default: CONTEXTPILOT_PROGRESS, else not.
+        options: those of `Options` that bound moves.
+
+    Raises:
+        TypeError, ValueError: a context or an option is of the wrong kind; it is named.
+    """
+    bounds = Options().override(**options).bounds
+    batch = list(_known_blocks(contexts, BlockReader(tokenizer)))
+    from contextpilot.plan.batch import BatchPlanner  # SciPy takes a while to import
+
+    planner = OnlinePlanner(ContextIndex(), SupportWindow())
+    together = BatchPlanner(planner, arithmetic=arithmetic_of(use_gpu))
+    with ProgressBar("planning", enabled=is_asked_for(progress)) as bar:
+        groups = together.prepare(batch, bounds, progress=bar)
+    for position, plan in together.walk(batch, groups, bounds):
+        yield Step(position, plan.order)
+
+
+def _known_blocks(
+    contexts: Iterable[Sequence[Any]], reader: BlockReader
+) -> Iterator[tuple[Block, ...]]:
+    """Yield the contexts without their texts, equal blocks being the same object."""
+    known: dict[BlockKey, Block] = {}
+    for i, context in enumerate(contexts):
+        blocks = reader.read(context, f"contexts[{i}]", bare_ids=True)
+        for block in blocks:
+            if block.key not in known:
+                known[block.key] = Block(block.key, "", block.weight, None)
+        yield tuple([known[block.key] for block in blocks])
+
+
+def jsonl_contexts(path: str | Path, field: str = "contexts") -> Iterator[list[Any]]:
+    """Yield the contexts of a file of JSON Lines, gzipped or not: each line's `field`.
+
+    Raises:
+        ValueError: a line is no JSON, or `field` is no list in it; the line is named.
+    """
+    with open(path, "rb") as raw:
+        is_gzip = raw.read(2) == _GZIP_MAGIC
+        raw.seek(0)
+        with gzip.open(raw) if is_gzip else raw as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _context_of(line, field, f"{path}, line {number}")
+
+
+def _context_of(line: bytes, field: str, where: str) -> list[Any]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is no JSON: {error}") from None
+    context = request.get(field) if isinstance(request, Mapping) else None
+    if not isinstance(context, list):
+        raise ValueError(f"{where}: {field} must be a list of blocks")
+    return context
+
+
+def parquet_contexts(path: str | Path, column: str = "contexts") -> Iterator[list[Any]]:
+    """Yield the contexts of a Parquet file: the lists of one column. Needs the extra `parquet`.
+
+    Raises:
+        ImportError: PyArrow is not installed.
+        ValueError: there is no such column, or a row of it is no list; it is named.
+    """
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError("parquet_contexts needs PyArrow: pip install pyarrow") from error
+    with parquet.ParquetFile(path) as file:
+        if column not in file.schema_arrow.names:
+            names = ", ".join(file.schema_arrow.names)
+            raise ValueError(f"{path} has no column {column!r}: its columns are {names}")
+        number = 0
+        for rows in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[column]):
+            for context in rows.column(0).to_pylist():
+                if not isinstance(context, list):
+                    raise ValueError(f"{path}, row {number}: {column} must be a list of blocks")
+                yield context
+                number += 1
