@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from contextpilot.errors import NoIndexError, ServerError, TokenError, UnreachableError
-from contextpilot.http.address import Address
+from contextpilot.http.address import Address, quoted
 
 if TYPE_CHECKING:
     from contextpilot.http.blocking import BlockingHttp
@@ -260,7 +260,7 @@ def _checked(url: str) -> str:
     try:
         return Address.of(url).url
     except ValueError:
-        raise ValueError(f'url must be like "{DEFAULT_URL}", not {url!r}') from None
+        raise ValueError(f'url must be like "{DEFAULT_URL}", not {quoted(url)}') from None
 
 
 def _headers(token: str | None) -> dict[str, str]:

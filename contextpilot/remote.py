@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from contextpilot.http.address import quoted
 from contextpilot.http.blocking import BlockingHttp, Reply
 from contextpilot.http.circuit import Circuit
 from contextpilot.jobs import decode_plans, encode_job
@@ -64,7 +65,7 @@ class RemotePlanning:
             self._http = BlockingHttp(url, headers, min(_CONNECT_TIMEOUT_S, timeout_s))
         except ValueError:
             raise ValueError(
-                f'index_url must be like "http://127.0.0.1:8765", not {url!r}'
+                f'index_url must be like "http://127.0.0.1:8765", not {quoted(url)}'
             ) from None
         self._namespaces = namespaces
         self._fallback = LocalPlanning(namespaces, progress)

@@ -15,7 +15,7 @@ from contextpilot.engines.detect import EngineKinds
 from contextpilot.engines.fetch import Fetch
 from contextpilot.engines.registry import OTHER, all_report_flags, kind_of_owner
 from contextpilot.errors import CommandError
-from contextpilot.http.address import Address
+from contextpilot.http.address import Address, quoted
 from contextpilot.http.pooled import Upstream, UpstreamError
 from contextpilot.http.response import BrokenAnswerError
 
@@ -151,7 +151,7 @@ def base_url(url: str) -> str:
     try:
         Address.of(url)
     except ValueError:
-        text = f"{url!r} is no http(s) address: for example http://127.0.0.1:8000"
+        text = f"{quoted(url)} is no http(s) address: for example http://127.0.0.1:8000"
         raise CommandError(text) from None
     return url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
 

@@ -59,6 +59,11 @@ class Address(NamedTuple):
         return f"{self.scheme}://{self.place}{self.path}"
 
 
+def quoted(url: object) -> str:
+    """Return what was given for a URL as an error may quote it: no password stands in it."""
+    return repr(url.rpartition("@")[2] if isinstance(url, str) else url)
+
+
 def basic_key(url: str) -> bytes | None:
     """Return the value of an Authorization header for a URL's user and password (RFC 7617)."""
     parts = urllib.parse.urlsplit(url)

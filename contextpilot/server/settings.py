@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from contextpilot.engines.registry import AUTO, kind_names
-from contextpilot.http.address import Address
+from contextpilot.http.address import Address, quoted
 from contextpilot.plan.bounds import ANCHORS, Bounds
 from contextpilot.sync.sources.kv_events.address import parse_addresses
 
@@ -120,7 +120,7 @@ class Settings:
             try:
                 Address.of(url)
             except ValueError:
-                text = f'engine must be like "http://127.0.0.1:30000", not {url!r}'
+                text = f'engine must be like "http://127.0.0.1:30000", not {quoted(url)}'
                 raise ValueError(text) from None
         if len(parse_addresses(self.kv_events)) > len(self.engine):
             raise ValueError("kv_events must be given once per engine, in their order")

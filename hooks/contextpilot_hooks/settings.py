@@ -35,12 +35,14 @@ class Settings(NamedTuple):
         """Read the variables. Raises ValueError that names the variable and the fix."""
         url = environ.get("CONTEXTPILOT_INDEX_URL", "").strip()
         try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise ValueError(f"CONTEXTPILOT_INDEX_URL={url!r} is no address: {error}") from None
+            parts, port = urlsplit(url), urlsplit(url).port
+        except ValueError:  # no port, or no IPv6 address
+            parts, port = urlsplit(""), None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"CONTEXTPILOT_INDEX_URL={url!r} must look like http://127.0.0.1:8765")
+            shown = url.rpartition("@")[2]  # what stands before it may be a password
+            raise ValueError(
+                f"CONTEXTPILOT_INDEX_URL={shown!r} must look like http://127.0.0.1:8765"
+            )
         secure = parts.scheme == "https"
         token = environ.get("CONTEXTPILOT_INDEX_TOKEN", "").strip()
         return cls(

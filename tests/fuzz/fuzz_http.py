@@ -14,8 +14,8 @@ from contextpilot.http.response import Answer
 from contextpilot.server.protocol import Protocol
 
 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-_TURNS = 6
-"""Turns of the loop that an application without waiting needs for a request, and some more."""
+_TURNS, _TURNS_AT_END = 6, 80
+"""Turns of the loop that an application without waiting needs for a request, and for all."""
 
 
 class Request(NamedTuple):
@@ -101,6 +101,8 @@ def requests_of(pieces: list[bytes]) -> Heard:
             protocol.data_received(piece)
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
+        for _ in range(_TURNS_AT_END):
+            await asyncio.sleep(0)
         closed.append(wire.is_closed)
         protocol.connection_lost(None)
         for _ in range(_TURNS):

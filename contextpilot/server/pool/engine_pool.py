@@ -18,6 +18,7 @@ from contextpilot.engines.base import EngineKind, Get
 from contextpilot.engines.detect import EngineKinds
 from contextpilot.engines.fetch import TIMEOUT_S, Fetch
 from contextpilot.engines.registry import AUTO
+from contextpilot.http.address import quoted
 from contextpilot.http.pooled import Upstream
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
@@ -385,7 +386,7 @@ def name_of(url: str) -> str:
     """
     parts = urllib.parse.urlsplit(url.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f'url must be like "http://127.0.0.1:30000", not {url!r}')
+        raise ValueError(f'url must be like "http://127.0.0.1:30000", not {quoted(url)}')
     return parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")
 
 
