@@ -32,6 +32,7 @@ MAX_REQUESTS = 65_536
 
 Points = tuple[tuple[int, int], ...]
 """Lengths at which a prompt can be reused: ranges of whole blocks, first and last, ascending."""
+_MAX_RANGES = 256
 
 
 class Event(NamedTuple):
@@ -190,3 +191,8 @@ class Ledger:
 
 def _nothing() -> None:
     return None
+
+
+def limited(points: Points) -> Points:
+    """As many points as are told of one request: the first ones, and the last."""
+    return points if len(points) <= _MAX_RANGES else (*points[: _MAX_RANGES - 1], points[-1])

@@ -16,9 +16,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 from .blocks import MAX_BLOCKS, Block, BlockLedger, Chain
-from .ledger import MAX_REQUESTS, Mark, Points
+from .ledger import MAX_REQUESTS, Mark, Points, limited
 
-_MAX_RANGES = 256
 _ASKED = 64
 """What one question counts as, in blocks looked at."""
 
@@ -141,8 +140,7 @@ class PointLedger(BlockLedger):
         kept = [(first, min(last, low)) for first, last in known if first <= low]
         if found and kept and kept[-1][1] + step == found[-1][0]:
             found[-1] = kept.pop()[0], found[-1][1]
-        points = (*kept, *reversed(found))
-        return points if len(points) <= _MAX_RANGES else (*points[: _MAX_RANGES - 1], points[-1])
+        return limited((*kept, *reversed(found)))
 
     def _first(self, keys: list[Hashable], length: int, low: int) -> int:
         """The first point from which on all up to `length` are points, as far as is implied."""

@@ -23,18 +23,13 @@ Invariants
 from __future__ import annotations
 
 import time
-from array import array
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from typing import Any, NamedTuple
 
-from .ledger import MAX_REQUESTS, Event, Ledger, Mark
-
-MAX_TOKENS = 1 << 25
-"""Bound on the summed lengths of prompts that are not all cached: 256 MB."""
-_MAX_STEPS = 8192
-_SLICE = 64
-_WIDTH = 8  # bytes per token
+from .ledger import Mark
+from .steps import SLICE, Admitted, Emptied, StepLedger
+from .units import WIDTH, common_prefix
 
 
 class Branch:
@@ -51,14 +46,6 @@ class Branch:
         """The tokens of the path, and perhaps more after them."""
         tokens: Iterable[int] = getattr(self.key, "token_ids", self.key)
         return tokens
-
-
-class Admitted(NamedTuple):
-    """A request with our id; `tokens` is its prompt."""
-
-    request: str
-    tokens: Iterable[int]
-    namespace: Hashable
 
 
 class Grown(NamedTuple):
@@ -86,12 +73,6 @@ class Lost(NamedTuple):
     branch: Branch
 
 
-class Emptied(NamedTuple):
-    """The tree was reset. With `lost`, changes were missed: no request is followed any more."""
-
-    lost: bool = False
-
-
 Step = Admitted | Grown | Shrunk | Lost | Emptied
 
 
@@ -100,94 +81,42 @@ class _Request:
 
     __slots__ = ("branch", "complete", "length", "name", "namespace", "prompt_tokens", "tokens")
 
-    def __init__(self, name: str, tokens: bytes, namespace: Hashable, page_size: int) -> None:
+    def __init__(
+        self, name: str, tokens: bytes, namespace: Hashable, page_size: int, prompt_tokens: int
+    ) -> None:
         self.name = name
         self.tokens = tokens
         self.namespace = namespace
-        self.prompt_tokens = len(tokens) // _WIDTH
-        self.complete = self.prompt_tokens // page_size * page_size
+        self.prompt_tokens = prompt_tokens
+        self.complete = len(tokens) // WIDTH // page_size * page_size
         self.length = 0
         self.branch: Branch | None = None
 
     def next_token(self) -> bytes:
-        start = self.length * _WIDTH
-        return self.tokens[start : start + _WIDTH]
+        start = self.length * WIDTH
+        return self.tokens[start : start + WIDTH]
 
 
 _Open = dict[int, dict[bytes, set[_Request]]]
 
 
-class PrefixLedger(Ledger):
+class PrefixLedger(StepLedger):
     """Works out, on the reporter's thread, which requests a change of the tree touches.
 
-    `page_size` is in tokens. Of requests that are not all cached at most `max_tokens` tokens are
-    kept: those of which something went can grow no more first, then the oldest that are still on
-    their way are no longer followed. Beyond `max_requests`, requests go of which nothing is cached
-    any more, then the oldest, which are no longer followed.
+    Lengths are in units of the tree's keys. Of requests that are not all cached at most
+    `max_tokens` are kept: those of which something went can grow no more first, then the oldest
+    that are still on their way are no longer followed. Beyond `max_requests`, requests go of which
+    nothing is cached any more, then the oldest, which are no longer followed.
     """
 
-    def __init__(
-        self, page_size: int, max_requests: int = MAX_REQUESTS, max_tokens: int = MAX_TOKENS
-    ) -> None:
-        super().__init__(max_requests)
-        if page_size < 1:
-            raise ValueError(f"page_size must be at least 1 token, got {page_size}")
-        self.page_size = page_size
-        self.max_tokens = max_tokens
-        self._start_over()
-
     def _start_over(self) -> None:
-        self._steps: deque[Step] = deque()
+        super()._start_over()
         self._requests: OrderedDict[str, _Request] = OrderedDict()
         self._open: dict[Hashable, _Open] = {}
         self._kept_tokens = 0
         self._coming: OrderedDict[str, None] = OrderedDict()  # never complete so far
         self._shrunk: OrderedDict[str, None] = OrderedDict()  # were complete, and may be again
         self._dead: OrderedDict[str, None] = OrderedDict()  # of which nothing is left
-
-    # On the scheduler's thread.
-
-    def hand_over(self, step: Step) -> bool:
-        """Queue one step, in the order in which things happened.
-
-        False: the queue was full, everything in it is lost, and so are the branches.
-        """
-        kept = len(self._steps) < _MAX_STEPS
-        if not kept:
-            self._steps.clear()
-            step = Emptied(lost=True)
-        self._steps.append(step)
-        self.on_change()
-        return kept
-
-    def clear(self) -> None:
-        """Note that the whole tree was reset."""
-        self.hand_over(Emptied())
-
-    def lose(self) -> None:
-        """Changes were missed: no request is followed any more."""
-        self.hand_over(Emptied(lost=True))
-
-    # On the reporter's thread.
-
-    def take(self) -> list[Event]:
-        self.settle()
-        return super().take()
-
-    def forget(self) -> None:
-        super().forget()
-        self._start_over()
-
-    def settle(self) -> None:
-        """Work off what was handed over so far."""
-        for number in range(1, len(self._steps) + 1):
-            try:
-                step = self._steps.popleft()
-            except IndexError:
-                break
-            self._apply(step)
-            if number % _SLICE == 0:
-                time.sleep(0)  # lets the scheduler have the interpreter
 
     def _apply(self, step: Step) -> None:
         if isinstance(step, Grown):
@@ -205,8 +134,9 @@ class PrefixLedger(Ledger):
 
     def _admit(self, step: Admitted) -> None:
         known = self._requests.get(step.request)
-        tokens = _packed(step.tokens)
-        request = _Request(step.request, tokens, step.namespace, self.page_size)
+        tokens = self._packed(step.tokens)
+        prompt_tokens = len(tokens) // WIDTH + self.paired
+        request = _Request(step.request, tokens, step.namespace, self.page_size, prompt_tokens)
         if known is not None:
             if self._is_same(known, request):
                 self._requests.move_to_end(step.request)
@@ -219,15 +149,15 @@ class PrefixLedger(Ledger):
             return
         self._requests[step.request] = request
         self._coming[step.request] = None
-        self._kept_tokens += request.prompt_tokens
+        self._kept_tokens += len(tokens) // WIDTH
         self._enter(request)
         self._bound()
 
     def _is_same(self, known: _Request, request: _Request) -> bool:
         if (known.namespace, known.complete) != (request.namespace, request.complete):
             return False
-        tokens = known.tokens or _packed(known.branch.tokens() if known.branch else ())
-        length = known.complete * _WIDTH
+        tokens = known.tokens or self._packed(known.branch.tokens() if known.branch else ())
+        length = known.complete * WIDTH
         return tokens[:length] == request.tokens[:length]
 
     def _bound(self) -> None:
@@ -247,7 +177,7 @@ class PrefixLedger(Ledger):
     def _settle_for_less(self, request: _Request) -> None:
         """Keep the tokens of a request no longer: what went of it will not be seen to come back."""
         self._leave(request)
-        self._kept_tokens -= len(request.tokens) // _WIDTH
+        self._kept_tokens -= len(request.tokens) // WIDTH
         request.tokens, request.complete = b"", request.length
         self._shrunk.pop(request.name, None)
         if not request.length:
@@ -257,18 +187,18 @@ class PrefixLedger(Ledger):
         opened = self._open.get(step.namespace)
         if not opened:
             return
-        tokens = _packed(step.tokens)
+        tokens = self._packed(step.tokens)
         for length in [length for length in opened if length < step.length]:
-            start = length * _WIDTH
-            alike = opened.get(length, {}).get(tokens[start : start + _WIDTH])
+            start = length * WIDTH
+            alike = opened.get(length, {}).get(tokens[start : start + WIDTH])
             for number, request in enumerate(list(alike or ()), 1):
                 self._extend(request, tokens, step)
-                if number % _SLICE == 0:
+                if number % SLICE == 0:
                     time.sleep(0)
 
     def _extend(self, request: _Request, tokens: bytes, step: Grown) -> None:
-        limit = min(step.length, request.complete) * _WIDTH
-        shared = _common_prefix(tokens, request.tokens, limit) // _WIDTH
+        limit = min(step.length, request.complete) * WIDTH
+        shared = common_prefix(tokens, request.tokens, limit) // WIDTH
         shared = shared // self.page_size * self.page_size
         if shared > request.length:
             self._place(request, shared, step.branch)
@@ -277,17 +207,17 @@ class PrefixLedger(Ledger):
         tokens = b""
         for number, request in enumerate(list(step.branch.members), 1):
             if request.length > step.length and not request.tokens:
-                tokens = tokens or _packed(step.tokens)
+                tokens = tokens or self._packed(step.tokens)
                 self._keep_tokens(request, tokens)
             self._place(request, min(request.length, step.length), step.into)
-            if number % _SLICE == 0:
+            if number % SLICE == 0:
                 time.sleep(0)
         self._bound()
 
     def _keep_tokens(self, request: _Request, tokens: bytes) -> None:
         """Take the tokens of a request back from its branch, so that it may grow again."""
-        if len(tokens) >= request.complete * _WIDTH:
-            request.tokens = tokens[: request.complete * _WIDTH]
+        if len(tokens) >= request.complete * WIDTH:
+            request.tokens = tokens[: request.complete * WIDTH]
             self._kept_tokens += request.complete
             self._shrunk[request.name] = None
 
@@ -305,14 +235,15 @@ class PrefixLedger(Ledger):
         if length < request.complete:
             self._enter(request)
         else:
-            self._kept_tokens -= len(request.tokens) // _WIDTH
+            self._kept_tokens -= len(request.tokens) // WIDTH
             request.tokens = b""
             self._coming.pop(request.name, None)
             self._shrunk.pop(request.name, None)
         self._dead.pop(request.name, None)
         if not length:
             self._dead[request.name] = None
-        self._mark(request.name, Mark(length, request.prompt_tokens))
+        told = self._told(length, request.prompt_tokens)
+        self._mark(request.name, Mark(told, request.prompt_tokens))
 
     def _enter(self, request: _Request) -> None:
         if request.tokens:
@@ -347,7 +278,7 @@ class PrefixLedger(Ledger):
             request.branch.members.discard(request)
             request.branch = None
         self._leave(request)
-        self._kept_tokens -= len(request.tokens) // _WIDTH
+        self._kept_tokens -= len(request.tokens) // WIDTH
         for names in (self._requests, self._coming, self._shrunk, self._dead):
             names.pop(request.name, None)
 
@@ -357,31 +288,11 @@ class PrefixLedger(Ledger):
             branch = request.branch
             if branch is not None and not request.tokens:
                 if branch not in packed:
-                    packed[branch] = _packed(branch.tokens())
+                    packed[branch] = self._packed(branch.tokens())
                 self._keep_tokens(request, packed[branch])
             self._place(request, 0, None)
-            if number % _SLICE == 0:
+            if number % SLICE == 0:
                 self._bound()
                 time.sleep(0)
         self._bound()
         self._clear_marks()
-
-
-def _packed(tokens: Iterable[int]) -> bytes:
-    if not (isinstance(tokens, array) and tokens.typecode == "q"):
-        tokens = array("q", tokens)
-    return tokens.tobytes()
-
-
-def _common_prefix(first: bytes, second: bytes, limit: int) -> int:
-    """Bytes in which the two agree from the start, at most `limit`."""
-    if first[:limit] == second[:limit]:
-        return limit
-    low, high = 0, limit
-    while high - low > 1:
-        middle = (low + high) // 2
-        if first[low:middle] == second[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low

@@ -18,9 +18,9 @@ real one (RadixCache also serves as a simulated tree of the waiting queue) and w
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
-import re
 import sys
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -28,18 +28,26 @@ from typing import Any, NamedTuple
 from . import importhook
 from .guard import Guard
 from .ledger import MAX_REQUESTS
-from .patching import Attachment, NotSupported, PatchSet, after, after_bound, argument, resolve
-from .prefix import MAX_TOKENS, PrefixLedger
+from .patching import (
+    Attachment,
+    Function,
+    NotSupported,
+    PatchSet,
+    after,
+    after_bound,
+    argument,
+    resolve,
+)
+from .paths import PathLedger
+from .prefix import PrefixLedger
 from .reporter import Reporter, open_reporter
 from .settings import Engine, Settings, engine_name, read_bound
-from .sglang_tree import ProbedTree, Tree, TreeWatch, WalkedTree
+from .sglang_parts import PartWatch
+from .sglang_tree import TreeWatch
+from .sglang_view import View, version, view
+from .steps import MAX_TOKENS, StepLedger
 
 logger = logging.getLogger("contextpilot.hooks")
-
-RADIX = ("sglang.srt.mem_cache.radix_cache", "RadixCache")
-UNIFIED = ("sglang.srt.mem_cache.unified_radix_cache", "UnifiedRadixCache")
-KNOWN = {RADIX: ((0, 5, 1), (0, 5, 18)), UNIFIED: ((0, 5, 19), (0, 5, 23))}
-"""First and last version in which a class is the prefix cache and was tested."""
 
 _Arguments = tuple[Any, ...]
 _Named = dict[str, Any]
@@ -90,19 +98,16 @@ class Watch:
     def __init__(
         self, cache: Any, replica: int | None = None, settings: Settings | None = None
     ) -> None:
-        self.tree = view(cache)
-        self.ledger = PrefixLedger(
-            self.tree.page_size,
-            read_bound("REQUESTS", MAX_REQUESTS),
-            read_bound("TOKENS", MAX_TOKENS),
-        )
-        self.watch = TreeWatch(self.tree, self.ledger, salted=_is_salted())
+        self.ledger, self.watch = _follow(view(cache))
         self.guard = Guard(f"SGLang {version()}: hook")
         self.patches = PatchSet(f"SGLang {version()}")
         self._read_key = _key_reader(cache.insert)
         self._stage(cache)
+        if isinstance(self.watch, PartWatch):
+            self._stage_parts(cache, self.watch)
         name = engine_name("sglang", replica)
-        engine = Engine(name, "sglang", version(), self.tree.page_size)
+        ledger, sparse = self.ledger, isinstance(self.watch, PartWatch)
+        engine = Engine(name, "sglang", version(), ledger.granule, ledger.ahead, sparse)
         self.reporter: Reporter = open_reporter(self.ledger, engine, settings)
         self.guard.on_failure(self.watch.lose)
         self.guard.on_trip(lambda: self.reporter.close(wait=False))
@@ -161,8 +166,45 @@ class Watch:
                 after_bound(guard, lambda _, *call: self.watch.evicted(read_node(*call).id)),
             )
 
-    def _inserted(self, _: Any, args: _Arguments, kwargs: _Named) -> None:
-        self.watch.inserted(self._read_key(args, kwargs))
+    def _stage_parts(self, cache: Any, watch: PartWatch) -> None:
+        """See which parts the nodes lose that stay in the tree."""
+        wrap, core = self.patches.wrap_bound, cache.tree_core
+        read_node = argument(core.dec_swa_lock_only, "node_id")
+
+        def unlocked(result: Any, args: _Arguments, kwargs: _Named) -> None:
+            if any(result.device_frees.values()):
+                watch.released(read_node(args, kwargs))
+
+        wrap(core, "dec_swa_lock_only", after_bound(self.guard, unlocked))
+        read = argument(cache._evict_device_next_node, "tracker")
+
+        def around(original: Function) -> Function:
+            @functools.wraps(original)
+            def contextpilot_evict_next(*args: Any, **kwargs: Any) -> Any:
+                before: dict[Any, int] = {}
+                if self.guard.active:
+                    try:
+                        before = dict(read(args, kwargs))
+                    except Exception as error:
+                        self.guard.failed(error)
+                result = original(*args, **kwargs)
+                if before and self.guard.active:
+                    try:
+                        _note_emptied(watch, before, read(args, kwargs))
+                    except Exception as error:
+                        self.guard.failed(error)
+                return result
+
+            return contextpilot_evict_next
+
+        wrap(cache, "_evict_device_next_node", around)
+
+    def _inserted(self, result: Any, args: _Arguments, kwargs: _Named) -> None:
+        key = self._read_key(args, kwargs)
+        if isinstance(self.watch, PartWatch):
+            self.watch.inserted(key, getattr(result, "last_device_node", None))
+        else:
+            self.watch.inserted(key)
 
     def _reset(self, *_: object) -> None:
         self.watch.reset()
@@ -174,52 +216,20 @@ class Watch:
         self.watch.settle()
 
 
-def view(cache: Any) -> Tree:
-    """A read-only view of a prefix cache that we know. Raises NotSupported."""
-    kind = (type(cache).__module__, type(cache).__name__)
-    known = KNOWN.get(kind)
-    if known is None:
-        raise NotSupported(f"its prefix cache is a {kind[1]}")
-    first, last = known
-    if not first <= _numbers(version()) <= last:
-        raise NotSupported(f"{kind[1]} is known from {_dotted(first)} to {_dotted(last)}")
-    if getattr(cache, "disable", False):
-        raise NotSupported("prefix caching is off")
-    core: Any = getattr(cache, "tree_core", None)
-    keyed: Any = cache if core is None else core
-    if getattr(keyed, "is_eagle", False):
-        raise NotSupported("with EAGLE speculation the keys are pairs of tokens")
-    return _walked(cache, cache) if kind == RADIX else _unified(cache, core)
+def _follow(seen: View) -> tuple[StepLedger, TreeWatch | PartWatch]:
+    """The ledger and the watch for what a cache is like."""
+    tree: Any = seen.tree
+    bounds = read_bound("REQUESTS", MAX_REQUESTS), read_bound("TOKENS", MAX_TOKENS)
+    if seen.parts is None:
+        prefixes = PrefixLedger(tree.page_size, *bounds, paired=seen.paired)
+        return prefixes, TreeWatch(tree, prefixes, seen.salted)
+    paths = PathLedger(tree.page_size, *bounds, seen.paired, seen.parts.window)
+    return paths, PartWatch(tree, seen.parts, paths, seen.salted)
 
 
-def _unified(cache: Any, core: Any) -> Tree:
-    components = [str(getattr(kind, "name", kind)) for kind in cache.components]
-    if components != ["FULL"]:
-        raise NotSupported(f"the tree holds {' and '.join(components)}, not FULL alone")
-    if cache.cache_controller is not None or getattr(cache, "linker", None) is not None:
-        raise NotSupported("the cache has a host or external tier")
-    if type(core).__name__ == "UnifiedTreeCore":  # the walk is faster than this core's own probe
-        return _walked(cache, core)
-    if not callable(getattr(core, "match_full_device_prefix", None)):
-        raise NotSupported(f"{type(core).__name__} cannot be asked before 0.5.20")
-    return ProbedTree(core, cache.page_size)
-
-
-def _walked(cache: Any, owner: Any) -> Tree:
-    missing = [name for name in ("children", "id", "key") if not hasattr(owner.root_node, name)]
-    if missing:
-        raise NotSupported(f"tree nodes have no {', '.join(missing)}")
-    page_size = cache.page_size
-    child_key = getattr(cache, "get_child_key_fn", None)
-    if child_key is None:
-        of_key = getattr(_radix_key(), "child_key", None)
-        if of_key is None:
-            raise NotSupported("no function tells the key of a child")
-
-        def child_key(key: Any) -> Any:
-            return of_key(key, page_size)
-
-    return WalkedTree(owner, page_size, child_key)
+def _note_emptied(watch: PartWatch, before: dict[Any, int], after: dict[Any, int]) -> None:
+    for kind in watch.kinds:
+        watch.emptied(kind, after.get(kind, 0) - before.get(kind, 0))
 
 
 def placement(scheduler: Any) -> Placement:
@@ -239,25 +249,10 @@ def placement(scheduler: Any) -> Placement:
     return Placement(first, replica)
 
 
-def version() -> str:
-    """SGLang's own version."""
-    return str(getattr(sys.modules.get("sglang"), "__version__", "of unknown version"))
-
-
 def _parallel() -> Any:
     context = sys.modules.get("sglang.srt.runtime_context")
     get = getattr(context, "get_parallel", None)
     return get() if get is not None else None
-
-
-def _radix_key() -> Any:
-    return getattr(sys.modules.get(RADIX[0]), "RadixKey", None)
-
-
-def _is_salted() -> bool:
-    """Whether keys carry `cache_salt` (before, it was part of `extra_key`)."""
-    radix_key = _radix_key()
-    return radix_key is not None and "cache_salt" in inspect.signature(radix_key).parameters
 
 
 def _key_reader(insert: Any) -> Any:
@@ -266,14 +261,6 @@ def _key_reader(insert: Any) -> Any:
         return argument(insert, "key")
     read = argument(insert, "params")
     return lambda args, kwargs: read(args, kwargs).key
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
-
-
-def _dotted(numbers: tuple[int, ...]) -> str:
-    return ".".join(map(str, numbers))
 
 
 def _refuse(reason: Exception) -> None:

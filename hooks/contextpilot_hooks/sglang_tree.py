@@ -14,7 +14,8 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol
 
 from .ids import find_request_id
-from .prefix import Admitted, Branch, Grown, Lost, PrefixLedger, Shrunk
+from .prefix import Branch, Grown, Lost, PrefixLedger, Shrunk
+from .steps import Admitted
 
 
 class End(NamedTuple):
@@ -112,7 +113,7 @@ class TreeWatch:
             return
         self._following = True
         tokens = request.origin_input_ids
-        self._hand_over(Admitted(name, tokens, self._namespace(request)))
+        self._hand_over(Admitted(name, tokens, namespace_of(request, self._salted)))
 
     def inserted(self, key: Any) -> None:
         """`key` is in the tree now, whoever's it was."""
@@ -128,7 +129,7 @@ class TreeWatch:
         elif branch.length < length:
             self._replace_key(branch, key, length)
         tokens = getattr(key, "token_ids", key)
-        self._hand_over(Grown(branch, tokens, length, self._namespace(key)))
+        self._hand_over(Grown(branch, tokens, length, namespace_of(key, self._salted)))
 
     def evicted(self, node: Hashable) -> None:
         """A node is about to leave the tree; `settle` follows."""
@@ -194,8 +195,8 @@ class TreeWatch:
         if not self._ledger.hand_over(step):
             self._forget()
 
-    def _namespace(self, owner: Any) -> Hashable:
-        extra = getattr(owner, "extra_key", None)
-        if not self._salted:
-            return extra
-        return extra, getattr(owner, "cache_salt", None) or None
+
+def namespace_of(owner: Any, salted: bool) -> Hashable:
+    """What a request's or a key's tokens are the same in; `salted` as of `TreeWatch`."""
+    extra = getattr(owner, "extra_key", None)
+    return (extra, getattr(owner, "cache_salt", None) or None) if salted else extra

@@ -45,12 +45,15 @@ class Slots:
 class Driver:
     """One cache of the version under test and its scheduler."""
 
-    def __init__(self, page_size: int, core: str, capacity: int = CAPACITY) -> None:
+    def __init__(
+        self, page_size: int, core: str, capacity: int = CAPACITY, eagle: bool = False
+    ) -> None:
         self.base = __import__("sglang.srt.mem_cache.base_prefix_cache", fromlist=["x"])
         self.radix = __import__("sglang.srt.mem_cache.radix_cache", fromlist=["x"])
         self.page_size = page_size
         self.core = core
-        slots = Slots(capacity)
+        self.eagle = eagle
+        slots = self._make_slots(capacity)
         self.cache = self._unified(slots) if core else self._radix(slots)
         slots.cache = self.cache
         radix_key = getattr(self.radix, "RadixKey", None)
@@ -59,12 +62,16 @@ class Driver:
         self.scheduler: Any = None
         self.evicted_tokens = 0
 
+    def _make_slots(self, capacity: int) -> Slots:
+        return Slots(capacity)
+
     def _parameters(self, slots: Slots, **more: Any) -> dict[str, Any]:
         known = {
             "req_to_token_pool": types.SimpleNamespace(),
             "token_to_kv_pool_allocator": slots,
             "page_size": self.page_size,
             "disable": False,
+            "is_eagle": self.eagle,
         }
         return {**known, **more}
 
@@ -79,9 +86,8 @@ class Driver:
         unified = __import__("sglang.srt.mem_cache.unified_radix_cache", fromlist=["x"])
         kinds = __import__("sglang.srt.mem_cache.unified_cache.component_type", fromlist=["x"])
         params = __import__("sglang.srt.mem_cache.cache_init_params", fromlist=["x"])
-        known = self._parameters(
-            slots, tree_components=(kinds.ComponentType.FULL,), tree_core_backend=self.core
-        )
+        full = {"tree_components": (kinds.ComponentType.FULL,)}
+        known = {**full, **self._parameters(slots, tree_core_backend=self.core)}
         os.environ["SGLANG_UNIFIED_RADIX_TREE_CORE_BACKEND"] = self.core
         return unified.UnifiedRadixCache(call(params.CacheInitParams, **known))
 
@@ -109,9 +115,14 @@ class Driver:
         self.scheduler = module.Scheduler()
 
     def key(self, tokens: list[int]) -> Any:
-        aligned = self.pack(tokens[: len(tokens) // self.page_size * self.page_size])
+        units = (len(tokens) - self.eagle) // self.page_size * self.page_size
+        aligned = self.pack(tokens[: units + self.eagle] if units > 0 else [])
         radix_key = getattr(self.radix, "RadixKey", None)
-        return aligned if radix_key is None else radix_key(aligned, None)
+        if radix_key is None:
+            return aligned
+        # A pair of tokens is a view of them from 0.5.11 on; before, the cache converts the key.
+        views = self.eagle and hasattr(radix_key, "maybe_to_bigram_view")
+        return radix_key(aligned, None, is_bigram=True) if views else radix_key(aligned, None)
 
     def match(self, tokens: list[int]) -> int:
         key = self.key(tokens)
@@ -126,7 +137,7 @@ class Driver:
         import torch
 
         key = self.key(tokens)
-        value = torch.arange(len(key), dtype=torch.int64)
+        value = torch.arange(len(getattr(key, "token_ids", key)), dtype=torch.int64)
         if "params" in inspect.signature(type(self.cache).insert).parameters:
             self.cache.insert(self.base.InsertParams(key=key, value=value))
         else:
@@ -145,11 +156,14 @@ class Driver:
             evict(short)
         self.evicted_tokens += held - self.cache.evictable_size()
 
-    def run(self, name: str, prompt: list[int], output: list[int]) -> None:
+    def queue(self, name: str, prompt: list[int]) -> None:
         request = types.SimpleNamespace(
             rid=name, origin_input_ids=self.pack(prompt), extra_key=None, cache_salt=None
         )
         self.scheduler._add_request_to_queue(request)
+
+    def run(self, name: str, prompt: list[int], output: list[int]) -> None:
+        self.queue(name, prompt)
         hit = self.match(prompt[:-1])
         self.make_room(len(prompt) + len(output) - hit)
         self.insert(prompt)

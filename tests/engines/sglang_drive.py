@@ -1,11 +1,14 @@
 """Drive the real prefix cache of one SGLang version with the hook attached; prints JSON.
 
-    python sglang_drive.py FILES VERSION PAGE_SIZE[,PAGE_SIZE] radix|python|rust MODE
+    python sglang_drive.py FILES VERSION PAGE_SIZE[,PAGE_SIZE] radix|python|rust MODE[:KIND]
+
+KIND: what the tree's nodes have besides ("SWA", "MAMBA", "SWA+MAMBA"), and "EAGLE", joined by +.
 
 Runs in a process of its own, with the Python of SGLang's environment. The cache, its tree and the
 Scheduler class are the version's own; model, device pools and sockets are not there. Every request
 goes the way the scheduler takes it: queue, match, evict for want of room, insert of the prompt,
-insert of prompt and output. The truth is what the cache itself matches for every prompt.
+insert of prompt and output. The truth is what the cache itself matches for every prompt, and for a
+part of it that another prompt may share.
 """
 
 from __future__ import annotations
@@ -22,8 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "hooks"), str(ROOT / "hooks"), str(ROOT / "scripts/engines")]
 
 import sglang_files  # noqa: E402
+import sglang_parts_engine  # noqa: E402
 from receiver import Receiver, eventually  # noqa: E402
 from sglang_engine import Driver  # noqa: E402
+from sglang_parts_engine import PartsDriver  # noqa: E402
 
 REQUESTS = 60
 CHECK_EVERY = 6
@@ -66,30 +71,46 @@ def check(
     counts: dict[str, int],
     wrong: list[Any],
 ) -> None:
-    """Compare the index with what the cache matches now."""
-    truth = {name: driver.match(prompt) for name, prompt in prompts.items()}
-    held = {name: tokens for name, tokens in truth.items() if tokens}
-    if not eventually(lambda: held == next(iter(receiver.state.values()), None), 10):
-        known = next(iter(receiver.state.values()), {})
-        wrong.extend(
-            [name, len(prompts[name]), known.get(name, 0), tokens]
-            for name, tokens in truth.items()
-            if known.get(name, 0) != tokens
-        )
+    """Compare what the index knows of each prompt and of a part of it with what is matched."""
+    chance = random.Random(len(prompts))
+    shared = [
+        (name, shared)
+        for name, prompt in prompts.items()
+        for shared in (len(prompt), chance.randint(1, len(prompt)))
+    ]
+    truth = {(name, shared): driver.match(prompts[name][:shared]) for name, shared in shared}
+
+    def differences() -> list[Any]:
+        sizes = known_sizes(receiver)
+        told = {(name, shared): receiver.reusable(name, shared, *sizes) for name, shared in truth}
+        # Of pairs that are told in whole pages, a page less may be known.
+        slack = sizes[0] if sizes[0] > 1 else 0
+        return [
+            [name, shared, told[name, shared], matched]
+            for (name, shared), matched in truth.items()
+            if not matched - slack <= told[name, shared] <= matched
+        ]
+
+    if not eventually(lambda: not differences(), 10):
+        wrong.extend(differences())
     counts["checked"] += len(truth)
     counts["gone"] += sum(tokens == 0 for tokens in truth.values())
     counts["partial"] += sum(
-        0 < tokens < len(prompts[name]) // driver.page_size * driver.page_size
-        for name, tokens in truth.items()
+        0 < tokens < shared // driver.page_size * driver.page_size
+        for (_, shared), tokens in truth.items()
     )
+
+
+def known_sizes(receiver: Receiver) -> tuple[int, int]:
+    """What the engine said is dropped at the end of what is shared, and its block size."""
+    last = receiver.messages[-1] if receiver.messages else {}
+    return last.get("dropped", 0), last.get("block_size", 1)
 
 
 def distort(driver: Driver, mode: str) -> dict[str, Any]:
     """Prepare what `mode` is about; returns the ranks of the scheduler."""
     cache = driver.cache
-    if mode == "eagle":
-        getattr(cache, "tree_core", cache).is_eagle = True
-    elif mode == "off":
+    if mode == "off":
         cache.disable = True
     elif mode == "host-tier":
         cache.cache_controller = object()
@@ -119,13 +140,22 @@ def drive(driver: Driver, mode: str) -> dict[str, Any]:
         os.environ["CONTEXTPILOT_INDEX_URL"] = receiver.url
         blind(mode)
         driver.start_scheduler(**distort(driver, mode))
-        if mode in ("unknown-cache", "reshaped", "eagle", "off", "host-tier", "unknown-version"):
+        if mode in ("unknown-cache", "reshaped", "off", "host-tier", "unknown-version"):
             result: dict[str, Any] = {"refused": "insert" not in vars(driver.cache)}
         else:
             result = compare(driver, receiver)
         result["engines"] = sorted(receiver.state)
         importhook.reset()
         return result
+
+
+def make(page_size: int, core: str, kind: str) -> Driver:
+    """The cache of one kind (see the module)."""
+    names = kind.split("+") if kind else []
+    parts = tuple(name for name in names if name != "EAGLE")
+    if parts:
+        return PartsDriver(page_size, core, parts, eagle="EAGLE" in names)
+    return Driver(page_size, "" if core == "radix" else core, eagle="EAGLE" in names)
 
 
 def main() -> int:
@@ -139,9 +169,9 @@ def main() -> int:
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     sglang_files.serve(Path(files), version)
-    runs = [
-        drive(Driver(int(size), "" if core == "radix" else core), mode) for size in sizes.split(",")
-    ]
+    sglang_parts_engine.prepare()
+    mode, _, kind = mode.partition(":")
+    runs = [drive(make(int(size), core, kind), mode) for size in sizes.split(",")]
     sys.stdout.write(json.dumps({"runs": runs, "messages": messages}) + "\n")
     return 0
 

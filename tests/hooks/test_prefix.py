@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import hypothesis.strategies as st
 import pytest
-from contextpilot_hooks.prefix import Admitted, Branch, Grown, PrefixLedger, Shrunk
+from contextpilot_hooks.prefix import Branch, Grown, PrefixLedger, Shrunk
 from contextpilot_hooks.sglang_tree import ProbedTree, TreeWatch, WalkedTree
+from contextpilot_hooks.steps import Admitted
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from radix_tree import RadixTree
@@ -245,7 +246,7 @@ def test_the_same_request_again_is_followed_on():
 
 
 def test_a_full_queue_loses_everything_and_recovers(monkeypatch):
-    monkeypatch.setattr("contextpilot_hooks.prefix._MAX_STEPS", 8)
+    monkeypatch.setattr("contextpilot_hooks.steps._MAX_STEPS", 8)
     engine = Engine(page_size=1, probed=True)
     engine.run(name(1), [1, 2, 3])
     engine.sync()

@@ -1,0 +1,301 @@
+"""SGLang's tree where a node has parts besides its tokens: a sliding window's cache, a state.
+
+A `PartWatch` lives on the scheduler's thread beside one unified cache. A length of a path can be
+reused when all parts accept it:
+
+| part  | accepts a length when                                                                    |
+|-------|------------------------------------------------------------------------------------------|
+| FULL  | all nodes up to it are there                                                             |
+| SWA   | the window before it has its cache, or all from the start                                |
+| MAMBA | a node ends there that has a state                                                       |
+
+After every insert the path is looked at, node by node, and told as facts. A leaf goes by its id,
+but where a node inside loses its window or state, SGLang only says how many. So all nodes that had
+one are kept in the order of their last use, and looked through from the oldest until all that went
+are found: they go in about that order. Where some are not found, since a node was split unseen,
+every path is looked at again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any, NamedTuple, Protocol
+
+from .ids import find_request_id
+from .paths import Facts, PathLedger, Told
+from .sglang_tree import namespace_of
+from .steps import Admitted
+
+
+class Span(NamedTuple):
+    """A node, and the units of a path that it stands for: from `start` up to `end`."""
+
+    node: Hashable
+    start: int
+    end: int
+
+
+class Parts(NamedTuple):
+    """What a tree's nodes have besides: the kinds of parts as the engine names them, or None.
+
+    window: units that the sliding window needs before a length.
+    """
+
+    window_kind: Any
+    window: int
+    state_kind: Any
+
+    def kinds(self) -> list[Any]:
+        return [kind for kind in (self.window_kind, self.state_kind) if kind is not None]
+
+
+class Nodes(Protocol):
+    """A read-only view of a tree: no LRU touch, no split, no access to the device."""
+
+    page_size: int
+
+    def path(self, key: Any, end: Hashable = None) -> list[Span]:
+        """The nodes along `key` that are there; `end`: the node of its end, where it is known."""
+
+    def holds(self, node: Hashable, kind: Any) -> bool:
+        """Whether a node in the tree has a part on the device."""
+
+
+class ProbedNodes:
+    """Either tree core from 0.5.20 on, by questions about prefixes of a key."""
+
+    def __init__(self, core: Any, page_size: int) -> None:
+        self._core = core
+        self.page_size = page_size
+
+    def path(self, key: Any, end: Hashable = None) -> list[Span]:  # noqa: ARG002
+        spans: list[Span] = []
+        start = 0
+        while start + self.page_size <= len(key):
+            probe = key[: start + self.page_size]
+            length, node, deepest = self._core.match_full_device_prefix(probe)
+            if length <= start:
+                break
+            spans.append(Span(node, start, min(deepest, len(key))))
+            start = deepest
+        if spans:
+            length = self._core.match_full_device_prefix(key)[0]
+            spans[-1] = spans[-1]._replace(end=min(spans[-1].end, length))
+        return spans
+
+    def holds(self, node: Hashable, kind: Any) -> bool:
+        return self._core.get_component_device_value(node, kind) is not None
+
+
+class CollectedNodes(ProbedNodes):
+    """Either tree core from 0.5.22 on: `collect_path_info` lists the nodes before one."""
+
+    def path(self, key: Any, end: Hashable = None) -> list[Span]:
+        length = len(key)
+        if end is None:
+            length, end, _ = self._core.match_full_device_prefix(key)
+        if not length:
+            return []
+        (found,) = self._core.collect_path_info((end,))
+        spans = [Span(node.node_id, node.path_start, node.path_end) for node in found]
+        if spans and spans[-1].end > length:
+            spans[-1] = spans[-1]._replace(end=length)
+        return spans
+
+
+class _Path:
+    """A key that leads through some nodes."""
+
+    __slots__ = ("key", "nodes")
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+        self.nodes = 0
+
+
+class PartWatch:
+    """Follows one tree on the scheduler's thread and tells its ledger. Not thread-safe.
+
+    salted: as of `TreeWatch`.
+    """
+
+    def __init__(self, tree: Nodes, parts: Parts, ledger: PathLedger, salted: bool) -> None:
+        self._tree = tree
+        self._parts = parts
+        self._ledger = ledger
+        self._salted = salted
+        self._max_tokens = ledger.max_tokens
+        self._following = False
+        self.kinds = parts.kinds()
+        self.num_searches = 0
+        """How often all paths had to be looked at again."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._paths: dict[Hashable, _Path] = {}
+        self._path_tokens = 0
+        self._held: dict[Any, OrderedDict[Hashable, int]] = {
+            kind: OrderedDict() for kind in self.kinds
+        }
+        self._gone: list[Hashable] = []
+        self._lost = dict.fromkeys(self._held, 0)
+
+    def admit(self, request: Any) -> None:
+        """A request entered the queue; only those with our id are followed."""
+        name = find_request_id(request.rid)
+        if name is None:
+            return
+        self._following = True
+        namespace = namespace_of(request, self._salted)
+        self._hand_over(Admitted(name, request.origin_input_ids, namespace))
+
+    def inserted(self, key: Any, end: Hashable = None) -> None:
+        """`key` is in the tree now, whoever's it was; its last node is `end`, if known."""
+        if len(key) < self._tree.page_size:
+            return
+        self._look(_Path(key), end)
+
+    def evicted(self, node: Hashable) -> None:
+        """A leaf is about to leave the tree, with all its parts; `settle` follows."""
+        self._gone.append(node)
+
+    def emptied(self, kind: Any, count: int) -> None:
+        """Nodes that stay in the tree lost parts of so many units, or states; `settle` follows."""
+        self._lost[kind] += count
+
+    @property
+    def pending(self) -> int:
+        """Nodes told to `evicted` since the last `settle`."""
+        return len(self._gone)
+
+    def settle(self) -> None:
+        """Find out what is left of the paths from which something went."""
+        gone, self._gone = self._gone, []
+        paths: dict[_Path, None] = {}
+        for node in gone:
+            path = self._release(node)
+            if path is not None:
+                paths[path] = None
+        for path in paths:
+            self._look(path)
+        for kind, count in self._lost.items():
+            if count:
+                self._lost[kind] = 0
+                self._search(kind, count)
+
+    def released(self, node: Hashable) -> None:
+        """Parts on the path to a node may have been freed."""
+        path = self._paths.get(node)
+        if path is None:
+            self._look_at_all()
+        else:
+            self._look(path)
+
+    def reset(self) -> None:
+        """The whole tree was dropped."""
+        self._forget()
+        self._ledger.clear()
+
+    def lose(self) -> None:
+        """A change may have been missed: nothing is followed any more."""
+        self._forget()
+        self._ledger.lose()
+
+    def _look(self, path: _Path, end: Hashable = None) -> list[Span]:
+        """Look at a path, and tell what is so; returns its nodes."""
+        asked = len(path.key)
+        spans = self._tree.path(path.key, end)
+        length = spans[-1].end if spans else 0
+        self._keep(path, spans)
+        facts = self._facts(spans, length)
+        if self._following:
+            tokens = getattr(path.key, "token_ids", path.key)
+            namespace = namespace_of(path.key, self._salted)
+            self._hand_over(Told(tokens, asked, namespace, length, facts))
+        if 0 < length < asked and path.nodes:
+            self._path_tokens -= asked - length
+            path.key = path.key[:length]
+        return spans
+
+    def _keep(self, path: _Path, spans: list[Span]) -> None:
+        for node, *_ in spans:
+            known = self._paths.get(node)
+            if known is path:
+                continue
+            if known is not None:
+                self._leave(known)
+            self._paths[node] = path
+            if not path.nodes:
+                self._path_tokens += len(path.key)
+            path.nodes += 1
+        if self._path_tokens > self._max_tokens:
+            self.lose()
+
+    def _leave(self, path: _Path) -> None:
+        path.nodes -= 1
+        if not path.nodes:
+            self._path_tokens -= len(path.key)
+
+    def _release(self, node: Hashable) -> _Path | None:
+        for held in self._held.values():
+            held.pop(node, None)
+        path = self._paths.pop(node, None)
+        if path is not None:
+            self._leave(path)
+        return path
+
+    def _facts(self, spans: list[Span], length: int) -> Facts:
+        """What the nodes of a path have; notes which node has which part."""
+        all_of_it = ((1, length),) if length else ()
+        window, states = list[tuple[int, int]](), list(all_of_it)
+        kind = self._parts.window_kind
+        for node, start, end in spans if kind is not None else ():
+            if self._note(kind, node, end - start):
+                if window and window[-1][1] == start:
+                    window[-1] = window[-1][0], end
+                else:
+                    window.append((start + 1, end))
+        kind = self._parts.state_kind
+        if kind is not None:
+            states = [(end, end) for node, _, end in spans if self._note(kind, node, 1)]
+        has_window = self._parts.window_kind is not None
+        return Facts(tuple(window) if has_window else all_of_it, tuple(states))
+
+    def _note(self, kind: Any, node: Hashable, size: int) -> bool:
+        held = self._held[kind]
+        if not self._tree.holds(node, kind):
+            held.pop(node, None)
+            return False
+        held[node] = size
+        held.move_to_end(node)
+        return True
+
+    def _search(self, kind: Any, count: int) -> None:
+        """Find the nodes inside the tree that lost parts of `count` units together."""
+        held = self._held[kind]
+        for _ in range(len(held)):
+            if count <= 0 or not held:
+                return
+            node = next(iter(held))
+            if self._tree.holds(node, kind):
+                held.move_to_end(node)
+                continue
+            size = held.pop(node)
+            path = self._paths.get(node)
+            # It may have been split since: what is left of it tells its size.
+            spans = self._look(path) if path is not None else []
+            if kind == self._parts.window_kind:
+                size = next((end - start for found, start, end in spans if found == node), 0)
+            count -= size
+        if count > 0:
+            self._look_at_all()
+
+    def _look_at_all(self) -> None:
+        self.num_searches += 1
+        for path in dict.fromkeys(self._paths.values()):
+            self._look(path)
+
+    def _hand_over(self, step: Admitted | Told) -> None:
+        if not self._ledger.hand_over(step):
+            self._forget()
