@@ -80,19 +80,35 @@ def vllm() -> str:
     return section("vllm", "vLLM (V1 engine)", titles, vllm_row)
 
 
+PARTS = ("SWA", "MAMBA", "EAGLE")
+WITHOUT_EAGLE = ("0.5.1", "0.5.2")
+
+
 def sglang_row(version: str) -> list[str]:
-    """version, cache, tree cores, verdict, checked, wrong, partly and wholly evicted, EAGLE."""
+    """version, cache, tree cores, verdict, checked, wrong, partly and wholly evicted; PARTS."""
     cores = ["python", "rust"] if int(version.split(".")[2]) >= 19 else ["radix"]
     seen = {core: drive("sglang", version, "1,16", core, "exact") for core in cores}
-    other = drive("sglang", version, "1", cores[0], "eagle")
     runs = [run for each in seen.values() for run in each.get("runs", ()) if run["engines"]]
     counts = [str(sum(run[key] for run in runs)) for key in ("checked", "partial", "gone")]
     wrong = sum(len(run["wrong"]) + (not run["cleared"]) for run in runs)
     verdicts = [f"{core}: {sglang_verdict(each)}" for core, each in seen.items()]
-    refused = len(other.get("messages", ())) == 1 and other["runs"][0]["refused"]
     cache = "RadixCache" if cores == ["radix"] else "UnifiedRadixCache"
     row = [version, cache, ", ".join(verdicts).removeprefix("radix: "), counts[0], str(wrong)]
-    return [*row, *counts[1:], "refused" if refused else "?"]
+    return [*row, *counts[1:], *(sglang_part(version, cores, part) for part in PARTS)]
+
+
+def sglang_part(version: str, cores: list[str], part: str) -> str:
+    """What became of a tree with parts, or with pairs of tokens as keys, on each core."""
+    if version in WITHOUT_EAGLE and part == "EAGLE":
+        return "not there"
+    if cores == ["radix"] and part != "EAGLE":
+        return "other classes, refused"
+    seen = {core: drive("sglang", version, "1,16", core, f"exact:{part}") for core in cores}
+    verdicts = [sglang_verdict(each) for each in seen.values()]
+    runs = [run for each in seen.values() for run in each.get("runs", ()) if run["engines"]]
+    if len(set(verdicts)) > 1:
+        return ", ".join(f"{core}: {text}" for core, text in zip(cores, verdicts, strict=True))
+    return ", ".join([verdicts[0], *([str(sum(r["checked"] for r in runs))] if runs else [])])
 
 
 def sglang_verdict(seen: dict[str, Any]) -> str:
@@ -108,7 +124,8 @@ def sglang_verdict(seen: dict[str, Any]) -> str:
 def sglang() -> str:
     """The section on SGLang."""
     titles = ["version", "prefix cache", "verdict", "checked", "wrong", "partly evicted", "gone"]
-    return section("sglang", "SGLang", [*titles, "EAGLE keys"], sglang_row)
+    titles += ["sliding window", "states", "EAGLE"]
+    return section("sglang", "SGLang", titles, sglang_row)
 
 
 def section(engine: str, title: str, titles: list[str], row: Callable[[str], list[str]]) -> str:

@@ -126,10 +126,13 @@ def distort(driver: Driver, mode: str) -> dict[str, Any]:
 def blind(mode: str) -> None:
     """Make one wrapper see nothing: the comparison has to notice."""
     from contextpilot_hooks.sglang import Watch
+    from contextpilot_hooks.sglang_parts import PartWatch
 
     wrapper = {"blind-insert": "_inserted", "blind-evict": "_evicted", "blind-reset": "_reset"}
     if mode in wrapper:
         setattr(Watch, wrapper[mode], lambda self, *_: None)
+    if mode == "blind-emptied":
+        PartWatch.emptied = lambda self, *_: None  # type: ignore[method-assign]
 
 
 def drive(driver: Driver, mode: str) -> dict[str, Any]:
@@ -140,7 +143,7 @@ def drive(driver: Driver, mode: str) -> dict[str, Any]:
         os.environ["CONTEXTPILOT_INDEX_URL"] = receiver.url
         blind(mode)
         driver.start_scheduler(**distort(driver, mode))
-        if mode in ("unknown-cache", "reshaped", "off", "host-tier", "unknown-version"):
+        if mode in ("unknown-cache", "reshaped", "off", "host-tier", "unknown-version", "refused"):
             result: dict[str, Any] = {"refused": "insert" not in vars(driver.cache)}
         else:
             result = compare(driver, receiver)

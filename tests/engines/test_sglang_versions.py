@@ -58,6 +58,31 @@ def test_exact(drive, version, core):
         assert run["gone"] > 50
 
 
+# Pairs as lists of pairs, and as a view of tokens; each way to look at a path.
+KINDS = [
+    *(("0.5.3", "radix", "EAGLE"), ("0.5.10", "radix", "EAGLE"), ("0.5.23", "rust", "EAGLE")),
+    *(("0.5.20", "rust", "SWA"), ("0.5.21", "python", "MAMBA"), ("0.5.22", "rust", "SWA+MAMBA")),
+    *(("0.5.23", core, kind) for core in ("python", "rust") for kind in ("SWA+EAGLE", "MAMBA")),
+]
+
+
+@pytest.mark.parametrize(("version", "core", "kind"), KINDS)
+def test_exact_where_nodes_have_parts_and_keys_are_pairs(drive, version, core, kind):
+    seen = drive(version, core, f"exact:{kind}")
+    assert seen["messages"] == []
+    for run in seen["runs"]:
+        assert run["wrong"] == []
+        assert run["cleared"]
+        assert run["checked"] > 300
+        assert run["partial"] > 10
+        assert run["gone"] > 50
+
+
+def test_the_comparison_notices_parts_that_are_lost_unseen(drive):
+    (run,) = drive("0.5.23", "rust", "blind-emptied:SWA", page_sizes="1")["runs"]
+    assert run["wrong"]
+
+
 @pytest.mark.parametrize("core", ["radix", "rust"])
 @pytest.mark.parametrize("wrapper", ["insert", "evict", "reset"])
 def test_the_comparison_notices_a_wrapper_that_sees_nothing(drive, wrapper, core):
@@ -67,7 +92,6 @@ def test_the_comparison_notices_a_wrapper_that_sees_nothing(drive, wrapper, core
 
 
 REFUSALS = {
-    "eagle": "EAGLE",
     "off": "prefix caching is off",
     "unknown-cache": "its prefix cache is a OtherCache",
     "reshaped": "lacks the parameter key",
@@ -88,6 +112,13 @@ def test_what_is_not_understood_is_refused_with_one_warning(drive, version, core
 def test_a_host_tier_is_refused_with_one_warning(drive):
     seen = drive("0.5.23", "rust", "host-tier", page_sizes="1")
     assert ["host or external tier" in warning for warning in seen["messages"]] == [True]
+
+
+def test_parts_that_cannot_be_asked_for_are_refused_with_one_warning(drive):
+    seen = drive("0.5.19", "python", "refused:SWA+MAMBA", page_sizes="1")
+    (warning,) = seen["messages"]
+    assert "trees of FULL and SWA and MAMBA are known from 0.5.20 on" in warning
+    assert seen["runs"] == [{"refused": True, "engines": []}]
 
 
 def test_the_rust_core_that_cannot_be_asked_is_refused_with_one_warning(drive):
