@@ -37,6 +37,11 @@ from receiver import Receiver  # noqa: E402
 
 COST = CHECKOUT / "scripts" / "engines" / "vllm_cost.py"
 VERSION = "0.32.0"
+LOADS = (
+    *(("full", index) for index in ("healthy", "absent", "hanging")),
+    *((layers, "healthy") for layers in ("window", "states", "all")),
+)
+"""A model's layers, and the state of the index."""
 
 
 def cost(url: str, *options: str) -> dict[str, Any]:
@@ -66,23 +71,15 @@ def indexes() -> Iterator[dict[str, str]]:
 def bench_thread(pairs: int) -> None:
     """Own time per step and per evicted block, then paired throughput."""
     print(f"vLLM {VERSION}, real scheduler without model: 512 tokens a step, 16 requests at once")
-    print("index    per step, us: median p90 p99    per evicted block, us: median p90 p99")
+    print("less what the measuring itself takes, in us: median p90 p99")
+    print("layers   index      per step                      per evicted block")
     with indexes() as urls:
-        for name, url in urls.items():
-            seen = cost(url, "--meter")
-            step, evict = (
-                " ".join(f"{seen[key][cut]:8.2f}" for cut in ("median", "p90", "p99"))
-                for key in ("step_us", "evict_us")
-            )
-            print(f"{name:8} {step}    {evict}   ({seen['evicted']} evicted)", flush=True)
-        for layers in ("window", "states"):
-            seen = cost(urls["healthy"], "--meter", "--layers", layers)
-            step, evict = (
-                " ".join(f"{seen[key][cut]:8.2f}" for cut in ("median", "p90", "p99"))
-                for key in ("step_us", "evict_us")
-            )
+        for layers, index in LOADS:
+            options = "--meter", "--layers", layers
+            bare, seen = cost("", *options), cost(urls[index], *options)
+            cells = "    ".join(f"{net(seen, bare, key)}" for key in ("step_us", "evict_us"))
             aside = f"the reporter's thread {seen['reporter_cpu_us']:.0f} us of CPU a step"
-            print(f"{layers:8} {step}    {evict}   ({aside})", flush=True)
+            print(f"{layers:8} {index:8} {cells}   ({aside})", flush=True)
         runs = [(cost(""), cost(urls["healthy"])) for _ in range(pairs)]
     print(f"a whole step, without any model, hooked over unhooked ({pairs} pairs)")
     for key, name in (("wall_us", "wall"), ("cpu_us", "CPU of the scheduler's thread")):
@@ -90,6 +87,11 @@ def bench_thread(pairs: int) -> None:
     plain = statistics.median(run[0]["cpu_us"] for run in runs)
     aside = statistics.median(run[1]["reporter_cpu_us"] for run in runs)
     print(f"  unhooked {plain:.0f} us of CPU a step; the reporter's thread takes {aside:.0f} us")
+
+
+def net(seen: dict[str, Any], bare: dict[str, Any], key: str) -> str:
+    """Percentiles less those of the measuring alone."""
+    return " ".join(f"{seen[key][cut] - bare[key][cut]:8.2f}" for cut in ("median", "p90", "p99"))
 
 
 def bench_start(pairs: int) -> None:

@@ -45,15 +45,17 @@ def eagle(checks: int) -> dict[str, Any]:
     return {**job("llama", checks, options={"speculative_config": draft}), "name": "llama, EAGLE"}
 
 
-def results(jobs: list[dict[str, Any]], timeout: float = 3600.0) -> Iterator[dict[str, Any]]:
-    """Run jobs in one process of vLLM's environment; yield what each printed.
+def results(
+    jobs: list[dict[str, Any]], timeout: float = 60.0, script: Path = RUN
+) -> Iterator[dict[str, Any]]:
+    """Run jobs of `script` in one process of vLLM's environment; yield what each printed.
 
     Raises RuntimeError with the end of its output when it did not print all.
     """
     home = environment("vllm").root
     command = ["nice", "-n", "10", "env", "OMP_NUM_THREADS=1", f"PYTHONPATH={home / 'opt'}"]
     process = subprocess.Popen(
-        [*command, str(environment("vllm").python), "-B", str(RUN), json.dumps(jobs)],
+        [*command, str(environment("vllm").python), "-B", str(script), json.dumps(jobs)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

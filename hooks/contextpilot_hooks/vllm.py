@@ -30,6 +30,7 @@ import logging
 import sys
 import weakref
 from collections.abc import Callable, Hashable
+from operator import itemgetter
 from types import ModuleType
 from typing import Any
 
@@ -151,7 +152,8 @@ class Watch:
         self.guard.on_trip(lambda: reporter.close(wait=False))
         self.patches = PatchSet(f"vLLM {reporter.engine.version}")
         coordinator = scheduler.kv_cache_manager.coordinator
-        self._block_hash = last_hash(coordinator, ledger.block_size)
+        self._unit = ledger.block_size
+        self._block_hash = last_hash(coordinator, self._unit)
         self._registered: list[Registered] = []
         self._cached: list[Hashable] = []
         self._keyed: list[Any] = []  # keys of the pool, which hold a group besides
@@ -181,8 +183,9 @@ class Watch:
             self._read_key = argument(pool._insert_block_hash, "block_hash_with_group_id")
             wrap(pool, "_insert_block_hash", after_bound(guard, self._on_insert))
             return
-        cache = pool.cache_full_blocks
-        self._read_cached = tuple(argument(cache, name) for name in _POOL["cache_full_blocks"])
+        cache, names = pool.cache_full_blocks, _POOL["cache_full_blocks"]
+        self._read_named = itemgetter(*names)  # every version names them all
+        self._read_cached = tuple(argument(cache, name) for name in names)
         wrap(pool, "cache_full_blocks", after_bound(guard, self._on_cache_full_blocks))
 
     def _on_add_request(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -191,12 +194,18 @@ class Watch:
         if name is None:
             return
         prompt_tokens = request.num_prompt_tokens
-        keys = request.block_hashes[: prompt_tokens // self.ledger.block_size]
+        keys = request.block_hashes[: prompt_tokens // self._unit]
         self._registered.append(Registered(name, keys, prompt_tokens))
 
     def _on_cache_full_blocks(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        request, start, stop, size = (read(args, kwargs) for read in self._read_cached)
-        scale = size // self.ledger.block_size
+        try:
+            request, start, stop, size = self._read_named(kwargs)
+        except KeyError:
+            request, start, stop, size = (read(args, kwargs) for read in self._read_cached)
+        if size == self._unit:
+            self._cached += request.block_hashes[start:stop]
+            return
+        scale = size // self._unit
         self._cached += request.block_hashes[(start + 1) * scale - 1 : stop * scale : scale]
 
     def _on_insert(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -5,7 +5,8 @@
 URL "" measures without hooks; LAYERS are those of vllm_engine.LAYERS, full attention by default.
 
 Prints one line of JSON. `step_us` and `evict_us` are our own share: the time of the wrapped call
-less the time of the original inside it, each measured with the same clock.
+less the time of the original inside it, each measured with the same clock. Without hooks they are
+what this measuring itself takes, which is part of the others.
 """
 
 from __future__ import annotations
@@ -111,12 +112,12 @@ def load(engine: Any, end_step: Callable[[], None], steps: int = STEPS) -> tuple
     return spent / 1e9, busy / 1e9
 
 
-def metered(hooked: bool, layers: str) -> tuple[Any, Costs]:
-    """An engine whose wrappers are timed, or a plain one."""
+def metered(timed: bool, layers: str) -> tuple[Any, Costs]:
+    """An engine whose calls are timed where hooks wrap them, or a plain one."""
     from vllm_engine import VllmEngine
 
     meter, costs = Meter(), Costs()
-    if hooked:
+    if timed:
         from vllm.v1.core.block_pool import BlockPool
         from vllm.v1.core.sched.scheduler import Scheduler
 
@@ -128,7 +129,7 @@ def metered(hooked: bool, layers: str) -> tuple[Any, Costs]:
         for owner, name in names:
             meter.inner(owner, name)
     engine = VllmEngine(BLOCKS, layers=layers, retention=None if layers == "full" else 0)
-    if hooked:
+    if timed:
         for owner, name in names:
             instance = engine.scheduler if owner is Scheduler else engine.pool
             meter.outer(instance, name, costs.evict if name == out else costs.add)
@@ -156,7 +157,7 @@ def main() -> None:
     if url:
         os.environ["CONTEXTPILOT_INDEX_URL"] = url
         __import__("contextpilot_hooks.start", fromlist=["start"]).start()
-    engine, costs = metered(bool(url) and meter, layers)
+    engine, costs = metered(meter, layers)
     load(engine, lambda: None, 200)
     costs.evictions.clear()
     costs.end_step()

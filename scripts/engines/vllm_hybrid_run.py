@@ -60,11 +60,12 @@ class Engine:
     def coordinator(self) -> Any:
         return self._engine.engine_core.engine_core.scheduler.kv_cache_manager.coordinator
 
-    def add(self, tokens: list[int], outputs: int) -> str:
+    def add(self, tokens: list[int], outputs: int, name: str = "") -> str:
+        """Queue a prompt; returns its name, one of ours if none is given."""
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
 
-        name = f"cp-{self._random.getrandbits(96):024x}"
+        name = name or f"cp-{self._random.getrandbits(96):024x}"
         sampling = SamplingParams(max_tokens=outputs, temperature=0, ignore_eos=True)
         self._engine.add_request(name, TokensPrompt(prompt_token_ids=tokens), sampling)
         return name
@@ -86,15 +87,14 @@ class Engine:
         return self.run()[name]
 
 
-class Index:
-    """What the hook told; predictions are made from it alone."""
+class Telling:
+    """The hook of the engine that reports to a port of this machine."""
 
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
+    def __init__(self, port: int) -> None:
         self._turns = 0
         attachments: Any = importhook._registry._patches
         reporters = [watch.reporter for kept in attachments for watch in kept.watches]
-        [self._reporter] = [r for r in reporters if r._settings.port == receiver.port]
+        [self._reporter] = [r for r in reporters if r._settings.port == port]
         turn = self._reporter._turn
 
         def counted() -> None:
@@ -109,6 +109,14 @@ class Index:
         while self._turns < end:
             self._reporter.wake()
             time.sleep(0.002)
+
+
+class Index(Telling):
+    """What the hook told; predictions are made from it alone."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        super().__init__(receiver.port)
+        self._receiver = receiver
 
     def predict(self, tokens: list[int], known: dict[str, list[int]]) -> int:
         """The most that any request told of lets this prompt reuse."""
@@ -219,25 +227,35 @@ def run(job: dict[str, Any], receiver: Receiver) -> dict[str, Any]:
     return seen
 
 
-def main() -> None:
-    jobs = json.loads(sys.argv[1])
+def prepare(hooked: bool) -> None:
+    """Set this process up for vLLM's engines, with our hook or without."""
     os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="0", HF_HUB_OFFLINE="1")
     os.environ.update(VLLM_NO_USAGE_STATS="1", VLLM_LOGGING_LEVEL="WARNING")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-    if jobs[0].get("hooked", True):
+    if hooked:
         os.environ["CONTEXTPILOT_INDEX_URL"] = "http://127.0.0.1:1"
         __import__("contextpilot_hooks.start", fromlist=["start"]).start()
     import vllm.model_executor.models.registry as registry
 
     registry._run_in_subprocess = lambda function: function()  # each imports all of vLLM anew
+
+
+def tell(seen: dict[str, Any], has_model: bool = True) -> None:
+    """Print what one job came to, and let the next engine have its place."""
+    sys.stdout.write(f"\n{json.dumps(seen)}\n")
+    sys.stdout.flush()
+    if has_model:
+        clean_up()
+
+
+def main() -> None:
+    jobs = json.loads(sys.argv[1])
+    prepare(jobs[0].get("hooked", True))
     for job in jobs:
         with Receiver() as receiver:
             if job.get("hooked", True):
                 os.environ["CONTEXTPILOT_INDEX_URL"] = receiver.url
-            seen = {**job, **run(job, receiver)}
-            sys.stdout.write(f"\n{json.dumps(seen)}\n")
-            sys.stdout.flush()
-            clean_up()
+            tell({**job, **run(job, receiver)})
     os._exit(0)  # vLLM's own threads may hold up the exit
 
 
