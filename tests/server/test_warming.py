@@ -94,16 +94,19 @@ def test_requests_go_when_they_are_old_or_too_much_and_keys_are_never_kept() -> 
     for at in range(4):
         now[0] = float(at)
         recent.note(answered(b"x" * 10))
-    assert [kept.at for kept in recent.current()] == [2.0, 3.0]
-    assert recent.current()[0].scope["headers"] == [(b"x-contextpilot-mode", b"xml")]
+    assert [kept.at for kept in recent.younger_than(10.0)] == [2.0, 3.0]
+    assert recent.younger_than(10.0)[0].scope["headers"] == [(b"x-contextpilot-mode", b"xml")]
     recent.note(answered(b"x" * 26))
     assert len(recent) == 2, "what is larger than all that is kept drives nothing out"
     recent.note(answered(b"x", "unplanned"))
     assert len(recent) == 2
     now[0] = 12.0
-    assert [kept.at for kept in recent.current()] == [3.0]
+    recent.expire()
+    assert [kept.at for kept in recent.younger_than(10.0)] == [3.0]
+    assert recent.younger_than(9.0) == []
     now[0] = 13.0
-    assert recent.current() == []
+    recent.expire()
+    assert len(recent) == 0
 
 
 def test_a_body_is_cut_after_texts_that_follow_each_other() -> None:

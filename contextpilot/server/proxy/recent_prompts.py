@@ -70,7 +70,7 @@ class RecentPrompts:
         while self._kept and (self._kept[0].at <= oldest or self._bytes > self._max_bytes):
             self._bytes -= len(self._kept.popleft().body)
 
-    def current(self) -> list[KeptPrompt]:
-        """Return what is kept now, the oldest first."""
-        self.expire()
-        return list(self._kept)
+    def younger_than(self, age_s: float) -> list[KeptPrompt]:
+        """Return what came within so many seconds, the oldest first."""
+        since = self._clock() - age_s
+        return [kept for kept in self._kept if kept.at > since]

@@ -43,6 +43,8 @@ _LIMITS = {"chat": "max_tokens", "completions": "max_tokens", "messages": "max_t
 """The APIs that can be asked for one token, and how."""
 _DROPPED = ("stream_options", "max_completion_tokens", "n", "best_of", "stop")
 _LOOK_EVERY_S = 0.25
+_LIMIT_S = 600.0
+"""Longest time that warming an engine may take, waiting for quiet moments included."""
 
 
 Path: TypeAlias = tuple[BlockKey, ...]
@@ -70,41 +72,50 @@ class Warming:
         self._settings = service.settings
         self._upstream = upstream
         self.recent = recent
-        self._reader = RequestReader(service, Metrics(), WrittenOrders())
         self._seen: dict[str, int] = {}
+        self._limit_s = min(_LIMIT_S, self._settings.warm_keep_s / 2)
 
     async def run(self) -> None:
-        """Look for ever, where requests are kept."""
-        while self._settings.warm_keep_s:
-            await asyncio.sleep(_LOOK_EVERY_S)
-            self.recent.expire()
-            for engine in self._service.pool.engines:
-                if engine.up and self._seen.get(engine.name, 0) != engine.times_emptied:
-                    self._seen[engine.name] = engine.times_emptied
-                    await self._warm(engine)
+        """Look until cancelled, where requests are kept."""
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while self._settings.warm_keep_s:
+                await asyncio.sleep(_LOOK_EVERY_S)
+                self.recent.expire()
+                for engine in self._service.pool.engines:
+                    if engine.up and self._seen.get(engine.name, 0) != engine.times_emptied:
+                        self._seen[engine.name] = engine.times_emptied
+                        task = asyncio.create_task(self._warm(engine))
+                        running.add(task)
+                        task.add_done_callback(running.discard)
+        finally:
+            for task in running:
+                task.cancel()
 
     async def _warm(self, engine: Engine) -> None:
-        kept = self.recent.current()
+        """Warm an engine; what takes longer than its requests may be kept is given up."""
+        kept = self.recent.younger_than(self._settings.warm_keep_s - self._limit_s)
         if not kept or engine.kind.is_synced_by_age:  # clouds: others' tokens
             return
         try:
-            prompts = await asyncio.to_thread(self._planned, kept, self._settings.warm_tokens)
-            sent = computed = 0
-            for prompt in prompts:
-                await self._idle(engine)
-                computed += await self._send(engine, prompt)
-                sent += 1
-        except (UpstreamError, BrokenAnswerError, EngineDownError, TimeoutError) as error:
-            logger.warning("engine %s is not warmed to the end: %s", engine.name, error)
+            text = "engine %s came back: %d prefixes of %d recent requests warmed, %d tokens"
+            warmed = await asyncio.wait_for(self._sent_all(engine, kept), self._limit_s)
+            logger.info(text, engine.name, warmed[0], len(kept), warmed[1])
+        except (UpstreamError, BrokenAnswerError, EngineDownError, asyncio.TimeoutError) as error:
+            why = str(error) or "there was no time in which nothing ran"
+            logger.warning("engine %s is not warmed to the end: %s", engine.name, why)
         except Exception:  # whatever it is, requests go on
             logger.exception("engine %s could not be warmed", engine.name)
-        else:
-            text = "engine %s came back: %d prefixes of %d recent requests warmed, %d tokens"
-            logger.info(text, engine.name, sent, len(kept), computed)
 
-    async def _idle(self, engine: Engine) -> None:
-        while engine.line.in_flight or len(engine.line):
-            await asyncio.sleep(_LOOK_EVERY_S)
+    async def _sent_all(self, engine: Engine, kept: Sequence[KeptPrompt]) -> tuple[int, int]:
+        """Send what is worth it; return how many prompts that were, and the tokens computed."""
+        prompts = await asyncio.to_thread(self._planned, kept, self._settings.warm_tokens)
+        computed = 0
+        for prompt in prompts:
+            while engine.line.in_flight or len(engine.line):
+                await asyncio.sleep(_LOOK_EVERY_S)
+            computed += await self._send(engine, prompt)
+        return len(prompts), computed
 
     # -- what to send ----------------------------------------------------------------------------
 
@@ -132,8 +143,9 @@ class Warming:
     def _alike(self, kept: Sequence[KeptPrompt]) -> dict[tuple[str, Head], list[_Read]]:
         """Read requests anew, and return those that begin alike together."""
         alike: dict[tuple[str, Head], list[_Read]] = {}
+        reader = RequestReader(self._service, Metrics(), WrittenOrders())  # it remembers: let it go
         for each in kept:
-            request = self._reader.read(each.scope, each.body)
+            request = reader.read(each.scope, each.body)
             request = replace(request, tenant=each.tenant, namespace=each.namespace)
             rewrite = request.rewrite
             if rewrite is not None and rewrite.blocks and request.api in _LIMITS:
