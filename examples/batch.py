@@ -1,12 +1,13 @@
 """A batch of questions, planned as a whole: python examples/batch.py
 
 The order of execution matters as much as the order of the documents: in a small cache only what
-follows at once still hits.
+follows at once still hits. Printed is the order in which the questions are to be sent, and how much
+of their documents a cache without bounds holds by then, as given and planned.
 """
 
 from __future__ import annotations
 
-from retrieval import DOCUMENTS, QUESTIONS, retrieve
+from retrieval import DOCUMENTS, QUESTIONS, hit_ratio, retrieve
 
 import contextpilot as cp
 
@@ -21,6 +22,10 @@ def main() -> None:
         retrieved = retrieve(QUESTIONS[position])
         numbers = [DOCUMENTS.index(retrieved[rank]) for rank in prompt.order]
         print(QUESTIONS[position], "documents", *numbers)
+    live = sum(prompt.live_tokens for prompt in messages)
+    given = hit_ratio(cp.ContextPilot(reorder=False))
+    planned = live / sum(prompt.total_tokens for prompt in messages)
+    print(f"in the cache: {given:.1%} in the order given, {planned:.1%} planned")
 
 
 if __name__ == "__main__":

@@ -36,10 +36,19 @@ class Measured(NamedTuple):
 
 
 def engine_from_command_line(description: str) -> str | None:
-    """Return the URL that was given with `--engine`."""
+    """Return the URL that was given with `--engine`, without `/v1`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--engine", metavar="URL", help="a running engine, http://127.0.0.1:8000")
-    return parser.parse_args().engine
+    engine: str | None = parser.parse_args().engine
+    return engine and engine.rstrip("/").removesuffix("/v1")
+
+
+def model_of(base: str) -> str:
+    """Return the model that an engine serves; base: its URL, ending in `/v1`."""
+    models = requests.get(f"{base}/models", timeout=30).json().get("data")
+    if not models:
+        raise SystemExit(f"{base}/models names no model")
+    return str(models[0]["id"])
 
 
 def compare(turns: Sequence[Turn], engine: str | None, **options: Any) -> tuple[float, float]:
@@ -70,21 +79,24 @@ def believed(pilot: cp.ContextPilot, turns: Sequence[Turn]) -> Measured:
 def asked(engine: str, pilot: cp.ContextPilot, turns: Sequence[Turn]) -> Measured:
     """Send each turn to an engine, and add up what it had cached by then."""
     base = engine.rstrip("/").removesuffix("/v1") + "/v1"
-    models = requests.get(f"{base}/models", timeout=30).json().get("data")
-    if not models:
-        raise SystemExit(f"{base}/models names no model")
+    model = model_of(base)
     head = f"You remember for user {uuid.uuid4()}."  # what other runs left does not count
     usages, times = [], []
     for turn in turns:
         messages = pilot.optimize(turn.blocks, turn.question, system_instruction=head)
-        usage, seconds = stream(f"{base}/chat/completions", models[0]["id"], messages)
+        usage, seconds = stream(f"{base}/chat/completions", model, messages)
         usages.append(usage)
         times.append(seconds)
+    return Measured(share_cached(usages), statistics.median(times))
+
+
+def share_cached(usages: Sequence[dict[str, Any]]) -> float:
+    """Return the share of the prompts' tokens that an engine had cached, from what it reported."""
     cached = sum((u.get("prompt_tokens_details") or {}).get("cached_tokens") or 0 for u in usages)
-    return Measured(cached / sum(u["prompt_tokens"] for u in usages), statistics.median(times))
+    return cached / sum(usage["prompt_tokens"] for usage in usages)
 
 
-def stream(url: str, model: str, messages: list[Any]) -> tuple[dict[str, Any], float]:
+def stream(url: str, model: str, messages: Any) -> tuple[dict[str, Any], float]:
     """Return the usage that the engine reports, and the seconds until its first token."""
     body = {
         "model": model,
@@ -93,8 +105,9 @@ def stream(url: str, model: str, messages: list[Any]) -> tuple[dict[str, Any], f
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    headers = {"X-Request-Id": messages.request_id}
     started, first, usage = time.perf_counter(), None, {}
-    with requests.post(url, json=body, stream=True, timeout=300) as answer:
+    with requests.post(url, json=body, headers=headers, stream=True, timeout=300) as answer:
         answer.raise_for_status()
         for line in answer.iter_lines():
             if not line.startswith(b"data: {"):

@@ -15,25 +15,18 @@ from contextlib import AbstractContextManager, nullcontext
 
 import openai
 from pretend_engine import pretend_engine
-from retrieval import QUESTIONS, retrieve
+from retrieval import QUESTIONS, prompt
 
 import contextpilot.openai
 
 
-def prompt(question: str, salt: str) -> list[dict[str, str]]:
-    """Return the messages of a question, as any retrieval pipeline writes them."""
-    documents = "\n".join(f"<document>{text}</document>" for text in retrieve(question))
-    text = f"Answer from the following documents.\n{documents}\n\nQuestion: {question}"
-    return [{"role": "system", "content": f"Session {salt}."}, {"role": "user", "content": text}]
-
-
 def hit_ratio(client: openai.OpenAI, model: str) -> float:
     """Ask every question; return the share of prompt tokens that the engine had in its cache."""
-    salt, prompt_tokens, cached_tokens = uuid.uuid4().hex, 0, 0  # nothing of an earlier run
+    prompt_tokens = cached_tokens = 0
+    head = {"role": "system", "content": f"Session {uuid.uuid4()}."}  # nothing of an earlier run
     for question in QUESTIONS:
-        answer = client.chat.completions.create(
-            model=model, messages=prompt(question, salt), max_tokens=1
-        )
+        messages = [head, {"role": "user", "content": prompt(question)}]
+        answer = client.chat.completions.create(model=model, messages=messages, max_tokens=1)
         details = answer.usage.prompt_tokens_details
         cached_tokens += details.cached_tokens or 0 if details else 0
         prompt_tokens += answer.usage.prompt_tokens

@@ -36,6 +36,12 @@ def retrieve(question: str, count: int = 8) -> list[str]:
     return sorted(DOCUMENTS, key=lambda text: -len(words & set(text.lower().split())))[:count]
 
 
+def prompt(question: str) -> str:
+    """Return the user message that any retrieval pipeline writes of a question."""
+    documents = "\n".join(f"<document>{text}</document>" for text in retrieve(question))
+    return f"Answer from the following documents.\n{documents}\n\nQuestion: {question}"
+
+
 def hit_ratio(pilot: cp.ContextPilot) -> float:
     """Ask every question, and return the share of block tokens that were in the cache by then."""
     matched = total = 0

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import requests
 from pretend_engine import pretend_engine
-from retrieval import QUESTIONS, retrieve
+from retrieval import QUESTIONS, prompt
 
 
 @contextlib.contextmanager
@@ -44,9 +44,8 @@ def ask(base: str) -> float:
     """Ask every question; return the share of the prompts that the engine had in its cache."""
     prompt_tokens = cached_tokens = 0
     for question in QUESTIONS:
-        documents = "\n".join(f"<document>{text}</document>" for text in retrieve(question))
-        text = f"Answer from the following documents.\n{documents}\n\nQuestion: {question}"
-        body = {"model": "m", "messages": [{"role": "user", "content": text}], "max_tokens": 1}
+        message = {"role": "user", "content": prompt(question)}
+        body = {"model": "m", "messages": [message], "max_tokens": 1}
         answer = requests.post(f"{base}/v1/chat/completions", json=body, timeout=60)
         usage = answer.json()["usage"]
         prompt_tokens += usage["prompt_tokens"]

@@ -43,10 +43,27 @@ def test_the_proxy_hits_more_than_twice_as_often() -> None:
     assert planned > 2 * given > 0
 
 
-def test_what_one_application_sent_the_other_hits_until_the_engine_forgets() -> None:
-    found, total, left, _ = map(int, re.findall(r"(\d+)", output("one_index.py")))
-    assert found == total > 0
-    assert left == 0
+def test_one_index_for_two_hits_more_often_than_one_each() -> None:
+    told = output("one_index.py")
+    given, each, one = map(float, re.findall(r"([\d.]+)%", told))
+    assert one > each > 2 * given > 0
+    (found, total), (left, _) = re.findall(r"finds (\d+) of (\d+)", told)
+    assert int(found) == int(total) > 0
+    assert left == "0"
+
+
+def test_an_engine_that_tells_what_it_forgets_is_hit_more_often() -> None:
+    given, assumed, known = map(float, re.findall(r"([\d.]+)%", output("hooked_engine.py")))
+    assert known > 1.2 * assumed > 2 * given > 0
+
+
+def test_an_engine_that_does_not_start_is_one_line() -> None:
+    run = subprocess.run(
+        [sys.executable, str(EXAMPLES / "hooked_engine.py"), "false", "--port", "9"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert run.stderr == "false ended with status 1\n"
 
 
 def test_a_recorded_workload_is_simulated() -> None:
@@ -62,9 +79,11 @@ def test_every_example_is_in_the_index() -> None:
     assert listed == {path.name for path in EXAMPLES.glob("*.py")} - {"pretend_engine.py"}
 
 
-def test_the_batch_answers_every_question_once() -> None:
-    lines = output("batch.py").splitlines()
+def test_the_batch_answers_every_question_once_and_hits_more_than_twice_as_often() -> None:
+    *lines, last = output("batch.py").splitlines()
     assert len(lines) == len({line.split("?")[0] for line in lines}) == 10
+    given, planned = map(float, re.findall(r"([\d.]+)%", last))
+    assert planned > 2 * given > 0
 
 
 def test_the_agent_sends_less_and_extends_each_prompt() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ import pytest
 from scripted_engine import Engine, scripted_engine
 
 import contextpilot as cp
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
+
+import litellm_client
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it asks the network as it is imported
 import litellm
@@ -60,3 +65,8 @@ def test_streams_and_coroutines(engine: Engine, guide: dict[str, Any]) -> None:
 
     assert asyncio.run(ask()).choices
     assert engine.seen[-1][1]["messages"] == done.messages
+
+
+def test_the_example_hits_more_than_twice_as_often() -> None:
+    given, planned = litellm_client.compare()
+    assert planned > 2 * given > 0
