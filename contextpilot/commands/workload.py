@@ -9,7 +9,7 @@ import gzip
 import json
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -60,9 +60,7 @@ def read_workload(path: str) -> Workload:
     suffixes = [suffix for suffix in Path(path).suffixes if suffix != ".gz"]
     document = None if suffixes[-1:] in ([".jsonl"], [".ndjson"]) else _document(text, name)
     workload = Workload(name, [], [], [])
-    requests = (
-        _of_lines(text.split("\n"), name) if document is None else _of_document(document, name)
-    )
+    requests = _of_lines(text, name) if document is None else _of_document(document, name)
     for query, blocks, answers in requests:
         workload.queries.append(query)
         workload.contexts.append(blocks)
@@ -73,34 +71,29 @@ def read_workload(path: str) -> Workload:
 
 
 def stream_contexts(path: str) -> Iterator[list[Block]]:
-    """Yield the contexts of a workload file; one request a line is read line by line.
+    """Yield the contexts of a workload file; JSON Lines and Parquet are read request by request.
 
     A text that recurs is held once, however long the file is.
 
     Raises:
         CommandError, OSError: as of `read_workload`, when it is come to.
     """
-    known: dict[BlockKey, Block] = {}
-    suffixes = [suffix for suffix in Path(path).suffixes if suffix != ".gz"]
-    if path == STDIN or suffixes[-1:] not in ([".jsonl"], [".ndjson"]):
-        contexts: Iterable[list[Block]] = read_workload(path).contexts
-    else:
-        contexts = (context for _, context, _ in _of_lines(_file_lines(path), Path(path).name))
-    for context in contexts:
-        yield [known.setdefault(block.key, block) for block in context]
+    from contextpilot.stream import jsonl_contexts, parquet_contexts
 
-
-def _file_lines(path: str) -> Iterator[str]:
-    name = Path(path).name
-    with open(path, "rb") as raw:
-        is_zipped = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    suffixes = [suffix for suffix in Path(path).suffixes if suffix != ".gz"][-1:]
+    if path == STDIN or suffixes not in ([".jsonl"], [".ndjson"], [".parquet"]):
+        yield from read_workload(path).contexts
+        return
+    reader, known = BlockReader(), dict[BlockKey, Block]()
+    contexts = parquet_contexts(path) if suffixes == [".parquet"] else jsonl_contexts(path)
     try:
-        with (gzip.open if is_zipped else open)(path, "rt", encoding="utf-8-sig") as file:
-            yield from file
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise CommandError(f"{name} is no whole gzip file: {error}") from None
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{name} is not UTF-8 text: {error}") from None
+        for number, context in enumerate(contexts, start=1):
+            blocks = reader.read(context, f"{Path(path).name}, request {number}", bare_ids=True)
+            yield [known.setdefault(block.key, block) for block in blocks]
+    except (EOFError, zlib.error) as error:
+        raise CommandError(f"{path} is no whole gzip file: {error}") from None
+    except (ValueError, TypeError, ImportError) as error:
+        raise CommandError(str(error)) from None
 
 
 def _decode(data: bytes, name: str) -> str:
@@ -143,9 +136,9 @@ def _of_document(document: Any, name: str) -> Iterator[_Request]:
         yield query, [docs[_check_number(n, len(docs), field, name)] for n in context], answers
 
 
-def _of_lines(lines: Iterable[str], name: str) -> Iterator[_Request]:
+def _of_lines(text: str, name: str) -> Iterator[_Request]:
     reader = BlockReader()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{name}, line {number}"

@@ -150,3 +150,18 @@ def test_what_goes_through_the_server_is_known_there(log, capsys) -> None:
 def test_wrong_usage_is_told(log, capsys, arguments, said) -> None:
     assert main(["warm", "--log", str(log), *arguments]) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("log.jsonl", b'{"contexts": [null]}', "request 1"),
+        ("log.jsonl", b'{"contexts": ["a"]}\nno', "line 2 is no JSON"),
+        ("log.jsonl.gz", gzip.compress(b'{"contexts": ["a"]}' * 9)[:-12], "gzip"),
+        ("log.json", b"[]", "an object"),
+    ],
+)
+def test_a_log_that_cannot_be_read_is_told(tmp_path, capsys, name, content, said) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert main(["warm", "--log", str(tmp_path / name), "--dry-run"]) == 1
+    assert said in capsys.readouterr().err
