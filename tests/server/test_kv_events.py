@@ -150,6 +150,40 @@ def test_prompts_and_keys_are_not_logged(
     assert not any("another block" in text for text in caplog.messages)
 
 
+def test_an_engine_that_joins_brings_its_events(publisher: Publisher) -> None:
+    engine = engine_with(tokenize={"tokens": TOKENS})
+    with serving(engine) as url, serving(make_server(Settings(kind="vllm", port=0))) as ours:
+        client = Client(ours)
+        joining = {"url": url, "name": "later", "kv_events": publisher.address}
+        assert client.post("/engines", joining).status == 201
+        assert publisher.is_subscribed()
+        until(lambda: state(client)["up"])
+        publisher.publish(stored([1, 2], TOKENS[:8]))
+        ask(client)
+        until(lambda: state(client)["kv_events"]["num_requests"] == 1)
+        assert client.request("DELETE", "/engines/later").status == 200
+        assert client.post("/engines", {"url": url, "name": "again"}).status == 201
+        assert state(client)["kv_events"] is None
+
+
+@pytest.mark.parametrize(
+    ("kv_events", "reason"),
+    [
+        ("http://127.0.0.1:5557", "kv_events must be like"),
+        ("tcp://127.0.0.1:1,tcp://127.0.0.1:2", "kv_events must be one address, not 2"),
+        ("tcp://127.0.0.1:1,tokenizer=x", "named where the server starts"),
+    ],
+    ids=["no address", "two", "tokenizer"],
+)
+def test_an_engine_with_no_place_for_events_does_not_join(kv_events: str, reason: str) -> None:
+    with serving(make_server(Settings(kind="vllm", port=0))) as ours:
+        client = Client(ours)
+        reply = client.post("/engines", {"url": "http://127.0.0.1:9", "kv_events": kv_events})
+        assert reply.status == 422
+        assert reason in str(reply.json())
+        assert client.get("/health").json()["engines"] == []
+
+
 def test_more_addresses_than_engines_are_refused() -> None:
     with pytest.raises(ValueError, match="once per engine"):
         Settings(kv_events=("tcp://127.0.0.1:5557",))

@@ -20,6 +20,8 @@ from contextpilot.server.index_api.body_routes import BodyRoute, in_order
 from contextpilot.server.offload import are_many, offload
 from contextpilot.server.service import Service, Written
 from contextpilot.sync.events import answer_message
+from contextpilot.sync.sources.kv_events.address import KvAddress, parse_addresses
+from contextpilot.sync.sources.kv_events.packages import MissingExtraError, load_packages
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.ErrorReply} for status in (400, 401, 403, 404, 413, 415, 422)
@@ -133,10 +135,31 @@ async def add_engine(body: schemas.EngineBody, request: Request) -> Response:
     _check_may_change_engines(request)
     pool = _service(request).pool
     with input_errors():
-        engine = await pool.add(body.url, body.name)
+        engine = await pool.add(body.url, body.name, _kv_address(body.kv_events))
     answer = reply({"engine": engine.name, "url": engine.shown_url})
     answer.status_code = 201
     return answer
+
+
+def _kv_address(text: str | None) -> KvAddress | None:
+    """Return where an engine that joins publishes KV events.
+
+    Raises:
+        ApiError: the packages for it are not installed.
+        ValueError: it is no such place, or names what is not for callers to name.
+    """
+    if text is None:
+        return None
+    found = parse_addresses([text])
+    if len(found) != 1:
+        raise ValueError(f"kv_events must be one address, not {len(found)}")
+    if found[0].tokenizer:
+        raise ValueError("kv_events: a tokenizer is named where the server starts: leave it out")
+    try:
+        load_packages()
+    except MissingExtraError as error:
+        raise ApiError(400, str(error), "kv_events") from None
+    return found[0]
 
 
 @router.delete("/engines/{name:path}", tags=["engines"])

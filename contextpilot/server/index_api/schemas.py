@@ -133,10 +133,16 @@ class DeduplicateBody(Body):
 
 
 class EngineBody(Body):
-    """An engine that joins; `name` is host and port of its URL where it is left out."""
+    """An engine that joins; `name` is host and port of its URL where it is left out.
+
+    `kv_events` is where it publishes KV events, as in the flag of that name.
+    """
 
     url: Annotated[StrictStr, Field(max_length=2048, examples=["http://127.0.0.1:30000"])]
     name: Annotated[StrictStr, Field(min_length=1, max_length=200)] | None = None
+    kv_events: (
+        Annotated[StrictStr, Field(max_length=1024, examples=["tcp://127.0.0.1:5557"])] | None
+    ) = None
 
 
 class EvictBody(Body):

@@ -114,18 +114,19 @@ class EnginePool:
 
     # -- members ---------------------------------------------------------------------------------
 
-    async def add(self, url: str, name: str | None = None) -> Engine:
+    async def add(self, url: str, name: str | None = None, at: KvAddress | None = None) -> Engine:
         """Let an engine join, and return it; requests go there from now on.
 
         Args:
             url: its base URL.
             name: default: host and port of its URL.
+            at: where it publishes KV events.
 
         Raises:
             ValueError: the URL is none, or the name or the URL is in the pool.
         """
         alone = [engine for engine in self.engines if not engine.is_real]
-        engine = self._admit(url, name)
+        engine = self._admit(url, name, at)
         for before in alone:
             await asyncio.to_thread(before.leave)
         await asyncio.to_thread(self._watch_all)
@@ -159,7 +160,7 @@ class EnginePool:
         await asyncio.to_thread(self.receiver.forget_reporters, engine)
         await asyncio.to_thread(engine.leave)
 
-    def _admit(self, url: str, name: str | None = None) -> Engine:
+    def _admit(self, url: str, name: str | None = None, at: KvAddress | None = None) -> Engine:
         """Make an engine a member; nobody asks it yet."""
         url = url.strip().rstrip("/")
         before, default = self._members, name_of(url)
@@ -169,6 +170,7 @@ class EnginePool:
         if not _NAME.fullmatch(name):
             raise ValueError(f"name must be letters, digits and . : / [ ] % ~ + - _, not {name!r}")
         engine = self._make(name, url)
+        engine.kv_address = at or self._kv_events.get(url)
         known = self._kinds.known(url)
         if known is not None:
             engine.meet(known)
@@ -211,10 +213,9 @@ class EnginePool:
 
     def _begin(self, engine: Engine) -> None:
         """Begin to check an engine's health, and to hear its KV events."""
-        if engine.url in self._kv_events:
+        if engine.kv_address is not None:
             assert self._upstream is not None, "start the pool first"
-            at = self._kv_events[engine.url]
-            engine.kv_events = follower_of(engine, at, self.receiver, self._upstream)
+            engine.kv_events = follower_of(engine, self.receiver, self._upstream)
             engine.kv_events.start()
         if engine.url in self._unchecked:
             engine.up = True

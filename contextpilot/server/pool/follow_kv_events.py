@@ -8,19 +8,18 @@ from contextpilot.http.pooled import Upstream
 from contextpilot.server.pool.kv_follower import KvFollower
 from contextpilot.server.pool.member import Engine
 from contextpilot.server.pool.pool_receiver import PoolReceiver
-from contextpilot.sync.sources.kv_events.address import KvAddress
 from contextpilot.sync.sources.kv_events.feed import KvFeed, Told
 from contextpilot.sync.sources.kv_events.local_tokenizer import LocalTokenizer
 
 
-def follower_of(
-    engine: Engine, at: KvAddress, receiver: PoolReceiver, upstream: Upstream
-) -> KvFollower:
-    """Return what follows an engine, not started.
+def follower_of(engine: Engine, receiver: PoolReceiver, upstream: Upstream) -> KvFollower:
+    """Return what follows an engine that publishes KV events, not started.
 
     Raises:
         MissingExtraError: the extra `kv-events` is not installed.
     """
+    at = engine.kv_address
+    assert at is not None, "it publishes none"
     name = f"kv-events-{engine.name}"
     told = Told(
         receive=partial(receiver.told_by, engine, name),

@@ -23,6 +23,7 @@ from contextpilot.server.pool.slot_choice import Slots
 from contextpilot.server.pool.sync_by_age import SyncByAge
 from contextpilot.server.pool.waiting import Ageing, WaitingLine
 from contextpilot.server.pool.windows import WindowPlanner
+from contextpilot.sync.sources.kv_events.address import KvAddress
 
 _MAX_SAMPLES = 360
 _SAMPLE_INTERVAL_S = 10.0
@@ -90,6 +91,7 @@ class Engine:
         kind: what kind of engine it is, as far as it was told.
         up: whether it answers; None until it was asked.
         reporters: names under which its processes tell of its cache.
+        kv_address: where it publishes KV events; None where it publishes none.
         kv_events: follows its requests by its KV events; None where it publishes none.
         has_left: it is in the pool no more; what runs there ends there.
         times_emptied: how often its cache was found to be empty again.
@@ -119,6 +121,7 @@ class Engine:
         self.has_left = False
         self.times_emptied = 0
         self.reporters: set[str] = set()
+        self.kv_address: KvAddress | None = None
         self.kv_events: KvFollower | None = None
         self.traffic = Traffic()
         self.pending_tokens = 0
