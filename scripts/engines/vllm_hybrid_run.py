@@ -17,6 +17,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from receiver import Receiver  # noqa: E402
 BLOCK = 32
 LENGTH = 1900
 VOCABULARY = (5, 7000)
+SALTS = "", "one", "two"
 OPTIONS: dict[str, Any] = {
     "load_format": "dummy",
     "enforce_eager": True,
@@ -52,6 +54,8 @@ class Engine:
         from vllm import LLM
 
         self._engine = LLM(model=model, **{**OPTIONS, **options}).llm_engine
+        self.preemptions = self.aborts = 0
+        self._count_preemptions()
         self._random = random.Random(7)
         self.outputs = hashlib.sha256()
         self.different: set[str] = set()
@@ -60,15 +64,38 @@ class Engine:
     def coordinator(self) -> Any:
         return self._engine.engine_core.engine_core.scheduler.kv_cache_manager.coordinator
 
-    def add(self, tokens: list[int], outputs: int, name: str = "") -> str:
+    def _count_preemptions(self) -> None:
+        scheduler = self._engine.engine_core.engine_core.scheduler
+        preempt = scheduler._preempt_request
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.preemptions += 1
+            return preempt(*args, **kwargs)
+
+        scheduler._preempt_request = counted
+
+    def add(
+        self, tokens: list[int], outputs: int, name: str = "", salt: str = "", priority: int = 0
+    ) -> str:
         """Queue a prompt; returns its name, one of ours if none is given."""
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
 
         name = name or f"cp-{self._random.getrandbits(96):024x}"
         sampling = SamplingParams(max_tokens=outputs, temperature=0, ignore_eos=True)
-        self._engine.add_request(name, TokensPrompt(prompt_token_ids=tokens), sampling)
+        prompt = TokensPrompt(prompt_token_ids=tokens)
+        if salt:
+            prompt["cache_salt"] = salt
+        self._engine.add_request(name, prompt, sampling, priority=priority)
         return name
+
+    def abort(self, name: str, steps: int) -> None:
+        """End a request after so many steps, if it runs that long."""
+        for _ in range(steps):
+            if self._engine.has_unfinished_requests():
+                self._engine.step()
+        self._engine.abort_request([name])
+        self.aborts += 1
 
     def run(self) -> dict[str, int]:
         """Finish what was added; returns the cached tokens of each request."""
@@ -155,32 +182,45 @@ class Prompts:
         return [*self.random.choice(self._prefixes)[:head], *own]
 
 
-def compare(engine: Engine, index: Index | None, checks: int) -> dict[str, Any]:
-    """Bursts, then the newest prompts again and in part; rows of (predicted, cached)."""
-    prompts, known = Prompts(3), dict[str, list[int]]()
-    rows: dict[str, list[tuple[int, int]]] = {"again": [], "shared": []}
+def compare(
+    engine: Engine, index: Index | None, checks: int, habits: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Bursts, then the newest prompts again and in part; counts of (predicted, cached).
 
-    def send(tokens: list[int], outputs: int = 1) -> str:
-        name = engine.add(tokens, outputs)
-        known[name] = tokens
+    habits: of "salts", "aborts" and "priorities", what the callers do.
+    """
+    prompts, sent = Prompts(3), {salt: dict[str, list[int]]() for salt in SALTS}
+    rows: dict[str, list[tuple[int, int]]] = {"again": [], "shared": []}
+    chance = prompts.random
+
+    def send(tokens: list[int], salt: str, outputs: int = 1) -> str:
+        priority = chance.randint(0, 3) if "priorities" in habits else 0
+        name = engine.add(tokens, outputs, salt=salt, priority=priority)
+        sent[salt][name] = tokens
         return name
 
-    def check(kind: str, tokens: list[int]) -> None:
+    def check(kind: str, tokens: list[int], salt: str) -> None:
         predicted = 0
         if index is not None:
             index.settle()
-            predicted = index.predict(tokens, known)
-        rows[kind].append((predicted, engine.run_one(send(tokens))))
+            predicted = index.predict(tokens, sent[salt])
+        rows[kind].append((predicted, engine.run_one(send(tokens, salt))))
 
     while len(rows["again"]) < checks:
-        for _ in range(prompts.random.randint(1, 3)):
-            send(prompts.draw(list(known.values())), prompts.random.randint(1, 11))
+        salt = chance.choice(SALTS) if "salts" in habits else SALTS[0]
+        known = sent[salt]
+        burst = [
+            send(prompts.draw(list(known.values())), salt, chance.randint(1, 11))
+            for _ in range(chance.randint(1, 3))
+        ]
+        if "aborts" in habits:
+            engine.abort(burst[0], chance.randint(0, 6))
         engine.run()
         recent = list(known.values())[-20:]
-        check("again", prompts.random.choice(recent))
-        tokens = prompts.random.choice(recent)
-        cut = prompts.random.randint(len(tokens) // 4, len(tokens))
-        check("shared", [*tokens[:cut], *prompts.fresh(40)][: LENGTH + 40])
+        check("again", chance.choice(recent), salt)
+        tokens = chance.choice(recent)
+        cut = chance.randint(len(tokens) // 4, len(tokens))
+        check("shared", [*tokens[:cut], *prompts.fresh(40)][: LENGTH + 40], salt)
     return {kind: summary(found) for kind, found in rows.items()}
 
 
@@ -217,7 +257,8 @@ def run(job: dict[str, Any], receiver: Receiver) -> dict[str, Any]:
     }
     if job.get("checks"):
         index = Index(receiver) if job.get("hooked", True) else None
-        seen.update(compare(engine, index, job["checks"]))
+        seen.update(compare(engine, index, job["checks"], job.get("habits", ())))
+        seen.update(preemptions=engine.preemptions, aborts=engine.aborts)
     if job.get("sharers"):
         seen["sharers"] = sharers(engine)
     seen["outputs"] = engine.outputs.hexdigest()
@@ -225,6 +266,16 @@ def run(job: dict[str, Any], receiver: Receiver) -> dict[str, Any]:
     seen["told"] = receiver.messages[-1] if receiver.messages else None
     seen["seconds"] = [round(ready - started, 1), round(time.monotonic() - ready, 1)]
     return seen
+
+
+def tried(job: dict[str, Any], receiver: Receiver) -> dict[str, Any]:
+    """One job; where it "may fail", what stopped it."""
+    try:
+        return run(job, receiver)
+    except Exception as error:
+        if not job.get("may_fail"):
+            raise
+        return {"failed": f"{type(error).__name__}: {error}".partition("\n")[0]}
 
 
 def prepare(hooked: bool) -> None:
@@ -255,7 +306,7 @@ def main() -> None:
         with Receiver() as receiver:
             if job.get("hooked", True):
                 os.environ["CONTEXTPILOT_INDEX_URL"] = receiver.url
-            tell({**job, **run(job, receiver)})
+            tell({**job, **tried(job, receiver)})
     os._exit(0)  # vLLM's own threads may hold up the exit
 
 
