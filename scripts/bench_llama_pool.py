@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--engines", type=int, default=8)
     parser.add_argument("--requests", type=int, help="use the first N")
     parser.add_argument("--slots", type=int, default=4)
+    parser.add_argument("--routers", nargs="+", choices=ROUTERS, default=ROUTERS)
     args = parser.parse_args()
     workload = read_workload(str(args.workload)).first(args.requests)
     print(machine_line(), end="\n\n")
@@ -204,7 +205,7 @@ def main() -> None:
             "| router | hit % | busiest / mean | first token: mean s | p50 | p99 | computed |\n"
             "|---|---|---|---|---|---|---|"
         )
-        for router in ROUTERS:
+        for router in args.routers:
             print(row(router, engines, workload, port, args.slots), flush=True)
 
 

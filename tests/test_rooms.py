@@ -28,8 +28,7 @@ ROOMS = [
     "planning engines sync.events",
     "jobs sync.sources prompt.conversation",
     "sync remote",
-    "pilot default stream endpoint sent kv_listening reordered arguments awaited openai",
-    "pilot default endpoint sent kv_listening reordered arguments awaited openai warming",
+    "pilot default stream endpoint sent kv_listening reordered arguments awaited openai warming",
     "install_hook llama_server client integrations",
     "server.settings server.errors server.offload server.request_body server.event_lane"
     " server.protocol server.static server.older_names",

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _SHOWN = 10
 _BUDGET = "10%"
 INDEX_VARIABLE = "CONTEXTPILOT_INDEX_URL"
+_NOBODY_KNOWS = (
+    "The engine holds these prefixes, but no planner knows of them: give the URL of contextpilot "
+    "serve as --engine, or --index, or warm within your program (contextpilot.warming)."
+)
 
 
 class WarmPlan(NamedTuple):
@@ -126,12 +130,6 @@ def _run(args: argparse.Namespace) -> Outcome:
     if not args.json and not target.is_server and not index:
         text += "\n\n" + wrap(_NOBODY_KNOWS, terminal_width())
     return Outcome(text, 0 if not run.failure else 1)
-
-
-_NOBODY_KNOWS = (
-    "The engine holds these prefixes, but no planner knows of them: give the URL of contextpilot "
-    "serve as --engine, or --index, or warm within your program (contextpilot.warming)."
-)
 
 
 def _system(args: argparse.Namespace) -> str | None:
