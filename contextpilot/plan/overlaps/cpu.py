@@ -1,16 +1,23 @@
-"""Overlaps on the processor: sparse products of a few rows at a time."""
+"""Overlaps on the processor: sparse products of a few rows at a time, several at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from contextpilot.plan.overlaps.base import LEAST, Ints, Pairs, pairs_by_row
+from contextpilot.plan.overlaps.base import LEAST, Floats, Ints, Pairs, pairs_by_row
 
-_CHUNK_PAIRS = 8_000_000
-"""Pairs of (set, block, set) in one product: bounds the memory at about 300 MB."""
+_CHUNK_PAIRS = 4_000_000
+"""Pairs of (set, block, set) in one product: bounds the memory at about 150 MB a thread."""
+_MAX_THREADS = 4
+"""SciPy's products let other threads run; more than these wait for memory."""
+
+_Span = tuple[int, int]
 
 
 class Cpu:
@@ -20,14 +27,40 @@ class Cpu:
         self, searched: Any, postings: Any, own: Ints, share: float
     ) -> Iterator[Pairs]:
         """Yield who overlaps with each searched set by at least a part of its greatest overlap."""
-        ends = np.cumsum(pairs_by_row(searched, postings))
-        first = 0
-        while first < len(own):
-            done = ends[first - 1] if first else 0.0
-            last = max(first + 1, int(np.searchsorted(ends, done + _CHUNK_PAIRS, side="right")))
+
+        def strong(span: _Span) -> Pairs:
+            first, last = span
             found = _strong(searched[first:last] @ postings, own[first:last], share)
-            yield found._replace(row=found.row + first)
-            first = last
+            return found._replace(row=found.row + first)
+
+        spans = _spans(np.cumsum(pairs_by_row(searched, postings)))
+        if len(spans) > 1:
+            return _in_threads(strong, spans)
+        return map(strong, spans)
+
+
+def _spans(ends: Floats) -> list[_Span]:
+    """Return first and last + 1 row of each product."""
+    spans, first = [], 0
+    while first < len(ends):
+        done = ends[first - 1] if first else 0.0
+        last = max(first + 1, int(np.searchsorted(ends, done + _CHUNK_PAIRS, side="right")))
+        spans.append((first, last))
+        first = last
+    return spans
+
+
+def _in_threads(work: Callable[[_Span], Pairs], spans: Sequence[_Span]) -> Iterator[Pairs]:
+    """Yield the results in order; no more are made than the threads are ahead."""
+    waiting: deque[Future[Pairs]] = deque()
+    threads = min(_MAX_THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads, "contextpilot-overlaps") as pool:
+        for span in spans:
+            waiting.append(pool.submit(work, span))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _strong(product: Any, own: Ints, share: float) -> Pairs:
