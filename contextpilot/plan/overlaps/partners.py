@@ -14,7 +14,7 @@ from contextpilot.plan.overlaps.sample import most_for_a_block, pair_hash, sampl
 _EXACT_PAIRS = 60_000_000
 """Beyond this many (set, block, set) pairs in a search, common blocks stand for a sample."""
 _SAMPLED_PAIRS = 20_000_000
-_PAIRS_PER_ROW = 800
+_PAIRS_PER_ROW = 1200
 """A search of a sample takes so many pairs at least, and so many for each searched set."""
 _SAMPLED_SHARE = 0.7
 """Of a sample, those are compared in full that overlap by this part of the greatest there,"""
