@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,9 +56,7 @@ class Gpu:
             try:
                 pairs = pairs_by_row(searched, postings)
                 if self._is_worth_it(pairs, postings.shape[1]):
-                    search = _Search(self._device, searched, postings, own, share)
-                    for first, last in _tiles(self._device, pairs, postings.shape[1]):
-                        found = search.tile(first, last)
+                    for last, found in _by_tiles(self._device, searched, postings, own, share):
                         done = last
                         yield found
                     return
@@ -94,22 +93,30 @@ def measured(device: Device) -> Rates:
     numbers = np.arange(16_000) * 7919 % 500
     sets = sparse.csr_matrix((np.ones(16_000), numbers, np.arange(0, 16_001, 8)), shape=(2000, 500))
     postings, rows = sets.T.tocsr(), np.arange(2000)
-    always = Gpu(device, lambda _pairs, _cells: True)
-    _seconds(always, sets[:1], postings, rows[:1])  # kernels are compiled when first used
-    call = _seconds(always, sets[:1], postings, rows[:1])
-    whole = _seconds(always, sets, postings, rows)
-    if always._device is None:
-        raise RuntimeError("it failed when it was measured")
-    cpu = _seconds(CPU, sets, postings, rows)
+
+    def here(count: int) -> float:
+        return _seconds(_by_tiles(device, sets[:count], postings, rows[:count], 1.0))
+
+    here(1)  # kernels are compiled when first used
+    call, whole = here(1), here(len(rows))
+    cpu = _seconds(CPU.strong_pairs(sets, postings, rows, 1.0))
     pairs = float(pairs_by_row(sets, postings).sum())
     return Rates(cpu / pairs, call, max(0.0, whole - call) / (len(rows) * postings.shape[1]))
 
 
-def _seconds(arithmetic: Arithmetic, searched: Any, postings: Any, own: Ints) -> float:
+def _seconds(work: Iterable[object]) -> float:
     start = time.perf_counter()
-    for _ in arithmetic.strong_pairs(searched, postings, own, 1.0):
-        pass
+    deque(work, maxlen=0)
     return time.perf_counter() - start
+
+
+def _by_tiles(
+    device: Device, searched: Any, postings: Any, own: Ints, share: float
+) -> Iterator[tuple[int, Pairs]]:
+    """Yield how many rows are done, and the strong pairs of the latest."""
+    search = _Search(device, searched, postings, own, share)
+    for first, last in _tiles(device, pairs_by_row(searched, postings), postings.shape[1]):
+        yield last, search.tile(first, last)
 
 
 def _tiles(device: Device, pairs: Any, num_sets: int) -> Iterator[tuple[int, int]]:
