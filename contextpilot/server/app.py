@@ -117,6 +117,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
         await pool.close()
         app.state.service.lane.close()
         upstream.close()

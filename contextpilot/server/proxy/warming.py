@@ -91,6 +91,7 @@ class Warming:
         finally:
             for task in running:
                 task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def _warm(self, engine: Engine) -> None:
         """Warm an engine; what takes longer than its requests may be kept is given up."""
