@@ -161,6 +161,7 @@ class AnsweredJobs:
         self._max_ranks = max_ranks
         self._num_ranks = 0
         self._known: OrderedDict[str, tuple[Future[Json], int]] = OrderedDict()
+        self._asked_again: set[str] = set()
         self._lock = threading.Lock()
 
     def claim(self, job_id: str, job: Job) -> tuple[Future[Json], bool]:
@@ -168,6 +169,7 @@ class AnsweredJobs:
         with self._lock:
             known = self._known.get(job_id)
             if known is not None:
+                self._asked_again.add(job_id)
                 return known[0], False
             ranks = sum(map(len, job.contexts))
             answer: Future[Json] = Future()
@@ -195,7 +197,16 @@ class AnsweredJobs:
                 self._drop(job_id)
         answer.set_exception(error)
 
+    def abandon(self, job_id: str) -> bool:
+        """Let go a job whose client went before its answer; False where another asks for it."""
+        with self._lock:
+            if job_id not in self._known or job_id in self._asked_again:
+                return False
+            self._drop(job_id)
+            return True
+
     def _drop(self, job_id: str) -> None:
+        self._asked_again.discard(job_id)
         self._num_ranks -= self._known.pop(job_id)[1]
 
 

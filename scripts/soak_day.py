@@ -166,7 +166,7 @@ async def compare(load: Load, engine: str) -> tuple[int, int, int]:
     while True:
         believed: dict[str, int] = await ask(load.upstream, "GET", f"{load.url}/soak/belief")
         held = await ask(load.upstream, "POST", f"{engine}/soak/truth", list(believed))
-        apart = [believed[name] - held[name] for name in believed]
+        apart = [believed[name] - held.get(name, 0) for name in believed]
         above, below = max(0, *apart), max(0, *(-one for one in apart))
         if (above <= BLOCK_TOKENS and below <= MAX_BELOW) or time.monotonic() > deadline:
             return len(apart), above, below

@@ -34,6 +34,8 @@ _NEW_TOKEN = (
     "page. /v1 asks for none.\n"
 )
 _MAX_DESCRIPTORS = 65_536
+_OWN_DESCRIPTORS = 64
+"""For files, health checks and the like."""
 _SWITCH_S = 0.001
 """Within which a thread at work gives way to the event loop."""
 
@@ -112,10 +114,22 @@ def make_server(settings: Settings, observer: Observer | None = None) -> Server:
         date_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=max(1, int(settings.shutdown_timeout_s)),
-        http=Protocol.with_limits(settings.client_timeout_s, settings.max_connections),
+        http=Protocol.with_limits(settings.client_timeout_s, _max_connections(settings)),
         ws="none",
     )
     return Server(config, settings)
+
+
+def _max_connections(settings: Settings) -> int:
+    """Return how many clients may be connected: each may need a connection to an engine, too."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return settings.max_connections
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return settings.max_connections
+    return min(settings.max_connections, max(1, (descriptors - _OWN_DESCRIPTORS) // 2))
 
 
 def guarded(settings: Settings) -> tuple[Settings, str]:

@@ -25,7 +25,7 @@ from contextpilot.server.conversations import TenantConversations
 from contextpilot.server.errors import input_errors
 from contextpilot.server.event_lane import SyncLane
 from contextpilot.server.observe.records import Record, Records, without_text
-from contextpilot.server.offload import are_many, offload, offload_planning
+from contextpilot.server.offload import LARGE_BLOCKS, are_many, offload, offload_planning
 from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.server.pool.lease import Lease
 from contextpilot.server.settings import Settings
@@ -109,6 +109,12 @@ class Service:
             raise
         answer.set_result(content)
         return content
+
+    async def take_back(self, content: dict[str, Any], job_id: str | None) -> None:
+        """Believe nothing of plans whose client went before it got them: it sends others."""
+        if job_id is None or self.jobs.abandon(job_id):
+            names = [told["request_id"] for *_, told in content["plans"]]
+            await offload(len(names) >= LARGE_BLOCKS, self.pool.receiver.evict, names)
 
     async def _plan_encoded(self, job: Job) -> dict[str, Any]:
         many = are_many(job.contexts)

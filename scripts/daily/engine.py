@@ -30,7 +30,8 @@ _JSON = [(b"content-type", b"application/json")]
 class PrefixCache:
     """Chained blocks; each prompt moves its own to the end, the last first, so leaves go first."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_blocks: int) -> None:
+        self._max_blocks = max_blocks
         self.blocks: OrderedDict[Hashable, None] = OrderedDict()
 
     def held(self, keys: list[Hashable]) -> int:
@@ -48,7 +49,7 @@ class PrefixCache:
         for key in reversed(keys):
             self.blocks[key] = None
             self.blocks.move_to_end(key)
-        while len(self.blocks) > MAX_BLOCKS:
+        while len(self.blocks) > self._max_blocks:
             changed.append(self.blocks.popitem(last=False)[0])
         return changed
 
@@ -56,22 +57,24 @@ class PrefixCache:
 class ScriptedEngine:
     """An ASGI application."""
 
-    def __init__(self, restart_every: int) -> None:
+    def __init__(self, restart_every: int, max_blocks: int = MAX_BLOCKS) -> None:
+        self._max_blocks = max_blocks
         self._restart_every = restart_every
         self._index_url = ""
+        self._name = "vllm-scripted"
         self._num_served = 0
         self._reporter: Reporter | None = None
         self._prompts: OrderedDict[str, list[Hashable]] = OrderedDict()  # of former lives, too
         self._begin()
 
     def _begin(self) -> None:
-        self._cache = PrefixCache()
+        self._cache = PrefixCache(self._max_blocks)
         if not self._index_url:
             return
         cache = self._cache
         self._ledger = ChainLedger(BLOCK_TOKENS, lambda key: key in cache.blocks)
         settings = Settings.from_environ({"CONTEXTPILOT_INDEX_URL": self._index_url})
-        engine = Engine("vllm-scripted", "vllm", "0.33.0", BLOCK_TOKENS)
+        engine = Engine(self._name, "vllm", "0.33.0", BLOCK_TOKENS)
         self._reporter = Reporter(self._ledger, settings, engine)
         self._reporter.wake()
 
@@ -94,9 +97,12 @@ class ScriptedEngine:
         if path == "/v1/chat/completions":
             content: Any = self._complete(scope, body)
         elif path == "/soak/truth":
-            content = {name: self._tokens(name) for name in json.loads(body)}
+            asked = json.loads(body)
+            content = {name: self._tokens(name) for name in asked if name in self._prompts}
         elif path == "/soak/begin":
-            self._index_url = json.loads(body)["index_url"]
+            told = json.loads(body)
+            self._index_url = told["index_url"]
+            self._name = told.get("name", self._name)
             content = self._begin()
         else:
             content = {}
@@ -131,7 +137,7 @@ class ScriptedEngine:
         return {"choices": [{"index": 0, "message": message}], "usage": usage}
 
     def _tokens(self, name: str) -> int:
-        return self._cache.held(self._prompts.get(name, [])) * BLOCK_TOKENS
+        return self._cache.held(self._prompts[name]) * BLOCK_TOKENS
 
 
 def run_engine(port: int, restart_every: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 import time
 import urllib.parse
@@ -178,3 +179,56 @@ def impatient(client: Client, content: Any) -> None:
         connection.getresponse()
     finally:
         connection.close()
+
+
+def test_nothing_is_planned_for_who_left_while_its_request_waited(
+    start: Start, monkeypatch: pytest.MonkeyPatch, crowd: ThreadPoolExecutor
+) -> None:
+    run, began = LocalPlanning.run, threading.Event()
+
+    def slowly(*args: Any, **named: Any) -> Any:
+        began.set()
+        time.sleep(1.0)  # the loop is away, as where the server stood still
+        return run(*args, **named)
+
+    client = start()
+    monkeypatch.setattr(LocalPlanning, "run", slowly)
+    first = crowd.submit(client.post, "/reorder", {"contexts": [["a", "b"]]})
+    assert began.wait(60)
+    place = urllib.parse.urlsplit(client.url)
+    body = json.dumps({"contexts": [["c", "d"]]}).encode()
+    head = f"Host: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    request = f"POST /reorder HTTP/1.1\r\n{head}".encode() + body
+    for stays in (False, True):
+        with socket.create_connection((str(place.hostname), place.port or 0), 60) as connection:
+            connection.sendall(request)
+            if stays:
+                assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    assert first.result().status == 200
+    assert client.get("/stats").json()["requests"] == 2
+
+
+def test_what_was_planned_for_who_left_meanwhile_is_not_believed(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, began = LocalPlanning.run, threading.Event()
+
+    def slowly(*args: Any, **named: Any) -> Any:
+        began.set()
+        time.sleep(0.5)
+        return run(*args, **named)
+
+    client = start()
+    monkeypatch.setattr(LocalPlanning, "run", slowly)
+    blocks = [[f"{n:032x}", 400] for n in range(LARGE_BLOCKS)]  # so many are planned on a thread
+    job = {"namespace": "n", "contexts": [blocks], "bounds": {}, "head": [[], 0], "tails": [0]}
+    place = urllib.parse.urlsplit(client.url)
+    body = json.dumps({"id": "job", **job}).encode()
+    head = f"Host: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((str(place.hostname), place.port or 0), 60) as connection:
+        connection.sendall(f"POST /plan HTTP/1.1\r\n{head}".encode() + body)
+        assert began.wait(60)
+    wait_until(lambda: client.get("/stats").json()["requests"] == 1)
+    wait_until(lambda: client.get("/stats").json()["num_blocks"] == 0)
+    assert client.post("/plan", {"id": "job", **job}).status == 200
+    assert client.get("/stats").json()["num_blocks"] == LARGE_BLOCKS

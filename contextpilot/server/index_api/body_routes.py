@@ -17,8 +17,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contextpilot.server.errors import ApiError, reply_of
 from contextpilot.server.offload import LARGE_BYTES, offload, parse_slowly
+from contextpilot.server.protocol import waited_s
 from contextpilot.server.request_body import BodyTooLargeError, ClientGoneError, NoRoomError
 
+_LONG_WAIT_S = 0.2
+"""Nobody sets a shorter time-out than this."""
+_MOMENT_S = 0.001
 _IN_ORDER: set[Any] = set()
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -52,6 +56,8 @@ class BodyRoute(APIRoute):
         async def handle(request: Request) -> Response:
             try:
                 async with _content(request) as content:
+                    if turn is None:
+                        await _refuse_left(request)
                     request.state.is_large = len(content) >= LARGE_BYTES
                     async with turn or nullcontext():
                         if not request.state.is_large:
@@ -84,6 +90,18 @@ def _shortcut(handler: Handler, app: ASGIApp) -> ASGIApp:
         await response(scope, receive, send)
 
     return serve
+
+
+async def _refuse_left(request: Request) -> None:
+    """Do nothing for a client that went while its request waited: it will not send what is planned.
+
+    Raises:
+        ClientGoneError: it has gone.
+    """
+    if waited_s(request.scope) > _LONG_WAIT_S:
+        await asyncio.sleep(_MOMENT_S)  # its going is read after its request
+        if await request.is_disconnected():
+            raise ClientGoneError("the client went before its request's turn")
 
 
 @asynccontextmanager

@@ -117,6 +117,8 @@ async def plan(body: schemas.PlanBody, request: Request) -> Response:
     if not job.contexts:
         return reply({"plans": []})
     content = await _service(request).plan_once(job, body.id)
+    if await request.is_disconnected():
+        await _service(request).take_back(content, body.id)
     return await offload(many, reply, content)
 
 

@@ -1,0 +1,1 @@
+"""What goes wrong around a server, as rows of a table: `python scripts/fault_matrix.py`."""

@@ -1,0 +1,197 @@
+"""Rows: the index or an engine goes, stands still, comes back as another; the way between them."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from functools import partial
+
+import contextpilot as cp
+from faults.load import Load, Send, beside, through
+from faults.machines import Index, ask, wait_for
+from faults.postman import Postman
+from faults.world import Outcome, Row, World, follows, in_background, told
+
+HANG_S = 3.0
+PAUSE_S = 1.0
+
+
+def _index_fails(world: World, how: str) -> Outcome:
+    """Clients plan with the library on a shared index, and send to the engine themselves."""
+    load, survived = Load(), 0
+    with world.single() as (index, engine), cp.ContextPilot(index_url=index.url) as pilot:
+        with load.running(beside(pilot, engine.url)):
+            for _ in range(world.times):
+                load.wait(10)
+                _fail(index, how)
+                if how != "hung":
+                    load.wait(10)
+                    index.start()
+                load.wait(10)
+                survived += wait_for(lambda: _plans(index, beside(pilot, engine.url)), 60)
+        survived = survived if follows(index, engine, load) else 0
+    return Outcome(world.times, survived, load.answered, load.num_lost, told(load))
+
+
+def _fail(index: Index, how: str) -> None:
+    if how == "killed":
+        index.kill()
+    elif how == "restarted":
+        index.stop()
+    else:
+        index.hang(True)
+        time.sleep(HANG_S)
+        index.hang(False)
+
+
+def _plans(index: Index, send: Send) -> bool:
+    """Return whether the index plans for a library again."""
+    before = ask(f"{index.url}/stats")["requests"]
+    send(random.Random())
+    return bool(ask(f"{index.url}/stats")["requests"] > before)
+
+
+def _streams_end(world: World) -> Outcome:
+    """A stop lets what runs end: every answer that had begun is whole."""
+    load, good = Load(), 0
+    with world.pair() as (index, _, _):
+        for _ in range(world.times):
+            threads = [
+                in_background(partial(load.tell, through(index.url), random.Random(number)))
+                for number in range(4)
+            ]
+            wait_for(lambda: ask(f"{index.url}/stats")["requests"] > 0, 10)
+            index.process.terminate()
+            for thread in threads:
+                thread.join(60)
+            index.process.join(60)
+            good += index.process.exitcode in (0, -signal.SIGTERM)
+            index.start()
+    refused = sum(n for what, n in load.lost.items() if "refused" in what)  # came after the stop
+    return Outcome(world.times, good, load.answered, load.num_lost - refused, told(load))
+
+
+def _cut_off(world: World) -> Outcome:
+    load, survived, postman = Load(), 0, Postman()
+    with world.single(engine_sees=postman.url) as (index, engine):
+        postman.index_url = index.url
+        with load.running(through(index.url)):
+            for _ in range(world.times):
+                load.wait(10)
+                postman.fault = "cut"
+                load.wait(20)
+                postman.fault = ""
+                survived += follows(index, engine, load)
+    postman.close()
+    return Outcome(world.times, survived, load.answered, load.num_lost, told(load))
+
+
+def _engine_fails(world: World, how: str) -> Outcome:
+    """Another engine stands in; the one that failed is found again, as what it is then."""
+    load, survived = Load(), 0
+    with world.pair(read_timeout_s=HANG_S) as (index, engine, other):
+        name = engine.url.removeprefix("http://")
+        with load.running(through(index.url)):
+            for _ in range(world.times):
+                load.wait(10)
+                if how == "hung":
+                    engine.hang(True)
+                    wait_for(lambda: not index.engine_states()[name]["up"], 60)
+                    load.wait(10)
+                    engine.hang(False)
+                else:
+                    engine.kill()
+                    load.wait(10)
+                    if how == "upgraded":
+                        engine.upgrade()
+                    engine.start()
+                survived += wait_for(lambda: bool(index.engine_states()[name]["up"]), 60)
+        survived = survived if follows(index, engine, load, other) else 0
+    return Outcome(world.times, survived, load.answered, load.num_lost, told(load))
+
+
+def _messages(world: World, fault: str) -> Outcome:
+    """Belief is never above the truth once messages come through again."""
+    load, postman = Load(), Postman()
+    with world.single(engine_sees=postman.url) as (index, engine):
+        postman.index_url = index.url
+        with load.running(through(index.url)):
+            load.wait(10)
+            postman.fault = fault
+            until = time.monotonic() + 60
+            while postman.done[fault] < 3 * world.times and time.monotonic() < until:
+                time.sleep(0.1)
+            postman.fault = ""
+        is_good = follows(index, engine, load)
+    postman.close()
+    injected = postman.done[fault]
+    return Outcome(injected, injected * is_good, load.answered, load.num_lost, told(load))
+
+
+def _clock(world: World) -> Outcome:
+    load = Load()
+    with world.pair(jumps=True) as (index, engine, other):
+        with load.running(through(index.url)):
+            began = time.monotonic()
+            load.wait(50 * world.times)
+            jumps = int(10 * (time.monotonic() - began))
+        is_good = follows(index, engine, load, other)
+    return Outcome(jumps, jumps * is_good, load.answered, load.num_lost, told(load))
+
+
+ROWS = [
+    Row(
+        "index killed",
+        "the library plans by itself, and on the index again once it is back; engines report anew",
+        lambda world: _index_fails(world, "killed"),
+        is_of_engine=True,
+    ),
+    Row(
+        "index hung",
+        "the same: nobody waits for longer than the library's time-out",
+        lambda world: _index_fails(world, "hung"),
+        is_of_engine=True,
+    ),
+    Row(
+        "index restarted",
+        "the same",
+        lambda world: _index_fails(world, "restarted"),
+        is_of_engine=True,
+    ),
+    Row("server stopped", "answers that have begun come to their end", _streams_end),
+    Row(
+        "engine cut off from the index",
+        "requests go on; belief is exact again once messages pass",
+        _cut_off,
+        is_of_engine=True,
+    ),
+    Row(
+        "engine killed",
+        "another engine stands in; the dead one's cache is forgotten",
+        lambda world: _engine_fails(world, "killed"),
+        is_of_engine=True,
+    ),
+    Row(
+        "engine hung",
+        "the same, after the read time-out for what was sent there",
+        lambda world: _engine_fails(world, "hung"),
+        is_of_engine=True,
+    ),
+    Row(
+        "engine upgraded",
+        "what answers at the address is met anew, with another cache",
+        lambda world: _engine_fails(world, "upgraded"),
+        is_of_engine=True,
+    ),
+    *(
+        Row(
+            f"sync messages {fault}",
+            "belief is never above the truth afterwards, and exact again",
+            lambda world, fault=fault: _messages(world, fault),  # type: ignore[misc]
+            is_of_engine=True,
+        )
+        for fault in ("lost", "doubled", "reordered")
+    ),
+    Row("wall clock jumps", "nothing but the dashboard's clock hangs on it", _clock),
+]
