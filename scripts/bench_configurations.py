@@ -36,12 +36,12 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "options": {"enable_chunked_prefill": False, "max_num_batched_tokens": 2048}
     },
     "priorities": {"options": {"scheduling_policy": "priority"}, "habits": ["priorities"]},
-    "preemption": {"options": _TIGHT},
+    "preemption": {"options": _TIGHT, "habits": ["crowds"]},
     "salts": {"habits": ["salts"]},
     "aborts": {"habits": ["aborts"]},
     "all of these": {
         "options": {**_TIGHT, "scheduling_policy": "priority"},
-        "habits": ["priorities", "salts", "aborts"],
+        "habits": ["crowds", "priorities", "salts", "aborts"],
     },
     "n-gram speculation": {"options": {"speculative_config": _NGRAM}},
     "offloading": {"options": {"kv_transfer_config": _OFFLOADING}},

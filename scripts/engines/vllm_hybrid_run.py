@@ -187,11 +187,13 @@ def compare(
 ) -> dict[str, Any]:
     """Bursts, then the newest prompts again and in part; counts of (predicted, cached).
 
-    habits: of "salts", "aborts" and "priorities", what the callers do.
+    habits: of "salts", "aborts", "priorities" and "crowds" (more at once, and longer answers), what
+        the callers do.
     """
     prompts, sent = Prompts(3), {salt: dict[str, list[int]]() for salt in SALTS}
     rows: dict[str, list[tuple[int, int]]] = {"again": [], "shared": []}
     chance = prompts.random
+    crowd, longest = ((4, 6), 90) if "crowds" in habits else ((1, 3), 11)
 
     def send(tokens: list[int], salt: str, outputs: int = 1) -> str:
         priority = chance.randint(0, 3) if "priorities" in habits else 0
@@ -210,8 +212,8 @@ def compare(
         salt = chance.choice(SALTS) if "salts" in habits else SALTS[0]
         known = sent[salt]
         burst = [
-            send(prompts.draw(list(known.values())), salt, chance.randint(1, 11))
-            for _ in range(chance.randint(1, 3))
+            send(prompts.draw(list(known.values())), salt, chance.randint(1, longest))
+            for _ in range(chance.randint(*crowd))
         ]
         if "aborts" in habits:
             engine.abort(burst[0], chance.randint(0, 6))

@@ -16,6 +16,7 @@ from contextpilot.server.pool import kv_follower
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
 
+MESSAGE = {"role": "user", "content": "q"}
 TOKENS = [1, 1, 1, 1, 2, 2, 2, 2, 3]
 CONTEXTS = {"contexts": ["a block of some words", "another block of words"], "query": "why?"}
 
@@ -42,8 +43,7 @@ def proxy(publisher: Publisher, engine: Any) -> Iterator[Client]:
 
 def ask(client: Client, **headers: str) -> str:
     """Send a request with blocks; return its id."""
-    messages = [{"role": "user", "content": "q"}]
-    body = {"model": "m", "messages": messages, "contextpilot": CONTEXTS}
+    body = {"model": "m", "messages": [MESSAGE], "contextpilot": CONTEXTS}
     reply = client.post("/v1/chat/completions", body, **headers)
     assert reply.status == 200
     found: str = reply.result["request_id"]
@@ -148,6 +148,24 @@ def test_prompts_and_keys_are_not_logged(
         ask(client)
         until(lambda: state(client)["kv_events"]["num_unmapped"] == 1)
     assert not any("another block" in text for text in caplog.messages)
+
+
+@pytest.mark.parametrize("path", ["messages", "responses"])
+def test_requests_of_other_apis_are_followed_too(publisher: Publisher, path: str) -> None:
+    engine, asked = engine_with(tokenize={"tokens": TOKENS}), list[str]()
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope.get("path", ""))
+        await engine(scope, receive, send)
+
+    with proxy(publisher, watched) as client:
+        assert publisher.is_subscribed()
+        publisher.publish(stored([1, 2], TOKENS[:8]))
+        said = {"input": "q"} if path == "responses" else {"messages": [MESSAGE], "max_tokens": 1}
+        body = {"model": "m", **said, "contextpilot": CONTEXTS}
+        assert client.post(f"/v1/{path}", body).status == 200
+        until(lambda: state(client)["kv_events"]["num_requests"] == 1)
+    assert asked.count("/tokenize") == 1
 
 
 def test_an_engine_that_joins_brings_its_events(publisher: Publisher) -> None:
