@@ -185,7 +185,7 @@ def main() -> None:
     print(machine_line(), f"· load {os.getloadavg()[0]:.1f}")
     parts = {"thread": bench_thread, "start": bench_start, "server": bench_server}
     for name in arguments.parts or ["thread", "start"]:
-        parts[name](arguments.pairs * (5 if name == "start" else 1))
+        parts[name](max(2, arguments.pairs) * (5 if name == "start" else 1))
 
 
 if __name__ == "__main__":
