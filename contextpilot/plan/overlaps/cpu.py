@@ -65,16 +65,15 @@ def _in_threads(work: Callable[[_Span], Pairs], spans: Sequence[_Span]) -> Itera
 
 def _strong(product: Any, own: Ints, share: float) -> Pairs:
     counts = np.diff(product.indptr)
+    row = np.repeat(np.arange(len(own), dtype=np.int32), counts)
     column, overlaps = product.indices, product.data
-    overlaps[column == np.repeat(own.astype(column.dtype), counts)] = 0
+    overlaps[column == own.astype(column.dtype)[row]] = 0
     some = np.flatnonzero(counts)
-    if not len(some):
-        return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    best = np.maximum.reduceat(overlaps, product.indptr[some])
-    least = np.maximum(best * share, LEAST)
-    at = np.flatnonzero(overlaps >= np.repeat(least, counts[some]))
-    row = np.searchsorted(product.indptr, at, side="right") - 1
-    return Pairs(row, column[at].astype(np.int64), overlaps[at])
+    best = np.zeros(len(own))
+    if len(some):
+        best[some] = np.maximum.reduceat(overlaps, product.indptr[some])
+    at = np.flatnonzero(overlaps >= np.maximum(best * share, LEAST)[row])
+    return Pairs(row[at].astype(np.int64), column[at].astype(np.int64), overlaps[at])
 
 
 CPU = Cpu()
