@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import venv
@@ -76,11 +77,22 @@ def test_no_start_up_file(site, monkeypatch):
 def test_both_files_in_place(site, monkeypatch):
     put(site, str(CHECKOUT / "hooks"))
     (site / install_hook.START).write_text(install_hook.START_LINE + "\n")
-    first, second = check_startup_files()
+    first, _, second = check_startup_files()
     assert (first.status, second.status) == ("ok", "ok")
     assert "inert" in first.detail
     monkeypatch.setenv("CONTEXTPILOT_INDEX_URL", URL)
     assert next(check_startup_files()).detail.endswith(", active")
+
+
+def test_the_start_up_file_is_shown_with_its_hash(site):
+    put(site, install_hook.MARK, str(CHECKOUT / "hooks"))
+    written = (site / install_hook.PTH).read_bytes()
+    [shown] = [each for each in check_startup_files() if each.name == "hooks (.pth)"]
+    assert (shown.status, hashlib.sha256(written).hexdigest() in shown.detail) == ("ok", True)
+    put(site, str(CHECKOUT / "hooks"), "import this")
+    [shown] = [each for each in check_startup_files() if each.name == "hooks (.pth)"]
+    assert shown.status == "warn"
+    assert "other code" in shown.detail
 
 
 def test_the_start_file_counts_where_python_needs_it(site, monkeypatch):

@@ -6,6 +6,7 @@ broken; nor does it where no engine is installed, as beside an application that 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from contextpilot.commands.checks.check import Check, Status, installed_version
 from contextpilot.engines.base import EngineKind
 from contextpilot.engines.registry import kinds
-from contextpilot.install_hook import PTH, START, START_LINE, status
+from contextpilot.install_hook import PTH, PTH_LINE, START, START_LINE, status
 
 HOOKS_PACKAGE = "contextpilot_hooks"
 INDEX_URL = "CONTEXTPILOT_INDEX_URL"
@@ -62,6 +63,7 @@ def check_startup_files() -> Iterator[Check]:
         detail += ": engines launched from here report nothing" if is_asked else ""
         yield Check("hooks", severity() if is_asked else "absent", detail, _INSTALL)
     if now.installed:
+        yield _check_pth(path)
         yield _check_start_file(now.folder)
 
 
@@ -78,6 +80,23 @@ def check_plugins() -> Iterator[Check]:
         yield Check("plugins", "absent", detail, "pip install . in a checkout")
     else:
         yield Check("plugins", "ok", f"entry points in {', '.join(groups)}")
+
+
+def _check_pth(path: Path) -> Check:
+    """Show the hash of what runs at each start of this Python, and that it is what we brought."""
+    content = path.read_bytes()
+    detail = f"sha256 {hashlib.sha256(content).hexdigest()}"
+    runs = [line for line in content.decode(errors="replace").splitlines() if _runs(line)]
+    if runs == [PTH_LINE]:
+        return Check("hooks (.pth)", "ok", f"{detail}, runs the one line of this version")
+    return Check(
+        "hooks (.pth)", "warn", f"{detail}, runs other code than this version's", _REINSTALL
+    )
+
+
+def _runs(line: str) -> bool:
+    """Whether Python runs a line of a .pth file; all others are folders or comments."""
+    return line.startswith(("import ", "import\t"))
 
 
 def _check_start_file(folder: Path) -> Check:
