@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 from contextpilot.cli import build_parser
+from contextpilot.endpoint import MAX_BODY_BYTES, MAX_CONNECTIONS
+from contextpilot.http.response import _MAX_HEAD_BYTES, FRAMING_PER_BODY_BYTE, HIGH_WATER_BYTES
+from contextpilot.prompt.extract.look import MAX_REQUEST_GROUPS
 from contextpilot.server.app import create_app
+from contextpilot.server.log_lines import _MAX_LINES
+from contextpilot.server.observe.records import _MAX_RECORDS
+from contextpilot.server.protocol import MAX_HEAD_BYTES
 from contextpilot.server.settings import Settings
+from contextpilot.sync.events import MAX_NAME_CHARS
+from contextpilot.sync.receiver import _MAX_ENGINES, _MAX_REQUESTS
 
 CODES = {"400", "401", "403", "404", "413", "415", "422"}
 
@@ -43,6 +52,48 @@ def commands() -> str:
                 lines.append(f"| {_flag(action)} | {escaped(help_of(action))} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def limits() -> str:
+    """Return the bounds on what strangers, tenants and engines may send, from the code itself."""
+    rows = [(f"`{item.name}`", _shown(item), item.metadata["help"]) for item in _bounding_fields()]
+    rows += [(what, f"{value:,}", meaning) for what, value, meaning in FIXED]
+    lines = [f"| {what} | {value} | {escaped(meaning)} |" for what, value, meaning in rows]
+    return "\n".join(["| limit | value | of what |", "|---|---|---|", *lines, ""])
+
+
+FIXED = (
+    ("head of a request", MAX_HEAD_BYTES, "bytes; its trailers and framing beside the body, too"),
+    ("framing", FRAMING_PER_BODY_BYTE, "further bytes for each byte of a body in chunks"),
+    ("head of an engine's answer", _MAX_HEAD_BYTES, "bytes; its trailers, too"),
+    ("unread bytes of an answer", HIGH_WATER_BYTES, "above which an engine is read no further"),
+    ("a name in an event", MAX_NAME_CHARS, "characters: of an engine, an epoch, a request"),
+    ("reporters", _MAX_ENGINES, "of one index; beyond, the most silent one is forgotten"),
+    ("requests of a reporter", _MAX_REQUESTS, "that are told of; beyond, the oldest are forgotten"),
+    ("lists of blocks", MAX_REQUEST_GROUPS, "in one request; what comes after them stays"),
+    ("records", _MAX_RECORDS, "of requests, for `/requests` and `/explain`"),
+    (
+        "lines of the log",
+        _MAX_LINES,
+        "that wait for a reader; beyond, they are dropped and counted",
+    ),
+    ("body of the library's endpoint", MAX_BODY_BYTES, "bytes, of `ContextPilot(listen=...)`"),
+    ("connections of the library's endpoint", MAX_CONNECTIONS, "at a time"),
+)
+"""What no setting changes."""
+
+
+def _bounding_fields() -> list[Any]:
+    return [item for item in fields(Settings) if _is_bound(item.name)]
+
+
+def _is_bound(name: str) -> bool:
+    is_of_plans = name in ("max_shift", "max_overtaken", "max_wait_s", "max_in_flight")
+    return name.endswith("_timeout_s") or (name.startswith("max_") and not is_of_plans)
+
+
+def _shown(item: Any) -> str:
+    return f"{item.default:,g}" if isinstance(item.default, float) else f"{item.default:,}"
 
 
 def subcommands() -> Mapping[str, argparse.ArgumentParser]:

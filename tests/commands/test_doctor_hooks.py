@@ -97,7 +97,7 @@ def test_the_start_up_file_is_shown_with_its_hash(site):
 
 def test_the_start_file_counts_where_python_needs_it(site, monkeypatch):
     put(site, str(CHECKOUT / "hooks"))
-    assert statuses() == {"hooks": "ok", "hooks (.start)": "absent"}
+    assert statuses() == {"hooks": "ok", "hooks (.pth)": "ok", "hooks (.start)": "absent"}
     monkeypatch.setattr(hooks, "_NEEDS_START_FILE", (3, 0))
     assert statuses()["hooks (.start)"] == "warn"
     (site / install_hook.START).write_text("something.else:start\n")

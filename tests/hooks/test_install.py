@@ -176,6 +176,24 @@ def test_install_hook_switches_pips_files_off_and_on(installed):
 
 
 @pytest.mark.slow
+def test_without_start_up_files_the_engines_plugins_are_the_only_way(wheel, tmp_path):
+    venv = Venv(tmp_path / "v")
+    venv.pip("install", "--no-deps", "--no-compile", wheel)
+    for name in ("contextpilot_hook.pth", "contextpilot_hook.start"):
+        (venv.site / name).unlink()
+    assert ours(venv.modules(**URL)) == []  # nothing of ours runs when this Python starts
+    loads = (
+        "from importlib.metadata import entry_points\n"
+        "(one,) = entry_points(group='vllm.general_plugins', name='contextpilot')\n"
+        "one.load()()\n"
+        "from contextpilot_hooks import importhook\n"
+        "print(len(importhook._registry.waiting))"
+    )
+    assert int(run(venv.python, "-c", loads, **URL).stdout) >= 3
+    venv.pip("uninstall", "-y", "contextpilot")
+    assert not [name for name in venv.files() if "contextpilot" in name]
+
+
 def test_uninstall_leaves_nothing(wheel, tmp_path):
     venv = Venv(tmp_path / "v")
     before = venv.files()
