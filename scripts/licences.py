@@ -21,12 +21,33 @@ from typing import NamedTuple
 
 ALLOWED = frozenset(
     {
-        *("0BSD", "Apache-2.0", "BlueOak-1.0.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0"),
-        *("CC0-1.0", "HPND", "ISC", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Python-2.0"),
+        *(
+            "0BSD",
+            "AFL-3.0",
+            "Apache-2.0",
+            "BlueOak-1.0.0",
+            "BSD-2-Clause",
+            "BSD-3-Clause",
+            "BSL-1.0",
+        ),
+        *(
+            "CC0-1.0",
+            "CNRI-Python",
+            "HPND",
+            "ISC",
+            "MIT",
+            "MIT-0",
+            "MIT-CMU",
+            "MPL-2.0",
+            "PSF-2.0",
+            "Python-2.0",
+        ),
         *("Unicode-3.0", "Unlicense", "Zlib", "ZPL-2.1"),
     }
 )
 SAID_OTHERWISE = {
+    "academic free license (afl)": "AFL-3.0",
+    "apache": "Apache-2.0",
     "apache 2.0": "Apache-2.0",
     "apache license 2.0": "Apache-2.0",
     "apache license, version 2.0": "Apache-2.0",
