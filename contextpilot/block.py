@@ -78,15 +78,16 @@ class BlockReader:
         Raises:
             TypeError: `context` is no list of blocks, a block has no text, or kinds mix.
         """
-        if isinstance(context, (str, bytes, Mapping)) or not isinstance(context, Sequence):
+        is_sequence = type(context) is list or isinstance(context, Sequence)
+        if not is_sequence or isinstance(context, (str, bytes)):
             raise TypeError(
                 f"{name} must be a list of blocks (strings, integers or objects with a text), "
                 f"not {type(context).__name__}{_list_within(context)}"
             )
-        kinds = {type(value) for value in context}
+        kinds = {*map(type, context)}
         if kinds <= {str}:
-            known = self._memo
-            return [known.get(text) or self._read_text(text) for text in context]
+            found = map(self._memo.get, context)
+            return [block or self._read_text(text) for block, text in zip(found, context)]  # noqa: B905
         if kinds <= {int}:
             return [Block(value, str(value), UNKNOWN_TOKENS, value) for value in context]
         return self._read_objects(context, name, bare_ids)

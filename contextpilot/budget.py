@@ -12,6 +12,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import count
+from operator import add, sub
 from typing import NamedTuple, Protocol
 
 from contextpilot.dedup.conversation import Conversations
@@ -216,8 +217,7 @@ class Budget:
             pile.note(space)
 
     def _change(self, before: Held, now: Held) -> None:
-        sizes = zip(self.held, before, now, strict=True)
-        self.held = Held(*[total - gone + new for total, gone, new in sizes])
+        self.held = Held(*map(add, map(sub, self.held, before), now))
 
     def _enqueue(self, space: Space, used: int) -> None:
         self._queued.add(space)

@@ -74,26 +74,29 @@ def explain_plan(
 ) -> Explanation:
     """Explain a plan; call it before the plan is learnt."""
     ordered = [blocks[rank] for rank in plan.order]
-    matched, missed = ordered[: plan.num_live], ordered[plan.num_live :]
-    known = window.known([block.key for block in ordered])
+    keys = [block.key for block in ordered]
+    weights = [block.weight for block in ordered]
+    matched, missed = keys[: plan.num_live], keys[plan.num_live :]
+    known = window.known(keys)
     return Explanation(
         request_id=request_id,
         matched_blocks=len(matched),
-        matched_tokens=_held_tokens(matched, head, index),
-        total_tokens=sum([block.weight for block in ordered]),
+        matched_tokens=_held_tokens(matched, sum(weights[: plan.num_live]), head, index),
+        total_tokens=sum(weights),
         first_miss=first_miss(blocks, plan),
         reason=_reason(matched, missed, head, index, window),
-        reachable_tokens=sum([block.weight for block in ordered if block.key in known]),
+        reachable_tokens=sum(
+            [each for key, each in zip(keys, weights, strict=True) if key in known]
+        ),
     )
 
 
-def _held_tokens(matched: Sequence[Block], head: Head, index: ContextIndex) -> int:
+def _held_tokens(matched: Sequence[BlockKey], tokens: int, head: Head, index: ContextIndex) -> int:
     """Return the tokens of live blocks, and no more than the engine said to hold of them."""
     if not matched:
         return 0
-    tokens = head.tokens + sum([block.weight for block in matched])
-    path = [*head.keys, *(block.key for block in matched)]
-    return max(0, index.held_tokens(path, tokens) - head.tokens)
+    held = index.held_tokens([*head.keys, *matched], head.tokens + tokens)
+    return max(0, held - head.tokens)
 
 
 def first_miss(blocks: Sequence[Block], plan: Plan) -> str | None:
@@ -104,8 +107,8 @@ def first_miss(blocks: Sequence[Block], plan: Plan) -> str | None:
 
 
 def _reason(
-    matched: Sequence[Block],
-    missed: Sequence[Block],
+    matched: Sequence[BlockKey],
+    missed: Sequence[BlockKey],
     head: Head,
     index: ContextIndex,
     window: SupportWindow,
@@ -114,8 +117,7 @@ def _reason(
         return "every block is live"
     if not len(window):
         return "cold: the first request of this namespace"
-    key: BlockKey = missed[0].key
-    before = [*head.keys, *(block.key for block in matched)]
+    key, before = missed[0], [*head.keys, *matched]
     if index.is_sparse and index.num_known([*before, key]) > len(before):
         return "not kept: sent before, but the engine keeps no point here that can be reused"
     if key not in window and not index.was_dropped(key):

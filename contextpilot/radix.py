@@ -172,7 +172,7 @@ def heaviest_path(
         for key in reversed(found):
             child = children[key]
             run = child.keys
-            goes_on = run[1] in left if len(run) > 1 else bool(child.children)
+            goes_on = run[1] in left if len(run) > 1 else not child.children.keys().isdisjoint(left)
             if goes_on or child.stops is not None:
                 stack.append((child, 0, depth, weight, num_live))
                 continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from contextpilot.block import Block, BlockKey
@@ -99,9 +100,10 @@ class OnlinePlanner:
         start = [*head.keys, *placed]
         weights = context.weights
         # What was only sent is live from the next time on, if it is sent in the same order again.
-        live = self.index.longest_prefix({key: weights[key] for key in rest}, start, _SENT_WORTH)
+        free = weights if len(rest) == len(weights) else {key: weights[key] for key in rest}
+        live = self.index.longest_prefix(free, start, _SENT_WORTH)
         near = self.window.near(weights)
-        if not live and not near.masks:
+        if not live and not near.all:
             return []
         candidates = Candidates(rest, context, near, placed)
         lead = candidates.full(live)
@@ -133,12 +135,11 @@ class OnlinePlanner:
         """
         ordered = [blocks[rank] for rank in plan.order]
         keys = [block.key for block in ordered]
-        end = head.tokens
-        ends = [end] * len(head.keys)
-        for block in ordered:
-            end += block.weight
-            ends.append(end)
-        self.index.insert([*head.keys, *keys], request_id, ends, end + tail_tokens)
+        weights = [block.weight for block in ordered]
+        before, *after = accumulate(weights, initial=head.tokens)
+        ends = [before] * len(head.keys) + after
+        total = head.tokens + sum(weights) + tail_tokens
+        self.index.insert([*head.keys, *keys], request_id, ends, total)
         self.window.add(keys)
         if head.keys and blocks:
             self._heads[hash(head.keys)] = None

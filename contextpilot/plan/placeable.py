@@ -20,9 +20,10 @@ class Placeable:
     def __init__(self, blocks: Sequence[Block], bounds: Bounds) -> None:
         self._blocks = blocks
         self._bounds = bounds
-        self.weights = {block.key: block.weight for block in blocks}
+        self.weights = {key: weight for key, _, weight, _ in blocks}
         self.ranks = dict(zip(self.weights, range(len(self.weights)), strict=True))
-        self.pinned = list(dict.fromkeys([block.key for block in blocks[: bounds.pin_first]]))
+        first = blocks[: bounds.pin_first]
+        self.pinned = list(dict.fromkeys([block.key for block in first])) if first else []
         self.anchored = bounds.anchored(self.weights, self.pinned)
 
     def rest(self, placed: Collection[BlockKey]) -> list[BlockKey]:
@@ -55,7 +56,9 @@ class Placeable:
                 if first.setdefault(block.key, rank) != rank and rank >= bounds.pin_first
             ]
         placed = {*self.pinned, *lead}
-        moved = [first[key] for key in [*lead, *self.rest(placed)] if key not in self.pinned]
+        moved = [first[key] for key in [*lead, *self.rest(placed)]]
+        if self.pinned:
+            moved = [rank for rank in moved if blocks[rank].key not in self.pinned]
         last = [first[key] for key in self.anchored if key not in placed]
         if not last and moved == sorted(moved):
             return list(range(len(blocks)))

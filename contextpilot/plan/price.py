@@ -16,17 +16,20 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate
+from math import exp
 
 from contextpilot.block import BlockKey
 from contextpilot.plan.placeable import Placeable
 from contextpilot.plan.support import Neighbours
 
-_SURE = 0.5
+_SURE = 0.45
 """What a token that all neighbours hold is worth: it may be asked for again, or evicted before."""
 _THRIFTY = 2.0
 """Blocks of mean weight that moving the best one costs, in the lead that spares displacement."""
 _DECAY = 0.25
 """Relevance falls with the rank to this power."""
+_LIKING = 0.1
+"""Where support is about equal, rank decides: what the best block counts more, in neighbours."""
 
 
 Step = tuple[BlockKey, float, float]
@@ -37,6 +40,12 @@ Step = tuple[BlockKey, float, float]
 def relevances(count: int) -> tuple[float, ...]:
     """Return what it costs each rank of `count` blocks to change places with one other."""
     return tuple((1 + rank) ** -_DECAY / max(1, count - 1) for rank in range(count))
+
+
+@lru_cache(maxsize=256)
+def _likings(count: int) -> tuple[float, ...]:
+    """Return what blocks of each rank count more than the support they have."""
+    return tuple(_LIKING * exp(-rank / count) for rank in range(count))
 
 
 def displacement(order: Sequence[int]) -> float:
@@ -92,7 +101,7 @@ class Candidates:
     """Ways to begin a prompt with some of the blocks `keys` of a context, in original order.
 
     Args:
-        near: what tells which blocks occur together.
+        near: what tells which blocks of the whole context occur together.
         placed: blocks that stand before them in any case.
     """
 
@@ -103,15 +112,22 @@ class Candidates:
         near: Neighbours,
         placed: Sequence[BlockKey],
     ) -> None:
-        self._keys = keys
-        self._relevance: Sequence[float] = relevances(len(context.weights))
-        self._weights = [*map(context.weights.__getitem__, keys)]
-        if len(keys) < len(context.weights):
-            self._relevance = [self._relevance[context.ranks[key]] for key in keys]
+        ranks, masks = context.ranks, near.masks
         self._near = near
-        self._masks = [near.masks.get(key, 0) for key in keys]
-        self._place = dict(zip(keys, range(len(keys)), strict=True))
-        self._together = near.holding(placed)
+        self._together = near.all
+        for key in placed:
+            self._together &= masks[ranks[key]] if key in ranks else 0
+        self._keys = keys
+        self._relevance: Sequence[float] = relevances(len(masks))
+        self._weights: Sequence[int] = [*context.weights.values()]
+        self._masks = masks
+        self._place = ranks
+        if len(keys) < len(masks):
+            own = [ranks[key] for key in keys]
+            self._relevance = [self._relevance[rank] for rank in own]
+            self._weights = [self._weights[rank] for rank in own]
+            self._masks = [masks[rank] for rank in own]
+            self._place = dict(zip(keys, range(len(keys)), strict=True))
 
     def full(self, live: Sequence[BlockKey]) -> list[Step]:
         """Return the lead that gains most: what is live, then what has most support."""
@@ -121,24 +137,27 @@ class Candidates:
             i = self._place[key]
             steps.append((key, self._weights[i], waiting.take(i)))
             together &= self._masks[i]
-        heap = []
-        taken = {*live}
-        for i, key in enumerate(self._keys):
-            joint = together & self._masks[i]
-            if joint and key not in taken:
-                heap.append((-self._near.share(joint), i, together))
+        share, nearest = self._near.share, self._near.nearest
+        alone, likings = nearest(together), _likings(len(self._keys))
+        heap, taken = [], {*live}
+        for i, mask in enumerate(self._masks):
+            joint = together & mask
+            if joint and self._keys[i] not in taken:
+                heap.append((-share(joint) - alone * likings[i], i, together))
         heapq.heapify(heap)
-        while heap:  # shares only fall while blocks are placed: stale ones are upper bounds
-            stale, i, among = heap[0]
-            share = -stale if among is together else self._near.share(together & self._masks[i])
-            if not share:
+        while heap:  # what is stale is an upper bound: support only falls while blocks are placed
+            _, i, among = heap[0]
+            joint = together & self._masks[i]
+            if among is together:
                 heapq.heappop(heap)
-            elif -share > stale:
-                heapq.heapreplace(heap, (-share, i, together))
+                gain = _SURE * share(joint) * self._weights[i]
+                steps.append((self._keys[i], gain, waiting.take(i)))
+                together = joint
+                alone = nearest(together)
+            elif not joint:
+                heapq.heappop(heap)
             else:
-                heapq.heappop(heap)
-                steps.append((self._keys[i], _SURE * share * self._weights[i], waiting.take(i)))
-                together &= self._masks[i]
+                heapq.heapreplace(heap, (-share(joint) - alone * likings[i], i, together))
         return steps
 
     def thrifty(self, live: Sequence[Step]) -> list[Step]:

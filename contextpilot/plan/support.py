@@ -1,20 +1,23 @@
 """Conditional support: which block will most likely follow those placed so far.
 
 One bit set per block over a sliding window of recent contexts; a conjunction holds the contexts
-that contain a whole set of blocks. They count by how much they share with the context at hand:
-what is asked next resembles them most.
+that contain a whole set of blocks. They count by how many tokens they share with the context at
+hand: what is asked next resembles them most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 
 from contextpilot.block import BlockKey
 
-_LEVELS = (1.0, 0.7, 0.4)
+_LEVELS = (1.0, 0.85, 0.7, 0.55)
 """Contexts that share less than the last part of what the nearest one shares do not count."""
-_POWER = 4
-"""A context counts by its overlap (number of blocks, rounded down to a level) to this power."""
+_POWER = 8
+"""A context counts by its overlap, rounded down to a level, to this power."""
+_LIGHT, _HEAVY = 0.7, 1.4
+"""A block counts 2 in an overlap; 1 below this part of the mean weight, and 4 above the other."""
 
 
 class SupportWindow:
@@ -81,80 +84,106 @@ class SupportWindow:
             else:
                 del self._masks[key]
 
-    def near(self, keys: Iterable[BlockKey]) -> Neighbours:
-        """Return the contexts that share most with one of these blocks; valid until the next."""
-        masks = self._masks
-        return Neighbours({key: masks[key] for key in keys if key in masks})
+    def near(self, weights: Mapping[BlockKey, int]) -> Neighbours:
+        """Return those that share most with blocks of these weights; valid until the next `add`."""
+        masks = [*map(self._masks.get, weights, repeat(0))]
+        return Neighbours(masks, [*weights.values()])
 
 
 class Neighbours:
     """Recent contexts as bits, weighed by how much they share with the one at hand.
 
+    Args:
+        weights: tokens of each of its blocks.
+
     Attributes:
-        masks: for each of its blocks that occurred before, the contexts that hold it.
+        masks: for each of its blocks the contexts that hold it, too.
+        all: the contexts that count.
     """
 
-    def __init__(self, masks: Mapping[BlockKey, int]) -> None:
+    def __init__(self, masks: Sequence[int], weights: Sequence[int]) -> None:
         self.masks = masks
-        self._planes = _add_bits(masks.values())
+        planes = _overlaps(masks, weights)
         top, nearest = 0, -1
-        for place in reversed(range(len(self._planes))):
-            if nearest & self._planes[place]:
-                nearest &= self._planes[place]
+        for place in reversed(range(len(planes))):
+            if nearest & planes[place]:
+                nearest &= planes[place]
                 top |= 1 << place
         levels = sorted({max(1, int(top * part)) for part in _LEVELS}, reverse=True) if top else []
-        self._levels: list[tuple[int, float]] = []
-        for i, level in enumerate(levels):  # who reaches a level also reaches those below it
-            below = levels[i + 1] ** _POWER if i + 1 < len(levels) else 0
-            weight = (level**_POWER - below) / top**_POWER
-            self._levels.append((self._sharing(level), weight))
-        self._total = sum(level.bit_count() * weight for level, weight in self._levels)
-
-    def _sharing(self, count: int) -> int:
-        """Return the contexts that hold at least so many of the blocks."""
-        more, equal = 0, -1
-        for place in reversed(range(len(self._planes))):
-            if count >> place & 1:
-                equal &= self._planes[place]
-            else:
-                more |= equal & self._planes[place]
-                equal &= ~self._planes[place]
-        return more | equal
+        found = [_reaching(planes, level) for level in levels]
+        parts = [(level / top) ** _POWER for level in levels]
+        own = [part - below for part, below in zip(parts, [*parts[1:], 0.0], strict=False)]
+        total = sum([each.bit_count() * part for each, part in zip(found, own, strict=True)])
+        self.all = found[-1] if found else 0
+        self._nearest = [(each, part / total) for each, part in zip(found, parts, strict=True)]
+        self._levels = [(each, part / total) for each, part in zip(found, own, strict=True)][::-1]
 
     def share(self, contexts: int) -> float:
         """Return the part of all neighbours, by weight, that is among these contexts: 0 to 1."""
-        if not contexts or not self._total:
-            return 0.0
         mass = 0.0
-        for level, weight in self._levels:
-            mass += (contexts & level).bit_count() * weight
-        return mass / self._total
+        for level, weight in self._levels:  # who reaches a level also reaches those below it
+            contexts &= level
+            if not contexts:
+                break
+            mass += contexts.bit_count() * weight
+        return mass
 
-    def holding(self, keys: Sequence[BlockKey]) -> int:
-        """Return the contexts that hold all of these blocks."""
-        if not self._levels:
-            return 0
-        contexts = self._levels[-1][0]
-        for key in keys:
-            contexts &= self.masks.get(key, 0)
-        return contexts
+    def nearest(self, contexts: int) -> float:
+        """Return the part of all neighbours that the nearest of these contexts is alone."""
+        for level, weight in self._nearest:
+            if contexts & level:
+                return weight
+        return 0.0
 
 
-def _add_bits(masks: Iterable[int]) -> list[int]:
-    """Return in how many masks each bit is set: its binary digits, the lowest first."""
-    planes: list[int] = []
-    column = list(masks)
-    while column:
-        carries = []
-        while len(column) > 2:  # a full adder: three digits become one and a carry
-            a, b, c = column.pop(), column.pop(), column.pop()
-            odd = a ^ b
-            column.append(odd ^ c)
-            carries.append(a & b | odd & c)
-        if len(column) == 2:
-            a, b = column
-            column = [a ^ b]
-            carries.append(a & b)
-        planes += column
-        column = [carry for carry in carries if carry]
+def _overlaps(masks: Sequence[int], weights: Sequence[int]) -> list[int]:
+    """Return the overlap with each context as binary digits, the lowest first.
+
+    A context's overlap is the sum of the weights, roughly, of the blocks that it holds.
+    """
+    known = [weight for mask, weight in zip(masks, weights, strict=True) if mask]
+    mean = sum(known) / max(1, len(known))
+    light, heavy = _LIGHT * mean, _HEAVY * mean
+    ones, twos, fours = list[int](), list[int](), list[int]()
+    for mask, weight in zip(masks, weights, strict=True):
+        if mask:
+            column = ones if weight < light else fours if weight > heavy else twos
+            column.append(mask)
+    planes, carries = list[int](), list[int]()
+    for column in (ones, twos, fours):
+        plane, carries = _add_bits(carries + column)
+        planes.append(plane)
+    while carries:
+        plane, carries = _add_bits(carries)
+        planes.append(plane)
     return planes
+
+
+def _add_bits(column: list[int]) -> tuple[int, list[int]]:
+    """Return the lowest binary digit of how many masks each bit is set in, and what is carried."""
+    carries = []
+    if not len(column) & 1:
+        column.append(0)
+    rest = iter(column)
+    plane = next(rest)
+    for one, other in zip(rest, rest, strict=True):  # a full adder: three digits make two
+        odd = plane ^ one
+        carry = plane & one | odd & other
+        plane = odd ^ other
+        if carry:
+            carries.append(carry)
+    return plane, carries
+
+
+def _reaching(planes: Sequence[int], count: int) -> int:
+    """Return the contexts whose overlap is at least `count`."""
+    more, equal = 0, -1
+    last = (count & -count).bit_length() - 1  # lower digits of `count` are 0: all reach them
+    for place in range(len(planes) - 1, last - 1, -1):
+        both = equal & planes[place]
+        if count >> place & 1:
+            equal = both
+        else:
+            more |= both
+            equal ^= both
+    return more | equal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, SupportsIndex, overload
 
 from contextpilot.block import content_key
@@ -160,13 +161,24 @@ def new_request_id() -> str:
 
 def render_blocks(texts: Sequence[str]) -> str:
     """Return numbered blocks; a longer list begins with exactly the text of a shorter one."""
-    return "".join([f"[{i}] {text}\n\n" for i, text in enumerate(texts, start=1)])
+    return render_user(texts, "", "")
 
 
 def render_user(texts: Sequence[str], annotation: str, query: str) -> str:
     """Return the user message: blocks, annotation, question."""
-    parts = [render_blocks(texts), annotation and annotation + "\n\n", query]
-    return "".join(parts)
+    parts = [""] * (2 * len(texts) + 3)
+    parts[: 2 * len(texts) + 1 : 2] = _numbers(len(texts))
+    parts[1 : 2 * len(texts) : 2] = texts
+    parts[-2:] = annotation and annotation + "\n\n", query
+    return "".join(parts)  # once: these texts are most of what a request has
+
+
+@lru_cache(maxsize=64)
+def _numbers(count: int) -> list[str]:
+    """Return what stands before, between and after so many blocks."""
+    if not count:
+        return [""]
+    return ["[1] ", *[f"\n\n[{number}] " for number in range(2, count + 1)], "\n\n"]
 
 
 def check_history(history: Any) -> list[Message]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from contextpilot.block import (
     CHARS_PER_TOKEN,
@@ -31,8 +30,7 @@ from contextpilot.tokens import text_tokens
 _POSITION = "\0position\0"
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """What the user message of one turn is made of.
 
     Attributes:
@@ -89,8 +87,10 @@ class Turn:
         Args:
             told: what is known of the plan, and the request's id.
         """
-        order = [self.ranks[i] for i in plan.order]
-        order += sorted(self.hints.keys() - order)
+        order = [*plan.order]
+        if self.hints:
+            order = [self.ranks[i] for i in order]
+            order += sorted(self.hints.keys() - order)
         template = self.options.ranking_template
         ranking = annotate(order, template) if template else ""
         user = {"role": "user", "content": render_user(self._texts(order), ranking, query)}

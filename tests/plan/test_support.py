@@ -5,19 +5,29 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plans import FULL, blocks_of, new_planner, run
 
 from contextpilot.plan.support import SupportWindow
 
 contexts = st.lists(st.integers(0, 4), max_size=5)
 
 
+WEIGHTS = [10, 25, 40, 55, 900, 30]
+
+
 def share_by_counting(window: list[list[int]], keys: list[int], held: list[int]) -> float:
     """Return the part of the window that holds `held`, by level of overlap with `keys`."""
-    overlaps = [len({*context} & {*keys}) for context in window]
+    known = {key for key in keys if any(key in context for context in window)}
+    mean = sum(WEIGHTS[key] for key in known) / max(1, len(known))
+    rounded = {
+        key: 1 if WEIGHTS[key] < 0.7 * mean else 4 if WEIGHTS[key] > 1.4 * mean else 2
+        for key in known
+    }
+    overlaps = [sum(rounded[key] for key in {*context} & known) for context in window]
     top = max(overlaps, default=0)
-    levels = {max(1, int(top * part)) for part in (1, 0.7, 0.4)}
-    weights = [max([0, *(own for own in levels if own <= each)]) ** 4 for each in overlaps]
-    if not top or not sum(weights):
+    levels = {max(1, int(top * part)) for part in (1, 0.85, 0.7, 0.55)}
+    weights = [max([0, *(own for own in levels if own <= each)]) ** 8 for each in overlaps]
+    if not top:
         return 0.0
     together = zip(window, weights, strict=True)
     return sum(weight for context, weight in together if {*held} <= {*context}) / sum(weights)
@@ -38,14 +48,19 @@ def test_shares_equal_counting_in_the_last_contexts(
     for context in history:
         window.add(context)
     recent = history[-size:]
-    near = window.near(keys)
+    near = window.near({key: WEIGHTS[key] for key in keys})
     held = keys[:split]
-    assert near.share(near.holding(held)) == pytest.approx(share_by_counting(recent, keys, held))
-    assert set(near.masks) == {key for key in keys if any(key in c for c in recent)}
+    holding = near.all
+    for mask in near.masks[:split]:
+        holding &= mask
+    expected = share_by_counting(recent, keys, held)
+    assert near.share(holding) == pytest.approx(expected)
+    assert (near.nearest(holding) > 0) == (expected > 0)
+    assert [mask > 0 for mask in near.masks] == [any(key in c for c in recent) for key in keys]
     assert len(window) == len(recent)
     assert {key for key in range(6) if key in window} == {key for c in recent for key in c}
     window.clear()
-    assert not window.near(keys).holding([])
+    assert not window.near({key: WEIGHTS[key] for key in keys}).all
     assert len(window) == 0
 
 
@@ -60,3 +75,20 @@ def test_memory_holds_no_block_that_left_the_window() -> None:
 def test_size_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="size"):
         SupportWindow(0)
+
+
+def test_among_equally_supported_blocks_rank_decides() -> None:
+    planner = new_planner()
+    for keys in ([0, 1, 2, 3], [0, 1, 2, 3]):
+        run(planner, keys, FULL)
+    planner.index.clear()
+    assert planner.plan(blocks_of([6, 3, 1, 2]), FULL).order == (1, 2, 3, 0)
+
+
+def test_contexts_that_share_heavy_blocks_are_nearer_than_those_that_share_many() -> None:
+    planner = new_planner()
+    run(planner, [6, 5, 3], FULL)
+    run(planner, [0, 1], FULL)
+    planner.index.clear()
+    order = planner.plan(blocks_of([0, 1, 5, 6]), FULL).order
+    assert order == (2, 3, 0, 1)
