@@ -130,8 +130,12 @@ class Driver:
             found = self.cache.match_prefix(self.base.MatchPrefixParams(key=key))
         else:
             found = self.cache.match_prefix(key)
+        return self.length_of(found)
+
+    def length_of(self, found: Any) -> int:
+        """The units that a match found on the device."""
         length = getattr(found, "device_prefix_len", None)
-        return len(found.device_indices) if length is None else length
+        return len(found.device_indices) if length is None else int(length)
 
     def insert(self, tokens: list[int]) -> None:
         import torch

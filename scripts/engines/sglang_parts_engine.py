@@ -134,7 +134,7 @@ class PartsDriver(Driver):
 
     def _lock(self, tokens: list[int]) -> tuple[Any, int]:
         found = self.cache.match_prefix(self.base.MatchPrefixParams(key=self.key(tokens)))
-        return self._locked(found.last_device_node), int(found.device_prefix_len)
+        return self._locked(found.last_device_node), self.length_of(found)
 
     def _locked(self, node: Any) -> list[Any]:
         return [node, self.cache.inc_lock_ref(node), False]
