@@ -26,6 +26,9 @@ CASES = (
     ("0.5.23", "16", "rust"),
     ("0.5.23", "64", "rust"),
     ("0.5.23", "16", "python"),
+    ("0.5.23", "1", "rust:SWA"),
+    ("0.5.23", "1", "rust:MAMBA"),
+    ("0.5.23", "1", "python:SWA"),
     ("0.5.10", "1", "radix"),
     ("0.5.10", "16", "radix"),
 )
@@ -46,7 +49,9 @@ def cost(version: str, page_size: str, core: str, url: str) -> dict[str, Any]:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     print(machine_line())
-    print("version page core    index    per step, us: median p90 p99   per evicted page, the same")
+    print(
+        "version page core       index    per step, us: median p90 p99   per evicted page, the same"
+    )
     with indexes() as urls:
         for version, page_size, core in CASES:
             for name, url in urls.items():
@@ -55,7 +60,7 @@ def main() -> None:
                     " ".join(f"{seen[key][cut]:7.2f}" for cut in ("median", "p90", "p99"))
                     for key in ("step_us", "evict_us")
                 )
-                case = f"{version:7} {page_size:>4} {core:7} {name:8}"
+                case = f"{version:7} {page_size:>4} {core:10} {name:8}"
                 print(f"{case} {step}   {page} ({seen['evicted_pages']} evicted)", flush=True)
 
 

@@ -1,6 +1,6 @@
 """What the hooks cost SGLang's scheduler thread; run by scripts/bench_sglang.py.
 
-    python sglang_cost.py FILES VERSION PAGE_SIZE radix|python|rust URL
+    python sglang_cost.py FILES VERSION PAGE_SIZE radix|python|rust[:SWA|MAMBA] URL
 
 Runs in SGLang's environment, on the version's real cache and tree without model and device; prints
 one line of JSON. Times are our own share: that of the wrapped call less the original inside it.
@@ -19,7 +19,9 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "hooks")]
 
 import sglang_files  # noqa: E402
+import sglang_parts_engine  # noqa: E402
 from sglang_engine import Driver  # noqa: E402
+from sglang_parts_engine import PartsDriver  # noqa: E402
 from vllm_cost import Meter, microseconds  # noqa: E402
 
 POOL = 60_000
@@ -70,11 +72,18 @@ def main() -> None:
     files, version, page_size, core, url = vars(parser.parse_args()).values()
     os.environ["CONTEXTPILOT_INDEX_URL"] = url
     sglang_files.serve(Path(files), version)
-    driver = Driver(int(page_size), "" if core == "radix" else core, POOL)
+    sglang_parts_engine.prepare()
+    core, _, part = core.partition(":")
+    if part:
+        driver: Driver = PartsDriver(int(page_size), core, (part,), capacity=POOL)
+    else:
+        driver = Driver(int(page_size), "" if core == "radix" else core, POOL)
     meter, costs = Meter(), Costs()
     steps, evictions = ("insert",), ("evict", "_delete_leaf")
     if core != "radix":
         evictions = ("evict_for_alloc", "_evict_device_leaf")
+    if part:
+        evictions = (*evictions, "_evict_device_next_node")
     for name in (*steps, *evictions):
         meter.inner(type(driver.cache), name)
     driver.start_scheduler()

@@ -9,12 +9,13 @@ import random
 from typing import Any
 
 import sglang_files
-from sglang_engine import Driver, Slots, call
+from sglang_engine import CAPACITY, Driver, Slots, call
 
 WINDOW = 48
 """Units of the sliding window."""
-WINDOW_CAPACITY = 260
-STATES = 14
+WINDOW_SHARE = 0.44
+"""Of the window's slots, for each of full attention."""
+SLOTS_PER_STATE = 42
 STATES_PER_PATH = 3
 
 
@@ -42,7 +43,7 @@ class WindowSlots(Slots):
 
     def swa_available_size(self) -> int:
         held: int = self.cache.swa_evictable_size() + self.cache.swa_protected_size()
-        return WINDOW_CAPACITY - held
+        return int(self.capacity * WINDOW_SHARE) - held
 
     def translate_swa_indices_for_transfer(self, indices: Any) -> Any:
         return indices
@@ -59,14 +60,15 @@ class WindowSlots(Slots):
 class States:
     """The pool of states."""
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
         self.cache: Any = None
         self.mamba_allocator = self
         self.next = 0
 
     def available_size(self) -> int:
         held: int = self.cache.mamba_evictable_size() + self.cache.mamba_protected_size()
-        return STATES - held
+        return self.capacity - held
 
     schedulable_available_size = available_size
 
@@ -84,14 +86,19 @@ class PartsDriver(Driver):
     """One unified cache whose nodes have parts: "SWA", "MAMBA" or both."""
 
     def __init__(
-        self, page_size: int, core: str, parts: tuple[str, ...], eagle: bool = False
+        self,
+        page_size: int,
+        core: str,
+        parts: tuple[str, ...],
+        eagle: bool = False,
+        capacity: int = CAPACITY,
     ) -> None:
         self.parts = parts
         self.chance = random.Random(f"{page_size} {parts}")
         context = __import__("sglang.srt.runtime_context", fromlist=["x"])
         context.SETTINGS.mamba_max_states_per_path = STATES_PER_PATH
         # States stand at tokens, so such a tree's keys are never pairs.
-        super().__init__(page_size, core, eagle=eagle and "MAMBA" not in parts)
+        super().__init__(page_size, core, capacity, eagle and "MAMBA" not in parts)
 
     def _make_slots(self, capacity: int) -> Slots:
         swa = __import__("sglang.srt.mem_cache.allocator.swa", fromlist=["x"])
@@ -102,7 +109,8 @@ class PartsDriver(Driver):
     def _parameters(self, slots: Slots, **more: Any) -> dict[str, Any]:
         pools = __import__("sglang.srt.mem_cache.memory_pool", fromlist=["x"])
         kinds = __import__("sglang.srt.mem_cache.unified_cache.component_type", fromlist=["x"])
-        self.states = type("States", (States, pools.HybridReqToTokenPool), {})()
+        kind = type("States", (States, pools.HybridReqToTokenPool), {})
+        self.states = kind(slots.capacity // SLOTS_PER_STATE)
         known = super()._parameters(slots, **more)
         components = [kinds.ComponentType[name] for name in ("FULL", *self.parts)]
         return {
@@ -190,7 +198,7 @@ class PartsDriver(Driver):
         cache, slots = self.cache, self.cache.token_to_kv_pool_allocator
         short = {"num_tokens": max(0, tokens - slots.capacity + self._held("full"))}
         if "SWA" in self.parts:
-            tokens = min(tokens, WINDOW_CAPACITY // 2)
+            tokens = min(tokens, int(slots.capacity * WINDOW_SHARE / 2))
             short["swa_num_tokens"] = max(0, tokens - slots.swa_available_size())
         if "MAMBA" in self.parts:
             short["mamba_num"] = max(0, 1 - self.states.available_size())
