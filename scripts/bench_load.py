@@ -198,9 +198,9 @@ async def limit(index: Index, is_slow: bool, minutes: float) -> int:
         faults.append("requests were refused for planning's sake")
     if after.count("200 planned") < sum(after.outcomes.values()):
         faults.append(f"not all is planned again: {after.outcomes}")
-    half = len(held.memory_mb) // 2
-    first, second = held.memory_mb[:half], held.memory_mb[half:]
-    if statistics.median(second) > MAX_GROWTH * statistics.median(first):
+    full = held.memory_mb[len(held.memory_mb) // 2 :]  # the queue has filled
+    half = max(1, len(full) // 2)
+    if statistics.median(full[-half:]) > MAX_GROWTH * statistics.median(full[:half]):
         faults.append("memory grew over the hold")
     print("\n" + ("; ".join(faults) or "all as it should be"))
     return int(bool(faults))

@@ -191,8 +191,8 @@ class Protocol(HttpToolsProtocol):
             return self.loop.time() - self._came_at
         try:
             told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        except OSError:  # it is closed
-            return 0.0
+        except (OSError, ValueError):  # it is closed
+            return self.loop.time() - self._came_at
         (milliseconds,) = struct.unpack_from("I", told, _LAST_DATA_AT)
         return float(milliseconds) / 1000
 

@@ -23,6 +23,8 @@ from contextpilot.server.request_body import BodyTooLargeError, ClientGoneError,
 _LONG_WAIT_S = 0.2
 """Nobody sets a shorter time-out than this."""
 _MOMENT_S = 0.001
+_UNREAD = Response(status_code=400)
+"""For clients that have gone."""
 _IN_ORDER: set[Any] = set()
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -56,8 +58,8 @@ class BodyRoute(APIRoute):
         async def handle(request: Request) -> Response:
             try:
                 async with _content(request) as content:
-                    if turn is None:
-                        await _refuse_left(request)
+                    if turn is None and _waited(request) and await has_left(request):
+                        return _UNREAD
                     request.state.is_large = len(content) >= LARGE_BYTES
                     async with turn or nullcontext():
                         if not request.state.is_large:
@@ -65,7 +67,7 @@ class BodyRoute(APIRoute):
                         body = await offload(True, _read_slowly, content, model)
                         return await endpoint(body=body, request=request)
             except ClientGoneError:
-                return Response(status_code=400)  # which nobody reads
+                return _UNREAD
 
         return handle
 
@@ -92,16 +94,15 @@ def _shortcut(handler: Handler, app: ASGIApp) -> ASGIApp:
     return serve
 
 
-async def _refuse_left(request: Request) -> None:
-    """Do nothing for a client that went while its request waited: it will not send what is planned.
+def _waited(request: Request) -> bool:
+    return waited_s(request.scope) > _LONG_WAIT_S
 
-    Raises:
-        ClientGoneError: it has gone.
-    """
-    if waited_s(request.scope) > _LONG_WAIT_S:
+
+async def has_left(request: Request) -> bool:
+    """Return whether the client went, as far as it can be seen: it sends none of its plans."""
+    if _waited(request):
         await asyncio.sleep(_MOMENT_S)  # its going is read after its request
-        if await request.is_disconnected():
-            raise ClientGoneError("the client went before its request's turn")
+    return await request.is_disconnected()
 
 
 @asynccontextmanager

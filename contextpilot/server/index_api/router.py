@@ -16,7 +16,7 @@ from contextpilot.prompt.messages import check_history
 from contextpilot.prompt.turn import opening
 from contextpilot.server.errors import ApiError, input_errors
 from contextpilot.server.index_api import schemas
-from contextpilot.server.index_api.body_routes import BodyRoute, in_order
+from contextpilot.server.index_api.body_routes import BodyRoute, has_left, in_order
 from contextpilot.server.offload import are_many, offload
 from contextpilot.server.service import Service, Written
 from contextpilot.sync.events import answer_message
@@ -117,7 +117,7 @@ async def plan(body: schemas.PlanBody, request: Request) -> Response:
     if not job.contexts:
         return reply({"plans": []})
     content = await _service(request).plan_once(job, body.id)
-    if await request.is_disconnected():
+    if await has_left(request):
         await _service(request).take_back(content, body.id)
     return await offload(many, reply, content)
 
