@@ -95,6 +95,32 @@ def test_shedding_drops_leaves_in_order_of_use(inserted: list[Any], wanted: int)
     assert index.stats().num_evicted_blocks == dropped
 
 
+def test_a_release_tells_how_many_blocks_go_with_it() -> None:
+    index = ContextIndex()
+    index.insert(("a", "b", "c", "d"), "one")
+    index.insert(("a", "b", "x"), "two")
+    index.set_cached("one", 4)
+    index.set_cached("two", 3)
+    assert index.release("one") == 2
+    assert index.release("one") == 0
+    assert index.release("two", keep=1) == 2
+    assert index.release("nobody's") == 0
+    assert check_index(index) == {("a",)}
+
+
+def test_what_a_cache_is_like_is_told_again_and_again_without_loss() -> None:
+    index = ContextIndex()
+    index.insert(("a", "b", "c"), "one")
+    index.describe(1)
+    index.describe(1)
+    assert index.match(("a", "b", "c")) == 3
+    index.describe(1, is_sparse=True)
+    assert index.match(("a", "b", "c")) == 0  # nobody said where it can be reused
+    index.add_cached("one", 3, points=((2, 2),))
+    index.describe(1, is_sparse=True)
+    assert index.match(("a", "b", "c")) == 2
+
+
 def num_nodes() -> int:
     return sum(type(thing) is Node for thing in gc.get_objects())
 
