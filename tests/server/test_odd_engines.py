@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from servers import Client, Start, wait_until
+from servers import Client, Scripted, Start, send_json, serving, wait_until
 from socket_server import Connection, SocketServer, socket_server
 
 CHAT = "/v1/chat/completions"
@@ -136,3 +137,22 @@ def test_what_changes_something_is_sent_once(start: Start) -> None:
             assert client.post("/v1/files", TURN).status == 200
         assert client.post("/v1/files", {"file": "pill"}).status == 502
         assert num_pills(engines) == [0, 0, 1]
+
+
+def test_another_stands_in_for_an_engine_that_is_not_available(
+    upstream: Scripted, start: Start
+) -> None:
+    async def loading(_: Any, send: Any) -> None:
+        await send_json(send, {"error": "Loading model"}, 503)
+
+    other = Scripted(loading)
+    with serving(other) as url:
+        client = start(engine=(url, upstream.url))
+        wait_until(lambda: all(one["up"] for one in client.get("/health").json()["engines"]))
+        asked = [client.post("/v1/chat/completions", {"messages": []}) for _ in range(6)]
+        assert [reply.status for reply in asked] == [200] * 6
+        assert other.seen
+        upload = [client.post("/v1/files", {}).status for _ in range(6)]
+        assert set(upload) <= {200, 503}
+        alone = start(engine=(url,)).post("/v1/chat/completions", {"messages": []})
+        assert (alone.status, alone.json()) == (503, {"error": "Loading model"})

@@ -206,13 +206,15 @@ class Proxy:
         tried.add(lease.engine.name)
         kind = await self._service.pool.kind_of(lease.engine)
         lease.wish = kind.slot_wish(request.api, request.parsed)
+        left = [one for one in self._service.pool.engines if one.up and one.name not in tried]
+        has_stand_in = request.may_repeat and bool(left)
         if not self._settings.cache_salt or not kind.salt_member:
-            return Target(kind, lease.engine.url)
+            return Target(kind, lease.engine.url, has_stand_in=has_stand_in)
         refusal = kind.salt_refusal(request.api) or request.why_unsalted()
         if refusal:
             raise ControlError("cache_salt", refusal)
         salt = salt_of(request.tenant, self._settings, request.parsed.get(kind.salt_member))
-        return Target(kind, lease.engine.url, salt)
+        return Target(kind, lease.engine.url, salt, has_stand_in)
 
     # -- the plan --------------------------------------------------------------------------------
 
@@ -317,6 +319,8 @@ class Proxy:
             async with self._upstream.open(
                 method, url, headers, body, may_repeat=request.may_repeat
             ) as answer:
+                if answer.status == 503 and target.has_stand_in:
+                    raise UpstreamError(503, "the engine is not available")
                 shown = answer_headers(answer, outgoing.outcome_header(), renamed)
                 await delivery.pass_on(answer, shown, lease.first_byte, read)
         except UpstreamError as error:

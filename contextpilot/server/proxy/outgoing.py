@@ -56,11 +56,17 @@ class Outgoing:
 
 @dataclass(frozen=True)
 class Target:
-    """The engine that a request goes to; `salt` divides its cache by tenants, if salts are sent."""
+    """The engine that a request goes to.
+
+    Attributes:
+        salt: divides its cache by tenants, if salts are sent.
+        has_stand_in: another could take it, too, where this one says that it is not available.
+    """
 
     kind: EngineKind
     url: str
     salt: str | None = None
+    has_stand_in: bool = False
 
 
 def written_for(
