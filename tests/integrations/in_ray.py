@@ -91,7 +91,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    small: dict[str, Any] = {"num_cpus": 4, "object_store_memory": 100 << 20}
+    small: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 100 << 20}
     try:
         ray.init(include_dashboard=False, log_to_driver=False, **small)
     except Exception:  # it waits for 30 s, and no longer, however busy the machine is
@@ -110,6 +110,17 @@ def dataset(cluster: None) -> Any:
 @pytest.fixture(scope="module")
 def few(cluster: None) -> Any:
     return ray.data.from_items(rows(FEW), override_num_blocks=3)
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the only outbox: starting one takes seconds. Each test asks another model."""
+    return tmp_path_factory.mktemp("outbox") / "journal.jsonl"
+
+
+@pytest.fixture(scope="module")
+def outbox(cluster: None, journal: Path) -> Any:
+    return start_outbox(journal)
 
 
 def hit_ratio(partitions: list[list[list[str]]]) -> float:
@@ -184,10 +195,10 @@ def sent_places(endpoint: Endpoint, planned: Any) -> list[list[int]]:
     ]
 
 
-def test_a_window_is_kept_and_no_larger_than_the_cache(endpoint: Endpoint) -> None:
+def test_a_window_is_kept_and_no_larger_than_the_cache(endpoint: Endpoint, outbox: Any) -> None:
     planned = plan(ray.data.from_items(rows(24), override_num_blocks=1), 1)
     room = int(2.5 * max(row["tokens"] for row in planned.take_all()))
-    told = sent_here(planned, endpoint, start_outbox(), window=4, cache_tokens=room)
+    told = sent_here(planned, endpoint, outbox, "window", window=4, cache_tokens=room)
     assert [row["answer"] for row in told] == [f"answer to {row['query']}" for row in told]
     assert endpoint.most == 2
     (places,) = sent_places(endpoint, planned)
@@ -195,11 +206,16 @@ def test_a_window_is_kept_and_no_larger_than_the_cache(endpoint: Endpoint) -> No
 
 
 def sent_here(
-    planned: Any, endpoint: Endpoint, outbox: Any, window: int = 1, cache_tokens: int | None = None
+    planned: Any,
+    endpoint: Endpoint,
+    outbox: Any,
+    model: str,
+    window: int = 1,
+    cache_tokens: int | None = None,
 ) -> list[dict[str, Any]]:
     """What a worker does with a partition, in this process: starting one takes seconds."""
     urls = [f"{endpoint.url}/chat/completions"]
-    worker = Worker(outbox, urls, window, cache_tokens, {"model": "m"})
+    worker = Worker(outbox, urls, window, cache_tokens, {"model": model})
     (batch,) = planned.iter_batches(batch_size=None, batch_format="pyarrow")
     told: list[dict[str, Any]] = worker(batch).to_pylist()
     return told
@@ -237,7 +253,7 @@ def killed_half_way(answers: Any, endpoint: Endpoint, name: str) -> Any:
     time.sleep(0.1)
     victims = processes(name)
     assert victims
-    os.kill(max(victims), signal.SIGKILL)  # the newest: outboxes of other tests go on
+    os.kill(max(victims), signal.SIGKILL)
     time.sleep(0.3)
     endpoint.gate.set()
     worker.join(120)
@@ -246,11 +262,10 @@ def killed_half_way(answers: Any, endpoint: Endpoint, name: str) -> Any:
 
 
 def test_a_worker_that_is_killed_loses_nothing_and_sends_nothing_twice(
-    few: Any, endpoint: Endpoint, tmp_path: Path
+    few: Any, endpoint: Endpoint, outbox: Any
 ) -> None:
-    journal = tmp_path / "journal.jsonl"
     planned = plan(few, 2)
-    answers = ask(planned, endpoint.url, outbox=start_outbox(journal), model="m", max_tokens=7)
+    answers = ask(planned, endpoint.url, outbox=outbox, model="worker", max_tokens=7)
     assert_all_answered(killed_half_way(answers, endpoint, "MapBatches(Worker)"))
     assert Counter(endpoint.seen).most_common(1)[0][1] == 1
     for places in sent_places(endpoint, planned):
@@ -259,27 +274,28 @@ def test_a_worker_that_is_killed_loses_nothing_and_sends_nothing_twice(
 
 
 def test_an_outbox_that_is_killed_repeats_nothing_that_was_answered(
-    few: Any, endpoint: Endpoint, tmp_path: Path
+    few: Any, endpoint: Endpoint, outbox: Any, journal: Path
 ) -> None:
     planned = plan(few, 1)
-    outbox = start_outbox(tmp_path / "journal.jsonl")
-    answers = ask(planned, endpoint.url, outbox=outbox, model="m")
+    answers = ask(planned, endpoint.url, outbox=outbox, model="outbox")
     assert_all_answered(killed_half_way(answers, endpoint, "Outbox"))
     twice = [query for query, times in Counter(endpoint.seen).items() if times > 1]
     assert len(twice) == 1  # what was on its way
     assert max(Counter(endpoint.seen).values()) == 2
     sent = len(endpoint.seen)
-    same = start_outbox(tmp_path / "journal.jsonl")  # it still runs
-    assert all(row["status"] == 200 for row in sent_here(planned, endpoint, same))
+    same = start_outbox(journal)  # it still runs
+    assert all(row["status"] == 200 for row in sent_here(planned, endpoint, same, "outbox"))
     assert len(endpoint.seen) == sent  # the job is run again: everything stands in the journal
 
 
-def test_the_http_processor_keeps_order_and_sends_once(few: Any, endpoint: Endpoint) -> None:
+def test_the_http_processor_keeps_order_and_sends_once(
+    few: Any, endpoint: Endpoint, outbox: Any
+) -> None:
     planned = plan(few, 1, slack=0)
-    config = processor_config(planned, endpoint.url, start_outbox())
+    config = processor_config(planned, endpoint.url, outbox)
     processor = build_processor(
         config,
-        preprocess=lambda row: {**row, "payload": payload(row, model="m")},
+        preprocess=lambda row: {**row, "payload": payload(row, model="processor")},
         postprocess=lambda row: {
             "place": row["place"],
             "query": row["query"],
@@ -292,7 +308,7 @@ def test_the_http_processor_keeps_order_and_sends_once(few: Any, endpoint: Endpo
     assert {*endpoint.bodies[0]} == {"model", "messages"}
 
 
-def test_errors_name_the_argument(dataset: Any, tmp_path: Path) -> None:
+def test_errors_name_the_argument(dataset: Any) -> None:
     with pytest.raises(KeyError, match="the dataset has no column 'passages'; it has"):
         plan(dataset, 2, contexts="passages")
     with pytest.raises(ValueError, match="partitions must be at least 1"):
@@ -303,10 +319,6 @@ def test_errors_name_the_argument(dataset: Any, tmp_path: Path) -> None:
         start_outbox(in_doubt="never")
     with pytest.raises(ValueError, match="max_in_flight must be at least 1"):
         start_outbox(max_in_flight=0)
-    notes = tmp_path / "notes.txt"
-    notes.write_text("these are my notes\n")
-    with pytest.raises(ray.exceptions.RayError, match="is no journal"):
-        start_outbox(notes)
 
 
 def test_the_guides_code_runs(endpoint: Endpoint, tmp_path: Path, monkeypatch: Any) -> None:
