@@ -144,7 +144,7 @@ def test_same_blocks_in_the_same_order_give_the_same_bytes(
 
 
 def test_ten_thousand_blocks_in_one_context() -> None:
-    pilot = cp.ContextPilot()
+    pilot = cp.ContextPilot(anchor="none")
     context = [f"block number {i}" for i in range(10_000)]
     pilot.optimize(context, "q")
     messages = pilot.optimize(context[::-1], "q")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 
 from contextpilot.commands.numbers import natural
 from contextpilot.plan.bounds import ANCHORS, Bounds
@@ -63,5 +64,5 @@ def bounds_of(args: argparse.Namespace) -> Bounds:
 
 def changed_bounds(args: argparse.Namespace) -> dict[str, object]:
     """Return by name what the flags say otherwise than the defaults."""
-    given, defaults = vars(bounds_of(args)), vars(Bounds())
+    given, defaults = asdict(bounds_of(args)), asdict(Bounds())
     return {name: value for name, value in given.items() if value != defaults[name]}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 
 from contextpilot.block import BlockKey
 
-ANCHORS = ("none", "moved", "end")
+ANCHORS = ("auto", "none", "moved", "end")
+_MANY_BLOCKS = 6
+"""From so many on it was measured that the most relevant block is better off at the question."""
 _NUMBERS = ("pin_first", "max_shift", "min_gain_tokens", "displacement_cost", "anchor_blocks")
 
 
@@ -26,7 +29,8 @@ class Bounds:
             rank of what they displace. 0 moves for whatever may be gained.
         anchor: where the most relevant blocks go: "end" puts them next to the question in every
             prompt, "moved" only in prompts where blocks move anyway, "none" leaves them among the
-            others.
+            others; "auto" is "moved" in contexts of six blocks and more where moves have a price,
+            else "none".
         anchor_blocks: how many they are.
         min_gain_tokens: keep the original order when the blocks known to recur behind the same
             head weigh less than this, for example less than one block of the engine's cache.
@@ -37,7 +41,7 @@ class Bounds:
     max_shift: int | None = None
     min_gain_tokens: int = 16
     displacement_cost: int = 50
-    anchor: str = "none"
+    anchor: str = "auto"
     anchor_blocks: int = 1
 
     def __post_init__(self) -> None:
@@ -60,14 +64,49 @@ class Bounds:
             or self.pin_first > 0
             or self.max_shift is not None
             or self.displacement_cost > 0
-            or self.anchor != "none"
+            or self.anchor not in ("auto", "none")
         )
 
-    def anchored(self, keys: Iterable[BlockKey], pinned: Collection[BlockKey]) -> list[BlockKey]:
-        """Return which of a context's distinct blocks go next to the question, best one last."""
-        if self.anchor == "none":
+    def decided(self, num_blocks: float) -> Bounds:
+        """Return these bounds with "auto" decided for contexts of so many blocks, on average."""
+        if self.anchor != "auto":
+            return self
+        pays = self.displacement_cost > 0 and num_blocks >= _MANY_BLOCKS
+        return self._moving if pays else self._resting
+
+    @cached_property
+    def _moving(self) -> Bounds:
+        return replace(self, anchor="moved")
+
+    @cached_property
+    def _resting(self) -> Bounds:
+        return replace(self, anchor="none")
+
+    @property
+    def anchor_cost(self) -> int:
+        """Tokens that must be gained besides where the most relevant block moves with the others.
+
+        With "end" it moves in any case.
+        """
+        return self.displacement_cost if self.anchor == "moved" and self.anchor_blocks else 0
+
+    @property
+    def least_gain(self) -> int:
+        """Tokens that a merge of two contexts must gain beyond what it displaces."""
+        return max(1, self.min_gain_tokens + self.anchor_cost)
+
+    def anchored(
+        self, weights: Mapping[BlockKey, int], pinned: Collection[BlockKey]
+    ) -> list[BlockKey]:
+        """Return which of a context's distinct blocks go next to the question, best one last.
+
+        Args:
+            weights: tokens of each, most relevant first. Where they are worth less than the move of
+                the best one costs, nothing is gained by any.
+        """
+        if self.anchor in ("auto", "none") or self.anchor_cost >= sum(weights.values()) > 0:
             return []
-        free = (key for key in islice(keys, self.anchor_blocks) if key not in pinned)
+        free = (key for key in islice(weights, self.anchor_blocks) if key not in pinned)
         return list(free)[::-1]
 
     def limit_shift(self, order: Sequence[int]) -> list[int]:

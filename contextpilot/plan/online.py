@@ -66,6 +66,7 @@ class OnlinePlanner:
         """Return the plan of one context; nothing is learnt yet."""
         if not bounds.enabled or len(blocks) < 2:
             return self.finish(blocks, range(len(blocks)), head)
+        bounds = bounds.decided(len(blocks))
         is_vain = bounds.min_gain_tokens > 0 and not self.recurs(head)
         if is_vain and bounds.anchor != "end":
             return self.finish(blocks, range(len(blocks)), head)
@@ -112,6 +113,7 @@ class OnlinePlanner:
         given = context.given(placed)
         found = self.index.match([*start, *given]) - len(start)
         least = sum([weights[key] for key in given[: max(0, found)]])
+        least += bounds.anchor_cost if context.anchored else 0
         return best_lead(candidates, lead, len(live), bounds.displacement_cost, least)
 
     def finish(self, blocks: Sequence[Block], order: Sequence[int], head: Head = NO_HEAD) -> Plan:

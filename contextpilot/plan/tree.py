@@ -67,7 +67,7 @@ def agglomerate(
     Args:
         contexts: for each the distinct numbers of its blocks, most relevant first.
         weights: tokens of each block number.
-        bounds: clusters merge if that gains `min_gain_tokens` beyond `displacement_cost`; at no
+        bounds: clusters merge if that gains `least_gain` beyond `displacement_cost`; at no
             cost they share every block that all their contexts hold.
         progress: called as `progress(done, total)` after each round.
         arithmetic: what computes overlaps.
@@ -94,7 +94,7 @@ class _Clusters:
     ) -> None:
         self._tree = tree
         self._arithmetic = arithmetic
-        self._min_score = max(1, bounds.min_gain_tokens)
+        self._min_score = bounds.least_gain
         self._cost = bounds.displacement_cost
         self._weights = weights
         self.names: Ints = np.arange(len(contexts))

@@ -34,13 +34,13 @@ def merge_window(contexts: Sequence[Ints], weights: Ints, live: Live, bounds: Bo
         contexts: for each the distinct numbers of its blocks, most relevant first.
         weights: tokens of each block number.
         live: returns the tokens of the longest live prefix within a set of block numbers.
-        bounds: clusters merge if that gains `min_gain_tokens` beyond `displacement_cost`.
+        bounds: clusters merge if that gains `least_gain` beyond `displacement_cost`.
 
     Returns:
         The tree; its roots come with most live content first, since that is evicted next.
     """
     tree = MergeTree(len(contexts))
-    cost, least = bounds.displacement_cost, max(1, bounds.min_gain_tokens)
+    cost, least = bounds.displacement_cost, bounds.least_gain
     fronts = Fronts.of(contexts, len(weights))
     held = {node: live(sorted(numbers.tolist())) for node, numbers in enumerate(contexts)}
     heap: list[tuple[float, int, int, int]] = []

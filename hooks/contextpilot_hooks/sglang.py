@@ -44,6 +44,7 @@ from .reporter import Reporter, open_reporter
 from .settings import Engine, Settings, engine_name, read_bound
 from .sglang_parts import PartWatch
 from .sglang_tree import TreeWatch
+from .sglang_view import KNOWN as KNOWN  # doctor reads it here
 from .sglang_view import View, version, view
 from .steps import MAX_TOKENS, StepLedger
 

@@ -17,6 +17,7 @@ tells of it arrives, before the next is planned.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -137,7 +138,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    jobs = json.loads(sys.argv[1])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("jobs", help="a JSON list of objects")
+    jobs = json.loads(parser.parse_args().jobs)
     if "layers" in jobs[0]:
         os.environ["CONTEXTPILOT_INDEX_URL"] = NOBODY
         serve(versions.folder("vllm", VERSION), VERSION)
@@ -150,4 +153,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.insert(0, str(HERE.parent))
+    import plainly
+
+    plainly.run(main)

@@ -73,6 +73,6 @@ def test_every_context_runs_once_whoever_leads(
 
 def test_the_first_keeps_its_order_and_the_next_one_hits_what_it_begins_with() -> None:
     batch = [[1, 6, 5], [6, 2, 3], [4, 6, 0]]
-    steps = planned(batch, Bounds(displacement_cost=1))
+    steps = planned(batch, Bounds(displacement_cost=1, anchor="none"))
     assert steps[0] == (1, (0, 1, 2))
     assert dict(steps[1:]) == {0: (1, 0, 2), 2: (1, 0, 2)}

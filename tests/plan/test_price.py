@@ -54,10 +54,8 @@ def test_a_higher_cost_never_displaces_more(
 ) -> None:
     planner = taught(history)
     low, high = sorted((one, other))
-    moved = [
-        displacement(planner.plan(blocks_of(keys), Bounds(displacement_cost=cost)).order)
-        for cost in (low, high)
-    ]
+    limits = [Bounds(displacement_cost=cost, anchor="none") for cost in (low, high)]
+    moved = [displacement(planner.plan(blocks_of(keys), limit).order) for limit in limits]
     assert moved[0] >= moved[1] - 1e-9
 
 
@@ -94,8 +92,9 @@ def test_a_live_block_moves_for_its_tokens_only_while_they_are_worth_it() -> Non
     price = displacement([3, 0, 1, 2])
     live = WEIGHTS[6] * 1.0
     below, above = int(live / price), int(1.5 * live / price)
-    assert planner.plan(blocks_of(keys), Bounds(displacement_cost=below)).order == (3, 0, 1, 2)
-    assert planner.plan(blocks_of(keys), Bounds(displacement_cost=above)).order == (0, 1, 2, 3)
+    for cost, order in ((below, (3, 0, 1, 2)), (above, (0, 1, 2, 3))):
+        limit = Bounds(displacement_cost=cost, anchor="none")
+        assert planner.plan(blocks_of(keys), limit).order == order
 
 
 def test_a_live_prefix_in_the_given_order_is_not_left_for_less() -> None:
@@ -133,6 +132,23 @@ def test_anchors_of_moved_prompts_leave_the_others_as_they_are(
     assert order == tuple(range(len(keys))) or order[-1] == 0
 
 
+@given(contexts, distinct, st.integers(1, 300))
+def test_the_default_anchors_the_best_of_many_blocks_that_move(
+    history: list[list[int]], keys: list[int], cost: int
+) -> None:
+    planner, context = taught(history), blocks_of(keys)
+    order = list(planner.plan(context, Bounds(displacement_cost=cost)).order)
+    free = list(planner.plan(context, Bounds(displacement_cost=0)).order)
+    full = Bounds(displacement_cost=0, anchor="none")
+    assert free == list(planner.plan(context, full).order), "without a price nothing is anchored"
+    if len(keys) < 6:  # fewer were not measured
+        unanchored = Bounds(displacement_cost=cost, anchor="none")
+        assert order == list(planner.plan(context, unanchored).order)
+    elif order != sorted(order):
+        assert order[-1] == 0
+        assert sum(WEIGHTS[key] for key in keys) > cost
+
+
 def test_pinned_blocks_are_never_anchored() -> None:
     limit = Bounds(pin_first=1, anchor="end", anchor_blocks=2)
     assert new_planner().plan(blocks_of([0, 1, 2, 3]), limit).order == (0, 2, 3, 1)
@@ -142,5 +158,5 @@ def test_pinned_blocks_are_never_anchored() -> None:
 
 @pytest.mark.parametrize("anchor", ["last", "", None, 1])
 def test_an_unknown_anchor_is_an_error_that_names_it(anchor: object) -> None:
-    with pytest.raises(ValueError, match="anchor must be one of none, moved, end"):
+    with pytest.raises(ValueError, match="anchor must be one of auto, none, moved, end"):
         Bounds(anchor=anchor)  # type: ignore[arg-type]

@@ -47,7 +47,7 @@ def test_openai_gets_a_cache_key_where_absent(
 def test_anthropic_gets_breakpoints_where_absent(
     upstream: Scripted, start: Callable[..., Client]
 ) -> None:
-    client = start(engine=(upstream.url,), kind="anthropic")
+    client = start(engine=(upstream.url,), kind="anthropic", anchor="none")
     client.post(MESSAGES, body(system="be brief"))
     first = upstream.last.json()
     assert first["system"][0]["cache_control"] == {"type": "ephemeral"}

@@ -66,7 +66,7 @@ class Planning(Body):
     displacement_cost: Count | None = Field(
         None, description="tokens to gain that are worth moving the best block to the end"
     )
-    anchor: Literal["none", "moved", "end"] | None = Field(
+    anchor: Literal["auto", "none", "moved", "end"] | None = Field(
         None, description="when the best blocks stand at the question"
     )
     anchor_blocks: Count | None = Field(None, description="how many blocks anchor is about")
