@@ -7,12 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
+from math import ceil
 
 from contextpilot.block import BlockKey
 
 ANCHORS = ("auto", "none", "moved", "end")
 _MANY_BLOCKS = 6
 """From so many on it was measured that the most relevant block is better off at the question."""
+_ANCHORED_COST = 0.25
 _NUMBERS = ("pin_first", "max_shift", "min_gain_tokens", "displacement_cost", "anchor_blocks")
 
 
@@ -86,9 +88,12 @@ class Bounds:
     def anchor_cost(self) -> int:
         """Tokens that must be gained besides where the most relevant block moves with the others.
 
-        With "end" it moves in any case.
+        A part of what moving it elsewhere costs, since at the question it is read well; with "end"
+        it moves in any case.
         """
-        return self.displacement_cost if self.anchor == "moved" and self.anchor_blocks else 0
+        if self.anchor != "moved" or not self.anchor_blocks:
+            return 0
+        return ceil(_ANCHORED_COST * self.displacement_cost)
 
     @property
     def least_gain(self) -> int:
