@@ -12,7 +12,7 @@ from math import ceil
 from contextpilot.block import BlockKey
 
 ANCHORS = ("auto", "none", "moved", "end")
-_MANY_BLOCKS = 6
+_MANY_BLOCKS = 10
 """From so many on it was measured that the most relevant block is better off at the question."""
 _ANCHORED_COST = 0.25
 _NUMBERS = ("pin_first", "max_shift", "min_gain_tokens", "displacement_cost", "anchor_blocks")
@@ -31,7 +31,7 @@ class Bounds:
             rank of what they displace. 0 moves for whatever may be gained.
         anchor: where the most relevant blocks go: "end" puts them next to the question in every
             prompt, "moved" only in prompts where blocks move anyway, "none" leaves them among the
-            others; "auto" is "moved" in contexts of six blocks and more where moves have a price,
+            others; "auto" is "moved" in contexts of ten blocks and more where moves have a price,
             else "none".
         anchor_blocks: how many they are.
         min_gain_tokens: keep the original order when the blocks known to recur behind the same

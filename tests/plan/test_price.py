@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plans import FULL, WEIGHTS, blocks_of, contexts, new_planner, run
 
+from contextpilot.block import Block
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import OnlinePlanner
 from contextpilot.plan.price import displacement, relevances
@@ -132,21 +133,33 @@ def test_anchors_of_moved_prompts_leave_the_others_as_they_are(
     assert order == tuple(range(len(keys))) or order[-1] == 0
 
 
-@given(contexts, distinct, st.integers(1, 300))
-def test_the_default_anchors_the_best_of_many_blocks_that_move(
+many = st.permutations(range(11)).map(lambda keys: keys[:10])
+
+
+@given(st.lists(many, max_size=5), many, st.integers(1, 300))
+def test_the_default_anchors_the_best_of_ten_blocks_that_move(
+    history: list[list[int]], keys: list[int], cost: int
+) -> None:
+    planner = new_planner()
+    for position, before in enumerate(history):
+        context = [Block(key, "", 20, None) for key in before]
+        planner.learn(context, planner.plan(context, FULL), str(position))
+    context = [Block(key, "", 20, None) for key in keys]
+    order = list(planner.plan(context, Bounds(displacement_cost=cost)).order)
+    if order != sorted(order):
+        assert order[-1] == 0
+        assert 4 * 20 * len(keys) > cost
+
+
+@given(contexts, distinct, costs)
+def test_the_default_anchors_nothing_in_short_contexts_and_at_no_price(
     history: list[list[int]], keys: list[int], cost: int
 ) -> None:
     planner, context = taught(history), blocks_of(keys)
-    order = list(planner.plan(context, Bounds(displacement_cost=cost)).order)
-    free = list(planner.plan(context, Bounds(displacement_cost=0)).order)
-    full = Bounds(displacement_cost=0, anchor="none")
-    assert free == list(planner.plan(context, full).order), "without a price nothing is anchored"
-    if len(keys) < 6:  # fewer were not measured
-        unanchored = Bounds(displacement_cost=cost, anchor="none")
-        assert order == list(planner.plan(context, unanchored).order)
-    elif order != sorted(order):
-        assert order[-1] == 0
-        assert sum(WEIGHTS[key] for key in keys) > cost
+    plain = Bounds(displacement_cost=cost, anchor="none")
+    assert planner.plan(context, Bounds(displacement_cost=cost)) == planner.plan(context, plain)
+    free, long = Bounds(displacement_cost=0), range(11)
+    assert free.decided(len(long)).anchor == "none"
 
 
 def test_pinned_blocks_are_never_anchored() -> None:
