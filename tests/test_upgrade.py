@@ -16,6 +16,11 @@ from contextpilot_hooks.reporter import Reporter
 from contextpilot_hooks.settings import Engine, Settings
 
 import contextpilot as cp
+from contextpilot.block import Block
+from contextpilot.jobs import encode_job
+from contextpilot.plan.bounds import Bounds
+from contextpilot.plan.online import NO_HEAD
+from contextpilot.planning import Job
 from contextpilot.sync.events import VERSION, answer_message, parse_message
 
 TEXTS = [f"{word} " * 40 for word in ("alpha", "beta", "gamma")]
@@ -138,3 +143,10 @@ def test_a_message_of_the_next_schema_makes_what_was_told_doubtful(pilot: cp.Con
     assert post(pilot, version=NEXT, seq=1, events=[{"event": "moved"}])[0] == 400
     assert pilot.engines()["e"]["sync"] == "approximate"
     assert post(pilot, version=VERSION, seq=2)[1]["status"] == "resync"
+
+
+@pytest.mark.parametrize(("num_blocks", "anchor"), [(3, "none"), (12, "moved")])
+def test_jobs_name_anchors_that_older_indexes_know(num_blocks: int, anchor: str) -> None:
+    context = [Block(key, "", 10, None) for key in range(num_blocks)]
+    job = Job("", [context], Bounds(), NO_HEAD, [0])
+    assert encode_job(job)["bounds"]["anchor"] == anchor

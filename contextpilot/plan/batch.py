@@ -62,7 +62,7 @@ class BatchPlanner:
         """Build the trees of a batch: one for each distinct run of pinned blocks."""
         if not bounds.enabled:
             return [_Group((), list(range(len(contexts))), [], MergeTree(0), {}, [])]
-        bounds = _decided(bounds, contexts)
+        bounds = bounds.decided_for(contexts)
         by_pinned: dict[tuple[BlockKey, ...], list[int]] = {}
         for position, context in enumerate(contexts):
             pinned = tuple(block.key for block in context[: bounds.pin_first])
@@ -113,7 +113,7 @@ class BatchPlanner:
         head: Head = NO_HEAD,
     ) -> Iterator[PlannedContext]:
         """Yield the contexts in execution order. The caller learns each before asking the next."""
-        bounds = _decided(bounds, contexts)
+        bounds = bounds.decided_for(contexts)
         walk = _Walk(self._online, contexts, bounds, head)
         for group in groups:
             for position in group.alone:
@@ -219,10 +219,6 @@ class _Group(NamedTuple):
     """Of every block, in order of its number in the tree."""
     orders: list[Ints]
     """Of the waiting: the numbers of their free blocks, most relevant first."""
-
-
-def _decided(bounds: Bounds, contexts: Sequence[Sequence[Block]]) -> Bounds:
-    return bounds.decided(sum(map(len, contexts)) / max(1, len(contexts)))
 
 
 def _number_blocks(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -75,6 +75,10 @@ class Bounds:
             return self
         pays = self.displacement_cost > 0 and num_blocks >= _MANY_BLOCKS
         return self._moving if pays else self._resting
+
+    def decided_for(self, contexts: Sequence[Sized]) -> Bounds:
+        """Return these bounds with "auto" decided for a batch of contexts, all alike."""
+        return self.decided(sum(map(len, contexts)) / max(1, len(contexts)))
 
     @cached_property
     def _moving(self) -> Bounds:
