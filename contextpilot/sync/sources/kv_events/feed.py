@@ -108,6 +108,7 @@ class KvFeed:
         self._prompts: deque[_Packed] = deque()
         self._unsized: deque[_Packed] = deque()
         self._settling: OrderedDict[str, float] = OrderedDict()
+        self._awaited: dict[str, _Packed] = {}
         self._given_up: list[Event] = []
         self._agreement = Agreement()
         self._epoch, self._number, self._size = "", 0, 0
@@ -192,6 +193,8 @@ class KvFeed:
     def began(self, rank: int, *, is_restart: bool) -> None:
         """Take everything of a rank for gone."""
         self._chains.restart(rank)
+        # what was sent just now may be what the engine's first message is about
+        self._prompts.extendleft(reversed(self._awaited.values()))
         self._is_hybrid, self._is_set_back = False, True
         if is_restart:
             self._epoch = ""
@@ -203,6 +206,7 @@ class KvFeed:
             self._listen_until_failure()
             self._chains, self._epoch = Chains(self._address.ranks), ""
             self._settling.clear()
+            self._awaited.clear()
             until = time.monotonic() + AGAIN_AFTER_S
             while not self._has_ended and time.monotonic() < until:
                 time.sleep(TELL_EVERY_S)
@@ -271,7 +275,9 @@ class KvFeed:
             self._give_up(prompt.request)
             return
         self._chains.follow(prompt.request, prompt.packed, prompt.model, prompt.salt)
+        self._settling.pop(prompt.request, None)  # the oldest stands first
         self._settling[prompt.request] = time.monotonic() + SETTLE_S
+        self._awaited[prompt.request] = prompt
 
     def _give_up(self, request: str) -> None:
         self._num_unmapped += 1
@@ -305,6 +311,7 @@ class KvFeed:
         now, told = time.monotonic(), []
         while self._settling and next(iter(self._settling.values())) <= now:
             request, _ = self._settling.popitem(last=False)
+            self._awaited.pop(request, None)
             held = self._chains.held_tokens(request)
             if held is not None and not self._chains.is_whole(request):
                 told.append(Event("truncated", request, held))
