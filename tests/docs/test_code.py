@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from scripted_engine import scripted_engine
@@ -31,13 +32,13 @@ def test_the_readme_shows_python() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PYTHON.keys() - NEED_ENGINE))
-def test_blocks_run_without_a_warning(name: str) -> None:
+def test_blocks_run_without_a_warning(name: str, tmp_path: Path) -> None:
     # the port may be taken on this machine
     free = PYTHON[name].replace("127.0.0.1:8765", "127.0.0.1:0")
     with scripted_engine() as engine:
         run = subprocess.run(
             [sys.executable, "-W", "error", "-c", free.replace(ENGINE, engine.url)],
-            cwd=ROOT, capture_output=True, text=True, timeout=60,
+            cwd=tmp_path, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert run.stdout
