@@ -62,6 +62,8 @@ def launch(
     if name == "opencode" and _OPENCODE not in told:
         providers = {api: {"options": {"baseURL": f"{urls[api]}/v1"}} for api in CLOUDS}
         told[_OPENCODE] = json.dumps({"provider": providers})
+    for variable in ("NO_PROXY", "no_proxy"):  # the way to us leads through no other proxy
+        told[variable] = ",".join(filter(None, (told.get(variable), "127.0.0.1")))
     return Launch([program, *arguments], told)
 
 

@@ -96,7 +96,8 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 def _supervise(agent: Launch) -> int:
     """Run an agent in this terminal; return its exit status. Signals are its to answer."""
-    before = {number: signal.signal(number, _ignored) for number in (signal.SIGINT, signal.SIGQUIT)}
+    keys = [getattr(signal, name) for name in ("SIGINT", "SIGQUIT") if hasattr(signal, name)]
+    before = {number: signal.signal(number, _ignored) for number in keys}
     try:
         process = subprocess.Popen(agent.command, env=agent.environment)
     except OSError as error:

@@ -7,11 +7,11 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import Client, Scripted
+from servers import Client, Scripted, Seen, send_json
 
 from contextpilot.engines.anthropic import ENGINE as ANTHROPIC
 from contextpilot.prompt.apis.anthropic import AnthropicMessages
-from contextpilot.server.proxy.recurring import Recurring, RecurringPrefixes
+from contextpilot.server.proxy.recurring import RecurringPrefixes
 
 MESSAGES = "/v1/messages"
 MARK = {"type": "ephemeral"}
@@ -87,15 +87,34 @@ def test_tools_are_marked_where_there_is_no_system_prompt() -> None:
 def test_prefixes_are_forgotten_after_an_hour_and_beyond_a_bound() -> None:
     now = [0.0]
     seen = RecurringPrefixes(max_places=50, clock=lambda: now[0])
-    shape = AnthropicMessages()
-    assert seen.note("", shape, body("a")) == Recurring(False, 0)
-    assert seen.note("", shape, body("a", "b")) == Recurring(True, 1)
+
+    def sent_before(*texts: str, system: str = "Be brief.") -> tuple[bool, int]:
+        found = seen.find("", AnthropicMessages(), body(*texts, system=system))
+        seen.note(found)
+        return found.opening, found.turns
+
+    assert sent_before("a") == (False, 0)
+    assert sent_before("a", "b") == (True, 1)
     now[0] = 3601.0
-    assert seen.note("", shape, body("a", "b")) == Recurring(False, 0)
+    assert sent_before("a", "b") == (False, 0)
     for number in range(200):
-        seen.note("", shape, body(f"question {number}", system=f"system {number}"))
+        sent_before(f"question {number}", system=f"system {number}")
     assert len(seen) <= 50
-    assert seen.note("", shape, body("a", "b")) == Recurring(False, 0)
+    assert sent_before("a", "b") == (False, 0)
+
+
+def test_what_no_upstream_read_was_not_sent(
+    upstream: Scripted, start: Callable[..., Client]
+) -> None:
+    async def refuse(seen: Seen, send: Any) -> None:
+        await send_json(send, {"type": "error", "error": {"message": "no"}}, 401)
+
+    read, upstream.answer = upstream.answer, refuse
+    client = start(engine=(upstream.url,), kind="anthropic")
+    client.post(MESSAGES, body("a"))
+    upstream.answer = read
+    client.post(MESSAGES, body("a"))
+    assert upstream.last.json() == body("a")
 
 
 @given(

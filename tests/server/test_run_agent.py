@@ -158,6 +158,9 @@ def test_codex_and_opencode_get_what_they_read() -> None:
     assert codex.command[1:3] == ["-c", 'openai_base_url="http://127.0.0.1:1/v1"']
     chosen = ["codex", "-c", 'model_providers.x={base_url="http://other"}']
     assert launch(chosen, {}, urls).command == chosen
+    assert codex.environment["NO_PROXY"] == "127.0.0.1"
+    inside = launch(["codex"], {"no_proxy": "intranet"}, urls).environment
+    assert inside["no_proxy"] == "intranet,127.0.0.1"
     opencode = launch(["opencode", "run", "hi"], {}, urls)
     providers = json.loads(opencode.environment["OPENCODE_CONFIG_CONTENT"])["provider"]
     assert providers["anthropic"]["options"]["baseURL"] == "http://127.0.0.1:2/v1"

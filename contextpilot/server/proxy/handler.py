@@ -20,7 +20,6 @@ from functools import partial
 from starlette.types import Receive, Scope, Send
 
 from contextpilot.block import CHARS_PER_TOKEN
-from contextpilot.engines.base import EngineKind
 from contextpilot.explain import Explanation
 from contextpilot.http.pooled import Upstream, UpstreamError
 from contextpilot.plan.bounds import Bounds
@@ -36,7 +35,6 @@ from contextpilot.server.observe.reasons import Refusals
 from contextpilot.server.observe.records import without_text
 from contextpilot.server.offload import LateError, offload
 from contextpilot.server.pool.engine_pool import EngineDownError
-from contextpilot.server.pool.expected_cache import Expectation
 from contextpilot.server.pool.kv_follower import SentRequest
 from contextpilot.server.pool.lease import Lease
 from contextpilot.server.protocol import cut_short
@@ -62,7 +60,7 @@ from contextpilot.server.proxy.outgoing import (
     engine_headers,
     engine_members,
     keys_of,
-    recurring_body,
+    marked_for,
     target_url,
     with_members,
     without_plan,
@@ -232,11 +230,10 @@ class Proxy:
             return without_plan(request, before, NO_TIME)
         if request.rewrite is not None:
             return await self._rewritten(request, request.rewrite, before, lease, target)
-        outgoing = replace(before, expectation=None)
+        outgoing = replace(before, body=request.body, expectation=None, recurring=None)
         if request.lists.left and before.record is None:
             outgoing = self._noted(request, outgoing, lease)
-        if target.kind.has_cache_marks and request.parsed:
-            outgoing = replace(outgoing, body=self._marked(request, target.kind))
+        outgoing = marked_for(target.kind, request, outgoing, self._recurring)
         if not request.head.keys:
             return outgoing
         # nothing is changed: the index is told where the prompt went
@@ -247,13 +244,6 @@ class Proxy:
             return outgoing
         expectation = lease.expectation(job, routed)
         return replace(outgoing, request_id=routed.request_id, expectation=expectation)
-
-    def _marked(self, request: Incoming, kind: EngineKind) -> bytes:
-        """Return an unplanned body, marked for a cloud's cache where it was sent before."""
-        if request.shape is None or not request.controls.enabled:
-            return request.body
-        seen = self._recurring.note(request.namespace, request.shape, request.parsed)
-        return recurring_body(request, kind, seen)
 
     async def _rewritten(
         self,
@@ -314,7 +304,7 @@ class Proxy:
         body = with_members(outgoing.body, members)
         if outgoing.request_id is not None:
             lease.sent(SentRequest(outgoing.request_id, request.api, body, keys_of(headers)))
-        read = partial(_was_read, outgoing.expectation, lease)
+        read = partial(self._was_read, outgoing, lease)
         try:
             async with self._upstream.open(
                 method, url, headers, body, may_repeat=request.may_repeat
@@ -333,6 +323,14 @@ class Proxy:
         elif delivery.status == 200:
             lease.answered(delivery.usage, delivery.generated_tokens)
         return None
+
+    def _was_read(self, outgoing: Outgoing, lease: Lease) -> None:
+        """Note that the engine has read a prompt: only now its plan is believed."""
+        lease.confirm()
+        if outgoing.expectation is not None:
+            outgoing.expectation.confirm()
+        if outgoing.recurring is not None:
+            self._recurring.note(outgoing.recurring)
 
     # -- afterwards ------------------------------------------------------------------------------
 
@@ -390,10 +388,3 @@ class Proxy:
             length = (b"content-length", str(len(body)).encode())
             later = [(b"retry-after", b"%d" % RETRY_AFTER_S)] if status in (429, 503) else []
             await delivery.reply(status, [_JSON, length, *later], body)
-
-
-def _was_read(expectation: Expectation | None, lease: Lease) -> None:
-    """Note that the engine has read a prompt: only now its plan is believed."""
-    lease.confirm()
-    if expectation is not None:
-        expectation.confirm()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.types import Scope
@@ -22,7 +22,7 @@ from contextpilot.server.observe.records import Record
 from contextpilot.server.pool.expected_cache import Expectation
 from contextpilot.server.proxy.controls import is_control
 from contextpilot.server.proxy.incoming import Incoming
-from contextpilot.server.proxy.recurring import Recurring
+from contextpilot.server.proxy.recurring import Recurring, RecurringPrefixes
 
 _OWN_HEADERS = (b"host", b"content-length", b"accept-encoding", b"x-request-id")
 _KEY_HEADERS = (b"authorization", b"x-api-key")
@@ -39,6 +39,7 @@ class Outgoing:
         written: the rewrite that was planned; None when the body is the client's.
         expectation: what of the prompt an upstream without events should hold.
         has_failed: planning failed once, or came too late, and is not tried again.
+        recurring: of a request without a plan, what a cloud was sent before.
     """
 
     body: bytes
@@ -48,6 +49,7 @@ class Outgoing:
     record: Record | None = None
     expectation: Expectation | None = None
     has_failed: bool = False
+    recurring: Recurring | None = None
 
     def outcome_header(self) -> bytes:
         """Return what the response header says, as JSON."""
@@ -90,13 +92,18 @@ def without_plan(request: Incoming, before: Outgoing, outcome: Mapping[str, Any]
     return Outgoing(body, outcome, record=before.record, has_failed=True)
 
 
-def recurring_body(request: Incoming, kind: EngineKind, seen: Recurring) -> bytes:
-    """Return the body of a request without a plan, marked where a cloud may find it again."""
-    given = dict(request.parsed)
+def marked_for(
+    kind: EngineKind, request: Incoming, outgoing: Outgoing, prefixes: RecurringPrefixes
+) -> Outgoing:
+    """Return a request without a plan, marked where a cloud's cache may find it again."""
+    shape, parsed = request.shape, request.parsed
+    if shape is None or not parsed or not request.controls.enabled or not kind.has_cache_marks:
+        return outgoing
+    seen, given = prefixes.find(request.namespace, shape, parsed), dict(parsed)
     marked = kind.with_recurring_marks(given, seen.opening, seen.turns)
     if marked is given:
-        return request.body
-    return splice(request.text, request.parsed, marked).encode()
+        return replace(outgoing, recurring=seen)
+    return replace(outgoing, body=splice(request.text, parsed, marked).encode(), recurring=seen)
 
 
 def target_url(base: str, scope: Scope) -> str:

@@ -27,10 +27,12 @@ class Recurring(NamedTuple):
     Attributes:
         opening: its tools and system prompt were.
         turns: so many of its first messages were, behind the same opening.
+        places: where it may be cut, for `RecurringPrefixes.note`.
     """
 
     opening: bool
     turns: int
+    places: Sequence[bytes] = ()
 
 
 class RecurringPrefixes:
@@ -50,8 +52,8 @@ class RecurringPrefixes:
     def __len__(self) -> int:
         return len(self._seen)
 
-    def note(self, namespace: str, shape: Shape, body: Mapping[str, Any]) -> Recurring:
-        """Note a prompt, and return what of it was sent before."""
+    def find(self, namespace: str, shape: Shape, body: Mapping[str, Any]) -> Recurring:
+        """Return what of a prompt was sent before."""
         now = self._clock()
         opening = shape.opening(body)
         places = list(_places(namespace, opening, shape.turns(body)))
@@ -60,12 +62,16 @@ class RecurringPrefixes:
             if self._seen.get(place, -math.inf) < now - _LIFE_S:
                 break
             known += 1
-        for place in places:
+        return Recurring(bool(opening) and known > 0, max(0, known - 1), places)
+
+    def note(self, prompt: Recurring) -> None:
+        """Note that an upstream read a prompt."""
+        now = self._clock()
+        for place in prompt.places:
             self._seen[place] = now
             self._seen.move_to_end(place)
         while len(self._seen) > self._max:
             self._seen.popitem(last=False)
-        return Recurring(bool(opening) and known > 0, max(0, known - 1))
 
 
 def _places(
