@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gpu_batches import always, batches, planned_otherwise
 
-from contextpilot.plan.bounds import Bounds
-from contextpilot.plan.overlaps import cpu, gpu, partners
+from contextpilot.plan.overlaps import cpu, gpu
 from contextpilot.plan.overlaps.base import Arithmetic, set_matrix, weighed
 from contextpilot.plan.overlaps.cpu import CPU
 from contextpilot.plan.overlaps.device import Device, open_gpu
 from contextpilot.plan.overlaps.gpu import Gpu, Rates, gpu_or_cpu, measured
-from contextpilot.plan.tree import MergeTree, agglomerate
 
 USED_OF_CUPY = {"arange", "asarray", "bincount", "flatnonzero", "maximum", "searchsorted"}
 """All in CuPy 12 to 14. `maximum` of two arrays; `bincount` of none would fail there."""
@@ -45,10 +44,6 @@ def numpy_device(num_bytes: int = 1 << 30) -> Device:
     return Device("NumPy", OnlyWhatCupyHas(), np.asarray, nullcontext, num_bytes)
 
 
-def always(pairs: float, cells: float) -> bool:
-    return True
-
-
 def strong(arithmetic: Arithmetic, sets: Any, weights: Any, rows: Any, share: float) -> list[Any]:
     """The pairs row by row, by column."""
     chunks = arithmetic.strong_pairs(weighed(sets[rows], weights), sets.T.tocsr(), rows, share)
@@ -57,36 +52,20 @@ def strong(arithmetic: Arithmetic, sets: Any, weights: Any, rows: Any, share: fl
     return sorted(triples)
 
 
-def batches(count: int) -> Iterator[tuple[list[np.ndarray], np.ndarray, Bounds, np.ndarray]]:
-    """Random batches: sparse and dense, of equal weights (all ties) and of different ones."""
-    draw = np.random.default_rng(11)
-    for number in range(count):
-        pool = int(draw.integers(3, 30))
-        size = int(draw.integers(1, min(pool, 8) + 1))
-        contexts = [
-            draw.choice(pool, int(draw.integers(0, size + 1)), replace=False)
-            for _ in range(int(draw.integers(2, 25)))
-        ]
-        weights = draw.integers(1, 3 if number % 2 else 400, pool)
-        bounds = Bounds(displacement_cost=int(draw.choice([0, 50])), min_gain_tokens=1)
-        yield contexts, weights, bounds, draw
+def test_plans_are_the_same_on_a_thousand_random_batches() -> None:
+    assert list(planned_otherwise(numpy_device(), 1_000)) == []
 
 
-def told(tree: MergeTree) -> Any:
-    return tree.roots, tree.children, {k: v.tolist() for k, v in tree.shared.items()}
+def test_a_device_that_computes_or_fails_otherwise_is_told_of() -> None:
+    class Miscounts(OnlyWhatCupyHas):
+        def bincount(self, x: Any, weights: Any, minlength: int) -> Any:
+            return super().bincount(x, weights[::-1], minlength)
 
-
-def test_plans_are_the_same_on_a_thousand_random_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "_MAX_TILE_BYTES", 6_000)  # several tiles a search
-    for number, (contexts, weights, bounds, _) in enumerate(batches(1_000)):
-        is_sampled = number % 3 == 0
-        monkeypatch.setattr(partners, "_EXACT_PAIRS", -1 if is_sampled else 60_000_000)
-        monkeypatch.setattr(partners, "_SAMPLED_PAIRS", 0)
-        monkeypatch.setattr(partners, "_PAIRS_PER_ROW", 10)
-        device = Gpu(numpy_device(), always)
-        there = agglomerate(contexts, weights, bounds, arithmetic=device)
-        assert device._device is not None, "it failed, and the CPU took over"
-        assert told(there) == told(agglomerate(contexts, weights, bounds))
+    device = numpy_device()
+    [*other] = planned_otherwise(device._replace(xp=Miscounts()), 30)
+    assert any("another plan" in line for line in other)
+    [*failed] = planned_otherwise(device._replace(xp=Breaks(2, MemoryError())), 30)
+    assert any("failed" in line for line in failed)
 
 
 def test_pairs_are_the_same_at_every_share(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,8 @@ def measured(device: Device) -> Rates:
     def here(count: int) -> float:
         return _seconds(_by_tiles(device, sets[:count], postings, rows[:count], 1.0))
 
-    here(1)  # kernels are compiled when first used
+    for count in (1, len(rows)):
+        here(count)  # kernels are compiled when first used
     call, whole = here(1), here(len(rows))
     cpu = _seconds(CPU.strong_pairs(sets, postings, rows, 1.0))
     pairs = float(pairs_by_row(sets, postings).sum())
