@@ -44,7 +44,7 @@ from contextpilot.plan.overlaps.partners import find_partners  # noqa: E402
 
 BLOCKS, POOL, TOKENS = 20, 1_000, 256
 SIZES = (128, 512, 2_000, 12_000, 100_000)
-GROWTH = {"choice": 1.3, "CPU": 1.3, "GPU": 2.0}
+GROWTH = {"choice": 1.1, "CPU": 1.1, "GPU": 2.0}
 """A larger batch is taken to need the time of the one before, times its size to this power."""
 
 
