@@ -95,6 +95,19 @@ class _Calls(Generic[_Reply, _Text]):
         }
         return self._json("POST", "/optimize_batch", body | options)
 
+    def rewrite(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        system: str | Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        namespace: str = "default",
+        **options: Any,
+    ) -> _Reply:
+        """Plan a whole conversation; arguments and options are those of `ContextPilot.rewrite`."""
+        body = {"messages": messages, "system": system, "tools": tools, "namespace": namespace}
+        return self._json("POST", "/rewrite", body | options)
+
     def deduplicate(
         self,
         contexts: Sequence[Any],

@@ -21,6 +21,7 @@ from contextpilot.server.entry import Activity, Entry
 from contextpilot.server.errors import install_handlers
 from contextpilot.server.index_api import router as api
 from contextpilot.server.index_api.body_routes import shortcuts
+from contextpilot.server.index_api.rewriting import Rewriting
 from contextpilot.server.observe.metrics import Metrics
 from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.server.pool.waiting import Ageing
@@ -109,6 +110,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     shared.proxy = Proxy(
         shared.service, upstream, shared.metrics, state.orders, shared.bodies, observers
     )
+    shared.rewriting = Rewriting(shared.service, state.orders)
     shared.warming = Warming(shared.service, upstream, recent)
     watch = asyncio.create_task(shared.warming.run())
     pool: EnginePool = app.state.service.pool

@@ -56,6 +56,8 @@ def test_planning_calls(call: Call) -> None:
     found = call("deduplicate", [BLOCKS[0], "new " * 9], "c")
     assert found["overlapping_blocks"] == [BLOCKS[0]]
     assert found["new_blocks"] == ["new " * 9]
+    rewritten = call("rewrite", [{"role": "user", "content": "hello"}], mode="off")
+    assert rewritten["reason"] == "off"
     job = Job("default", BlockReader().read_batch([BLOCKS]), Bounds(), NO_HEAD, [0])
     assert call("plan", encode_job(job))["plans"][0][0] == 0
 

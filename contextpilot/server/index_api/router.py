@@ -17,6 +17,7 @@ from contextpilot.prompt.turn import opening
 from contextpilot.server.errors import ApiError, input_errors
 from contextpilot.server.index_api import schemas
 from contextpilot.server.index_api.body_routes import BodyRoute, has_left, in_order
+from contextpilot.server.index_api.rewriting import Rewriting, as_reply
 from contextpilot.server.offload import are_many, offload
 from contextpilot.server.service import Service, Written
 from contextpilot.sync.events import answer_message
@@ -106,6 +107,14 @@ async def deduplicate(body: schemas.DeduplicateBody, request: Request) -> Respon
         body.contexts, body.conversation_id, template, body.namespace, is_large
     )
     return await offload(is_large, reply, found._asdict())
+
+
+@router.post("/rewrite", response_model=schemas.Rewritten, tags=["planning"])
+async def rewrite(body: schemas.RewriteBody, request: Request) -> Response:
+    """Plan the documents in a whole conversation, and replace what stands in it twice."""
+    rewriting: Rewriting = request.app.state.rewriting
+    is_large = request.state.is_large
+    return await offload(is_large, reply, as_reply(await rewriting.rewrite(body, is_large)))
 
 
 @router.post("/plan", tags=["planning"])

@@ -91,16 +91,21 @@ class ReorderBody(Planning):
         return list(self.contexts) if nested else [self.contexts]
 
 
-class Writing(Planning):
-    """What every request for messages may say."""
+class Shortening(Planning):
+    """What every request that writes messages may say of how they are written."""
 
-    system_instruction: StrictStr | None = Field(None, description="becomes the system message")
     annotate: StrictBool | StrictStr | None = Field(
         None, description="write the ranking after blocks that moved far; or a template of it"
     )
     deduplicate: StrictBool | None = Field(
         None, description="blocks that the prompt holds already become short hints"
     )
+
+
+class Writing(Shortening):
+    """What every request for messages may say."""
+
+    system_instruction: StrictStr | None = Field(None, description="becomes the system message")
 
 
 class OptimizeBody(Writing):
@@ -119,6 +124,25 @@ class OptimizeBatchBody(Writing):
 
     all_contexts: list[Context] = Field(description="the blocks of each request")
     queries: list[StrictStr] = Field(description="as many questions")
+
+
+class RewriteBody(Shortening):
+    """A whole conversation, as its client has it: it is searched for blocks and for repeats."""
+
+    messages: list[dict[str, Any]] = Field(
+        description="of Chat Completions, Anthropic or Responses; as in the turn before, and more"
+    )
+    system: StrictStr | list[dict[str, Any]] | None = Field(
+        None, description="Anthropic's system prompt, or the instructions of Responses"
+    )
+    tools: list[dict[str, Any]] | None = Field(
+        None, description="what the engine writes before the messages; never rewritten"
+    )
+    response_format: dict[str, Any] | None = Field(
+        None, description="of the request: documents stay where the answer is to count them"
+    )
+    mode: StrictStr = Field("auto", description="the form of blocks to look for")
+    scope: StrictStr | list[StrictStr] = Field("all", description="whose messages to search")
 
 
 class DeduplicateBody(Body):
@@ -212,6 +236,21 @@ class Prompts(BaseModel):
 
     prompts: list[Prompt]
     order: list[int]
+
+
+class Rewritten(BaseModel):
+    """A conversation as it may go to the engine; `reason` tells why nothing was rewritten.
+
+    `ranks` and `num_hinted` are of the last list of blocks that was found.
+    """
+
+    messages: list[dict[str, Any]]
+    system: str | list[dict[str, Any]] | None
+    request_id: str
+    ranks: list[int]
+    num_hinted: int
+    saved_chars: int
+    reason: str
 
 
 class Deduplicated(BaseModel):
