@@ -69,12 +69,18 @@ class Watched:
         return found
 
     def check(self) -> None:
-        """Belief and truth agree as soon as the last message has come."""
+        """Belief and truth agree as soon as the last message has come: it tells of the saving."""
+        told = len(self.index.events("saved"))
         truth = self.truth()
         expected = {slot: len(tokens) for slot, tokens in truth.items() if tokens}
-        self.index.wait(lambda: self.index.slots() == expected)
+        self.index.wait(lambda: self.files_told(told) and self.index.slots() == expected)
         self.belief.read(self.index.events())
         self.belief.compare(truth)
+
+    def files_told(self, told: int) -> bool:
+        """Whether each slot's file was told of since the index had heard of `told` copies."""
+        names = [event["copy"] for event in self.index.events("saved")[told:]]
+        return sum(name.startswith("file-") for name in names) == self.num_slots
 
     def check_reuse(self, answer: dict[str, Any], events: list[dict[str, Any]]) -> None:
         """The server's own count of reused tokens is where an event of that slot begins."""
