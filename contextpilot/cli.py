@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from contextpilot import __version__
-from contextpilot.commands import bench, demo, doctor, run, serve, simulate, warm
+from contextpilot.commands import bench, demo, doctor, run, savings, serve, simulate, warm
 from contextpilot.commands.command import Command, Outcome
 from contextpilot.commands.help_text import HelpFormatter, examples, short_usage
 from contextpilot.errors import CommandError
@@ -24,6 +24,7 @@ COMMANDS: tuple[Command, ...] = (
     warm.COMMAND,
     serve.COMMAND,
     run.COMMAND,
+    savings.COMMAND,
 )
 
 _FIRST_STEPS = """\
@@ -33,6 +34,7 @@ first steps:
   contextpilot bench --engine http://127.0.0.1:8000 --workload requests.jsonl
   contextpilot serve --engine http://127.0.0.1:8000
   contextpilot run -- claude
+  contextpilot savings ~/.claude/projects
   contextpilot doctor
 contextpilot COMMAND --help shows the options of a command."""
 _INTERRUPTED = 130

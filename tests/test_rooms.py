@@ -41,7 +41,7 @@ ROOMS = [
     "server.entry server.garbage server.greeting",
     "server.app",
     "server.run server",
-    "agents",
+    "agents savings",
     "bench commands commands.checks",
     "cli __main__",
 ]
