@@ -16,6 +16,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from typing import Any
 
 from contextpilot.http.callers import AllowedCallers
@@ -27,10 +28,14 @@ from contextpilot.sync.receiver import SyncReceiver
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 << 20
+MAX_BODIES_BYTES = 256 << 20
+"""Of all bodies that are held at a time."""
 MAX_CONNECTIONS = 64
 """Each has a thread; beyond them, the one that asked nothing for longest goes."""
+_PIECE_BYTES = 1 << 20
 _UNREAD_BYTES = 1 << 20
 """So much of a body that will not be used is read, so that the client reads the answer."""
+_MAX_DIGITS = 20
 _TIMEOUT_S = 30.0
 _CALLERS = AllowedCallers((), "call it by its address, or by a name without a dot")
 _NO_TOKEN = (
@@ -94,6 +99,7 @@ class SyncEndpoint:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # more than five at once would be told to come again a second later
     receiver: SyncReceiver
     planning: Planning
     token: str | None
@@ -102,6 +108,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, *arguments: Any) -> None:
         self._waiting: dict[socket.socket, None] = {}  # of the request after the last
         self._working: set[socket.socket] = set()
+        self._held_bytes = 0
         self._lock = threading.Lock()
         super().__init__(*arguments)
 
@@ -127,6 +134,28 @@ class _Server(ThreadingHTTPServer):
             with self._lock:
                 self._working.discard(connection)
                 self._waiting[connection] = None  # the last to go
+
+    @contextlib.contextmanager
+    def body(self, stream: BufferedIOBase, length: int) -> Iterator[bytes | None]:
+        """Read a body, which counts as held until the block ends; gives None without room."""
+        pieces: list[bytes] = []
+        left, held = length, 0
+        try:
+            while left and (piece := stream.read(min(left, _PIECE_BYTES))):
+                pieces.append(piece)
+                left -= len(piece)
+                held += len(piece)
+                if self._hold(len(piece)) > MAX_BODIES_BYTES:
+                    stream.read(min(left, _UNREAD_BYTES))
+                    break
+            yield None if left else b"".join(pieces)
+        finally:
+            self._hold(-held)
+
+    def _hold(self, num_bytes: int) -> int:
+        with self._lock:
+            self._held_bytes += num_bytes
+            return self._held_bytes
 
     def shutdown_request(self, request: Any) -> None:
         with self._lock:
@@ -164,9 +193,16 @@ class _Handler(BaseHTTPRequestHandler):
                 self._reply(200, {"status": "ok", "engines": self.server.receiver.engines()})
 
     def do_POST(self) -> None:
-        body = self._body() if self._may_come_in() else None
-        if body is None:
+        length = self._length() if self._may_come_in() else None
+        if length is None:
             return
+        with self.server.body(self.rfile, length) as body:
+            if body is None:
+                self._refuse(503, "other requests fill the memory for bodies: send it again later")
+            else:
+                self._answer(body)
+
+    def _answer(self, body: bytes) -> None:
         answer = {"/sync": self._sync, "/evict": self._evict, "/plan": self._plan}.get(self.path)
         if answer is None:
             self._reply(404, {"error": f"no such path: {self.path}"})
@@ -199,26 +235,37 @@ class _Handler(BaseHTTPRequestHandler):
         refusal = _CALLERS.refusal(
             self.command, given.get("Host", ""), given.get("Origin"), given.get("Content-Type")
         )
-        if refusal is not None:
-            self.close_connection = True  # its body is not read
-            self._reply(403, {"error": refusal})
-        return refusal is None
+        has_body = self.command == "GET" and self._has_body()
+        if refusal is not None or has_body:
+            self._refuse(403 if refusal else 400, refusal or "GET takes no body")
+        return refusal is None and not has_body
 
-    def _body(self) -> bytes | None:
-        """Return the request's body, or None when an error was replied."""
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
-            self.close_connection = True
-            self._reply(413 if length.isdigit() else 411, {"error": "Content-Length is unfit"})
+    def _has_body(self) -> bool:
+        return self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers
+
+    def _length(self) -> int | None:
+        """Return how long the request's body is, or None when an error was replied."""
+        lengths = self.headers.get_all("Content-Length") or [""]
+        is_number = lengths[0].isdecimal() and len(set(lengths)) == 1
+        if not is_number or "Transfer-Encoding" in self.headers:
+            self._refuse(411, "Content-Length is unfit")
             return None
-        token = self.server.token
+        if len(lengths[0]) > _MAX_DIGITS or int(lengths[0]) > MAX_BODY_BYTES:
+            self._refuse(413, "Content-Length is unfit")
+            return None
+        length, token = int(lengths[0]), self.server.token
         given = self.headers.get("Authorization", "").encode("utf-8", "replace")
         if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):
-            self.close_connection = int(length) > _UNREAD_BYTES
-            self.rfile.read(min(int(length), _UNREAD_BYTES))
+            self.close_connection = length > _UNREAD_BYTES
+            self.rfile.read(min(length, _UNREAD_BYTES))
             self._reply(401, {"error": _NO_TOKEN})
             return None
-        return self.rfile.read(int(length))
+        return length
+
+    def _refuse(self, status: int, why: str) -> None:
+        """Reply an error to a request whose body is not read."""
+        self.close_connection = True
+        self._reply(status, {"error": why})
 
     def _reply(self, status: int, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()

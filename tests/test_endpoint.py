@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import contextpilot as cp
+from contextpilot import endpoint
 from contextpilot.endpoint import MAX_CONNECTIONS, parse_address
 from contextpilot.sync.events import answer_message
 
@@ -94,6 +95,47 @@ def test_bad_requests_get_an_error_and_change_nothing(
 def test_a_body_without_length_or_too_large_is_refused(server: cp.ContextPilot) -> None:
     assert call(server, "POST", "/sync", None, **{"Content-Length": "99999999999"})[0] == 413
     assert call(server, "POST", "/sync", None, **{"Content-Length": "x"})[0] == 411
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /sync HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked",
+        b"POST /sync HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 40",
+        b"POST /sync HTTP/1.1\r\nContent-Length: \xb2",
+        b"POST /sync HTTP/1.1\r\nContent-Length: +2",
+        b"POST /sync HTTP/1.1\r\nContent-Length: " + b"9" * 5_000,
+        b"GET /health HTTP/1.1\r\nContent-Length: 40",
+        b"GET /health HTTP/1.1\r\nTransfer-Encoding: chunked",
+    ],
+)
+def test_no_body_becomes_another_request(server: cp.ContextPilot, head: bytes) -> None:
+    with connected(server) as stranger:
+        stranger.sendall(head + b"\r\nHost: x\r\n\r\n{}GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b"".join(iter(lambda: stranger.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 4")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_bodies_have_a_bound_together(
+    server: cp.ContextPilot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "MAX_BODIES_BYTES", 3_000_000)
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            held = stack.enter_context(connected(server))
+            held.sendall(b"POST /sync HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n")
+            held.sendall(b"x" * 1_400_000)
+        large = b'{"request_ids": [], "pad": "' + b"x" * 1_400_000 + b'"}'
+        wait_until(lambda: call(server, "POST", "/evict", large)[0] == 503)
+        assert call(server, "POST", "/sync", sync(0))[0] == 200
+    wait_until(lambda: call(server, "POST", "/evict", large)[0] == 200)
+
+
+def connected(server: cp.ContextPilot) -> socket.socket:
+    assert server.index_url is not None
+    host, _, port = server.index_url.removeprefix("http://").rpartition(":")
+    return socket.create_connection((host, int(port)), 10)
 
 
 def test_a_token_guards_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
