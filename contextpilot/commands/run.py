@@ -120,8 +120,10 @@ def _send_logs_to(path: Path | None) -> None:
     """Keep the proxy's log out of the agent's terminal."""
     handler: logging.Handler = logging.NullHandler()
     if path is not None:
-        handler = logging.FileHandler(path, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        from contextpilot.server.log_lines import LineFormatter, LineHandler
+
+        handler = LineHandler(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in ("contextpilot", "uvicorn"):
         named = logging.getLogger(name)
         named.handlers = [handler]

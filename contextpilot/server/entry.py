@@ -5,6 +5,7 @@ FastAPI's layers cost about as much as planning does, and once more for every pi
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contextpilot.http.callers import AllowedCallers
 from contextpilot.server.errors import error_reply
+from contextpilot.server.protocol import cut_short
 
 PROXIED = "/v1/"
 _NO_PATH = "the path must not lead out of /v1"
@@ -74,6 +76,8 @@ class Entry:
         self._activity.running += 1
         try:
             await self._choose(scope)(scope, receive, send)
+        except asyncio.CancelledError:  # the server stops, and the time to end is over
+            cut_short(scope)
         finally:
             self._activity.running -= 1
 

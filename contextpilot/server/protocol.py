@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakMethod
 
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from contextpilot.http.response import FRAMING_PER_BODY_BYTE
 from contextpilot.server.request_body import RETRY_AFTER_S
@@ -24,6 +24,8 @@ _LAST_DATA_AT = 52
 _RESET = struct.pack("ii", 1, 0)
 MAX_HEAD_BYTES = 64 << 10
 """Of a request: its head, and what frames its body (trailers, the chunks' sizes and extensions)."""
+MAX_PIPELINED = 16
+"""Requests of a connection that wait for the answer to one before; those beyond are not taken."""
 _CLOSING = b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large" + _CLOSING
 _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d" % RETRY_AFTER_S + _CLOSING
@@ -51,8 +53,10 @@ class Protocol(HttpToolsProtocol):
     """Refuses requests whose head or trailers go on for too long, before they fill the memory.
 
     A client that is silent in the middle of a request, takes too long for a head, or does not read
-    its answer, holds nothing for ever. An application may end an answer broken (`cut_short`), so
-    that the client sees that it is.
+    its answer, holds nothing for ever. One that sends many requests at once is answered the first,
+    then the connection ends. One that leaves is gone for all that it asked, not for its last
+    request alone. An application may end an answer broken (`cut_short`), so that the client sees
+    that it is.
     """
 
     client_timeout_s = 60.0
@@ -65,6 +69,8 @@ class Protocol(HttpToolsProtocol):
     _is_in_head = False
     _is_in_message = False
     _has_begun = False
+    _is_full = False
+    _running: RequestResponseCycle | None = None
     _came_at = 0.0
     _owes_since: float | None = None
     _watch: asyncio.TimerHandle | None = None
@@ -88,6 +94,10 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         super().connection_lost(exc)
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+        self.pipeline.clear()
         if self._watch is not None:
             self._watch.cancel()
 
@@ -103,6 +113,8 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the connection."""
+        if self._is_full:
+            return
         was_in_head, body_before = self._is_in_head, self._num_body_bytes
         self._has_begun = False
         super().data_received(data)
@@ -123,19 +135,29 @@ class Protocol(HttpToolsProtocol):
         allowed = MAX_HEAD_BYTES + FRAMING_PER_BODY_BYTE * self._num_body_bytes
         if self._num_framing_bytes <= allowed:
             return
-        if not (self.cycle and self.cycle.response_started):
+        if not self._is_answering():
             self.transport.write(_TOO_LARGE)
         self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, but not in the middle of an answer."""
+        if self._is_answering():
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
 
     def on_message_begin(self) -> None:
         """Note that a head follows."""
         super().on_message_begin()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._is_full = True
+            self.cycle.keep_alive = False  # the last one that is answered
         self._is_in_head = self._is_in_message = self._has_begun = True
         self._num_framing_bytes = self._num_body_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; one head may come in one piece. A trailer is none, whatever its name."""
-        if self._is_in_head:
+        if self._is_in_head and not self._is_full:
             super().on_header(name, value)
         self._num_framing_bytes += len(name) + len(value)
         if self._num_framing_bytes > 2 * MAX_HEAD_BYTES + FRAMING_PER_BODY_BYTE * (
@@ -146,18 +168,24 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._num_body_bytes += len(body)
-        super().on_body(body)
+        if not self._is_full:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that the request has come."""
         self._is_in_message = False
         self._came_at = self.loop.time()
-        super().on_message_complete()
+        if not self._is_full:
+            super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """Note that the body follows."""
         self._is_in_head = False
+        if self._is_full:
+            return
         super().on_headers_complete()
+        if not self.pipeline:
+            self._running = self.cycle
         if self.cycle is not None:
             extensions: Any = {
                 _CUT: WeakMethod(self._cut),
@@ -165,9 +193,23 @@ class Protocol(HttpToolsProtocol):
             }
             self.cycle.scope["extensions"] = extensions
 
+    def on_response_complete(self) -> None:
+        """Go on with the next request; while others wait behind it, none is read."""
+        if self.pipeline:
+            self._running = self.pipeline[-1][0]
+        super().on_response_complete()
+        if self.pipeline:
+            self.flow.pause_reading()
+
+    def _is_answering(self) -> bool:
+        """Whether an answer has begun that has not ended."""
+        running = self._running
+        return running is not None and running.response_started and not running.response_complete
+
     def _is_in_request(self) -> bool:
         """Whether some of a request came, and more of it has to."""
-        return self._is_in_head or (self.cycle is not None and self.cycle.more_body)
+        is_in_body = self.cycle is not None and self.cycle.more_body
+        return not self._is_full and (self._is_in_head or is_in_body)
 
     def _look_for_silence(self) -> None:
         """End a connection whose client owed something for too long; look again later."""
@@ -181,7 +223,7 @@ class Protocol(HttpToolsProtocol):
         elif self.flow.write_paused:
             self.transport.abort()
         else:
-            if self._is_in_request() and not (self.cycle and self.cycle.response_started):
+            if self._is_in_request() and not self._is_answering():
                 self.transport.write(_TOO_LATE)
             self.transport.close()
 
@@ -197,7 +239,7 @@ class Protocol(HttpToolsProtocol):
         return float(milliseconds) / 1000
 
     def _cut(self, scope: Scope) -> None:
-        cycle = self.cycle
+        cycle = self._running
         if cycle is not None and cycle.scope is scope:
             cycle.disconnected = True  # else uvicorn logs an error of the application
         if scope["http_version"] == "1.0":  # the connection's end would be the answer's: reset it

@@ -57,15 +57,17 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send the logs of ContextPilot and uvicorn to standard error. For the command only."""
+    """Send all logs to standard error, those of others from warnings on. For the command only."""
     handler = LineHandler()
     text = LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else text)
+    logging.getLogger().handlers = [handler]  # asyncio's, too: else each writes past the bounds
+    logging.getLogger().setLevel(logging.WARNING)
     for name in ("contextpilot", "uvicorn"):
         named = logging.getLogger(name)
-        named.handlers = [handler]
+        named.handlers = []
         named.setLevel(settings.log_level.upper())
-        named.propagate = False
+        named.propagate = True
     if settings.log_level == "info":  # what it says of its own start, we say in words
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
 

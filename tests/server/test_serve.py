@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import signal
@@ -84,6 +85,26 @@ def test_a_running_request_ends_before_the_stop() -> None:
         assert found == [b"first last"]
         process.communicate(timeout=120)
         assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_what_runs_for_too_long_is_cut_off_without_a_traceback() -> None:
+    async def endless(seen: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first ", "more_body": True})
+        await asyncio.sleep(60)
+
+    upstream = Scripted(answer=endless)
+    arguments = ("--shutdown-timeout-s", "1")
+    with serving(upstream) as url, command("--engine", url, *arguments) as (process, client):
+        with client.open("GET", "/v1/models") as answer:
+            assert answer.read1(100) == b"first "
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(http.client.IncompleteRead):
+                answer.read()
+        _, log = process.communicate(timeout=120)
+        assert process.returncode == 0
+        assert "Traceback" not in log
 
 
 @pytest.mark.slow
