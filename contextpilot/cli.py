@@ -11,7 +11,17 @@ import sys
 from collections.abc import Sequence
 
 from contextpilot import __version__
-from contextpilot.commands import bench, demo, doctor, run, savings, serve, simulate, warm
+from contextpilot.commands import (
+    bench,
+    demo,
+    doctor,
+    plugin,
+    run,
+    savings,
+    serve,
+    simulate,
+    warm,
+)
 from contextpilot.commands.command import Command, Outcome
 from contextpilot.commands.help_text import HelpFormatter, examples, short_usage
 from contextpilot.errors import CommandError
@@ -24,6 +34,7 @@ COMMANDS: tuple[Command, ...] = (
     warm.COMMAND,
     serve.COMMAND,
     run.COMMAND,
+    plugin.COMMAND,
     savings.COMMAND,
 )
 

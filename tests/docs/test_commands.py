@@ -39,7 +39,7 @@ FOREIGN = {
 }
 """What these pages say of engines and of `install_hook`."""
 
-_NAMES = "demo|simulate|bench|doctor|warm|serve|run"
+_NAMES = "demo|simulate|bench|doctor|warm|serve|run|plugin|savings"
 _INVOKED = re.compile(rf"(?:^|[\s=(/])contextpilot ({_NAMES})\b([^#&|;]*)")
 _SCRIPT = re.compile(r"python (scripts/[\w/]+\.py)([^#&|;`]*)")
 _VARIABLE = re.compile(r"CONTEXTPILOT_[A-Z_]*[A-Z]")
