@@ -1,13 +1,15 @@
 """Print how true belief is that rests on an engine's own KV events alone, on a real engine.
 
     python scripts/bench_kv_events.py vllm sglang --requests 320
+    python scripts/bench_kv_events.py vllm --family gemma3 --hooks
 
 `contextpilot serve` stands before the engine (scripts/engines sets it up; tiny random model, CPU)
 and hears its KV events through a relay, which loses messages when it is told to. Prompts are sent
 again and again, and share beginnings; before each, what the server was told of it last is compared
 with the `cached_tokens` of the answer. After a third of the requests the relay loses messages for a
 while, and the engine replays them; after another third the engine is started anew, which shows by
-the numbers of its messages alone. The hooks do not report.
+the numbers of its messages alone. The hooks do not report; with --hooks they do after all that, and
+the events check them.
 """
 
 from __future__ import annotations
@@ -27,23 +29,27 @@ sys.path.insert(0, str(Path(__file__).parent / "engines"))
 
 import zmq
 from bench_belief import SYSTEM, flags_for, post
+from environments import environment
+from families import FAMILIES, ensure_family
 from launch import MODEL_NAME, free_port, kv_events_flags, launch
 from machine import machine_line
 
+from contextpilot.named import point_below
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
 
 PAGE = {"vllm": 32, "sglang": 1}
 CACHE_TOKENS = 6000
+FAMILY_CACHE_TOKENS = 12_000
+"""Of layers of several kinds each takes its own blocks of the cache."""
 PROMPTS, SHARED = 60, 6
 QUIET_S = 0.25
 """Silence after which nothing more is on its way."""
 
 
 class Seen(NamedTuple):
-    """A prompt sent again: tokens told of it, the most of these that can hit, and what did."""
+    """A prompt sent again: the most of what was told of it that can hit, and what did."""
 
-    told: int
     expected: int
     cached: int
     whole: int
@@ -83,6 +89,34 @@ class Relay:
         self._has_ended = True
         self._thread.join()
         self._context.destroy(0)
+
+
+class Heard:
+    """What a pool's receiver was told last of each request."""
+
+    def __init__(self, pool: Any, page: int) -> None:
+        self._told: dict[str, Any] = {}
+        self._page = page
+        self.has_points = False
+        receive = pool.receiver.receive
+
+        def heard(message: Any) -> Any:
+            if message.snapshot:
+                self._told.clear()
+            self._told.update((event.request, event) for event in message.events)
+            self.has_points = self.has_points or message.sparse
+            return receive(message)
+
+        pool.receiver.receive = heard
+
+    def reusable(self, request: str, prompt_tokens: int) -> int | None:
+        """Return the most that the request's prompt can hit if sent again; None: not told."""
+        event = self._told.get(request)
+        if event is None or event.kind == "unfollowed":
+            return None
+        if event.points is not None:
+            return point_below(event.points, (prompt_tokens - 1) // self._page * self._page)
+        return min(event.tokens, prompt_tokens - 1) // self._page * self._page
 
 
 class Ports(NamedTuple):
@@ -141,7 +175,8 @@ class Driver:
     """Sends prompts through our server, and compares."""
 
     def __init__(self, url: str, pool: Any, page: int, relay: Relay) -> None:
-        self._url, self._pool, self._page, self._relay = url, pool, page, relay
+        self._url, self._pool, self._relay = url, pool, relay
+        self.heard = Heard(pool, page)
         self._prompts = texts()
         self._ids: dict[int, tuple[str, int]] = {}
         self._chance = random.Random(8)
@@ -160,10 +195,10 @@ class Driver:
 
     def _send(self, number: int) -> Seen | None:
         before = self._ids.get(number)
-        told = None
+        expected = None
         if before is not None:
             self._rest()
-            told = self._pool.receiver.told_tokens(before[0])
+            expected = self.heard.reusable(*before)
         body = {
             "model": MODEL_NAME,
             "messages": [SYSTEM, {"role": "user", "content": "q"}],
@@ -175,11 +210,10 @@ class Driver:
             request = json.loads(reply.headers["X-ContextPilot-Result"])["request_id"]
             usage: Any = json.loads(reply.read())["usage"]
         self._ids[number] = request, usage["prompt_tokens"]
-        if before is None or told is None:
+        if expected is None:
             return None
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        most = min(told, usage["prompt_tokens"] - 1) // self._page * self._page
-        return Seen(told, most, cached, usage["prompt_tokens"])
+        return Seen(expected, cached, usage["prompt_tokens"])
 
     def _rest(self) -> None:
         """Wait until nothing is on its way."""
@@ -194,11 +228,12 @@ def show(name: str, seen: list[Seen], page: int) -> None:
     apart = [abs(one.expected - one.cached) for one in seen]
     exact = sum(gap == 0 for gap in apart)
     within = sum(gap <= page for gap in apart)
+    above = sum(one.expected > one.cached for one in seen)
     nothing = sum(not one.cached for one in seen)
     part = sum(0 < one.cached < one.whole - 2 * page for one in seen)
     print(
         f"  {name}: {len(seen)} prompts sent again, of which the cache held nothing {nothing}, a "
-        f"part {part}; told as cached {exact}, within a block {within}, furthest "
+        f"part {part}; told as cached {exact}, within a block {within}, too much {above}, furthest "
         f"{max(apart, default=0)} tokens",
         flush=True,
     )
@@ -213,29 +248,40 @@ def gap(relay: Relay, driver: Driver, messages: int = 12) -> None:
     relay.loses.clear()
 
 
-def bench(engine: str, count: int) -> None:
+def bench(engine: str, count: int, family: str, with_hooks: bool) -> None:
     """All parts on one engine."""
     ports = Ports(*(free_port() for _ in Ports._fields))
-    flags = [*flags_for(engine, CACHE_TOKENS, 0), *kv_events_flags(ports.events, ports.replay)]
+    size = FAMILY_CACHE_TOKENS if family else CACHE_TOKENS
+    flags = [*flags_for(engine, size, 0), *kv_events_flags(ports.events, ports.replay)]
     if engine == "sglang":
         flags[flags.index("--page-size") + 1] = "1"
+    model = ensure_family(environment(engine).python, family) if family else None
+    flags += ["--load-format", "dummy"] if family else []
     relay, part = Relay(ports.events, ports.relay), count // 3
     started = time.monotonic()
-    print(f"{engine}: cache of {CACHE_TOKENS:,} tokens, {count} prompts", flush=True)
+    print(f"{engine} {family}, cache of {size:,} tokens, {count} prompts", flush=True)
     with contextlib.ExitStack() as ours:
         ours.callback(relay.close)
-        with launch(engine, port=ports.engine, extra_flags=flags):
+        with launch(engine, port=ports.engine, extra_flags=flags, model=model):
             url, pool = ours.enter_context(listening(engine, ports, has_replay=True))
             ready(pool)
             driver = Driver(url, pool, PAGE[engine], relay)
             show("before", driver.send(part), PAGE[engine])
             gap(relay, driver)
             show("after a gap that was replayed", driver.send(part), PAGE[engine])
-        with launch(engine, port=ports.engine, extra_flags=flags):
+        with launch(engine, port=ports.engine, extra_flags=flags, model=model):
             ready(pool)
             driver.forget()
             show("after a restart", driver.send(count - 2 * part), PAGE[engine])
-            print(f"  {pool.engines[0].kv_events.state()}")
+            print(f"  points: {driver.heard.has_points}; {pool.engines[0].kv_events.state()}")
+        if with_hooks:
+            telling = {"CONTEXTPILOT_INDEX_URL": url}
+            with launch(engine, port=ports.engine, extra_flags=flags, model=model, env=telling):
+                ready(pool)
+                driver.forget()
+                show("by the hooks", driver.send(part), PAGE[engine])
+                time.sleep(6)  # the events are compared every two seconds, twice
+                print(f"  {pool.engines[0].kv_events.state()}")
         print(f"  {time.monotonic() - started:.0f} s")
 
 
@@ -256,10 +302,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("engines", nargs="+", choices=sorted(PAGE))
     parser.add_argument("--requests", type=int, default=320)
+    parser.add_argument("--family", default="", choices=sorted(FAMILIES), help="of vLLM's model")
+    parser.add_argument("--hooks", action="store_true", help="then with the hooks, too")
     arguments = parser.parse_args()
     print(machine_line("pyzmq", "msgspec"))
     for engine in arguments.engines:
-        bench(engine, arguments.requests)
+        bench(engine, arguments.requests, arguments.family, arguments.hooks)
 
 
 if __name__ == "__main__":

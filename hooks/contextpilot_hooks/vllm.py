@@ -29,7 +29,7 @@ from __future__ import annotations
 import logging
 import sys
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from operator import itemgetter
 from types import ModuleType
 from typing import Any
@@ -155,7 +155,7 @@ class Watch:
         self._unit = ledger.block_size
         self._block_hash = last_hash(coordinator, self._unit)
         self._registered: list[Registered] = []
-        self._cached: list[Hashable] = []
+        self._cached: list[_Blocks] = []
         self._keyed: list[Any] = []  # keys of the pool, which hold a group besides
         self._read_request = argument(scheduler.add_request, "request")
         wrap = self.patches.wrap_bound
@@ -202,11 +202,7 @@ class Watch:
             request, start, stop, size = self._read_named(kwargs)
         except KeyError:
             request, start, stop, size = (read(args, kwargs) for read in self._read_cached)
-        if size == self._unit:
-            self._cached += request.block_hashes[start:stop]
-            return
-        scale = size // self._unit
-        self._cached += request.block_hashes[(start + 1) * scale - 1 : stop * scale : scale]
+        self._cached.append((request.block_hashes, start, stop, size // self._unit))
 
     def _on_insert(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._keyed.append(self._read_key(args, kwargs))
@@ -247,20 +243,26 @@ class Watch:
         self.ledger.hand_over(Step(registered, _Changed(cached, keyed, self._block_hash)))
 
 
+_Blocks = tuple[Sequence[Hashable], int, int, int]
+"""A request's hashes, from and up to which block came into the cache, and hashes per block. Hashes
+grow at their end; where a streaming session replaces its last ones, those are not asked for."""
+
+
 class _Changed:
-    """Hashes of one step; keys of the pool lose their group on the reporter's thread."""
+    """Hashes of one step, picked out on the reporter's thread; there keys lose their group."""
 
     __slots__ = ("_block_hash", "_cached", "_keyed")
 
     def __init__(
-        self, cached: list[Hashable], keyed: list[Any], block_hash: Callable[[Any], Hashable]
+        self, cached: list[_Blocks], keyed: list[Any], block_hash: Callable[[Any], Hashable]
     ) -> None:
         self._cached = cached
         self._keyed = keyed
         self._block_hash = block_hash
 
     def __iter__(self) -> Any:
-        yield from self._cached
+        for hashes, start, stop, scale in self._cached:
+            yield from hashes[(start + 1) * scale - 1 : stop * scale : scale]
         yield from map(self._block_hash, self._keyed)
 
 

@@ -51,7 +51,7 @@ def test_an_address_that_is_none() -> None:
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        ({"is_hybrid": True}, "several groups"),
+        ({"refused": "blocks of several sizes"}, "blocks of several sizes"),
         ({"state": "exact", "num_malformed": 2}, "unknown form"),
         ({"state": "exact", "num_differing": 1}, "than the hooks"),
         ({"state": "approximate"}, "before we joined"),

@@ -116,7 +116,7 @@ def test_a_request_finds_its_leading_blocks() -> None:
     apply(chains, stored([1, 2, 3], [1, 1, 2, 2, 3, 3], size=SIZE))
     chains.follow("a", pack([1, 1, 2, 2, 3, 3, 4]))
     assert chains.changes() == [Event("cached", "a", 6, 7)]
-    assert chains.is_whole("a")
+    assert chains.settled("a") is None  # there is nothing to wait for
     assert held(chains, 1, 1, 2, 2, 9, 9) == 4
     assert held(chains, 2, 2) == 0
     apply(chains, removed(2))
@@ -272,3 +272,160 @@ def test_what_is_told_is_what_the_cache_holds(steps: list[tuple[str, Any]]) -> N
     for request, tokens in prompts.items():
         assert told[request] == model.leading(tokens) == chains.held_tokens(request)
     assert {e.request: e.tokens for e in chains.all_held()} == {r: t for r, t in told.items() if t}
+
+
+# -- layers of several kinds -----------------------------------------------------------------------
+
+WINDOW = 5  # tokens: two blocks before a length
+KINDS: list[dict[str, Any]] = [
+    {"group_idx": 0, "kv_cache_spec_kind": "full_attention"},
+    {
+        "group_idx": 1,
+        "kv_cache_spec_kind": "sliding_window",
+        "kv_cache_spec_sliding_window": WINDOW,
+    },
+    {"group_idx": 2, "kv_cache_spec_kind": "mamba"},
+]
+
+
+def told_points(chains: Chains, *tokens: int) -> tuple[tuple[int, int], ...] | None:
+    chains.follow("probe", pack(tokens))
+    chains.changes()
+    [event] = [event for event in chains.all_held() if event.request == "probe"] or [None]
+    return event.points if event is not None else ()
+
+
+def test_points_are_lengths_that_all_layers_can_go_on_from() -> None:
+    chains = Chains()
+    tokens = [n for n in range(5) for _ in range(SIZE)]
+    apply(
+        chains,
+        stored([2, 4], tokens, size=SIZE, **KINDS[2]),  # before it is known where these stand
+        stored(range(5), tokens, size=SIZE, **KINDS[0]),
+        stored([0, 2, 3, 4], tokens, size=SIZE, **KINDS[1]),
+    )
+    assert chains.layers.is_sparse
+    assert not chains.layers.refused
+    assert told_points(chains, *tokens) == ((10, 10),)
+    apply(chains, stored([0, 1], tokens[:4], size=SIZE, **KINDS[2]))
+    assert told_points(chains, *tokens) == ((2, 2), (10, 10))
+    apply(chains, stored([1], tokens[2:4], parent=0, size=SIZE, **KINDS[1]))
+    assert told_points(chains, *tokens) == ((2, 6), (10, 10))
+    apply(chains, removed(3, group_idx=1))
+    assert told_points(chains, *tokens) == ((2, 6),)
+    apply(chains, removed(0, group_idx=0))
+    assert told_points(chains, *tokens) == ()
+    apply(chains, CLEARED)
+    apply(chains, stored([0], tokens[:2], size=SIZE, **KINDS[0]))
+    assert told_points(chains, *tokens) == ()  # its window and its state went with the rest
+
+
+def test_ranks_have_points_of_their_own() -> None:
+    chains = Chains(ranks=2)
+    for rank, states in enumerate(([1], [2])):
+        apply(chains, stored([1, 2], [1, 1, 2, 2], size=SIZE, **KINDS[0]), rank=rank)
+        apply(chains, stored(states, [1, 1, 2, 2], size=SIZE, **KINDS[2]), rank=rank)
+    assert told_points(chains, 1, 1, 2, 2) == ((2, 4),)
+    chains.restart(0)
+    assert told_points(chains, 1, 1, 2, 2) == ((4, 4),)
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ([{"group_idx": 1}], "not described"),
+        ([{**KINDS[1], "kv_cache_spec_sliding_window": None}], "unknown length"),
+        ([{**KINDS[2], "size": 2 * SIZE}], "several sizes"),
+        ([{**KINDS[2], "kv_cache_spec_kind": "cross_attention"}], "cross_attention"),
+        ([], ""),
+    ],
+)
+def test_what_is_not_understood_is_refused(more: list[dict[str, Any]], why: str) -> None:
+    chains = Chains()
+    for kind in [KINDS[0], *more]:
+        size = kind.get("size", SIZE)
+        given = {name: value for name, value in kind.items() if name != "size"}
+        apply(chains, stored([1], [1] * size, size=size, **given))
+    assert why in chains.layers.refused
+    assert bool(why) == bool(chains.layers.refused)
+
+
+def test_windows_alone_do_not_say_where_blocks_stand() -> None:
+    chains = Chains()
+    apply(chains, stored([2], [1, 1, 2, 2], size=SIZE, **{**KINDS[1], "group_idx": 0}))
+    assert "keep all of a prompt" in chains.layers.refused
+
+
+class Hybrid:
+    """A cache with full attention, a window and states, as vLLM looks for hits in it."""
+
+    def __init__(self) -> None:
+        self.groups: list[dict[tuple[int, ...], int]] = [{}, {}, {}]
+
+    def accepts(self, tokens: tuple[int, ...], end: int) -> bool:
+        full, window, states = self.groups
+        ends = range(SIZE, end + 1, SIZE)
+        last = list(ends)[-2:]
+        return (
+            all(tokens[:one] in full for one in ends)
+            and all(tokens[:one] in window for one in last)
+            and tokens[:end] in states
+        )
+
+    def points(self, tokens: tuple[int, ...]) -> list[int]:
+        ends = range(SIZE, len(tokens) + 1, SIZE)
+        return [end for end in ends if self.accepts(tokens, end)]
+
+
+PROMPT = st.lists(st.integers(0, 1), min_size=1, max_size=5)
+HYBRID_STEP = st.one_of(
+    st.tuples(st.just("store"), PROMPT, st.lists(st.booleans(), min_size=10, max_size=10)),
+    st.tuples(st.just("remove"), st.integers(0, 2), st.integers(0, 100)),
+    st.tuples(st.just("follow"), PROMPT, st.none()),
+    st.tuples(st.just("clear"), st.none(), st.none()),
+    st.tuples(st.just("tell"), st.none(), st.none()),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(HYBRID_STEP, max_size=40))
+def test_points_told_are_what_a_hybrid_cache_accepts(steps: list[tuple[str, Any, Any]]) -> None:
+    chains, model = Chains(), Hybrid()
+    told: dict[str, list[int]] = {}
+    prompts: dict[str, tuple[int, ...]] = {}
+
+    def tell() -> None:
+        for event in chains.changes():
+            points = event.points or ()
+            told[event.request] = [n for a, b in points for n in range(a, b + 1, SIZE)]
+
+    for kind in KINDS:  # before any request there is no belief
+        apply(chains, stored([], [], size=SIZE, **kind))
+    for number, (step, what, more) in enumerate(steps):
+        if step == "store":
+            tokens = tuple(t for token in what for t in (token, token))
+            ends = range(SIZE, len(tokens) + 1, SIZE)
+            for group, (kind, held) in enumerate(zip(KINDS, model.groups, strict=True)):
+                chosen = [e for at, e in enumerate(ends) if not group or more[5 * (group - 1) + at]]
+                names = [hash(tokens[:end]) for end in chosen]
+                apply(chains, stored(names, tokens, size=SIZE, **kind))
+                for end in chosen:
+                    held[tokens[:end]] = held.get(tokens[:end], 0) + 1
+        elif step == "remove" and model.groups[what]:
+            held = model.groups[what]
+            block = sorted(held)[more % len(held)]
+            apply(chains, removed(hash(block), group_idx=what))
+            held[block] -= 1
+            if not held[block]:
+                del held[block]
+        elif step == "follow":
+            prompts[str(number)] = tuple(t for token in what for t in (token, token))
+            chains.follow(str(number), pack(prompts[str(number)]))
+        elif step == "clear":
+            apply(chains, CLEARED)
+            model.groups = [{}, {}, {}]
+        elif step == "tell":
+            tell()
+    tell()
+    for request, tokens in prompts.items():
+        assert told[request] == model.points(tokens)

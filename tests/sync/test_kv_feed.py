@@ -6,7 +6,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from kv_publisher import CLEARED, Publisher, msgspec, removed, stored, until
@@ -162,7 +161,7 @@ def test_what_is_missing_of_a_prompt_is_told_once_no_more_is_on_its_way(
         connected(feed, publisher)
         publisher.publish(stored([1], ABCD[:4]))
         feed.follow(Prompt("a", ABCD))
-        until(lambda: any(Event("truncated", "a", 4) in m.events for m in index.messages))
+        until(lambda: any(Event("truncated", "a", 4, 8) in m.events for m in index.messages))
 
 
 def test_a_life_sign_comes_only_while_the_engine_is_there(
@@ -414,16 +413,35 @@ def test_a_failure_of_ours_begins_again(
         until(lambda: index.held.get("c") == 4)
 
 
-def test_a_hybrid_cache_is_not_told_of(publisher: Publisher) -> None:
+FULL = {"group_idx": 0, "kv_cache_spec_kind": "full_attention"}
+STATES = {"group_idx": 1, "kv_cache_spec_kind": "mamba"}
+
+
+def test_of_a_hybrid_cache_points_are_told(publisher: Publisher) -> None:
     index = Index()
     with feed_on(index, publisher.address) as feed:
         connected(feed, publisher)
-        window: dict[str, Any] = {"group_idx": 1, "kv_cache_spec_kind": "sliding_window"}
-        publisher.publish(stored([1], [1] * 4), stored([1], [1] * 4, **window))
-        feed.follow(Prompt("a", [1] * 4))
-        until(lambda: feed.state()["is_hybrid"])
-        time.sleep(0.2)
-        assert index.holds()
+        publisher.publish(stored([1, 2], ABCD, **FULL))
+        feed.follow(Prompt("a", ABCD))
+        until(lambda: index.holds(a=8))
+        assert not index.messages[-1].sparse
+        publisher.publish(stored([1], ABCD, **STATES))
+        until(lambda: index.holds(a=4))
+        last = next(m for m in reversed(index.messages) if m.events)
+        assert (last.sparse, last.events[-1].points) == (True, ((4, 4),))
+        publisher.publish(removed(1, group_idx=1))
+        until(lambda: index.holds())
+        assert (feed.state()["state"], feed.state()["is_hybrid"]) == ("exact", True)
+
+
+def test_a_hybrid_cache_that_is_not_understood_is_not_told_of(publisher: Publisher) -> None:
+    index = Index()
+    with feed_on(index, publisher.address) as feed:
+        begin(feed, index, publisher)
+        publisher.publish(stored([1], [1] * 8, size=8, **STATES))
+        until(lambda: feed.refused)
+        until(lambda: index.holds() and index.num_left)
+        assert (feed.state()["state"], feed.state()["refused"]) == ("off", feed.refused)
 
 
 # -- beside the hooks ------------------------------------------------------------------------------

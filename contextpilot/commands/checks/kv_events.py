@@ -60,8 +60,8 @@ def _listen(address: KvAddress, send: Callable[[], object] | None) -> Check:
 def judge_kv_events(name: str, state: Mapping[str, Any]) -> Check:
     """Return what a server or a feed says of an engine's KV events, as a check."""
     came = f"{state.get('num_messages')} messages, {state.get('num_gaps')} gaps"
-    if state.get("is_hybrid"):
-        detail = "the engine's cache has several groups: only the hooks tell of those"
+    if state.get("refused"):
+        detail = f"only the hooks tell of a cache with {state['refused']}"
         return Check(name, "warn", detail, "launch the engine with the hooks")
     if state.get("state") == "off":
         return Check(name, "warn", "nobody publishes there", _LAUNCH)

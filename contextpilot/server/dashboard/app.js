@@ -65,7 +65,7 @@ function fact(list, name, value) {
 }
 
 function kvEvents(events) {
-  if (events.is_hybrid) return "of a cache with several groups: not told";
+  if (events.refused) return `not told: ${events.refused}`;
   const role = events.role === "tells" ? `tell of ${short(events.num_requests)} requests`
     : `agree with the hooks on ${short(events.num_agreed)} of ${short(events.num_agreed + events.num_differing)} requests`;
   return `${events.state}; ${role}; ${short(events.num_gaps)} gaps`;

@@ -91,7 +91,7 @@ class KvFollower:
         Args:
             prompt_tokens: as the answer said.
         """
-        if self._feed.is_hybrid:
+        if self._feed.refused:
             return
         self._waiting.append((sent, prompt_tokens))
         self._bytes += len(sent.body)

@@ -1,71 +1,43 @@
 """What an engine's ranks hold of which requests, by the hashes in their KV events.
 
-A prompt is a chain of blocks, each named by all tokens up to its end; prompts that begin alike
-share the beginning of a tree. A rank holds a block as often as it was stored and not removed:
-removals come one by one where several requests computed the same block at once. A request finds
-its leading blocks up to the first that no rank holds together with all before it.
-
-| of a block | is                                                                     |
-|------------|------------------------------------------------------------------------|
-| held       | the ranks that hold it, as a bit mask                                  |
-| whole      | those of them that hold all blocks before it, too                      |
-| reach      | how many leading blocks of its chain are whole somewhere               |
-| refs       | blocks after it, hashes for it and requests that end there; 0: it goes |
+A prompt is a chain of blocks in a tree (`tree`), of which each rank holds some (`rank`). Of a cache
+with full attention alone a request finds its leading blocks up to the first that no rank holds
+together with all before it; of one with groups of other layers, what `layers` says.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from hashlib import blake2b
+from typing import NamedTuple
 
-from contextpilot.sync.events import Event
+from contextpilot.named import Points
+from contextpilot.sync.events import Event, Kind
+from contextpilot.sync.sources.kv_events.layers import Layers
+from contextpilot.sync.sources.kv_events.rank import Rank
+from contextpilot.sync.sources.kv_events.tree import Block, BlockTree
 from contextpilot.sync.sources.kv_events.wire import TOKEN_BYTES, Removed, Stored
 
 MAX_BLOCKS = 1_048_576
 """Some 500 bytes each."""
 MAX_REQUESTS = 65_536
-_MAX_GONE = 65_536
-"""Hashes of blocks that a rank holds no more which are still known: others may come after them."""
-_ALL = -1
-"""The ranks that hold the empty beginning of a prompt."""
 
 
-class Block:
-    """A block of a prompt behind all those before it."""
+class _Held(NamedTuple):
+    """How many leading tokens are held; of a sparse cache the last of its points."""
 
-    __slots__ = ("after", "before", "depth", "held", "key", "names", "reach", "refs", "whole")
-
-    def __init__(self, before: Block | None, key: bytes) -> None:
-        self.before = before
-        self.key = key
-        self.depth: int = before.depth + 1 if before is not None else 0
-        self.held = self.whole = 0 if before is not None else _ALL
-        self.reach: int = before.reach if before is not None else 0
-        self.refs = 0
-        self.after: dict[bytes, Block] | None = None
-        self.names: dict[str, None] | None = None
+    tokens: int
+    points: Points | None = None
 
 
 class _Prompt:
-    """A request: where its whole blocks end, its tokens, and how many of these were told."""
+    """A request: where its whole blocks end, its tokens, and what of these was told."""
 
     __slots__ = ("end", "tokens", "told")
 
     def __init__(self, end: Block, tokens: int) -> None:
         self.end = end
         self.tokens = tokens
-        self.told = -1
-
-
-class _Rank:
-    """What one rank holds: how often each hash, and which blocks hashes stand for."""
-
-    def __init__(self, number: int) -> None:
-        self.bit = 1 << number
-        self.blocks: dict[object, Block] = {}
-        self.counts: dict[object, int] = {}
-        self.gone: OrderedDict[Block, object] = OrderedDict()
+        self.told: _Held | None = None
 
 
 class Chains:
@@ -78,6 +50,7 @@ class Chains:
 
     Attributes:
         block_size: tokens of a block; 0 until the engine stored one.
+        layers: what is known of the groups of layers.
         num_stored, num_removed: blocks, so far.
         num_unplaced: stored blocks of which it is not known what stands before them.
         num_unfollowed: requests that went.
@@ -88,20 +61,19 @@ class Chains:
     ) -> None:
         self._max_blocks = max_blocks
         self._max_requests = max_requests
-        self._ranks = [_Rank(number) for number in range(ranks)]
-        self._roots: dict[bytes, Block] = {}
-        self._num_blocks = 0
+        self._tree = BlockTree()
+        self._ranks = [Rank(number, self._tree, max_blocks) for number in range(ranks)]
         self._prompts: OrderedDict[str, _Prompt] = OrderedDict()
         self._lost: OrderedDict[str, None] = OrderedDict()
-        self._changed: dict[Block, None] = {}
         self._touched: dict[str, None] = {}
         self._gone: dict[str, None] = {}
         self._loras: set[str] = set()
+        self.layers = Layers()
         self.block_size = 0
         self.num_stored = self.num_removed = self.num_unplaced = self.num_unfollowed = 0
 
     def __len__(self) -> int:
-        return self._num_blocks
+        return len(self._tree)
 
     @property
     def num_requests(self) -> int:
@@ -111,58 +83,43 @@ class Chains:
     # -- what the engine tells -------------------------------------------------------------------
 
     def store(self, rank: int, stored: Stored) -> None:
-        """Take blocks that came into a rank's cache.
-
-        Whatever is stored behind a block shows that this one, and all before it, are held.
-        """
+        """Take blocks that came into a rank's cache."""
         self.num_stored += len(stored.hashes)
         self.block_size = self.block_size or stored.size
+        if self.layers.learn(stored):
+            self._touched.update(dict.fromkeys(self._prompts))
         place = self._ranks[rank]
+        if not stored.is_full:
+            place.store_names(stored.group, stored.hashes)
+            return
         here = self._parent(place, stored) if stored.size == self.block_size else None
         if here is None or not self._has_room():
             self.num_unplaced += len(stored.hashes)
-            self._prune(here)
+            self._tree.prune(here)
             return
         if stored.lora:
             self._loras.add(stored.lora)
-        self._mend(place, here)
-        keys = self._keys(here, stored.packed, stored.extras)
-        for name, key in zip(stored.hashes, keys, strict=False):
-            block = place.blocks.get(name)
-            if block is None:
-                block = place.blocks[name] = self._block(here, key)
-                block.refs += 1
-            self._hold(place, block, name)
-            here = block
+        place.store(stored, here, self.block_size)
 
     def remove(self, rank: int, removed: Removed) -> None:
         """Take blocks that left a rank's cache."""
         self.num_removed += len(removed.hashes)
-        place = self._ranks[rank]
-        for name in removed.hashes:
-            count = place.counts.get(name, 0)
-            if count > 1:
-                place.counts[name] = count - 1
-            elif count:
-                self._drop(place, name)
-        self._forget_gone(place, _MAX_GONE)
+        self._ranks[rank].remove(removed)
 
     def clear(self, rank: int) -> None:
         """Hold nothing of a rank: its cache was emptied, or is not known any more."""
-        place = self._ranks[rank]
-        for name in list(place.counts):
-            self._drop(place, name)
+        self._ranks[rank].clear()
         self._settle()
-        self._forget_gone(place, _MAX_GONE)
+        self._ranks[rank].forget_gone()
 
     def restart(self, rank: int) -> None:
         """Forget a rank, its hashes too: the engine began anew."""
         self.clear(rank)
-        self._forget_gone(self._ranks[rank], 0)
-        if not any(place.blocks for place in self._ranks):
+        self._ranks[rank].forget_gone(0)
+        if all(place.is_empty for place in self._ranks):
             for request in list(self._prompts):
                 self._release(request)
-            self.block_size = 0
+            self.layers, self.block_size = Layers(), 0
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -175,9 +132,9 @@ class Chains:
         """
         if request in self._prompts:
             self._release(request)
-        here = self._root(model if model in self._loras else "", salt)
-        for key in self._keys(here, packed):
-            here = self._block(here, key)
+        here = self._tree.root(model if model in self._loras else "", salt)
+        for key in self._tree.keys(here, packed, self.block_size):
+            here = self._tree.child(here, key)
         here.names = here.names or {}
         here.names[request] = None
         here.refs += 1
@@ -189,15 +146,19 @@ class Chains:
         self._has_room()
 
     def held_tokens(self, request: str) -> int | None:
-        """Return how many leading tokens of a request are held; None where it is not followed."""
+        """Return how many leading tokens of a request can be reused; None: it is not followed."""
         self._settle()
         prompt = self._prompts.get(request)
-        return None if prompt is None else self._tokens(prompt)
+        return None if prompt is None else self._held(prompt).tokens
 
-    def is_whole(self, request: str) -> bool:
-        """Return whether all whole blocks of a request are held."""
+    def settled(self, request: str) -> Event | None:
+        """Return what is held of a request of which no more will come; None where that is all."""
+        self._settle()
         prompt = self._prompts.get(request)
-        return prompt is not None and prompt.end.reach == prompt.end.depth
+        if prompt is None or self._is_whole(prompt):
+            return None
+        held = self._held(prompt)
+        return Event("truncated", request, held.tokens, prompt.tokens, held.points)
 
     def requests(self) -> list[str]:
         """Return the requests that are followed, oldest first."""
@@ -212,11 +173,11 @@ class Chains:
             prompt = self._prompts.get(request)
             if prompt is None:
                 continue
-            tokens = self._tokens(prompt)
-            if tokens != prompt.told:
-                told.append(_event(request, prompt, tokens))
-            prompt.told = tokens
-            if tokens:
+            held = self._held(prompt)
+            if held != prompt.told:
+                told.append(_event(request, prompt, held))
+            prompt.told = held
+            if held.tokens:
                 self._lost.pop(request, None)
             else:
                 self._lost[request] = None
@@ -227,113 +188,45 @@ class Chains:
         """Return what is held of all requests: what `changes` would have told by now."""
         self.changes()
         return [
-            Event("cached", request, prompt.told, prompt.tokens)
+            Event("cached", request, prompt.told.tokens, prompt.tokens, prompt.told.points)
             for request, prompt in self._prompts.items()
-            if prompt.told
+            if prompt.told is not None and prompt.told.tokens
         ]
 
-    # -- the tree --------------------------------------------------------------------------------
+    def _is_whole(self, prompt: _Prompt) -> bool:
+        return not self.layers.is_sparse and prompt.end.reach == prompt.end.depth
 
-    def _root(self, lora: str, salt: str) -> Block:
-        key = _root_key(lora, salt)
-        root = self._roots.get(key)
-        if root is None:
-            root = self._roots[key] = Block(None, key)
-        return root
+    def _held(self, prompt: _Prompt) -> _Held:
+        if not self.layers.is_sparse:
+            return _Held(prompt.end.reach * self.block_size)
+        held, block = [], prompt.end
+        while block.before is not None:
+            held.append(block.held)
+            block = block.before
+        held.reverse()
+        points = self.layers.points(held, len(self._ranks))
+        return _Held(points[-1][1] if points else 0, points)
 
-    def _parent(self, place: _Rank, stored: Stored) -> Block | None:
+    def _parent(self, place: Rank, stored: Stored) -> Block | None:
         if stored.parent is None:
-            return self._root(stored.lora, stored.salt)
-        return place.blocks.get(stored.parent)
-
-    def _keys(self, here: Block, packed: bytes, extras: Sequence[str] = ()) -> Iterator[bytes]:
-        """Yield the keys of the whole blocks of tokens that follow a block."""
-        step, key = self.block_size * TOKEN_BYTES, here.key
-        for number in range(len(packed) // step):
-            content = packed[number * step : (number + 1) * step]
-            extra = extras[number].encode() if number < len(extras) else b""
-            key = blake2b(key + content + extra, digest_size=16).digest()
-            yield key
-
-    def _block(self, before: Block, key: bytes) -> Block:
-        if before.after is None:
-            before.after = {}
-        block = before.after.get(key)
-        if block is None:
-            block = before.after[key] = Block(before, key)
-            before.refs += 1
-            self._num_blocks += 1
-        return block
-
-    def _hold(self, place: _Rank, block: Block, name: object) -> None:
-        place.counts[name] = place.counts.get(name, 0) + 1
-        self._replace_gone(place, block, name)
-        if not block.held & place.bit:
-            block.held |= place.bit
-            self._changed[block] = None
-
-    def _drop(self, place: _Rank, name: object) -> None:
-        """Hold a block no more; its hash stays known for a while."""
-        del place.counts[name]
-        block = place.blocks[name]
-        block.held &= ~place.bit
-        self._changed[block] = None
-        self._replace_gone(place, block, name)
-        place.gone[block] = name
-
-    def _replace_gone(self, place: _Rank, block: Block, name: object) -> None:
-        before = place.gone.pop(block, name)
-        if before != name:  # another hash for the same tokens: SGLang tells no extra_key
-            self._unname(place, before, block)
-
-    def _mend(self, place: _Rank, last: Block) -> None:
-        """Hold a block and those before it again, as far as their hashes are known."""
-        here: Block | None = last
-        while here is not None and not here.whole & place.bit:
-            if not here.held & place.bit and here in place.gone:
-                self._hold(place, here, place.gone[here])
-            here = here.before
+            return self._tree.root(stored.lora, stored.salt)
+        return place.block_of(stored.parent)
 
     def _settle(self) -> None:
-        """Bring `whole` and `reach` up to date behind all blocks that changed."""
-        for block in sorted(self._changed, key=_depth):
-            self._spread(block)
-        changed, self._changed = self._changed, {}
-        for block in changed:
-            self._prune(block)
-
-    def _spread(self, first: Block) -> None:
-        waiting = [first]
-        while waiting:
-            block = waiting.pop()
-            before = block.before
-            if before is None:
-                continue
-            whole = block.held & before.whole
-            reach = block.depth if whole else before.reach
-            if whole == block.whole and reach == block.reach:
-                continue
-            block.whole, block.reach = whole, reach
-            if block.names:
-                self._touched.update(block.names)
-            if block.after:
-                waiting.extend(block.after.values())
-
-    def _tokens(self, prompt: _Prompt) -> int:
-        return prompt.end.reach * self.block_size
+        self._touched.update(self._tree.settle(is_sparse=self.layers.is_sparse))
 
     # -- bounds ----------------------------------------------------------------------------------
 
     def _has_room(self) -> bool:
         """Let go what is too much; return whether the caches themselves leave room."""
-        if self._num_blocks <= self._max_blocks:
+        if len(self) <= self._max_blocks:
             return True
         self._settle()
         for place in self._ranks:
-            self._forget_gone(place, 0)
-        while self._num_blocks > self._max_blocks and self._prompts:
+            place.forget_gone(0)
+        while len(self) > self._max_blocks and self._prompts:
             self._shorten()
-        return self._num_blocks <= self._max_blocks
+        return len(self) <= self._max_blocks
 
     def _shorten(self) -> None:
         request = next(iter(self._lost), None) or next(iter(self._prompts))
@@ -348,40 +241,10 @@ class Chains:
         names = prompt.end.names or {}
         names.pop(request, None)
         prompt.end.refs -= 1
-        self._prune(prompt.end)
-
-    def _forget_gone(self, place: _Rank, limit: int) -> None:
-        while len(place.gone) > limit:
-            block, name = place.gone.popitem(last=False)
-            self._unname(place, name, block)
-
-    def _unname(self, place: _Rank, name: object, block: Block) -> None:
-        place.blocks.pop(name, None)
-        block.refs -= 1
-        self._prune(block)
-
-    def _prune(self, block: Block | None) -> None:
-        while block is not None and not block.refs and block not in self._changed:
-            before = block.before
-            if before is None:
-                self._roots.pop(block.key, None)
-                return
-            if before.after is None or before.after.pop(block.key, None) is None:
-                return
-            self._num_blocks -= 1
-            before.refs -= 1
-            block = before
+        self._tree.prune(prompt.end)
 
 
-def _event(request: str, prompt: _Prompt, tokens: int) -> Event:
-    if tokens > prompt.told or prompt.told < 0:
-        return Event("cached", request, tokens, prompt.tokens)
-    return Event("truncated", request, tokens, prompt.tokens)
-
-
-def _root_key(lora: str, salt: str) -> bytes:
-    return blake2b(repr((lora, salt)).encode(), digest_size=16).digest()
-
-
-def _depth(block: Block) -> int:
-    return block.depth
+def _event(request: str, prompt: _Prompt, held: _Held) -> Event:
+    is_more = prompt.told is None or held.tokens >= prompt.told.tokens
+    kind: Kind = "cached" if is_more else "truncated"
+    return Event(kind, request, held.tokens, prompt.tokens, held.points)

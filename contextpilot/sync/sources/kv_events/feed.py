@@ -111,9 +111,10 @@ class KvFeed:
         self._awaited: dict[str, _Packed] = {}
         self._given_up: list[Event] = []
         self._agreement = Agreement()
-        self._epoch, self._number, self._size = "", 0, 0
+        self._epoch, self._number = "", 0
+        self._shape = 0, False
         self._sent_at = self._checked_at = float("-inf")
-        self._speaks = self._is_hybrid = self._is_set_back = self._has_ended = False
+        self._speaks = self._is_set_back = self._has_ended = False
         self._num_unmapped = 0
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
@@ -145,9 +146,9 @@ class KvFeed:
         self._ring()
 
     @property
-    def is_hybrid(self) -> bool:
-        """Whether the cache has several groups: then nothing is told."""
-        return self._is_hybrid
+    def refused(self) -> str:
+        """Why nothing is told of a cache like this one; "" where it is."""
+        return self._chains.layers.refused
 
     def state(self) -> dict[str, Any]:
         """Return what is known, for people; any thread may ask."""
@@ -155,13 +156,14 @@ class KvFeed:
         connected = bool(ranks) and all(rank.is_connected for rank in ranks)
         complete = connected and all(rank.is_complete for rank in ranks)
         state = "off" if not connected else "exact" if complete else "approximate"
-        if self._is_hybrid:
+        if self.refused:
             state = "off"
         counts = ("messages", "replayed", "gaps", "restarts", "malformed", "repeated")
         return {
             "state": state,
             "role": "tells" if self._speaks else "checks",
-            "is_hybrid": self._is_hybrid,
+            "is_hybrid": self._chains.layers.is_sparse,
+            "refused": self.refused,
             "ranks": len(ranks),
             **{f"num_{n}": sum(getattr(rank, f"num_{n}") for rank in ranks) for n in counts},
             "num_blocks": len(self._chains),
@@ -179,9 +181,7 @@ class KvFeed:
             if isinstance(change, Cleared):
                 self.unknown(rank)
             elif isinstance(change, Stored):
-                self._is_hybrid = self._is_hybrid or change.group > 0 or not change.is_full
-                if not self._is_hybrid:
-                    self._chains.store(rank, change)
+                self._chains.store(rank, change)
             else:
                 self._chains.remove(rank, change)
 
@@ -195,7 +195,7 @@ class KvFeed:
         self._chains.restart(rank)
         # what was sent just now may be what the engine's first message is about
         self._prompts.extendleft(reversed(self._awaited.values()))
-        self._is_hybrid, self._is_set_back = False, True
+        self._is_set_back = True
         if is_restart:
             self._epoch = ""
 
@@ -288,7 +288,7 @@ class KvFeed:
     def _tell(self) -> None:
         """Tell what changed, or that all is well."""
         is_connected = all(rank.is_connected for rank in self._subscribers)
-        speaks = not self._is_hybrid and not self._told.has_hooks()
+        speaks = not self.refused and not self._told.has_hooks()
         if self._speaks and not speaks:
             self._speaks = False
             self._told.leave()
@@ -296,9 +296,9 @@ class KvFeed:
         self._given_up = []
         if not speaks or not (self._speaks or is_connected):
             return
-        size = self._chains.block_size
-        if not (self._speaks and self._epoch) or size != self._size:
-            self._epoch, self._number, self._size = uuid.uuid4().hex, 0, size
+        shape = self._chains.block_size, self._chains.layers.is_sparse
+        if not (self._speaks and self._epoch) or shape != self._shape:
+            self._epoch, self._number, self._shape = uuid.uuid4().hex, 0, shape
             self._speaks = self._is_set_back = True
         if self._is_set_back:
             self._is_set_back = False
@@ -312,9 +312,8 @@ class KvFeed:
         while self._settling and next(iter(self._settling.values())) <= now:
             request, _ = self._settling.popitem(last=False)
             self._awaited.pop(request, None)
-            held = self._chains.held_tokens(request)
-            if held is not None and not self._chains.is_whole(request):
-                told.append(Event("truncated", request, held))
+            event = self._chains.settled(request)
+            told += [event] if event is not None else []
         return told
 
     def _send(self, events: Sequence[Event]) -> None:
@@ -333,6 +332,7 @@ class KvFeed:
 
     def _deliver(self, events: Sequence[Event], *, is_snapshot: bool = False, more: int = 0) -> str:
         is_whole = all(rank.is_connected and rank.is_complete for rank in self._subscribers)
+        size, is_sparse = self._shape
         message = SyncMessage(
             engine=self.name,
             epoch=self._epoch,
@@ -340,8 +340,9 @@ class KvFeed:
             events=tuple(events),
             snapshot=is_snapshot,
             kind=self._kind(),
-            block_size=self._size or 1,
+            block_size=size or 1,
             more=more or (0 if is_whole else 1),
+            sparse=is_sparse,
         )
         self._sent_at = time.monotonic()
         self._number += 1
@@ -351,7 +352,7 @@ class KvFeed:
 
     def _check(self) -> None:
         now = time.monotonic()
-        if self._speaks or self._is_hybrid or now - self._checked_at < _CHECK_EVERY_S:
+        if self._speaks or self.refused or now - self._checked_at < _CHECK_EVERY_S:
             return
         self._checked_at = now
         self._agreement.compare(self._chains, self._told.held)

@@ -20,7 +20,10 @@ _STORED = (
 )
 _REMOVED = ("block_hashes", "medium", "group_idx")
 _DEVICE = (None, "GPU")
-_FULL = (None, "full_attention", "mla_attention", "sink_full_attention")
+FULL = (None, "full_attention", "mla_attention", "sink_full_attention")
+"""Kinds of layers that store every block of a prompt."""
+MAX_GROUPS = 64
+"""Of layers, numbered from 0."""
 
 
 class MalformedError(ValueError):
@@ -36,7 +39,8 @@ class Stored(NamedTuple):
         packed: the tokens of all blocks, `size` each, in `TOKEN_BYTES` bytes; b"" unless `is_full`.
         lora, salt: what divides the cache; "" for nothing. A salt is told with the first block.
         extras: for each block what else its content depends on, images say; "" for nothing.
-        group: of a cache with several; `is_full`: whether it keeps all of a prompt.
+        group: of layers, where there are several; `is_full`: whether it stores every block.
+        kind, window: of its layers, where that was told; a window is in tokens.
     """
 
     hashes: Sequence[Any]
@@ -48,6 +52,8 @@ class Stored(NamedTuple):
     extras: Sequence[str] = ()
     group: int = 0
     is_full: bool = True
+    kind: str | None = None
+    window: int | None = None
 
 
 class Removed(NamedTuple):
@@ -119,11 +125,14 @@ def _removed(fields: Mapping[str, Any]) -> Removed:
 
 def _stored(fields: Mapping[str, Any]) -> Stored:
     hashes, tokens, size = _hashes(fields), fields["token_ids"], fields["block_size"]
-    is_full = fields.get("kv_cache_spec_kind") in _FULL
+    kind, window = fields.get("kv_cache_spec_kind"), fields.get("kv_cache_spec_sliding_window")
+    is_full = kind in FULL
     if type(size) is not int or size < 1 or not isinstance(tokens, list):
         raise MalformedError("block_size")
     if is_full and len(tokens) != size * len(hashes):
         raise MalformedError("token_ids")
+    if not isinstance(kind, str | None) or not (window is None or type(window) is int):
+        raise MalformedError("kv_cache_spec")
     lora, salt = _text(fields.get("lora_name")), _text(fields.get("cache_salt"))
     if not lora and fields.get("lora_id") is not None:  # before vLLM 0.14: no request knows it
         lora = f"#{fields['lora_id']}"
@@ -134,7 +143,8 @@ def _stored(fields: Mapping[str, Any]) -> Stored:
         extras.append(rest)
     parent, group = fields.get("parent_block_hash"), _group(fields)
     packed = pack(tokens) if is_full else b""
-    return Stored(hashes, parent, packed, size, lora, salt, extras, group, is_full)
+    cut = (hashes, parent, packed, size, lora, salt, extras, group, is_full)
+    return Stored(*cut, kind, window if window is None else max(1, window))
 
 
 def _split(keys: Any, lora: str) -> tuple[str, str]:
@@ -156,7 +166,7 @@ def _hashes(fields: Mapping[str, Any]) -> list[Any]:
 
 def _group(fields: Mapping[str, Any]) -> int:
     group = fields.get("group_idx") or 0
-    if type(group) is not int:
+    if type(group) is not int or not 0 <= group < MAX_GROUPS:
         raise MalformedError("group_idx")
     return group
 
