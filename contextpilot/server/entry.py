@@ -18,6 +18,9 @@ from contextpilot.server.protocol import cut_short
 
 PROXIED = "/v1/"
 _NO_PATH = "the path must not lead out of /v1"
+_TWO_HOSTS = "Host must be given once"
+_OTHER_CODING = "Transfer-Encoding must be chunked, and nothing else"
+_NO_TRACE = "TRACE would show keys: it is not served"
 _NO_TOKEN = (
     "Authorization must be 'Bearer' and the index token: set CONTEXTPILOT_INDEX_TOKEN to what "
     "the server was started with (--index-token)"
@@ -86,6 +89,12 @@ class Entry:
         refusal = self._refusal(scope["method"], headers)
         if refusal is not None:
             return error_reply(403, refusal)
+        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            return error_reply(400, _TWO_HOSTS)
+        if headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
+            return error_reply(501, _OTHER_CODING)
+        if scope["method"] == "TRACE":
+            return error_reply(405, _NO_TRACE)
         if path.startswith(PROXIED):
             return error_reply(400, _NO_PATH) if _leads_out(path) else self._proxy
         if self._expected and path not in self._unguarded and not self._is_allowed(headers):

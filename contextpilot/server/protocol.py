@@ -14,6 +14,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from contextpilot.http.response import FRAMING_PER_BODY_BYTE
+from contextpilot.server.one_protocol import OneProtocolParser
 from contextpilot.server.request_body import RETRY_AFTER_S
 
 _CUT = "contextpilot.cut"
@@ -84,6 +85,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Wait for a request, not for ever."""
         super().connection_made(transport)
+        self.parser: Any = OneProtocolParser(self)
         if len(self.connections) > self.max_connections:
             self.transport.write(_TOO_MANY)
             self.transport.close()
@@ -173,6 +175,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the request has come."""
+        if self.parser.is_behind_head:
+            return
         self._is_in_message = False
         self._came_at = self.loop.time()
         if not self._is_full:

@@ -39,6 +39,22 @@ def test_a_name_that_is_not_ours_is_refused(start: Start, upstream: Scripted, pa
     assert upstream.seen == []
 
 
+def test_no_route_goes_by_a_name_that_is_not_ours(start: Start) -> None:
+    client = start(index_token="s3cret")
+    paths = [
+        *client.get("/openapi.json").json()["paths"],
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/metrics",
+    ]
+    paths += ["/dashboard/feed", "/dashboard/tree", "/dashboard/app.js", "/nowhere"]
+    assert len(paths) > 20
+    named = {"Host": "attacker.example:8765", "Authorization": "Bearer s3cret"}
+    for path, method in itertools.product(paths, ("GET", "POST", "DELETE", "OPTIONS", "HEAD")):
+        assert client.request(method, path, **named).status == 403, (method, path)
+
+
 def test_a_name_may_be_allowed(start: Start, upstream: Scripted) -> None:
     client = start(engine=(upstream.url,), allowed_host=("llm.example",))
     named = {"Host": "llm.example:8765", "Content_Type": "application/json"}
