@@ -106,9 +106,9 @@ class _Pile:
         self.shed = shed
         self.spaces: OrderedDict[Space, None] = OrderedDict()
 
-    def note(self, space: Space) -> None:
+    def note(self, space: Space, held: Held) -> None:
         """Note what a space holds now."""
-        if self.size(space):
+        if getattr(held, self._name):
             self.spaces.setdefault(space)
         else:
             self.spaces.pop(space, None)
@@ -214,7 +214,7 @@ class Budget:
         self._change(before, now)
         self._sizes[space] = now
         for pile in self._piles:
-            pile.note(space)
+            pile.note(space, now)
 
     def _change(self, before: Held, now: Held) -> None:
         self.held = Held(*map(add, map(sub, self.held, before), now))

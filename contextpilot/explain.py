@@ -13,6 +13,8 @@ from contextpilot.plan.online import Head, Plan
 from contextpilot.plan.support import SupportWindow
 
 _LABEL_CHARS = 60
+_HEAD_CHARS = 4 * _LABEL_CHARS
+"""Where a text's first line mostly begins."""
 
 
 @dataclass(frozen=True)
@@ -132,5 +134,8 @@ def _reason(
 
 
 def _label(text: str) -> str:
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    head = text[:_HEAD_CHARS].strip()
+    if len(head) <= _LABEL_CHARS:  # the line may go on behind it
+        head = text.strip()
+    line = head.splitlines()[0].rstrip() if head else ""
     return line if len(line) <= _LABEL_CHARS else line[: _LABEL_CHARS - 1] + "…"

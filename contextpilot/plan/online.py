@@ -101,16 +101,15 @@ class OnlinePlanner:
         start = [*head.keys, *placed]
         weights = context.weights
         # What was only sent is live from the next time on, if it is sent in the same order again.
-        free = weights if len(rest) == len(weights) else {key: weights[key] for key in rest}
-        live = self.index.longest_prefix(free, start, _SENT_WORTH)
+        live = self.index.longest_prefix(rest, start, _SENT_WORTH)
         near = self.window.near(weights)
         if not live and not near.all:
             return []
-        candidates = Candidates(rest, context, near, placed)
+        candidates = Candidates([*rest], context, near, placed)
         lead = candidates.full(live)
         if not bounds.displacement_cost and bounds.anchor != "moved":
             return [step[0] for step in lead]
-        given = context.given(placed)
+        given = [*context.given(placed)]
         found = self.index.match([*start, *given]) - len(start)
         least = sum([weights[key] for key in given[: max(0, found)]])
         least += bounds.anchor_cost if context.anchored else 0

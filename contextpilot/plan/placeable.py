@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from operator import itemgetter
 
 from contextpilot.block import Block, BlockKey
 from contextpilot.plan.bounds import Bounds
+
+
+_KEY_AND_WEIGHT = itemgetter(Block._fields.index("key"), Block._fields.index("weight"))
 
 
 class Placeable:
@@ -20,27 +24,32 @@ class Placeable:
     def __init__(self, blocks: Sequence[Block], bounds: Bounds) -> None:
         self._blocks = blocks
         self._bounds = bounds
-        self.weights = {key: weight for key, _, weight, _ in blocks}
+        self.weights: dict[BlockKey, int] = dict(map(_KEY_AND_WEIGHT, blocks))
         self.ranks = dict(zip(self.weights, range(len(self.weights)), strict=True))
         first = blocks[: bounds.pin_first]
         self.pinned = list(dict.fromkeys([block.key for block in first])) if first else []
         self.anchored = bounds.anchored(self.weights, self.pinned)
 
-    def rest(self, placed: Collection[BlockKey]) -> list[BlockKey]:
-        """Return the blocks that are free to move and not placed yet, in original order."""
-        if not placed and not self.anchored:
-            return list(self.weights)
-        taken = {*placed, *self.anchored}
-        return [key for key in self.weights if key not in taken]
+    def rest(self, placed: Collection[BlockKey]) -> dict[BlockKey, int]:
+        """Return the blocks that are free to move and not placed yet, in original order.
 
-    def given(self, placed: Collection[BlockKey]) -> list[BlockKey]:
+        With their tokens; it may be `weights` itself.
+        """
+        return self._without([*placed, *self.anchored])
+
+    def given(self, placed: Collection[BlockKey]) -> Collection[BlockKey]:
         """Return what follows `placed` where nothing is gained."""
         if self._bounds.anchor == "end":
             return self.rest(placed)
-        if not placed:
-            return list(self.weights)
-        taken = set(placed)
-        return [key for key in self.weights if key not in taken]
+        return self._without(placed)
+
+    def _without(self, taken: Collection[BlockKey]) -> dict[BlockKey, int]:
+        if not taken:
+            return self.weights
+        rest = self.weights.copy()
+        for key in taken:
+            rest.pop(key, None)
+        return rest
 
     def order(self, lead: Sequence[BlockKey]) -> list[int]:
         """Return the original ranks: pinned blocks, these, the rest, anchored ones."""
