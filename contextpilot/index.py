@@ -206,12 +206,8 @@ class ContextIndex(HeldPaths):
         if request is None or not request.has_credit:
             return
         request.has_credit = False
-        node, depth = self._anchor(request_id), 0
-        while node is not None:
-            depth += len(node.keys)
-            node = node.parent
-        kept = request.kept or 0
-        if depth > kept:
+        node, kept = self._anchor(request_id), request.kept or 0
+        if node is not None and len(self._path(node)) > kept:
             self._hold(request_id, self._extend(request.keys[:kept])[0])
 
     def forget_credit(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from contextpilot.block import Block, BlockKey, BlockReader, Tokenizer
+from contextpilot.block import UNKNOWN_TOKENS, Block, BlockKey, BlockReader, Tokenizer
 from contextpilot.index import ContextIndex
 from contextpilot.options import CallOptions, Options
 from contextpilot.plan.online import OnlinePlanner
@@ -78,6 +78,13 @@ def _known_blocks(
     """Yield the contexts without their texts, equal blocks being the same object."""
     known: dict[BlockKey, Block] = {}
     for i, context in enumerate(contexts):
+        if type(context) is list and {*map(type, context)} == {int}:  # as `reader` does
+            found = [*map(known.get, context)]
+            if None in found:
+                for number in context:
+                    known.setdefault(number, Block(number, "", UNKNOWN_TOKENS, None))
+            yield tuple([known[number] for number in context])
+            continue
         blocks = reader.read(context, f"contexts[{i}]", bare_ids=True)
         for block in blocks:
             if block.key not in known:

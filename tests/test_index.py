@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import random
+import threading
 import time
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import PathIndex, check_index
 
+from contextpilot.block import BlockKey
 from contextpilot.index import ContextIndex
 from contextpilot.radix import Node
 
@@ -123,6 +126,70 @@ def test_what_a_cache_is_like_is_told_again_and_again_without_loss() -> None:
 
 def num_nodes() -> int:
     return sum(type(thing) is Node for thing in gc.get_objects())
+
+
+def test_a_large_tree_is_taken_apart_to_the_end_on_a_thread() -> None:
+    index = ContextIndex()
+    for number in range(2_500):
+        index.insert((number, -1))
+    root = index.root
+    index.empty()
+    for thread in threading.enumerate():
+        if thread.name == "contextpilot-release":
+            thread.join(20)
+    assert not root.children
+    assert index.root is not root
+
+
+class Noting:
+    """A watch that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def grown(self, keys: Sequence[BlockKey]) -> None:
+        self.told.append(("grown", *keys))
+
+    def cut(self, keys: Sequence[BlockKey]) -> None:
+        self.told.append(("cut", *keys))
+
+    def emptied(self) -> None:
+        self.told.append("emptied")
+
+
+def test_a_watch_is_told_what_there_is_and_then_every_change() -> None:
+    index, watch = ContextIndex(), Noting()
+    for path in ("abc", "abd", "e"):
+        index.insert(path)
+    index.tell(watch)
+    assert sorted(watch.told) == [("grown", *path) for path in ("abc", "abd", "e")]
+    del watch.told[:]
+    index.insert("fg")
+    index.insert("fg")
+    index.cut("abc", 2)
+    index.empty()
+    assert watch.told == [("grown", "f", "g"), ("cut", "a", "b", "c"), "emptied"]
+
+
+def test_what_comes_again_is_no_longer_noted_as_dropped() -> None:
+    index = ContextIndex()
+    index.insert("abc")
+    index.cut("abc", 1)
+    assert [index.was_dropped(key) for key in "abc"] == [False, True, True]
+    index.insert("abd")
+    assert [index.was_dropped(key) for key in "abc"] == [False, False, True]
+    assert index.num_dropped == 1
+
+
+def test_ended_credit_leaves_what_was_told_as_old_as_it_was() -> None:
+    index = ContextIndex()
+    index.insert("abc", "r")
+    index.add_cached("r", 1)
+    index.cut("abc", 1)
+    index.insert("x")
+    index.end_credit("r")
+    index.shed(1)
+    assert [index.match("a"), index.match("x")] == [0, 1]
 
 
 @pytest.mark.slow

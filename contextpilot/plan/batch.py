@@ -22,7 +22,7 @@ from contextpilot.plan.online import NO_HEAD, Head, OnlinePlanner, Plan
 from contextpilot.plan.overlaps.base import Arithmetic, Ints, set_matrix
 from contextpilot.plan.overlaps.cpu import CPU
 from contextpilot.plan.overlaps.partners import find_partners
-from contextpilot.plan.placeable import Placeable
+from contextpilot.plan.placeable import Placeable, weights_of
 from contextpilot.plan.price import displacement
 from contextpilot.plan.tree import MergeTree, Progress, agglomerate
 from contextpilot.plan.window import MAX_WINDOW, Live, merge_window
@@ -229,10 +229,13 @@ def _number_blocks(
     weights: dict[BlockKey, int] = {}
     orders = []
     for context in contexts:
-        own = {block.key: block.weight for block in context}
+        own = weights_of(context)
         for key in (*pinned, *bounds.anchored(own, pinned)):
             own.pop(key, None)
-        for key, weight in own.items():
-            weights.setdefault(key, weight)
-        orders.append(np.array([numbers.setdefault(key, len(numbers)) for key in own], np.int64))
+        found = [*map(numbers.get, own)]
+        if None in found:
+            for key, weight in own.items():
+                weights.setdefault(key, weight)
+            found = [numbers.setdefault(key, len(numbers)) for key in own]
+        orders.append(np.array(found, np.int64))
     return orders, weights

@@ -96,11 +96,11 @@ class Fronts(NamedTuple):
         chosen = sparse.csr_matrix(
             (np.ones(len(members)), members, starts), shape=(num_groups, self.sets.shape[0])
         )
-        count, relevance, reach = (chosen @ matrix for matrix in self)
+        count, both = chosen @ self.sets, chosen @ self._relevance_and_reach()
         group = np.repeat(np.arange(num_groups), np.diff(count.indptr))
         common = np.flatnonzero(count.data == sizes[group])
         group, numbers = group[common], count.indices[common].astype(np.int64)
-        relevance, reach = relevance.data[common], reach.data[common]
+        relevance, reach = both.data[common].real.copy(), both.data[common].imag.copy()
         saved = weights[numbers] * (sizes[group] - 1.0)
         taken, worth = _best(group, saved, relevance, reach, cost, num_groups)
         taken = taken[np.lexsort((numbers[taken], reach[taken] - relevance[taken], group[taken]))]
@@ -109,6 +109,13 @@ class Fronts(NamedTuple):
             taken = taken[worth[group[taken]] > 0]
         ends = np.concatenate([[0], np.cumsum(np.bincount(group[taken], minlength=num_groups))])
         return Joined(worth, numbers[taken], relevance[taken], ends)
+
+    def _relevance_and_reach(self) -> Any:
+        """Return both as one matrix of complex numbers, which is summed in one go."""
+        values = self.relevance.data + 1j * self.reach.data
+        return sparse.csr_matrix(
+            (values, self.reach.indices, self.reach.indptr), shape=self.reach.shape
+        )
 
     def _turned(self, group: Ints, numbers: Ints, members: Ints, starts: Ints) -> Floats:
         """Return what the order within the front displaces in the clusters of each group.

@@ -117,6 +117,8 @@ class OnlinePlanner:
 
     def finish(self, blocks: Sequence[Block], order: Sequence[int], head: Head = NO_HEAD) -> Plan:
         """Return the plan with this order, and what of it is live."""
+        if not self.index.num_blocks:
+            return Plan(tuple(order), 0)
         keys = [blocks[rank].key for rank in order]
         matched = self.index.match([*head.keys, *keys])
         return Plan(tuple(order), max(0, matched - len(head.keys)))

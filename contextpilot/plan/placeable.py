@@ -8,8 +8,12 @@ from operator import itemgetter
 from contextpilot.block import Block, BlockKey
 from contextpilot.plan.bounds import Bounds
 
-
 _KEY_AND_WEIGHT = itemgetter(Block._fields.index("key"), Block._fields.index("weight"))
+
+
+def weights_of(blocks: Sequence[Block]) -> dict[BlockKey, int]:
+    """Return the tokens of each block, each once, in order."""
+    return dict(map(_KEY_AND_WEIGHT, blocks))
 
 
 class Placeable:
@@ -24,7 +28,7 @@ class Placeable:
     def __init__(self, blocks: Sequence[Block], bounds: Bounds) -> None:
         self._blocks = blocks
         self._bounds = bounds
-        self.weights: dict[BlockKey, int] = dict(map(_KEY_AND_WEIGHT, blocks))
+        self.weights = weights_of(blocks)
         self.ranks = dict(zip(self.weights, range(len(self.weights)), strict=True))
         first = blocks[: bounds.pin_first]
         self.pinned = list(dict.fromkeys([block.key for block in first])) if first else []

@@ -58,7 +58,8 @@ def set_matrix(sets: Sequence[Ints], num_blocks: int) -> Any:
 
 def weighed(sets: Any, weights: Ints) -> Any:
     """Return a matrix of sets with the weights of their blocks in place of ones."""
-    return sets @ sparse.diags(weights.astype(np.float64))
+    data = sets.data * weights[sets.indices]
+    return sparse.csr_matrix((data, sets.indices, sets.indptr), shape=sets.shape)
 
 
 def num_pairs(sets: Any) -> int:

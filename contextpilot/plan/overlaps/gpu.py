@@ -178,7 +178,8 @@ class _Search:
         holder = self._holders[pair + xp.asarray(starts[rows.indices] - (ends - counts))[entry]]
         cell = xp.asarray(row)[entry] + holder
         size = (last - first) * self._num_sets
-        sums = xp.bincount(cell, weights=xp.asarray(rows.data)[entry], minlength=size)
+        weights = xp.asarray(rows.data.astype(np.float64))
+        sums = xp.bincount(cell, weights=weights[entry], minlength=size)
         return sums.reshape(last - first, self._num_sets)
 
 

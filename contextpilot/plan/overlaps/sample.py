@@ -45,7 +45,8 @@ def sampled_postings(sets: Any, names: Ints, most: int) -> Any:
     kept = place < most
     ends = np.concatenate([[0], np.cumsum(kept)])[holders.indptr]
     columns = order[holders.indices[kept]]
-    return sparse.csr_matrix((np.ones(len(columns)), columns, ends), shape=holders.shape)
+    ones = np.ones(len(columns), sets.dtype)
+    return sparse.csr_matrix((ones, columns, ends), shape=holders.shape)
 
 
 def name_hash(names: Ints) -> NDArray[np.uint64]:
