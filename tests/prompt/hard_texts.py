@@ -112,4 +112,4 @@ def worked(messages: list[Any]) -> None:
     found.tail_tokens()
     found.arrange(reverse)
     for i in range(len(messages)):
-        found.message_key(i)
+        found.message_key(i, found.messages[i])

@@ -90,6 +90,8 @@ def _can_be_marked(extraction: Extraction, number: int) -> bool:
     group = extraction.groups[number]
     if isinstance(group, PartsGroup) or group.kind == "json" or "\0" in group.text:
         return False
+    if group.is_set:  # "trust this message": files are given anew, whatever was said before
+        return False
     message = extraction.messages[int(group.path[0])]
     # content, or content[n].text: deeper lie the results of tools
     return message.get("role") in _SPOKEN and len(group.path) <= 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from contextpilot.block import Block, BlockReader, content_key, estimate_tokens
@@ -13,7 +14,12 @@ from contextpilot.prompt.apis.shape import Shape
 from contextpilot.prompt.conversation.block_spans import arranged_spans
 from contextpilot.prompt.conversation.pending import WrittenBody
 from contextpilot.prompt.conversation.repeats import without_repeats
-from contextpilot.prompt.conversation.written_orders import Order, WrittenOrders, group_keys
+from contextpilot.prompt.conversation.written_orders import (
+    Order,
+    WrittenOrders,
+    group_keys,
+    known_order,
+)
 from contextpilot.prompt.extract import Arrangement, Extraction
 from contextpilot.prompt.extract.parts import PartsGroup
 
@@ -63,8 +69,7 @@ class FoundBlocksRewrite:
         self._written = self._write([*done, self._arranged(len(done), self._settled)])
         self.head = extraction.head(self._written.arrangements[:-1], before or None)
         self.blocks = self._read(reader)
-        is_new = self._settled is None and not _is_answered(extraction)
-        self.bounds = options.bounds if is_new else Bounds(enabled=False)
+        self.bounds = self._bounds()
 
     def job(self, namespace: str) -> Job:
         """Return the job that plans the last group."""
@@ -76,13 +81,30 @@ class FoundBlocksRewrite:
         order = planned.plan.order
         if self._settled is not None:
             order = tuple(self._settled[position] for position in order)
-        self._orders.add(self._keys[-1], order)
         written = self._written
         *done, last = written.arrangements
+        self._remember([*(given.order for given in done), order])
         if tuple(last.order) != order:
             written = self._write([*done, self._arranged(len(done), order)])
         body = self._shape.with_searched(self._body, written.messages)
         return WrittenBody(body, len(written.hints), written.saved_chars, order)
+
+    def _bounds(self) -> Bounds:
+        """Return how far the last group may move: not at all, where it was written before."""
+        bounds, is_set = self._options.bounds, self._extraction.last.is_set
+        if self._settled is not None or (not is_set and _is_answered(self._extraction)):
+            return Bounds(enabled=False)
+        # the order of a set tells of no relevance
+        return replace(bounds, displacement_cost=0, anchor="none") if is_set else bounds
+
+    def _remember(self, orders: Sequence[Sequence[int]]) -> None:
+        """Remember how the last group is written, and each set."""
+        for number, (group, order) in enumerate(zip(self._extraction.groups, orders, strict=True)):
+            if group.is_set:
+                known = known_order(group)
+                self._orders.add(self._keys[number], tuple(map(known.index, order)))
+            elif group is self._extraction.last:
+                self._orders.add(self._keys[number], tuple(order))
 
     # -- arranging -------------------------------------------------------------------------------
 
@@ -100,8 +122,10 @@ class FoundBlocksRewrite:
 
     def _order_before(self, number: int) -> Order | None:
         order = self._orders.get(self._keys[number])
-        size = len(self._extraction.groups[number].texts)
-        return order if order is not None and sorted(order) == list(range(size)) else None
+        known = known_order(self._extraction.groups[number])
+        if order is None or sorted(order) != list(range(len(known))):
+            return None
+        return tuple(known[rank] for rank in order)
 
     def _arranged(self, number: int, order: Order | None) -> Arrangement:
         size = len(self._extraction.groups[number].texts)
@@ -131,7 +155,7 @@ class FoundBlocksRewrite:
     def _note(self, number: int, order: Sequence[int]) -> str:
         group = self._extraction.groups[number]
         template = self._options.ranking_template
-        if template is None or isinstance(group, PartsGroup):
+        if template is None or isinstance(group, PartsGroup) or group.is_set:
             return ""
         return group.legend(order) or group.ranking(order, template)
 

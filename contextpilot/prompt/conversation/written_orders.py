@@ -8,10 +8,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from contextpilot.prompt.extract.extraction import Arrangement
 from contextpilot.prompt.messages import Message, messages_key
 
 if TYPE_CHECKING:
-    from contextpilot.prompt.extract import Extraction
+    from contextpilot.prompt.extract import Extraction, Group
+    from contextpilot.prompt.extract.parts import PartsGroup
 
 MAX_ORDERS = 100_000
 _KEY_BYTES = 16
@@ -92,21 +94,36 @@ class WrittenOrders:
             self._known.popitem(last=False)
 
 
+def known_order(group: Group | PartsGroup) -> Order:
+    """Return the order in which a group is known: as given, or, of a set, sorted by content."""
+    ranks = range(len(group.texts))
+    return tuple(sorted(ranks, key=group.texts.__getitem__) if group.is_set else ranks)
+
+
 def group_keys(
     namespace: str, session: str | None, opening: Sequence[Message], extraction: Extraction
 ) -> list[GroupKeys]:
-    """Return for each group the hashes of whose it is and everything up to its message's end."""
+    """Return for each group the hashes of whose it is and everything up to its message's end.
+
+    Sets count in the order in which they are known.
+    """
     digest = hashlib.sha256(messages_key(opening))
-    keys, at = [], 0
+    keys, at, messages = [], 0, _as_known(extraction)
     for number, group in enumerate(extraction.groups):
         end = int(group.path[0]) + 1
         for index in range(at, end):
-            digest.update(extraction.message_key(index))
+            digest.update(extraction.message_key(index, messages[index]))
         at = max(at, end)
         content = digest.digest() + number.to_bytes(4, "big")
         told = None if session is None else _key(session, content)
         keys.append(GroupKeys(_key(namespace, content), told))
     return keys
+
+
+def _as_known(extraction: Extraction) -> Sequence[Message]:
+    if not any(group.is_set for group in extraction.groups):
+        return extraction.messages
+    return extraction.arrange([Arrangement(known_order(group)) for group in extraction.groups])
 
 
 def _key(name: str, content: bytes) -> bytes:

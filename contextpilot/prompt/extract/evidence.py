@@ -33,6 +33,7 @@ _TABLE: tuple[tuple[str, Side, str, str], ...] = (
     ("search-records", "for", "each has the fields of a search hit", "Title: ... URL: ..."),
     ("search-parts", "for", "parts of type document or search_result", "Anthropic content"),
     ("files-listed", "for", "files listed one after another by path", "files-to-prompt"),
+    ("files-added", "for", "an agent says that it added these files", "aider"),
     ("chosen-pages", "for", "pages that are not in order, as a search chose them", '"page": 51'),
     ("mode", "for", "the caller named the form", "X-ContextPilot-Mode: xml"),
     # -- what says that they are not, or that their order or numbers are used

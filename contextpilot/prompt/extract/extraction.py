@@ -115,7 +115,7 @@ class Extraction:
         for group, given in zip(self.groups, [*done, None], strict=False):
             index = int(group.path[0])
             for i in range(at, index):
-                keys.append(("message", self._key(i, messages[i])))
+                keys.append(("message", self.message_key(i, messages[i])))
                 tokens += count_tokens(messages[i])
             at = index
             start = self._start(messages[index], group, edits.get(group.path, ()))
@@ -124,11 +124,8 @@ class Extraction:
                 keys += [content_key(_text_of(group, given, rank)) for rank in given.order]
         return Head(tuple(keys), tokens + count_tokens(start))
 
-    def message_key(self, index: int) -> bytes:
-        """Return the identity of a message as given; it is worked out once."""
-        return self._key(index, self.messages[index])
-
-    def _key(self, index: int, message: Any) -> bytes:
+    def message_key(self, index: int, message: Any) -> bytes:
+        """Return the identity of a message as it is written; as given, it is worked out once."""
         if message is not self.messages[index]:
             return messages_key([message])
         known = self._known_keys.get(index)

@@ -129,6 +129,11 @@ class Group:
         return self.found.why
 
     @property
+    def is_set(self) -> bool:
+        """Whether the order in which the blocks were given says nothing, and differs each time."""
+        return self.found.why == "files-added"
+
+    @property
     def start(self) -> int:
         """Where the first block begins in the text."""
         return self.pieces[0].span.start

@@ -22,6 +22,7 @@ class PartsGroup:
 
     kind: Kind = "parts"
     why: str = "search-parts"
+    is_set: bool = False
     numbers_stay: bool = False
 
     @cached_property

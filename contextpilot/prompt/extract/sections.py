@@ -27,6 +27,12 @@ _MEMORY_INTRO = re.compile(
 )
 _MEMORY_WORDS = ("memor", "remember", "facts ")
 _LISTED_FILE = re.compile(r"^([\w./\-]{0,200}[\w\-]\.\w{1,8})\n---\n", re.MULTILINE)
+_ADDED_FILES = re.compile(
+    r"\AHere are some READ ONLY files, provided for your reference\.|"
+    r"\*added these files to the chat\*|\AHere is the current content of the files:"
+)
+"""What aider writes before a set of files, whose order is another in each of its processes."""
+_INTRO_CHARS = 400
 _FENCED_FILE = re.compile(r"^([\w./\-]{0,200}[\w\-]\.\w{1,8})\n(`{3,})\w{0,20}\n", re.MULTILINE)
 
 
@@ -227,10 +233,17 @@ def _fenced_files(page: Page, region: Span) -> Found | None:
             pieces.append(Piece(Span(mark.start(), stop), Span(mark.end(), close)))
     if not 1 < len(pieces) <= MAX_PIECES:
         return None
-    intro = page.intro(pieces[0].span.start, region.start)
-    is_declared = (intro.announced or intro.empty) and page.role != "tool"
-    why = "files-listed" if is_declared else ""
+    why = _why_fenced(page, region, pieces[0].span.start) if page.role != "tool" else ""
     return Found("files", tuple(pieces), pieces[-1].span.end, why)
+
+
+def _why_fenced(page: Page, region: Span, start: int) -> str:
+    """Return the rule by which the text before fenced files lets them move."""
+    is_near = page.role == "user" and start - region.start <= _INTRO_CHARS
+    if is_near and _ADDED_FILES.search(page.text[region.start : start]):
+        return "files-added"
+    intro = page.intro(start, region.start)
+    return "files-listed" if intro.announced or intro.empty else ""
 
 
 def _is_one_text(text: str, region: Span, bodies: Sequence[str]) -> bool:

@@ -100,8 +100,8 @@ class Surroundings:
         later = islice((one for one in self._later(index, groups) if one.orders), _MAX_QUESTIONS)
         if any(one.counts_alone(blocks) for one in later):
             return "question-unsure"
-        if not asked or group.kind == "bullets":  # memories are told in other words than questions
-            return ""
+        if not asked or group.kind == "bullets" or group.is_set:
+            return ""  # neither memories nor files are told in the words of questions
         questions = [read_question(text) for text in asked]
         if is_result or self._roles[index] not in ("user", *_SYSTEM):
             # that a tool searched is evidence enough, unless the user speaks of what it returns
