@@ -68,23 +68,23 @@ class AgentEngine:
     def results(self) -> list[str]:
         """Return the tools' results in the longest prompt, in order."""
         longest = max(self.bodies, key=lambda body: len(json.dumps(body)))
-        return [
-            "\n".join(_texts(item.get("content", item.get("output"))))
-            for item in longest.get("messages", longest.get("input"))
-            if item.get("role") == "tool" or item.get("type") == "function_call_output"
-        ]
+        items = longest.get("messages", longest.get("input"))
+        return ["\n".join(_texts(item)) for item in items if _is_result(item)]
 
     def next_call(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
         """Return the call that comes next, as name and arguments; None for the answer."""
-        items = body.get("messages", body.get("input"))
-        done = sum(
-            item.get("role") == "tool" or item.get("type") == "function_call_output"
-            for item in items
-        )
+        done = sum(map(_is_result, body.get("messages", body.get("input"))))
         tools = dict(_tools(body))
         if done < len(self.steps) and tools:
             return _call(self.steps[done], tools)
         return self.last_call if tools else None
+
+
+def _is_result(item: dict[str, Any]) -> bool:
+    """Whether a message holds what a tool returned; some agents let the user say it."""
+    if item.get("role") == "tool" or item.get("type") == "function_call_output":
+        return True
+    return item.get("role") == "user" and next(_texts(item), "").startswith("Observation:")
 
 
 def _texts(node: Any) -> Iterator[str]:
@@ -154,7 +154,8 @@ def agent_engine(*steps: Step) -> Iterator[AgentEngine]:
             if body.get("tools"):
                 engine.bodies.append(body)
                 engine.prompts.append(_parts(body))
-            events = _responses(call) if "input" in body else _chat(call, len(engine.bodies))
+            number = len(engine.bodies)
+            events = (_responses if "input" in body else _chat)(call, number)
             if body.get("stream"):
                 lines = [f"data: {json.dumps(event)}\n\n" for event in events[1:]]
                 end = "" if "input" in body else "data: [DONE]\n\n"
@@ -206,15 +207,20 @@ def _chat(call: tuple[str, dict[str, Any]] | None, number: int) -> list[dict[str
     return [whole, *chunks]
 
 
-def _responses(call: tuple[str, dict[str, Any]] | None) -> list[dict[str, Any]]:
+def _responses(call: tuple[str, dict[str, Any]] | None, number: int) -> list[dict[str, Any]]:
     """The whole response, then its events."""
     text = {"type": "output_text", "text": FINAL, "annotations": []}
     item: dict[str, Any] = {"type": "message", "id": "m", "role": "assistant", "content": [text]}
     if call:
         given = json.dumps(call[1])
-        item = {"type": "function_call", "id": "f", "call_id": "call_f", "arguments": given}
-        item["name"] = call[0]
+        item = {"type": "function_call", "id": f"f{number}", "arguments": given}
+        item |= {"name": call[0], "call_id": f"call_{number:06}"}
     item["status"] = "completed"
+    deltas = [{"type": "response.output_text.delta", "item_id": "m", "delta": FINAL}]
+    for delta in deltas:
+        delta |= {"output_index": 0, "content_index": 0, "logprobs": []}
+    if call:
+        deltas = []
     whole: dict[str, Any] = {"id": "r", "object": "response", "created_at": 1, "output": [item]}
     whole |= {"model": "scripted", "status": "completed", "parallel_tool_calls": True}
     whole |= {"tools": [], "tool_choice": "auto"}
@@ -228,6 +234,8 @@ def _responses(call: tuple[str, dict[str, Any]] | None) -> list[dict[str, Any]]:
     return [
         whole,
         {"type": "response.created", "response": {**whole, "output": []}},
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        *deltas,
         {"type": "response.output_item.done", "output_index": 0, "item": item},
         {"type": "response.completed", "response": whole},
     ]
