@@ -1,14 +1,15 @@
-"""Print how exactly a real vLLM's hybrid caches are followed.
+"""Print how exactly the hybrid caches of a real vLLM or SGLang are followed.
 
-    python scripts/bench_hybrids.py [NAME ...]
+    python scripts/bench_hybrids.py [--engine sglang] [NAME ...]
 
 Tiny random models (scripts/engines/families.py), one engine after the other, on the CPU, in a cache
-of 6,400 tokens. Of each model `--checks` prompts are sent again and as many that share a part of
-one: what the hook told, against the engine's own `cached_tokens`.
+of 6,400 tokens; SGLang's is a server (scripts/engines/sglang_hybrid_run.py). Of each model
+`--checks` prompts are sent again and as many that share a part of one: what the hook told, against
+the engine's own `cached_tokens`.
 
-    --sharers    cached tokens of the 1st to 4th request that shares 950 tokens, by retention
     --plain      the same prompts without the hook too: are the outputs the same?
-    --eagle      Llama with EAGLE, too: a drafting head of random weights
+    --sharers    vLLM: cached tokens of the 1st to 4th request that shares 950 tokens, by retention
+    --eagle      vLLM: Llama with EAGLE, too: a drafting head of random weights
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ sys.path.insert(0, str(CHECKOUT / "scripts" / "engines"))
 from environments import environment  # noqa: E402
 from families import FAMILIES, ensure_family, ensure_head  # noqa: E402
 from machine import machine_line  # noqa: E402
+from sglang_hybrid_run import JOBS  # noqa: E402
+from sglang_hybrid_run import job as sglang_job  # noqa: E402
+from sglang_hybrid_run import run as run_sglang  # noqa: E402
 
 RUN = CHECKOUT / "scripts" / "engines" / "vllm_hybrid_run.py"
 RETENTIONS = (0, None, 256)
@@ -76,12 +80,12 @@ def results(
         raise RuntimeError("".join(last))
 
 
-def table(jobs: list[dict[str, Any]], plain: dict[str, str]) -> int:
-    """Print a row for each job; return how many predictions were above."""
+def table(runs: Iterable[dict[str, Any]], plain: dict[str, str]) -> int:
+    """Print a row for each run; return how many predictions were above."""
     print("| model | layers | sent again: hits, above, below, worst | shared in part | outputs |")
     print("|---|---|---|---|---|", flush=True)
     above = 0
-    for seen in results(jobs):
+    for seen in runs:
         cells = []
         for kind in ("again", "shared"):
             found = seen[kind]
@@ -116,24 +120,35 @@ def print_sharers(names: list[str]) -> None:
 def main() -> int:
     """Print the tables; 1 if anything was told that was not so."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", help=", ".join(FAMILIES))
+    parser.add_argument(
+        "names", nargs="*", help=f"{', '.join(FAMILIES)}; sglang: {'; '.join(JOBS)}"
+    )
+    parser.add_argument("--engine", choices=("vllm", "sglang"), default="vllm")
     parser.add_argument("--checks", type=int, default=300)
     parser.add_argument("--sharers", action="store_true")
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--eagle", action="store_true")
     options = parser.parse_args()
-    names = options.names or list(FAMILIES)
+    is_sglang = options.engine == "sglang"
+    if is_sglang and (options.sharers or options.eagle):
+        parser.error("--sharers and --eagle are for vLLM")
+    names = options.names or list(JOBS if is_sglang else FAMILIES)
     print(machine_line(), flush=True)
     if options.sharers:
         print_sharers(names)
         return 0
-    jobs = [job(name, options.checks) for name in names]
+    make = sglang_job if is_sglang else job
+    jobs = [make(name, options.checks) for name in names]
     jobs += [eagle(options.checks)] if options.eagle else []
+
+    def runs(**more: Any) -> Iterator[dict[str, Any]]:
+        asked = [{**one, **more} for one in jobs]
+        return map(run_sglang, asked) if is_sglang else results(asked)
+
     plain: dict[str, str] = {}
     if options.plain:
-        runs = results([{**one, "hooked": False} for one in jobs])
-        plain = {seen["name"]: seen["outputs"] for seen in runs}
-    return int(table(jobs, plain) > 0)
+        plain = {seen["name"]: seen["outputs"] for seen in runs(hooked=False)}
+    return int(table(runs(), plain) > 0)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 Our own time per step (one prefill or one finish: an insert of 200 to 3,000 tokens) and per evicted
 page, with a healthy, an absent and a hanging index, on the real caches of several versions.
+
+    --processor    the thread's own time alone: on a busy machine the longest steps are those in
+                   which another process took the processor
 """
 
 from __future__ import annotations
@@ -34,11 +37,21 @@ CASES = (
 )
 
 
-def cost(version: str, page_size: str, core: str, url: str) -> dict[str, Any]:
+def cost(version: str, page_size: str, core: str, url: str, *flags: str) -> dict[str, Any]:
     """One run of sglang_cost.py in SGLang's environment."""
     script = CHECKOUT / "scripts" / "engines" / "sglang_cost.py"
     files = versions.fetch("sglang", version)
-    command = [environment("sglang").python, "-B", script, files, version, page_size, core, url]
+    command = [
+        environment("sglang").python,
+        "-B",
+        script,
+        files,
+        version,
+        page_size,
+        core,
+        url,
+        *flags,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
@@ -47,7 +60,9 @@ def cost(version: str, page_size: str, core: str, url: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--processor", action="store_true")
+    flags = ["--processor"] if parser.parse_args().processor else []
     print(machine_line())
     print(
         "version page core       index    per step, us: median p90 p99   per evicted page, the same"
@@ -55,7 +70,7 @@ def main() -> None:
     with indexes() as urls:
         for version, page_size, core in CASES:
             for name, url in urls.items():
-                seen = cost(version, page_size, core, url)
+                seen = cost(version, page_size, core, url, *flags)
                 step, page = (
                     " ".join(f"{seen[key][cut]:7.2f}" for cut in ("median", "p90", "p99"))
                     for key in ("step_us", "evict_us")

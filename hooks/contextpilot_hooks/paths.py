@@ -48,7 +48,10 @@ class Facts(NamedTuple):
 
 
 class Told(NamedTuple):
-    """Of `tokens[:asked]`, the first `length` are in the tree. Lengths are in the keys' units."""
+    """Of `tokens[:asked]`, the first `length` are in the tree. Lengths are in the keys' units.
+
+    The ranges of the window in `facts` may be of one node each.
+    """
 
     tokens: Iterable[int]
     asked: int
@@ -193,6 +196,7 @@ class PathLedger(StepLedger):
         if part is None:
             return
         length = step.length
+        facts = Facts(_merged(step.facts.window), step.facts.states)
         units = self._packed(step.tokens)[: min(step.asked, length + self.page_size) * WIDTH]
         place, highest = 0, None
         while place < len(units):
@@ -203,7 +207,7 @@ class PathLedger(StepLedger):
             place += shared
             # Whoever goes on by a page as what is gone does has nothing behind it, either.
             is_gone = place == (length + self.page_size) * WIDTH
-            known = step.facts.within(child.start, min(place // WIDTH, length))
+            known = facts.within(child.start, min(place // WIDTH, length))
             rest = Facts() if is_gone else child.facts.within(place // WIDTH, child.end)
             changed = _set(child, known.joined(rest))
             if is_gone:
@@ -314,6 +318,16 @@ def _within(ranges: Points, start: int, end: int) -> Points:
         for first, last in ranges
         if last > start and first <= end
     )
+
+
+def _merged(ranges: Points) -> Points:
+    """Ascending ranges; what touches is one."""
+    found: list[tuple[int, int]] = []
+    for first, last in ranges:
+        if found and found[-1][1] + 1 == first:
+            first, _ = found.pop()
+        found.append((first, last))
+    return tuple(found)
 
 
 def _joined(before: Points, after: Points) -> Points:

@@ -19,21 +19,14 @@ every path is looked at again.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol
 
-from .ids import find_request_id
 from .paths import Facts, PathLedger, Told
-from .sglang_tree import namespace_of
-from .steps import Admitted
+from .sglang_watch import CacheWatch
 
-
-class Span(NamedTuple):
-    """A node, and the units of a path that it stands for: from `start` up to `end`."""
-
-    node: Hashable
-    start: int
-    end: int
+Span = tuple[Hashable, int, int]
+"""A node, and the units of a path that it stands for: from where, up to where."""
 
 
 class Parts(NamedTuple):
@@ -54,12 +47,11 @@ class Nodes(Protocol):
     """A read-only view of a tree: no LRU touch, no split, no access to the device."""
 
     page_size: int
+    part: Callable[[Any, Any], object]
+    """`part(node, kind)` of a node in the tree: None when it is not on the device."""
 
     def path(self, key: Any, end: Hashable = None) -> list[Span]:
         """The nodes along `key` that are there; `end`: the node of its end, where it is known."""
-
-    def holds(self, node: Hashable, kind: Any) -> bool:
-        """Whether a node in the tree has a part on the device."""
 
 
 class ProbedNodes:
@@ -68,6 +60,7 @@ class ProbedNodes:
     def __init__(self, core: Any, page_size: int) -> None:
         self._core = core
         self.page_size = page_size
+        self.part = core.get_component_device_value
 
     def path(self, key: Any, end: Hashable = None) -> list[Span]:  # noqa: ARG002
         spans: list[Span] = []
@@ -77,15 +70,9 @@ class ProbedNodes:
             length, node, deepest = self._core.match_full_device_prefix(probe)
             if length <= start:
                 break
-            spans.append(Span(node, start, min(deepest, len(key))))
+            spans.append((node, start, deepest))
             start = deepest
-        if spans:
-            length = self._core.match_full_device_prefix(key)[0]
-            spans[-1] = spans[-1]._replace(end=min(spans[-1].end, length))
-        return spans
-
-    def holds(self, node: Hashable, kind: Any) -> bool:
-        return self._core.get_component_device_value(node, kind) is not None
+        return _cut(spans, self._core.match_full_device_prefix(key)[0]) if spans else []
 
 
 class CollectedNodes(ProbedNodes):
@@ -98,10 +85,14 @@ class CollectedNodes(ProbedNodes):
         if not length:
             return []
         (found,) = self._core.collect_path_info((end,))
-        spans = [Span(node.node_id, node.path_start, node.path_end) for node in found]
-        if spans and spans[-1].end > length:
-            spans[-1] = spans[-1]._replace(end=length)
-        return spans
+        return _cut([(node.node_id, node.path_start, node.path_end) for node in found], length)
+
+
+def _cut(spans: list[Span], length: int) -> list[Span]:
+    """Nodes of which the last one may go on beyond a key."""
+    if spans and spans[-1][2] > length:
+        spans[-1] = (*spans[-1][:2], length)
+    return spans
 
 
 class _Path:
@@ -114,41 +105,26 @@ class _Path:
         self.nodes = 0
 
 
-class PartWatch:
-    """Follows one tree on the scheduler's thread and tells its ledger. Not thread-safe.
-
-    salted: as of `TreeWatch`.
-    """
+class PartWatch(CacheWatch):
+    """Follows a tree whose nodes have parts."""
 
     def __init__(self, tree: Nodes, parts: Parts, ledger: PathLedger, salted: bool) -> None:
+        super().__init__(ledger, salted)
         self._tree = tree
         self._parts = parts
-        self._ledger = ledger
-        self._salted = salted
-        self._max_tokens = ledger.max_tokens
-        self._following = False
         self.kinds = parts.kinds()
         self.num_searches = 0
         """How often all paths had to be looked at again."""
         self._forget()
 
     def _forget(self) -> None:
+        super()._forget()
         self._paths: dict[Hashable, _Path] = {}
         self._path_tokens = 0
         self._held: dict[Any, OrderedDict[Hashable, int]] = {
             kind: OrderedDict() for kind in self.kinds
         }
-        self._gone: list[Hashable] = []
         self._lost = dict.fromkeys(self._held, 0)
-
-    def admit(self, request: Any) -> None:
-        """A request entered the queue; only those with our id are followed."""
-        name = find_request_id(request.rid)
-        if name is None:
-            return
-        self._following = True
-        namespace = namespace_of(request, self._salted)
-        self._hand_over(Admitted(name, request.origin_input_ids, namespace))
 
     def inserted(self, key: Any, end: Hashable = None) -> None:
         """`key` is in the tree now, whoever's it was; its last node is `end`, if known."""
@@ -156,18 +132,9 @@ class PartWatch:
             return
         self._look(_Path(key), end)
 
-    def evicted(self, node: Hashable) -> None:
-        """A leaf is about to leave the tree, with all its parts; `settle` follows."""
-        self._gone.append(node)
-
     def emptied(self, kind: Any, count: int) -> None:
         """Nodes that stay in the tree lost parts of so many units, or states; `settle` follows."""
         self._lost[kind] += count
-
-    @property
-    def pending(self) -> int:
-        """Nodes told to `evicted` since the last `settle`."""
-        return len(self._gone)
 
     def settle(self) -> None:
         """Find out what is left of the paths from which something went."""
@@ -192,42 +159,34 @@ class PartWatch:
         else:
             self._look(path)
 
-    def reset(self) -> None:
-        """The whole tree was dropped."""
-        self._forget()
-        self._ledger.clear()
-
-    def lose(self) -> None:
-        """A change may have been missed: nothing is followed any more."""
-        self._forget()
-        self._ledger.lose()
-
     def _look(self, path: _Path, end: Hashable = None) -> list[Span]:
         """Look at a path, and tell what is so; returns its nodes."""
-        asked = len(path.key)
-        spans = self._tree.path(path.key, end)
-        length = spans[-1].end if spans else 0
-        self._keep(path, spans)
+        key = path.key
+        asked = len(key)
+        spans = self._tree.path(key, end)
+        length = spans[-1][2] if spans else 0
+        self._keep(path, spans, asked)
         facts = self._facts(spans, length)
         if self._following:
-            tokens = getattr(path.key, "token_ids", path.key)
-            namespace = namespace_of(path.key, self._salted)
-            self._hand_over(Told(tokens, asked, namespace, length, facts))
+            tokens = getattr(key, "token_ids", key)
+            self._hand_over(Told(tokens, asked, self._namespace(key), length, facts))
         if 0 < length < asked and path.nodes:
             self._path_tokens -= asked - length
-            path.key = path.key[:length]
+            path.key = key[:length]
         return spans
 
-    def _keep(self, path: _Path, spans: list[Span]) -> None:
-        for node, *_ in spans:
-            known = self._paths.get(node)
+    def _keep(self, path: _Path, spans: list[Span], length: int) -> None:
+        """Let this path stand for its nodes: of a conversation only the longest key is kept."""
+        paths = self._paths
+        for node, _, _ in spans:
+            known = paths.get(node)
             if known is path:
                 continue
             if known is not None:
                 self._leave(known)
-            self._paths[node] = path
+            paths[node] = path
             if not path.nodes:
-                self._path_tokens += len(path.key)
+                self._path_tokens += length
             path.nodes += 1
         if self._path_tokens > self._max_tokens:
             self.lose()
@@ -247,29 +206,29 @@ class PartWatch:
 
     def _facts(self, spans: list[Span], length: int) -> Facts:
         """What the nodes of a path have; notes which node has which part."""
-        all_of_it = ((1, length),) if length else ()
-        window, states = list[tuple[int, int]](), list(all_of_it)
-        kind = self._parts.window_kind
-        for node, start, end in spans if kind is not None else ():
-            if self._note(kind, node, end - start):
-                if window and window[-1][1] == start:
-                    window[-1] = window[-1][0], end
+        window: list[tuple[int, int]] = [(1, length)] if length else []
+        states = window
+        part, kind = self._tree.part, self._parts.window_kind
+        if kind is not None:
+            held, window = self._held[kind], []
+            for node, start, end in spans:
+                if part(node, kind) is None:
+                    held.pop(node, None)
                 else:
+                    held[node] = end - start
+                    held.move_to_end(node)
                     window.append((start + 1, end))
         kind = self._parts.state_kind
         if kind is not None:
-            states = [(end, end) for node, _, end in spans if self._note(kind, node, 1)]
-        has_window = self._parts.window_kind is not None
-        return Facts(tuple(window) if has_window else all_of_it, tuple(states))
-
-    def _note(self, kind: Any, node: Hashable, size: int) -> bool:
-        held = self._held[kind]
-        if not self._tree.holds(node, kind):
-            held.pop(node, None)
-            return False
-        held[node] = size
-        held.move_to_end(node)
-        return True
+            held, states = self._held[kind], []
+            for node, _, end in spans:
+                if part(node, kind) is None:
+                    held.pop(node, None)
+                else:
+                    held[node] = 1
+                    held.move_to_end(node)
+                    states.append((end, end))
+        return Facts(tuple(window), tuple(states))
 
     def _search(self, kind: Any, count: int) -> None:
         """Find the nodes inside the tree that lost parts of `count` units together."""
@@ -278,7 +237,7 @@ class PartWatch:
             if count <= 0 or not held:
                 return
             node = next(iter(held))
-            if self._tree.holds(node, kind):
+            if self._tree.part(node, kind) is not None:
                 held.move_to_end(node)
                 continue
             size = held.pop(node)
@@ -295,7 +254,3 @@ class PartWatch:
         self.num_searches += 1
         for path in dict.fromkeys(self._paths.values()):
             self._look(path)
-
-    def _hand_over(self, step: Admitted | Told) -> None:
-        if not self._ledger.hand_over(step):
-            self._forget()

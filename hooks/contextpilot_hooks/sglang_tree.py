@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol
 
-from .ids import find_request_id
 from .prefix import Branch, Grown, Lost, PrefixLedger, Shrunk
-from .steps import Admitted
+from .sglang_watch import CacheWatch
 
 
 class End(NamedTuple):
@@ -90,34 +89,17 @@ class WalkedTree:
         return End(depth, node.id)
 
 
-class TreeWatch:
-    """Follows one prefix cache on the scheduler's thread and tells its ledger. Not thread-safe.
-
-    salted: the tree keeps requests of different `cache_salt` apart by that field.
-    """
+class TreeWatch(CacheWatch):
+    """Follows a tree in which all that is there of a path can be reused."""
 
     def __init__(self, tree: Tree, ledger: PrefixLedger, salted: bool) -> None:
+        super().__init__(ledger, salted)
         self._tree = tree
-        self._ledger = ledger
-        self._salted = salted
-        self._max_tokens = ledger.max_tokens
         self._branches: dict[Hashable, Branch] = {}
         self._branch_tokens = 0
-        self._gone: list[Hashable] = []
-        self._following = False
-
-    def admit(self, request: Any) -> None:
-        """A request entered the queue; only those with our id are followed."""
-        name = find_request_id(request.rid)
-        if name is None:
-            return
-        self._following = True
-        tokens = request.origin_input_ids
-        self._hand_over(Admitted(name, tokens, namespace_of(request, self._salted)))
 
     def inserted(self, key: Any) -> None:
         """`key` is in the tree now, whoever's it was."""
-        # Without a request of ours there is nobody who could shrink or grow.
         if not self._following or len(key) < self._tree.page_size:
             return
         length, node = self._tree.end_of_inserted(key)
@@ -129,16 +111,7 @@ class TreeWatch:
         elif branch.length < length:
             self._replace_key(branch, key, length)
         tokens = getattr(key, "token_ids", key)
-        self._hand_over(Grown(branch, tokens, length, namespace_of(key, self._salted)))
-
-    def evicted(self, node: Hashable) -> None:
-        """A node is about to leave the tree; `settle` follows."""
-        self._gone.append(node)
-
-    @property
-    def pending(self) -> int:
-        """Nodes told to `evicted` since the last `settle`."""
-        return len(self._gone)
+        self._hand_over(Grown(branch, tokens, length, self._namespace(key)))
 
     def settle(self) -> None:
         """Leaves have been evicted: find out what is left of the paths that ended in them."""
@@ -148,16 +121,6 @@ class TreeWatch:
             if branch is not None:
                 self._branch_tokens -= branch.length
                 self._shorten(branch)
-
-    def reset(self) -> None:
-        """The whole tree was dropped."""
-        self._forget()
-        self._ledger.clear()
-
-    def lose(self) -> None:
-        """A change may have been missed: nothing is followed any more."""
-        self._forget()
-        self._ledger.lose()
 
     def _shorten(self, branch: Branch) -> None:
         tokens = branch.tokens()
@@ -187,16 +150,6 @@ class TreeWatch:
         branch.key, branch.length = key, length
 
     def _forget(self) -> None:
+        super()._forget()
         self._branches.clear()
         self._branch_tokens = 0
-        self._gone.clear()
-
-    def _hand_over(self, step: Admitted | Grown | Shrunk | Lost) -> None:
-        if not self._ledger.hand_over(step):
-            self._forget()
-
-
-def namespace_of(owner: Any, salted: bool) -> Hashable:
-    """What a request's or a key's tokens are the same in; `salted` as of `TreeWatch`."""
-    extra = getattr(owner, "extra_key", None)
-    return (extra, getattr(owner, "cache_salt", None) or None) if salted else extra

@@ -1,4 +1,4 @@
-"""Tiny random models of families whose layers are not all full attention, for vLLM.
+"""Tiny random models of families whose layers are not all full attention.
 
 Each is a configuration beside the tiny Llama's tokenizer (tiny_model.py); the weights stay with the
 engine (`--load-format dummy`), drawn widely enough that outputs differ from prompt to prompt.
@@ -145,10 +145,32 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 """By name; "llama" is full attention alone, to compare with."""
 
+SGLANG_FAMILIES: dict[str, dict[str, Any]] = {
+    **FAMILIES,
+    "mellum": _family(
+        "MellumForCausalLM",
+        "mellum",
+        sliding_window=WINDOW,
+        layer_types=_THREE_AND_FULL,
+        mlp_layer_types=["dense"] * 4,
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=128,
+        norm_topk_prob=True,
+        hidden_act="silu",
+        attention_bias=False,
+        rope_parameters={
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+        },
+    ),
+}
+"""Of Gemma-3 and Mistral SGLang keeps the whole cache; its windows are those of newer families."""
+
 
 def ensure_family(python: Path, name: str) -> Path:
     """The folder of a family's model, made when absent; `python` is that of an engine."""
-    return _ensure(python, name, FAMILIES[name])
+    return _ensure(python, name, SGLANG_FAMILIES[name])
 
 
 def ensure_head(python: Path) -> Path:

@@ -1,9 +1,10 @@
 """What the hooks cost SGLang's scheduler thread; run by scripts/bench_sglang.py.
 
-    python sglang_cost.py FILES VERSION PAGE_SIZE radix|python|rust[:SWA|MAMBA] URL
+    python sglang_cost.py FILES VERSION PAGE_SIZE radix|python|rust[:SWA|MAMBA] URL [--processor]
 
 Runs in SGLang's environment, on the version's real cache and tree without model and device; prints
 one line of JSON. Times are our own share: that of the wrapped call less the original inside it.
+With --processor they are the thread's own, without its waits for other processes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import random
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -20,6 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "hooks")]
 
 import sglang_files  # noqa: E402
 import sglang_parts_engine  # noqa: E402
+import vllm_cost  # noqa: E402
 from sglang_engine import Driver  # noqa: E402
 from sglang_parts_engine import PartsDriver  # noqa: E402
 from vllm_cost import Meter, microseconds  # noqa: E402
@@ -69,7 +72,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for name in ("files", "version", "page_size", "core", "url"):
         parser.add_argument(name)
-    files, version, page_size, core, url = vars(parser.parse_args()).values()
+    parser.add_argument("--processor", action="store_true")
+    files, version, page_size, core, url, processor = vars(parser.parse_args()).values()
+    if processor:
+        vllm_cost.clock = time.thread_time_ns
     os.environ["CONTEXTPILOT_INDEX_URL"] = url
     sglang_files.serve(Path(files), version)
     sglang_parts_engine.prepare()

@@ -138,12 +138,15 @@ class Telling:
             time.sleep(0.002)
 
 
-class Index(Telling):
-    """What the hook told; predictions are made from it alone."""
+class Predictions:
+    """What reuse is predicted of prompts, from nothing but what the hook told."""
 
     def __init__(self, receiver: Receiver) -> None:
-        super().__init__(receiver.port)
         self._receiver = receiver
+
+    def settle(self) -> None:
+        """Wait until all that happened was told."""
+        raise NotImplementedError
 
     def predict(self, tokens: list[int], known: dict[str, list[int]]) -> int:
         """The most that any request told of lets this prompt reuse."""
@@ -153,6 +156,14 @@ class Index(Telling):
             self._receiver.reusable(name, min(common(tokens, prompt), len(tokens) - 1), *sizes)
             for name, prompt in known.items()
         )
+
+
+class Index(Telling, Predictions):
+    """Predictions of what the hook of this process's engine told."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        Telling.__init__(self, receiver.port)
+        Predictions.__init__(self, receiver)
 
 
 def common(first: list[int], second: list[int]) -> int:
@@ -183,7 +194,7 @@ class Prompts:
 
 
 def compare(
-    engine: Engine, index: Index | None, checks: int, habits: Sequence[str] = ()
+    engine: Any, index: Predictions | None, checks: int, habits: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Bursts, then the newest prompts again and in part; counts of (predicted, cached).
 
