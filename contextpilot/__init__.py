@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from contextpilot.dedup.messages import deduplicate_messages
     from contextpilot.default import optimize, optimize_batch, rewrite
     from contextpilot.errors import ContextPilotError, UnknownConversationError
+    from contextpilot.images.image import Image, frames
     from contextpilot.pilot import ContextPilot
     from contextpilot.stream import plan_stream
 
@@ -27,8 +28,10 @@ __all__ = [
     "AsyncContextPilot",
     "ContextPilot",
     "ContextPilotError",
+    "Image",
     "UnknownConversationError",
     "deduplicate_messages",
+    "frames",
     "optimize",
     "optimize_batch",
     "plan_stream",
@@ -40,7 +43,9 @@ _HOMES = {
     "ContextPilot": "contextpilot.pilot",
     "ContextPilotError": "contextpilot.errors",
     "UnknownConversationError": "contextpilot.errors",
+    "Image": "contextpilot.images.image",
     "deduplicate_messages": "contextpilot.dedup.messages",
+    "frames": "contextpilot.images.image",
     "optimize": "contextpilot.default",
     "optimize_batch": "contextpilot.default",
     "plan_stream": "contextpilot.stream",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from contextpilot.fields import id_of, is_bare_id, text_of
+from contextpilot.images.image import Image
 from contextpilot.tokens import text_tokens
 
 CHARS_PER_TOKEN = 4
@@ -57,13 +58,21 @@ class BlockReader:
         tokenizer: returns the number of tokens of a text; without it weights are estimates.
         keeps_texts: remember recent texts themselves, so that none is hashed twice; else only
             their keys are kept.
+        image_model: name of the model that reads images: what they weigh hangs on it.
     """
 
-    def __init__(self, tokenizer: Tokenizer | None = None, *, keeps_texts: bool = True) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer | None = None,
+        *,
+        keeps_texts: bool = True,
+        image_model: str = "",
+    ) -> None:
         if tokenizer is not None and not callable(tokenizer):
             raise TypeError("tokenizer must be a callable text -> number of tokens, or None")
         self._tokenizer = tokenizer
         self._keeps_texts = keeps_texts
+        self._image_model = image_model
         self._memo: dict[str, Block] = {}
         self._memo_chars = 0
         self._weights: dict[bytes, int] = {}
@@ -155,7 +164,7 @@ class BlockReader:
 
     def _read_objects(self, context: Sequence[Any], name: str, bare_ids: bool) -> list[Block]:
         kinds = {_kind(value, f"{name}[{i}]") for i, value in enumerate(context)}
-        if len(kinds) > 1:
+        if len(kinds - {"images"}) > 1 or {"images", "integers"} <= kinds:
             raise TypeError(
                 f"{name} mixes {' and '.join(sorted(kinds))}: pass blocks of one kind in a context"
             )
@@ -164,11 +173,18 @@ class BlockReader:
         if kinds == {"strings"}:
             return [self._read_text(str.__str__(v))._replace(value=v) for v in context]
         return [
-            _bare(value)
-            if bare_ids and is_bare_id(value)
-            else self._read_text(text_of(value, f"{name}[{i}]"))._replace(value=value)
-            for i, value in enumerate(context)
+            self._read_object(value, f"{name}[{i}]", bare_ids) for i, value in enumerate(context)
         ]
+
+    def _read_object(self, value: Any, name: str, bare_ids: bool) -> Block:
+        if isinstance(value, Image):
+            weight = value.weigh(self._image_model) + OVERHEAD_TOKENS
+            return Block(content_key(value.identity), value.identity, weight, value)
+        if isinstance(value, str):
+            return self._read_text(str.__str__(value))._replace(value=value)
+        if bare_ids and is_bare_id(value):
+            return _bare(value)
+        return self._read_text(text_of(value, name))._replace(value=value)
 
 
 def block_id(value: Any) -> str | int | None:
@@ -203,6 +219,8 @@ def _list_within(context: Any) -> str:
 def _kind(value: Any, name: str) -> str:
     if isinstance(value, str):
         return "strings"
+    if isinstance(value, Image):
+        return "images"
     is_numpy_bool = getattr(getattr(value, "dtype", None), "kind", "") == "b"
     if value is None or is_numpy_bool or isinstance(value, (bool, bytes, float)):
         raise TypeError(

@@ -128,7 +128,7 @@ def _check_images(holder: Any, name: str) -> None:
         field = fields[0] if fields else "type"
         raise TypeError(
             f"{name}.{field} holds an image, audio or video, which a text block would drop: "
-            "send it in a message of its own, and pass the text alone"
+            "pass contextpilot.Image(...) for an image; others in a message of their own"
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypedDict
 
 from contextpilot.dedup.conversation import COPY_TEMPLATE, HINT_TEMPLATE
+from contextpilot.images.image import IMAGE_APIS, ImageApi
 from contextpilot.plan.bounds import Bounds
 from contextpilot.prompt.annotate import RANKING_TEMPLATE, check_template
 
@@ -28,6 +29,7 @@ class CallOptions(TypedDict, total=False):
     deduplicate: bool
     hint_template: str
     copy_template: str
+    image_api: ImageApi
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Options:
         deduplicate: replace blocks that the prompt already holds by reference hints.
         hint_template: hint for a block of the history, with the field {first_line}.
         copy_template: hint for a repeat within one context, with the field {position}.
+        image_api: whose content parts stand for images: those of "chat" (OpenAI's), "responses"
+            or "messages" (Anthropic's).
     """
 
     bounds: Bounds = field(default_factory=Bounds)
@@ -48,6 +52,7 @@ class Options:
     deduplicate: bool = True
     hint_template: str = HINT_TEMPLATE
     copy_template: str = COPY_TEMPLATE
+    image_api: ImageApi = "chat"
 
     def __post_init__(self) -> None:
         if isinstance(self.annotate, str):
@@ -58,6 +63,10 @@ class Options:
             raise TypeError(f"deduplicate must be True or False, not {self.deduplicate!r}")
         check_template("hint_template", self.hint_template, "first_line")
         check_template("copy_template", self.copy_template, "position")
+        if self.image_api not in IMAGE_APIS:
+            raise ValueError(
+                f"image_api must be of {', '.join(IMAGE_APIS)}, not {self.image_api!r}"
+            )
 
     @property
     def ranking_template(self) -> str | None:

@@ -60,6 +60,8 @@ class ContextPilot:
             not answer, requests are planned here and nobody waits.
         progress: show a bar in a terminal while a large batch is planned. Default:
             CONTEXTPILOT_PROGRESS, else not.
+        image_model: the model that reads images, by name ("Qwen2.5-VL-7B"): what they weigh
+            hangs on its family.
         options: defaults for every call, as in `Options`, and by name `reorder` and the members
             of `Bounds`: `displacement_cost`, `anchor`, `pin_first` and so on.
 
@@ -81,10 +83,12 @@ class ContextPilot:
         kv_events: str | None = None,
         index_timeout_s: float = 2.0,
         progress: bool | None = None,
+        image_model: str = "",
         **options: Unpack[CallOptions],
     ) -> None:
         self._options = Options().override(**options)
-        self._reader = BlockReader(tokenizer)
+        check_text("image_model", image_model)
+        self._reader = BlockReader(tokenizer, image_model=image_model)
         exact = tokenizer is not None
         self._namespaces = Namespaces(max_blocks, window_size, max_namespaces, exact_weights=exact)
         self._namespace = namespace

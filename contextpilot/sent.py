@@ -43,10 +43,11 @@ class SentPrompts:
 
     def follow(self, job: Job, messages: Messages) -> None:
         """Let the id of a planned prompt be found again when a caller rebuilds its messages."""
-        if self._register is not None:
+        text = messages[-1]["content"]
+        if self._register is not None and isinstance(text, str):  # parts may be another prompt's
             place = (self._place, job.namespace, job.head.keys)
             listener = _Listener(self._namespaces, job.head.tokens, self._followed_by)
-            self._register(messages[-1]["content"], messages.plan_id, place, listener)
+            self._register(text, messages.plan_id, place, listener)
 
 
 def is_planned(prompt: object) -> bool:

@@ -16,6 +16,7 @@ HOOKS = ROOT.parent / "hooks" / "contextpilot_hooks"
 
 ROOMS = [
     "errors http progress tables fields tokens renamed",
+    "images",
     "block",
     "radix",
     "paths named",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from contextpilot.block import Block, BlockKey
 from contextpilot.errors import UnknownConversationError
+from contextpilot.images.image import Image
 
 from .quotes import LENGTHS, quotable
 from .references import COPY_TEMPLATE as COPY_TEMPLATE
@@ -98,7 +99,8 @@ class Conversations:
         counts = Counter(beginning for found in held.values() for beginning in found)
         result, seen = Deduplication([], [], []), before
         for block in blocks:
-            quote = _unique_beginning(block.text, counts) if block.key in seen else None
+            is_quotable = block.key in seen and not isinstance(block.value, Image)
+            quote = _unique_beginning(block.text, counts) if is_quotable else None
             seen.add(block.key)
             if quote is None:
                 result.new_blocks.append(block.value)
@@ -137,7 +139,8 @@ def hints_for_history(
     except TypeError:  # of no known shape
         return {}
     unit = slots[-1].unit + 1 if slots else 0
-    paths: dict[Path, Block] = {(len(messages), at): block for at, block in enumerate(blocks)}
+    texts = [block for block in blocks if not isinstance(block.value, Image)]
+    paths: dict[Path, Block] = {(len(messages), at): block for at, block in enumerate(texts)}
     slots += [
         Slot(path, block.text, "user message", 0, unit, USER, can_change=False, is_alone=False)
         for path, block in paths.items()

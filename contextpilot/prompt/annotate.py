@@ -8,6 +8,7 @@ from string import Formatter
 from contextpilot.plan.price import displaces
 
 RANKING_TEMPLATE = "By number, from most to least important: {ranking}."
+TIME_TEMPLATE = "The frames by number, in order of time: {order}."
 _WORTH_TELLING = 0.25
 """Displacement from which on a ranking is written; a block next to its place needs none."""
 LONGEST_ENTRY = "100,"
@@ -40,6 +41,20 @@ def annotate(order: Sequence[int], template: str = RANKING_TEMPLATE) -> str:
     by_rank = sorted(range(len(order)), key=order.__getitem__)
     ranges = [(by_rank[start] + 1, by_rank[last] + 1) for start, last in runs(by_rank)]
     return template.format(ranking=",".join(map(_entry, ranges)))
+
+
+def time_order(times: Sequence[float | None]) -> str:
+    """Return a sentence with the order in time of a video's frames; "" where they stand in it.
+
+    Args:
+        times: for each position the frame's seconds; None for what is no frame.
+    """
+    frames = [(time, at + 1) for at, time in enumerate(times) if time is not None]
+    numbers = [number for _, number in sorted(frames)]
+    if len(numbers) < 2 or numbers == sorted(numbers):
+        return ""
+    ranges = [(numbers[start], numbers[last]) for start, last in runs(numbers)]
+    return TIME_TEMPLATE.format(order=",".join(map(_entry, ranges)))
 
 
 def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, SupportsIndex, overload
 
 from contextpilot.block import content_key
+from contextpilot.images.image import ImageApi, Part, text_part
 from contextpilot.prompt.citations import Citation, citations
 
 Message = dict[str, Any]
@@ -53,6 +54,9 @@ class Messages(list[Any]):
         self.saved_tokens = saved_tokens
         self._blocks = blocks
         self._planned = next(iter(_user_texts(self, last=True)), None)
+        last = self[-1] if self else None
+        content = last.get("content") if isinstance(last, Mapping) else None
+        self._planned_parts = content if isinstance(content, list) else None
 
     @property
     def num_moved(self) -> int:
@@ -80,6 +84,10 @@ class Messages(list[Any]):
         planned = self._planned
         if planned is None or not self.plan_id:
             return self.plan_id
+        if self._planned_parts is not None:
+            contents = [one.get("content") for one in self if _is_users(one)]
+            is_last = contents[-1:] == [self._planned_parts]
+            return self.plan_id if is_last and contents.count(self._planned_parts) == 1 else ""
         last = _user_texts(self, last=True)
         is_last = any(text is planned or text.startswith(planned) for text in last)
         is_once = sum(text == planned for text in _user_texts(self)) <= 1
@@ -142,6 +150,10 @@ def _last_of(messages: list[Any]) -> list[Any]:
     return list.__getitem__(messages, slice(-1, None))
 
 
+def _is_users(message: Any) -> bool:
+    return isinstance(message, Mapping) and message.get("role") == "user"
+
+
 def _user_texts(messages: Iterable[Any], *, last: bool = False) -> list[str]:
     """Return the texts of all user messages, or of the last one."""
     texts: list[str] = []
@@ -162,6 +174,30 @@ def new_request_id() -> str:
 def render_blocks(texts: Sequence[str]) -> str:
     """Return numbered blocks; a longer list begins with exactly the text of a shorter one."""
     return render_user(texts, "", "")
+
+
+def render_parts(
+    blocks: Sequence[str | Sequence[str | Part]], annotation: str, query: str, api: ImageApi
+) -> list[Part]:
+    """Return the user message as content parts: texts that follow each other are one part.
+
+    Args:
+        blocks: each a text, or an image's texts and content parts; the parts stay what they are.
+    """
+    items: list[str | Part] = []
+    for label, block in zip(_numbers(len(blocks)), blocks, strict=False):
+        items += [label, block] if isinstance(block, str) else [label, *block]
+    items += [_numbers(len(blocks))[-1], annotation and annotation + "\n\n", query]
+    parts: list[Part] = []
+    texts: list[str] = []
+    for item in items:
+        if isinstance(item, str):
+            texts.append(item)
+        else:
+            parts += [text_part("".join(texts), api)] if any(texts) else []
+            parts.append(item)
+            texts = []
+    return [*parts, *([text_part("".join(texts), api)] if any(texts) else [])]
 
 
 def render_user(texts: Sequence[str], annotation: str, query: str) -> str:

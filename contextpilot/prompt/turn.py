@@ -13,16 +13,19 @@ from contextpilot.block import (
     unique,
 )
 from contextpilot.dedup.conversation import hints_for_history
+from contextpilot.dedup.images import hints_for_images
 from contextpilot.explain import Explanation
 from contextpilot.fields import check_text
+from contextpilot.images.image import Image, Part
 from contextpilot.options import Options
 from contextpilot.plan.online import NO_HEAD, Head, Plan
-from contextpilot.prompt.annotate import LONGEST_ENTRY, annotate
+from contextpilot.prompt.annotate import LONGEST_ENTRY, annotate, time_order
 from contextpilot.prompt.messages import (
     Message,
     Messages,
     message_texts,
     messages_key,
+    render_parts,
     render_user,
 )
 from contextpilot.tokens import text_tokens
@@ -58,13 +61,14 @@ class Turn(NamedTuple):
         if not before and len({block.key for block in blocks}) == len(blocks):
             return cls(blocks, blocks, everything, {}, before, options)
         known = hints_for_history(unique(blocks), before, options.hint_template)
+        known |= hints_for_images(blocks, before)
         copy = options.copy_template.format(position=_POSITION)
         first: dict[BlockKey, int] = {}
         hints: dict[int, str] = {}
         for rank, block in enumerate(blocks):
             if block.key in known:
                 hints[rank] = known[block.key]
-            elif first.setdefault(block.key, rank) != rank and len(copy) < len(block.text):
+            elif first.setdefault(block.key, rank) != rank and _is_longer(block, copy):
                 hints[rank] = copy
         if options.bounds.limited:
             planned = [_hint_block(blocks[rank], hints.get(rank)) for rank in everything]
@@ -92,8 +96,8 @@ class Turn(NamedTuple):
             order = [self.ranks[i] for i in order]
             order += sorted(self.hints.keys() - order)
         template = self.options.ranking_template
-        ranking = annotate(order, template) if template else ""
-        user = {"role": "user", "content": render_user(self._texts(order), ranking, query)}
+        ranking = self._notes(order, template) if template else ""
+        user = {"role": "user", "content": self._content(order, ranking, query)}
         return Messages(
             [*self.before, user],
             request_id=told.request_id,
@@ -104,6 +108,32 @@ class Turn(NamedTuple):
             saved_tokens=self._saved_tokens(),
             blocks=[block.value for block in self.blocks],
         )
+
+    @property
+    def _has_images(self) -> bool:
+        return any(isinstance(block.value, Image) for block in self.blocks)
+
+    def _content(self, order: Sequence[int], ranking: str, query: str) -> str | list[Part]:
+        """Return the user message's content: content parts where images are in it, else a text."""
+        texts = self._texts(order)
+        if not self._has_images:
+            return render_user(texts, ranking, query)
+        shown = [self.blocks[rank].value if rank not in self.hints else None for rank in order]
+        api = self.options.image_api
+        items = [
+            value.items(api) if isinstance(value, Image) else text
+            for value, text in zip(shown, texts, strict=True)
+        ]
+        return render_parts(items, ranking, query, api)
+
+    def _notes(self, order: Sequence[int], template: str) -> str:
+        """Return what is to be known of the order: of importance, of a video's frames in time."""
+        if not self._has_images:
+            return annotate(order, template)
+        values = [self.blocks[rank].value for rank in order]
+        times = [value.time if isinstance(value, Image) else None for value in values]
+        notes = [] if None not in times else [annotate(order, template)]
+        return "\n".join(filter(None, [*notes, time_order(times)]))
 
     def _saved_tokens(self) -> int:
         spared = (self.blocks[at].weight - estimate_tokens(self.hints[at]) for at in self.hints)
@@ -125,6 +155,10 @@ class Turn(NamedTuple):
                 hint = copy.format(position=position.get(block.key, 0))
             texts.append(block.text if hint is None else hint)
         return texts
+
+
+def _is_longer(block: Block, hint: str) -> bool:
+    return isinstance(block.value, Image) or len(hint) < len(block.text)
 
 
 def _hint_block(block: Block, hint: str | None) -> Block:
