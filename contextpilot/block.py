@@ -78,11 +78,19 @@ class BlockReader:
         self._weights: dict[bytes, int] = {}
         self._lock = threading.Lock()
 
-    def read(self, context: Any, name: str = "contexts", *, bare_ids: bool = False) -> list[Block]:
+    def read(
+        self,
+        context: Any,
+        name: str = "contexts",
+        *,
+        bare_ids: bool = False,
+        image_model: str = "",
+    ) -> list[Block]:
         """Return the blocks of one context, in order.
 
         Args:
             bare_ids: take objects that hold an id alone; for callers that write no texts.
+            image_model: name of the model that reads images, where the reader was told none.
 
         Raises:
             TypeError: `context` is no list of blocks, a block has no text, or kinds mix.
@@ -99,7 +107,7 @@ class BlockReader:
             return [block or self._read_text(text) for block, text in zip(found, context)]  # noqa: B905
         if kinds <= {int}:
             return [Block(value, str(value), UNKNOWN_TOKENS, value) for value in context]
-        return self._read_objects(context, name, bare_ids)
+        return self._read_objects(context, name, bare_ids, self._image_model or image_model)
 
     def read_batch(
         self, contexts: Any, name: str = "all_contexts", *, bare_ids: bool = False
@@ -162,7 +170,9 @@ class BlockReader:
                 "for example len(encode(text))"
             ) from None
 
-    def _read_objects(self, context: Sequence[Any], name: str, bare_ids: bool) -> list[Block]:
+    def _read_objects(
+        self, context: Sequence[Any], name: str, bare_ids: bool, image_model: str
+    ) -> list[Block]:
         kinds = {_kind(value, f"{name}[{i}]") for i, value in enumerate(context)}
         if len(kinds - {"images"}) > 1 or {"images", "integers"} <= kinds:
             raise TypeError(
@@ -173,12 +183,13 @@ class BlockReader:
         if kinds == {"strings"}:
             return [self._read_text(str.__str__(v))._replace(value=v) for v in context]
         return [
-            self._read_object(value, f"{name}[{i}]", bare_ids) for i, value in enumerate(context)
+            self._read_object(value, f"{name}[{i}]", bare_ids, image_model)
+            for i, value in enumerate(context)
         ]
 
-    def _read_object(self, value: Any, name: str, bare_ids: bool) -> Block:
+    def _read_object(self, value: Any, name: str, bare_ids: bool, image_model: str) -> Block:
         if isinstance(value, Image):
-            weight = value.weigh(self._image_model) + OVERHEAD_TOKENS
+            weight = value.weigh(image_model) + OVERHEAD_TOKENS
             return Block(content_key(value.identity), value.identity, weight, value)
         if isinstance(value, str):
             return self._read_text(str.__str__(value))._replace(value=value)

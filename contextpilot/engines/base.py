@@ -119,6 +119,8 @@ class EngineKind:
         title: for people.
         probes: any of them tells this kind.
         hosts: public hosts, known without being asked.
+        paths: a segment of a base URL's path that tells the same of any host.
+        key_header: the header that takes the server's own key, and what stands before it there.
         owner: what `/v1/models` gives as `owned_by`; "" where it tells nothing.
         distribution: the Python package that the hooks attach to; "" for none.
         plugin_group: entry points by which it loads plugins.
@@ -141,6 +143,8 @@ class EngineKind:
     title = "engine"
     probes: tuple[Probe, ...] = ()
     hosts: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    key_header: tuple[bytes, bytes] = (b"authorization", b"Bearer ")
     owner = ""
     distribution = ""
     plugin_group = ""
@@ -179,24 +183,32 @@ class EngineKind:
         return ""
 
     def with_cache_marks(
-        self, body: dict[str, Any], namespace: str, head: Head, cuts: Sequence[int] = ()
+        self,
+        body: dict[str, Any],
+        namespace: str,
+        head: Head,
+        cuts: Sequence[int] = (),
+        *,
+        long: bool = False,
     ) -> dict[str, Any]:
         """Return a planned body with what makes its prefix be found again; the caller's own wins.
 
         Args:
             head: what stands before the blocks: requests that share it go to the same cache.
             cuts: characters of the last message's text after which a prefix may be found again.
+            long: ask for a longer life of what is kept.
         """
         return body
 
     def with_recurring_marks(
-        self, body: dict[str, Any], has_opening: bool, num_turns: int
+        self, body: dict[str, Any], has_opening: bool, num_turns: int, *, long: bool = False
     ) -> dict[str, Any]:
         """Return an unplanned body with marks where a later prompt may find it again.
 
         Args:
             has_opening: its tools and system prompt were sent before.
             num_turns: so many of its first messages were.
+            long: ask for a longer life of what is kept.
         """
         return body
 

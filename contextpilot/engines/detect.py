@@ -63,8 +63,11 @@ class EngineKinds:
 
 
 def _kind_of_host(url: str) -> EngineKind | None:
-    host = urllib.parse.urlsplit(url).hostname
-    return next((kind for kind in kinds() if host in kind.hosts), None)
+    parts = urllib.parse.urlsplit(url)
+    by_host = (kind for kind in kinds() if parts.hostname in kind.hosts)
+    segments = set(parts.path.split("/"))
+    by_path = (kind for kind in kinds() if segments.intersection(kind.paths))
+    return next(by_host, None) or next(by_path, None)
 
 
 def _probes() -> list[tuple[Probe, EngineKind]]:

@@ -28,12 +28,31 @@ class OpenAI(CloudKind):
     usage = USAGE
 
     def with_cache_marks(
-        self, body: dict[str, Any], namespace: str, head: Head, cuts: Sequence[int] = ()
+        self,
+        body: dict[str, Any],
+        namespace: str,
+        head: Head,
+        cuts: Sequence[int] = (),
+        *,
+        long: bool = False,
     ) -> dict[str, Any]:
         """Return the body with a `prompt_cache_key` for its namespace and head."""
-        if "prompt_cache_key" in body:
-            return body
-        return {**body, "prompt_cache_key": _cache_key(namespace, head)}
+        marked = _kept_long(body) if long else body
+        if "prompt_cache_key" in marked:
+            return marked
+        return {**marked, "prompt_cache_key": _cache_key(namespace, head)}
+
+    def with_recurring_marks(
+        self, body: dict[str, Any], has_opening: bool, num_turns: int, *, long: bool = False
+    ) -> dict[str, Any]:
+        """Return the body with `prompt_cache_retention`, if that is asked for and it recurs."""
+        return _kept_long(body) if long and (has_opening or num_turns) else body
+
+
+def _kept_long(body: dict[str, Any]) -> dict[str, Any]:
+    if "prompt_cache_retention" in body or not {"messages", "input"} & body.keys():
+        return body
+    return {**body, "prompt_cache_retention": "24h"}
 
 
 def _cache_key(namespace: str, head: Head) -> str:

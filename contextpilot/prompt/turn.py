@@ -119,6 +119,8 @@ class Turn(NamedTuple):
         if not self._has_images:
             return render_user(texts, ranking, query)
         shown = [self.blocks[rank].value if rank not in self.hints else None for rank in order]
+        if not any(isinstance(value, Image) for value in shown):
+            return render_user(texts, ranking, query)
         api = self.options.image_api
         items = [
             value.items(api) if isinstance(value, Image) else text

@@ -69,6 +69,14 @@ class Settings:
         2.0, "a request that waited so long for its turn to be planned goes on as it came"
     )
     tenants: str = _setting("key", "what tells tenants apart on the proxy", TENANTS)
+    upstream_key: str = _setting(
+        "", "key for the engines, in place of the index token that clients send", secret=True
+    )
+    long_retention: bool = _setting(
+        False,
+        "ask clouds to keep prefixes longer (Anthropic an hour, OpenAI a day); writing them may "
+        "cost more",
+    )
     cache_salt: bool = _setting(False, "send each tenant's own cache_salt to the engine")
     salt_secret: str = _setting("", "mixed into every cache_salt", secret=True)
     mode: str = _setting("auto", "how blocks are found in messages; off finds none", MODES)
@@ -122,6 +130,8 @@ class Settings:
             except ValueError:
                 text = f'engine must be like "http://127.0.0.1:30000", not {quoted(url)}'
                 raise ValueError(text) from None
+        if self.upstream_key and not self.index_token:
+            raise ValueError("upstream_key needs index_token: clients send that in its place")
         if len(parse_addresses(self.kv_events)) > len(self.engine):
             raise ValueError("kv_events must be given once per engine, in their order")
 

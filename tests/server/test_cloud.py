@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from servers import Client, Scripted, Seen, send_json, wait_until
 
+from contextpilot.engines.detect import EngineKinds
 from contextpilot.server.pool.sync_by_age import DEFAULT_TTL_S
+from contextpilot.server.settings import Settings
 
 BLOCKS = [f"Document {name}: " + f"facts about {name}. " * 12 for name in "abcdef"]
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
@@ -96,3 +99,76 @@ def test_usage_of_both_shapes_is_counted(upstream: Scripted, start: Callable[...
     text = client.get("/metrics").body.decode()
     assert "\ncontextpilot_prefix_cache_queries_total 200.0\n" in text
     assert "\ncontextpilot_prefix_cache_hits_total 140.0\n" in text
+
+
+def test_longer_retention_is_asked_for_where_the_client_says_nothing(
+    upstream: Scripted, start: Callable[..., Client]
+) -> None:
+    client = start(engine=(upstream.url,), kind="openai", long_retention=True)
+    client.post(CHAT, body())
+    assert upstream.last.json()["prompt_cache_retention"] == "24h"
+    client.post(CHAT, body(prompt_cache_retention="in_memory"))
+    assert upstream.last.json()["prompt_cache_retention"] == "in_memory"
+    plain = {"messages": [{"role": "user", "content": "hi"}]}
+    client.post(CHAT, plain)
+    assert upstream.last.json() == plain
+    client.post(CHAT, plain)  # it recurs
+    assert upstream.last.json() == {**plain, "prompt_cache_retention": "24h"}
+    client = start(engine=(upstream.url,), kind="anthropic", long_retention=True)
+    client.post(MESSAGES, body(system="be brief"))
+    mark = {"type": "ephemeral", "ttl": "1h"}
+    assert upstream.last.json()["system"][0]["cache_control"] == mark
+    assert str(upstream.last.json()).count(str(mark)) == breakpoints(upstream.last.json()) >= 2
+    again = {"system": "be brief", "messages": [{"role": "user", "content": "hi"}]}
+    for _ in range(2):
+        client.post(MESSAGES, again)
+    assert upstream.last.json()["system"][0]["cache_control"] == mark
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "header", "value"),
+    [
+        ("openai", CHAT, "authorization", "Bearer ours"),
+        ("anthropic", MESSAGES, "x-api-key", "ours"),
+    ],
+)
+def test_the_server_s_key_stands_for_the_index_token_alone(
+    kind: str, path: str, header: str, value: str, upstream: Scripted, start: Callable[..., Client]
+) -> None:
+    client = start(engine=(upstream.url,), kind=kind, index_token="token", upstream_key="ours")
+    given = {"messages": [{"role": "user", "content": "hi"}]}
+    for sent in ({"Authorization": "Bearer token"}, {"X_Api_Key": "token"}):
+        client.post(path, given, **sent)
+        assert upstream.last.headers[header] == value
+        assert "token" not in str(upstream.last.headers).replace("ContextPilot", "")
+    client.post(path, given, Authorization="Bearer theirs")
+    assert upstream.last.headers["authorization"] == "Bearer theirs"
+    assert "x-api-key" not in upstream.last.headers
+    client.post(path, given)
+    assert not {"authorization", "x-api-key"} & upstream.last.headers.keys()
+    client.post(path, given, Authorization="Bearer token2")
+    assert "ours" not in str(upstream.last.headers)
+
+
+def test_a_key_without_a_token_is_refused_and_never_shown() -> None:
+    with pytest.raises(ValueError, match="upstream_key needs index_token"):
+        Settings(upstream_key="hidden")
+    assert "hidden" not in repr(Settings(upstream_key="hidden", index_token="a"))
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://api.anthropic.com", "anthropic"),
+        ("https://api.minimax.io/anthropic", "anthropic"),
+        ("https://api.z.ai/api/anthropic/", "anthropic"),
+        ("https://api.openai.com/", "openai"),
+        ("https://example.org/anthropics", None),
+    ],
+)
+def test_clouds_are_known_by_their_address(url: str, name: str | None) -> None:
+    async def get(_: str) -> tuple[int, bytes]:
+        raise AssertionError("asked")
+
+    kind = EngineKinds(get).known(url)
+    assert (kind.name if kind is not None else None) == name

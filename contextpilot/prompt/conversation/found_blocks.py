@@ -110,7 +110,9 @@ class FoundBlocksRewrite:
 
     def _read(self, reader: BlockReader) -> list[Block]:
         """Return the blocks to plan: in their settled order if they have one."""
-        blocks = reader.read(self._extraction.last.texts)
+        model = self._body.get("model")
+        values, name = self._extraction.last.values, model if isinstance(model, str) else ""
+        blocks = reader.read(values, image_model=name)
         for rank, hint in self._written.hints.items():
             key = content_key(f"{rank}\0{hint}")  # as Extraction.head names it in later turns
             blocks[rank] = Block(key, hint, estimate_tokens(hint), hint)

@@ -32,6 +32,7 @@ _TABLE: tuple[tuple[str, Side, str, str], ...] = (
     ("declared-search", "for", "scored rows beside their query", '{"query": ..., "results": []}'),
     ("search-records", "for", "each has the fields of a search hit", "Title: ... URL: ..."),
     ("search-parts", "for", "parts of type document or search_result", "Anthropic content"),
+    ("search-images", "for", "images announced as found", "Retrieved pages:"),
     ("files-listed", "for", "files listed one after another by path", "files-to-prompt"),
     ("files-added", "for", "an agent says that it added these files", "aider"),
     ("chosen-pages", "for", "pages that are not in order, as a search chose them", '"page": 51'),

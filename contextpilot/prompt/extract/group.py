@@ -10,13 +10,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from contextpilot.prompt.annotate import annotate, runs
 
 Path: TypeAlias = tuple[str | int, ...]
 Kind: TypeAlias = Literal[
-    "xml", "numbered", "json", "markdown", "separator", "bullets", "files", "records", "parts"
+    "xml",
+    "numbered",
+    "json",
+    "markdown",
+    "separator",
+    "bullets",
+    "files",
+    "records",
+    "parts",
+    "images",
 ]
 Labels: TypeAlias = Literal["stay", "move"]
 LABELS: tuple[Labels, ...] = ("stay", "move")
@@ -167,6 +176,11 @@ class Group:
             bodies = [piece.body.of(self.text) for piece in self.pieces]
             return [p.fill(self.text, "", b) for p, b in zip(self.pieces, bodies, strict=True)]
         return [piece.span.of(self.text) for piece in self.pieces]
+
+    @property
+    def values(self) -> Sequence[Any]:
+        """The blocks, as the planner reads them."""
+        return self.texts
 
     @cached_property
     def contents(self) -> list[str]:

@@ -14,12 +14,20 @@ from contextpilot.prompt.extract.extraction import Extraction, at_path
 from contextpilot.prompt.extract.find import Finding, find_groups
 from contextpilot.prompt.extract.forged import holds_notes
 from contextpilot.prompt.extract.group import LABELS, MAX_GROUPS, Group, Labels
+from contextpilot.prompt.extract.image_group import ImagesGroup
 from contextpilot.prompt.extract.memory import FindingMemory
 from contextpilot.prompt.extract.numbered import WORDS
 from contextpilot.prompt.extract.ordered import are_numbered_titles, sequence_reason
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.parts import PartsGroup
-from contextpilot.prompt.extract.places import ROLES, PartsPlace, Role, TextPlace, find_places
+from contextpilot.prompt.extract.places import (
+    ROLES,
+    ImagesPlace,
+    PartsPlace,
+    Role,
+    TextPlace,
+    find_places,
+)
 from contextpilot.prompt.extract.surroundings import Surroundings
 
 Mode: TypeAlias = Literal[
@@ -125,6 +133,9 @@ def look(
         if isinstance(place, PartsPlace):
             if mode in ("auto", "parts"):
                 _look_at_parts(messages, place, mode, found, left)
+        elif isinstance(place, ImagesPlace):
+            if mode in ("auto", "parts"):
+                _look_at_images(messages, place, mode, found, left)
         elif len(place.text) >= _MIN_CHARS:
             _look_at_text(place, mode, separator, chosen, around, find, found, left)
         lists[int(place.path[0])] += len(found) + len(left) - before
@@ -175,6 +186,29 @@ def _look_at_parts(
             found.append(group)
             return
     left.append(Left("parts", len(parts), code))
+
+
+def _look_at_images(
+    messages: Sequence[Any],
+    place: ImagesPlace,
+    mode: str,
+    found: list[Group | PartsGroup],
+    left: list[Left],
+) -> None:
+    run, code, why = place.run, "", "mode"
+    if mode == "auto":
+        why = "search-tool" if place.tool == "search" else "search-images"
+        code = "" if place.tool == "search" or run.is_found else "no-evidence"
+    code = "cited" if run.cited else code
+    items = at_path(messages, place.path)
+    group = ImagesGroup.of(place.path, run, items, why) if not code else None
+    if group is not None and mode == "auto":
+        counted = "counted" if are_numbered_titles(group.contents) else ""
+        code = counted or sequence_reason(group.contents)
+    if group is None or code:
+        left.append(Left("images", len(run.pieces), code or "no-evidence"))
+    else:
+        found.append(group)
 
 
 def _within_bounds(

@@ -30,6 +30,11 @@ class PartsGroup:
         """What moves of each block, which is its identity: the whole part."""
         return [json.dumps(part, ensure_ascii=False, default=str) for part in self.parts]
 
+    @property
+    def values(self) -> Sequence[Any]:
+        """The blocks, as the planner reads them."""
+        return self.texts
+
     @cached_property
     def contents(self) -> list[str]:
         """The text of each part."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from contextpilot.block import OVERHEAD_TOKENS
 from contextpilot.prompt.extract.group import Path
+from contextpilot.prompt.extract.images import ImageRun, image_runs
 from contextpilot.prompt.extract.tools import (
     Call,
     ToolKind,
@@ -68,6 +69,17 @@ class PartsPlace(NamedTuple):
     cited: bool = False
 
 
+class ImagesPlace(NamedTuple):
+    """A run of images in the list at `path`."""
+
+    path: Path
+    run: ImageRun
+    tool: ToolKind = "unknown"
+
+
+Place: TypeAlias = TextPlace | PartsPlace | ImagesPlace
+
+
 class _Scope(NamedTuple):
     """Whose text is looked at, and what is known of the tools that were called."""
 
@@ -84,9 +96,7 @@ class _Scope(NamedTuple):
         return self._replace(role="tool", tool=kind_of(call))
 
 
-def find_places(
-    messages: Sequence[Any], roles: Collection[Role]
-) -> Iterator[TextPlace | PartsPlace]:
+def find_places(messages: Sequence[Any], roles: Collection[Role]) -> Iterator[Place]:
     """Yield the places of these roles, in prompt order."""
     scope = _Scope("tool", roles, calls(messages))
     action: Call | None = None
@@ -144,26 +154,30 @@ def plain_texts(message: Any) -> Iterator[tuple[Path, str]]:
             yield ("content", i, "text"), part["text"]
 
 
-def _within(content: Any, path: Path, scope: _Scope) -> Iterator[TextPlace | PartsPlace]:
+def _within(content: Any, path: Path, scope: _Scope) -> Iterator[Place]:
     if isinstance(content, str):
         if scope.role in scope.roles:
             yield TextPlace(path, content, scope.role, scope.tool)
         return
     if not isinstance(content, list):
         return
-    runs = {run.begin: run for run in _runs(content, path)} if scope.role in scope.roles else {}
+    runs: dict[int, tuple[Place, int]] = {}
+    if scope.role in scope.roles:
+        runs = {run.begin: (run, run.end) for run in _runs(content, path)}
+        for images in image_runs(content):
+            tool = scope.tool if scope.role == "tool" else "unknown"
+            runs[images.begin] = ImagesPlace(path, images, tool), images.end
     at = 0
     while at < len(content):
-        run = runs.get(at)
-        if run is not None:
-            yield run
-            at = run.end
+        if at in runs:
+            place, at = runs[at]
+            yield place
         else:
             yield from _part(content[at], (*path, at), scope)
             at += 1
 
 
-def _part(part: Any, path: Path, scope: _Scope) -> Iterator[TextPlace | PartsPlace]:
+def _part(part: Any, path: Path, scope: _Scope) -> Iterator[Place]:
     if not isinstance(part, Mapping):
         return
     kind = part.get("type")

@@ -13,7 +13,9 @@ from typing import Any
 
 from contextpilot.prompt.extract.asks import Asks, read_asks
 from contextpilot.prompt.extract.cues import tells
-from contextpilot.prompt.extract.group import Group
+from contextpilot.prompt.extract.group import Group, Path
+from contextpilot.prompt.extract.image_group import ImagesGroup
+from contextpilot.prompt.extract.images import numbers_images
 from contextpilot.prompt.extract.parts import PartsGroup
 from contextpilot.prompt.extract.places import is_observation, plain_texts
 from contextpilot.prompt.extract.question import Question, question_in, read_question
@@ -78,11 +80,19 @@ class Surroundings:
         if self._is_counted:
             return "order-asked"
         shown = shown_numbers(group)
+        if isinstance(group, ImagesGroup) and self._numbers_images(int(group.path[0]), groups):
+            return "number-asked"
         for asks, after in self._around(int(group.path[0]), groups):
             reason = asks.reason(shown, len(group.texts), after=after)
             if reason:
                 return reason
         return self._counted_later(int(group.path[0]), shown, groups)
+
+    def _numbers_images(self, index: int, groups: Mapping[int, Sequence[AnyGroup]]) -> bool:
+        """Return whether a text around a message's images, or of a later turn, numbers images."""
+        spoken = [*self._stable(index), *range(index, len(self._messages))]
+        texts = self._said([i for i in spoken if self._roles[i] in ("user", *_SYSTEM)], groups)
+        return any(numbers_images(text) for text in texts)
 
     def doubt(self, group: AnyGroup, groups: Mapping[int, Sequence[AnyGroup]]) -> str:
         """Return the rule where a group's question may hang on the order; "" if it surely does not.
@@ -100,8 +110,8 @@ class Surroundings:
         later = islice((one for one in self._later(index, groups) if one.orders), _MAX_QUESTIONS)
         if any(one.counts_alone(blocks) for one in later):
             return "question-unsure"
-        if not asked or group.kind == "bullets" or group.is_set:
-            return ""  # neither memories nor files are told in the words of questions
+        if not asked or group.kind in ("bullets", "images") or group.is_set:
+            return ""  # memories, images, files: none is told in the words of questions
         questions = [read_question(text) for text in asked]
         if is_result or self._roles[index] not in ("user", *_SYSTEM):
             # that a tool searched is evidence enough, unless the user speaks of what it returns
@@ -246,7 +256,10 @@ class Surroundings:
                 if isinstance(group, Group):
                     spans.setdefault(group.path[1:], []).append(group)
             known = []
+            labels = {path for group in groups for path in _labels(group)}
             for path, text in plain_texts(self._messages[index]):
+                if path in labels:
+                    continue
                 before, after = _split(text, spans.get(path, ()))
                 known += [(before, False)] if before else []
                 known += [(after, bool(groups))] if after else []
@@ -258,6 +271,13 @@ def shown_numbers(group: AnyGroup) -> Collection[str]:
     """Return the numbers by which a prompt may mean the blocks of a group."""
     places = {str(place) for place in range(len(group.texts) + 1)}
     return places.union(group.shown) if isinstance(group, Group) else places
+
+
+def _labels(group: AnyGroup) -> Iterator[Path]:
+    """Yield where the texts of an image group stand in its message."""
+    if isinstance(group, ImagesGroup):
+        places = range(group.begin, group.begin + len(group.parts))
+        yield from ((*group.path[1:], at, "text") for at in places)
 
 
 def _split(text: str, groups: Sequence[Group]) -> tuple[str, str]:

@@ -63,6 +63,7 @@ from contextpilot.server.proxy.outgoing import (
     marked_for,
     target_url,
     with_members,
+    with_upstream_key,
     without_plan,
     written_for,
 )
@@ -233,7 +234,9 @@ class Proxy:
         outgoing = replace(before, body=request.body, expectation=None, recurring=None)
         if request.lists.left and before.record is None:
             outgoing = self._noted(request, outgoing, lease)
-        outgoing = marked_for(target.kind, request, outgoing, self._recurring)
+        outgoing = marked_for(
+            target.kind, request, outgoing, self._recurring, self._settings.long_retention
+        )
         if not request.head.keys:
             return outgoing
         # nothing is changed: the index is told where the prompt went
@@ -260,7 +263,13 @@ class Proxy:
             (planned,) = await lease.run(job, self._settings.max_plan_wait_s)
             expectation = lease.expectation(job, planned)
             written, body = await offload(
-                request.is_large, written_for, request, rewrite, planned, target.kind
+                request.is_large,
+                written_for,
+                request,
+                rewrite,
+                planned,
+                target.kind,
+                self._settings.long_retention,
             )
             explanation = without_text(planned, rewrite.blocks)
         except LateError:
@@ -300,6 +309,7 @@ class Proxy:
         """Send a request and pass its answer on; return why that failed before one began."""
         members = engine_members(request, target, outgoing.request_id, lease.id_slot)
         headers, renamed = engine_headers(request, target.kind, outgoing.request_id)
+        headers = with_upstream_key(headers, target.kind, self._settings)
         method, url = request.scope["method"], target_url(target.url, request.scope)
         body = with_members(outgoing.body, members)
         if outgoing.request_id is not None:

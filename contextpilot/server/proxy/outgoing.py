@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from contextpilot.server.pool.expected_cache import Expectation
 from contextpilot.server.proxy.controls import is_control
 from contextpilot.server.proxy.incoming import Incoming
 from contextpilot.server.proxy.recurring import Recurring, RecurringPrefixes
+from contextpilot.server.settings import Settings
 
 _OWN_HEADERS = (b"host", b"content-length", b"accept-encoding", b"x-request-id")
 _KEY_HEADERS = (b"authorization", b"x-api-key")
@@ -72,13 +74,19 @@ class Target:
 
 
 def written_for(
-    request: Incoming, rewrite: PendingRewrite, planned: Planned, kind: EngineKind
+    request: Incoming,
+    rewrite: PendingRewrite,
+    planned: Planned,
+    kind: EngineKind,
+    long_retention: bool = False,
 ) -> tuple[WrittenBody, bytes]:
     """Return a planned request, and its body as it goes to an engine of this kind."""
     written = rewrite.write(planned)
     body = written.body
     if kind.has_cache_marks:
-        body = kind.with_cache_marks(body, request.namespace, rewrite.head, written.cuts)
+        body = kind.with_cache_marks(
+            body, request.namespace, rewrite.head, written.cuts, long=long_retention
+        )
     return written, splice(request.text, request.parsed, body).encode()
 
 
@@ -93,14 +101,18 @@ def without_plan(request: Incoming, before: Outgoing, outcome: Mapping[str, Any]
 
 
 def marked_for(
-    kind: EngineKind, request: Incoming, outgoing: Outgoing, prefixes: RecurringPrefixes
+    kind: EngineKind,
+    request: Incoming,
+    outgoing: Outgoing,
+    prefixes: RecurringPrefixes,
+    long_retention: bool = False,
 ) -> Outgoing:
     """Return a request without a plan, marked where a cloud's cache may find it again."""
     shape, parsed = request.shape, request.parsed
     if shape is None or not parsed or not request.controls.enabled or not kind.has_cache_marks:
         return outgoing
     seen, given = prefixes.find(request.namespace, shape, parsed), dict(parsed)
-    marked = kind.with_recurring_marks(given, seen.opening, seen.turns)
+    marked = kind.with_recurring_marks(given, seen.opening, seen.turns, long=long_retention)
     if marked is given:
         return replace(outgoing, recurring=seen)
     return replace(outgoing, body=splice(request.text, parsed, marked).encode(), recurring=seen)
@@ -135,6 +147,28 @@ def engine_headers(
     if sent is not None:
         headers.append((b"x-request-id", sent))
     return headers, {sent: given} if given is not None and sent is not None else {}
+
+
+def with_upstream_key(
+    headers: list[tuple[bytes, bytes]], kind: EngineKind, settings: Settings
+) -> list[tuple[bytes, bytes]]:
+    """Return headers with the server's own key, where the client sent the index token as its key.
+
+    A key of the client's own passes through; whoever sends none gets none.
+    """
+    if not settings.upstream_key:
+        return headers
+    token = settings.index_token.encode()
+    others = [(name, value) for name, value in headers if not _is_token(name, value, token)]
+    if len(others) == len(headers):
+        return headers
+    name, before = kind.key_header
+    return [*others, (name, before + settings.upstream_key.encode())]
+
+
+def _is_token(name: bytes, value: bytes, token: bytes) -> bool:
+    key = value[len(b"Bearer ") :] if value[:7].lower() == b"bearer " else value
+    return name in _KEY_HEADERS and hmac.compare_digest(key.strip(), token)
 
 
 def keys_of(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
