@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from contextpilot.block import (
@@ -30,6 +31,7 @@ from contextpilot.prompt.messages import (
 )
 from contextpilot.tokens import text_tokens
 
+_VALUE = attrgetter("value")
 _POSITION = "\0position\0"
 
 
@@ -111,7 +113,7 @@ class Turn(NamedTuple):
 
     @property
     def _has_images(self) -> bool:
-        return any(isinstance(block.value, Image) for block in self.blocks)
+        return Image in {*map(type, map(_VALUE, self.blocks))}
 
     def _content(self, order: Sequence[int], ranking: str, query: str) -> str | list[Part]:
         """Return the user message's content: content parts where images are in it, else a text."""
