@@ -25,6 +25,8 @@ _LAST_DATA_AT = 52
 _RESET = struct.pack("ii", 1, 0)
 MAX_HEAD_BYTES = 64 << 10
 """Of a request: its head, and what frames its body (trailers, the chunks' sizes and extensions)."""
+MIN_BODY_RATE = 500.0
+"""Bytes a second, beside `client_timeout_s` for all of it, at which a body may come."""
 MAX_PIPELINED = 16
 """Requests of a connection that wait for the answer to one before; those beyond are not taken."""
 _CLOSING = b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -121,17 +123,25 @@ class Protocol(HttpToolsProtocol):
         self._has_begun = False
         super().data_received(data)
         if not self.flow.write_paused:
-            self._expect_more(was_in_head and self._is_in_head and not self._has_begun)
+            is_same_head = was_in_head and self._is_in_head and not self._has_begun
+            self._expect_more(0.0 if is_same_head else len(data) / MIN_BODY_RATE)
         if self._is_in_message and not self._has_begun and not self.transport.is_closing():
             self._num_framing_bytes += len(data) - (self._num_body_bytes - body_before)
             self._refuse_endless()
 
-    def _expect_more(self, is_same_head: bool) -> None:
-        """Note since when the client owes more of its request: a head may not come in drops."""
+    def _expect_more(self, earned_s: float) -> None:
+        """Note since when the client owes more of its request.
+
+        Args:
+            earned_s: what it sent is worth so much time: nothing where a head comes in drops.
+        """
+        now = self.loop.time()
         if not self._is_in_request():
             self._owes_since = None
-        elif not (is_same_head and self._owes_since is not None):
-            self._owes_since = self.loop.time()
+        elif self._owes_since is None or self._has_begun:
+            self._owes_since = now
+        else:
+            self._owes_since = min(now, self._owes_since + earned_s)
 
     def _refuse_endless(self) -> None:
         allowed = MAX_HEAD_BYTES + FRAMING_PER_BODY_BYTE * self._num_body_bytes

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import time
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import contextpilot as cp
 from faults.load import Load, Send, beside, through
 from faults.machines import Index, ask, wait_for
 from faults.postman import Postman
-from faults.world import Outcome, Row, World, follows, in_background, told
+from faults.world import Outcome, Row, World, follows, in_background, outcome_of
 
 HANG_S = 3.0
 PAUSE_S = 1.0
@@ -31,7 +34,7 @@ def _index_fails(world: World, how: str) -> Outcome:
                 load.wait(10)
                 survived += wait_for(lambda: _plans(index, beside(pilot, engine.url)), 60)
         survived = survived if follows(index, engine, load) else 0
-    return Outcome(world.times, survived, load.answered, load.num_lost, told(load))
+    return outcome_of(load, world.times, survived)
 
 
 def _fail(index: Index, how: str) -> None:
@@ -68,23 +71,33 @@ def _streams_end(world: World) -> Outcome:
             index.process.join(60)
             good += index.process.exitcode in (0, -signal.SIGTERM)
             index.start()
-    refused = sum(n for what, n in load.lost.items() if "refused" in what)  # came after the stop
-    return Outcome(world.times, good, load.answered, load.num_lost - refused, told(load))
+    for what in [what for what in load.lost if "refused" in what]:  # came after the stop
+        del load.lost[what]
+    return outcome_of(load, world.times, good)
+
+
+@contextlib.contextmanager
+def _by_post(world: World) -> Iterator[tuple[Index, Any, Postman]]:
+    """Run an index and an engine whose messages pass through other hands."""
+    postman = Postman()
+    try:
+        with world.single(engine_sees=postman.url) as (index, engine):
+            postman.index_url = index.url
+            yield index, engine, postman
+    finally:
+        postman.close()
 
 
 def _cut_off(world: World) -> Outcome:
-    load, survived, postman = Load(), 0, Postman()
-    with world.single(engine_sees=postman.url) as (index, engine):
-        postman.index_url = index.url
-        with load.running(through(index.url)):
-            for _ in range(world.times):
-                load.wait(10)
-                postman.fault = "cut"
-                load.wait(20)
-                postman.fault = ""
-                survived += follows(index, engine, load)
-    postman.close()
-    return Outcome(world.times, survived, load.answered, load.num_lost, told(load))
+    load, survived = Load(), 0
+    with _by_post(world) as (index, engine, postman), load.running(through(index.url)):
+        for _ in range(world.times):
+            load.wait(10)
+            postman.fault = "cut"
+            load.wait(20)
+            postman.fault = ""
+            survived += follows(index, engine, load)
+    return outcome_of(load, world.times, survived)
 
 
 def _engine_fails(world: World, how: str) -> Outcome:
@@ -108,25 +121,21 @@ def _engine_fails(world: World, how: str) -> Outcome:
                     engine.start()
                 survived += wait_for(lambda: bool(index.engine_states()[name]["up"]), 60)
         survived = survived if follows(index, engine, load, other) else 0
-    return Outcome(world.times, survived, load.answered, load.num_lost, told(load))
+    return outcome_of(load, world.times, survived)
 
 
 def _messages(world: World, fault: str) -> Outcome:
     """Belief is never above the truth once messages come through again."""
-    load, postman = Load(), Postman()
-    with world.single(engine_sees=postman.url) as (index, engine):
-        postman.index_url = index.url
+    load = Load()
+    with _by_post(world) as (index, engine, postman):
         with load.running(through(index.url)):
             load.wait(10)
             postman.fault = fault
-            until = time.monotonic() + 60
-            while postman.done[fault] < 3 * world.times and time.monotonic() < until:
-                time.sleep(0.1)
+            wait_for(lambda: postman.done[fault] >= 3 * world.times, 60)
             postman.fault = ""
         is_good = follows(index, engine, load)
-    postman.close()
     injected = postman.done[fault]
-    return Outcome(injected, injected * is_good, load.answered, load.num_lost, told(load))
+    return outcome_of(load, injected, injected * is_good)
 
 
 def _clock(world: World) -> Outcome:
@@ -137,61 +146,45 @@ def _clock(world: World) -> Outcome:
             load.wait(50 * world.times)
             jumps = int(10 * (time.monotonic() - began))
         is_good = follows(index, engine, load, other)
-    return Outcome(jumps, jumps * is_good, load.answered, load.num_lost, told(load))
+    return outcome_of(load, jumps, jumps * is_good)
+
+
+_INDEX_FAILS = {
+    "killed": "the library plans by itself, and on the index again once it is back; engines report "
+    "anew",
+    "hung": "the same: nobody waits for longer than the library's time-out",
+    "restarted": "the same",
+}
+_ENGINE_FAILS = {
+    "killed": "another engine stands in; the dead one's cache is forgotten",
+    "hung": "the same, after the read time-out for what was sent there",
+    "upgraded": "what answers at the address is met anew, with another cache",
+}
+_NEVER_ABOVE = "belief is never above the truth afterwards, and exact again"
+_AGAIN = "requests go on; belief is exact again once messages pass"
+
+
+def _rows(
+    what: str, run: Callable[[World, str], Outcome], expected: Mapping[str, str]
+) -> Iterator[Row]:
+    """Yield a row for each way in which something fails."""
+    for how, told in expected.items():
+        yield Row(f"{what} {how}", told, partial(_run, run, how), is_of_engine=True)
+
+
+def _run(run: Callable[[World, str], Outcome], how: str, world: World) -> Outcome:
+    return run(world, how)
 
 
 ROWS = [
-    Row(
-        "index killed",
-        "the library plans by itself, and on the index again once it is back; engines report anew",
-        lambda world: _index_fails(world, "killed"),
-        is_of_engine=True,
-    ),
-    Row(
-        "index hung",
-        "the same: nobody waits for longer than the library's time-out",
-        lambda world: _index_fails(world, "hung"),
-        is_of_engine=True,
-    ),
-    Row(
-        "index restarted",
-        "the same",
-        lambda world: _index_fails(world, "restarted"),
-        is_of_engine=True,
-    ),
+    *_rows("index", _index_fails, _INDEX_FAILS),
     Row("server stopped", "answers that have begun come to their end", _streams_end),
-    Row(
-        "engine cut off from the index",
-        "requests go on; belief is exact again once messages pass",
-        _cut_off,
-        is_of_engine=True,
-    ),
-    Row(
-        "engine killed",
-        "another engine stands in; the dead one's cache is forgotten",
-        lambda world: _engine_fails(world, "killed"),
-        is_of_engine=True,
-    ),
-    Row(
-        "engine hung",
-        "the same, after the read time-out for what was sent there",
-        lambda world: _engine_fails(world, "hung"),
-        is_of_engine=True,
-    ),
-    Row(
-        "engine upgraded",
-        "what answers at the address is met anew, with another cache",
-        lambda world: _engine_fails(world, "upgraded"),
-        is_of_engine=True,
-    ),
-    *(
-        Row(
-            f"sync messages {fault}",
-            "belief is never above the truth afterwards, and exact again",
-            lambda world, fault=fault: _messages(world, fault),  # type: ignore[misc]
-            is_of_engine=True,
-        )
-        for fault in ("lost", "doubled", "reordered")
+    Row("engine cut off from the index", _AGAIN, _cut_off, is_of_engine=True),
+    *_rows("engine", _engine_fails, _ENGINE_FAILS),
+    *_rows(
+        "sync messages",
+        _messages,
+        dict.fromkeys(("lost", "doubled", "reordered"), _NEVER_ABOVE),
     ),
     Row("wall clock jumps", "nothing but the dashboard's clock hangs on it", _clock),
 ]

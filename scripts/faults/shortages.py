@@ -14,7 +14,7 @@ from typing import Any
 
 from faults.load import Load, Send, through
 from faults.machines import Index, health
-from faults.world import Outcome, Row, World, told
+from faults.world import Outcome, Row, World, outcome_of
 
 FILE_BYTES = 60_000
 """Largest file that the server may write: a disk that is full, as far as it can tell."""
@@ -35,7 +35,7 @@ def _disk(world: World) -> Outcome:
                 load.wait(100)
                 good += health(index.url)["status"] == "ok"
         good = good if os.path.getsize(state) <= FILE_BYTES else 0
-    return Outcome(world.times, good, load.answered, load.num_lost, told(load))
+    return outcome_of(load, world.times, good)
 
 
 def _descriptors(world: World) -> Outcome:
@@ -50,7 +50,7 @@ def _descriptors(world: World) -> Outcome:
                     held.enter_context(connection)
                 load.tell(patient(through(index.url)), load.rng)
             good += _num_down(index) == 0
-    return Outcome(world.times, good, load.answered, load.num_lost, told(load))
+    return outcome_of(load, world.times, good)
 
 
 def patient(send: Send) -> Send:

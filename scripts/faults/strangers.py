@@ -16,7 +16,7 @@ from typing import Any
 
 from faults.load import CHAT, MODEL, Load, contexts_of, through
 from faults.machines import HTTP, Index, ask, wait_for
-from faults.world import Outcome, Row, World, running, told
+from faults.world import Outcome, Row, World, outcome_of, running
 
 CLIENT_TIMEOUT_S = 2.0
 NUM_SLOW = 50
@@ -45,7 +45,7 @@ def _slow_clients(world: World) -> Outcome:
         for connection in slow:
             with contextlib.suppress(OSError):
                 ended += connection.recv(1 << 16)[:12] == b"HTTP/1.1 408"
-    return Outcome(NUM_SLOW, ended, load.answered, load.num_lost, told(load))
+    return outcome_of(load, NUM_SLOW, ended)
 
 
 _HALF_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Drop: "
@@ -102,7 +102,7 @@ def _slow_engine(world: World) -> Outcome:
         for _ in range(20):
             load.tell(through(index.url), load.rng)
     survived = len(held) * is_free
-    return Outcome(len(held), survived, load.answered, load.num_lost, told(load))
+    return outcome_of(load, len(held), survived)
 
 
 def ask_delete(url: str) -> None:
@@ -141,7 +141,7 @@ def _abandoned(world: World) -> Outcome:
         load.tell(through(index.url), load.rng)
     good = count * (is_free and growth < MAX_GROWTH_MB)
     load.notes.append(f"{growth:.0f} MB more")
-    return Outcome(count, good, load.answered, load.num_lost, told(load))
+    return outcome_of(load, count, good)
 
 
 def _flood_of_keys(world: World) -> Outcome:
@@ -160,7 +160,7 @@ def _flood_of_keys(world: World) -> Outcome:
         is_known = _live_tokens(index, "served") > 0
     good = count * (is_known and growth < MAX_GROWTH_MB)
     load.notes.append(f"{growth:.0f} MB more")
-    return Outcome(count, good, load.answered, load.num_lost, told(load))
+    return outcome_of(load, count, good)
 
 
 def _live_tokens(index: Index, key: str) -> int:
@@ -197,7 +197,7 @@ def _flood_of_reporters(world: World) -> Outcome:
     is_bounded = known <= 1025 and growth < MAX_GROWTH_MB
     good = NUM_REPORTERS * (is_bounded and refused == NUM_REPORTERS // 2)
     load.notes.append(f"{growth:.0f} MB more, {known} reporters known, {refused} refused")
-    return Outcome(NUM_REPORTERS, good, load.answered, load.num_lost, told(load))
+    return outcome_of(load, NUM_REPORTERS, good)
 
 
 ROWS = [

@@ -156,6 +156,11 @@ def in_background(work: Callable[[], Any]) -> threading.Thread:
     return thread
 
 
+def outcome_of(load: Load, injected: int, survived: int) -> Outcome:
+    """Return what came of a fault, beside what became of the requests meanwhile."""
+    return Outcome(injected, survived, load.answered, load.num_lost, told(load))
+
+
 def told(load: Load) -> str:
     """Return what was lost, and what else did not go as it should."""
     lost = [f"{count} × {what}" for what, count in load.lost.most_common(3)]

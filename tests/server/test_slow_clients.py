@@ -97,9 +97,31 @@ def test_who_waits_for_a_slow_engine_is_served(
 @pytest.mark.slow
 def test_who_sends_a_body_slowly_but_goes_on_is_served(start: Start, upstream: Scripted) -> None:
     client = start(engine=(upstream.url,), client_timeout_s=3.0)
+    body = BODY.replace(b"hello", b"x" * 20_000)
     with connect(client) as sock:
-        sock.sendall(HEAD)
-        for at in range(0, len(BODY), 3):
-            sock.sendall(BODY[at : at + 3])
+        sock.sendall(HEAD.replace(b"%d" % len(BODY), b"%d" % len(body)))
+        for at in range(0, len(body), 1000):
+            sock.sendall(body[at : at + 1000])
             time.sleep(0.25)
         assert sock.recv(12) == b"HTTP/1.1 200"
+
+
+@pytest.mark.parametrize("framed", [b"Content-Length: 9000", b"Transfer-Encoding: chunked"])
+def test_a_body_in_drops_is_not_waited_for_and_holds_no_place(
+    start: Start, upstream: Scripted, framed: bytes
+) -> None:
+    client = start(engine=(upstream.url,), client_timeout_s=1.0, max_requests=1)
+    answer = b""
+    with connect(client) as sock, contextlib.suppress(ConnectionError):
+        sock.sendall(b"POST %b HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % (CHAT.encode(), framed))
+        sock.sendall(b"1\r\n{\r\n")
+        assert client.request("POST", CHAT, BODY).status == 200
+        sock.settimeout(0.05)
+        for _ in range(200):
+            sock.sendall(b"1\r\n{\r\n")
+            with contextlib.suppress(TimeoutError):
+                answer += sock.recv(1 << 16)
+            if answer:
+                break
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert len(upstream.seen) == 1

@@ -18,11 +18,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from contextpilot.server.errors import ApiError, reply_of
 from contextpilot.server.offload import LARGE_BYTES, offload, parse_slowly
 from contextpilot.server.protocol import waited_s
-from contextpilot.server.request_body import BodyTooLargeError, ClientGoneError, NoRoomError
+from contextpilot.server.request_body import (
+    BodyTooLargeError,
+    ClientGoneError,
+    NoRoomError,
+    check_parts,
+)
 
 _LONG_WAIT_S = 0.2
 """Nobody sets a shorter time-out than this."""
 _MOMENT_S = 0.001
+_MAX_FIELDS = 100
 _UNREAD = Response(status_code=400)
 """For clients that have gone."""
 _IN_ORDER: set[Any] = set()
@@ -118,6 +124,7 @@ async def _content(request: Request) -> AsyncIterator[bytes]:
         raise ApiError(415, "Content-Type must be application/json")
     try:
         async with request.app.state.bodies.read(request.receive) as content:
+            check_parts(content)
             yield content
     except BodyTooLargeError as error:
         raise ApiError(413, str(error)) from None
@@ -142,7 +149,11 @@ def _read_slowly(content: bytes, model: Any) -> Any:
         RequestValidationError: it is none.
     """
     with _validation_errors():
-        return model.model_validate(parse_slowly(content))
+        read = parse_slowly(content)
+        if isinstance(read, dict) and len(read) > _MAX_FIELDS:  # each would be an error of its own
+            told = {"type": "extra_forbidden", "loc": ("body",), "msg": "has too many fields"}
+            raise RequestValidationError([told])
+        return model.model_validate(read)
 
 
 @contextmanager

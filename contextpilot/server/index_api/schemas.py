@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    WithJsonSchema,
+)
 
 from contextpilot.jobs import MAX_JOB_ID_CHARS
 from contextpilot.sync.events import MAX_NAME_CHARS, VERSION
 
+Item = TypeVar("Item")
+Items = Annotated[list[Item], Field(fail_fast=True)]
+"""A list of which no more than the first fault is told: a fault takes more memory than an item."""
 BlockObject = Annotated[
     dict[str, Any],
     WithJsonSchema(
@@ -25,7 +36,7 @@ BlockObject = Annotated[
 ]
 FIRST_FIT = Field(union_mode="left_to_right")
 """By default pydantic checks a list against every member of a union, though one has fitted."""
-Context = Annotated[list[StrictStr] | list[StrictInt] | list[BlockObject], FIRST_FIT]
+Context = Annotated[Items[StrictStr] | Items[StrictInt] | Items[BlockObject], FIRST_FIT]
 Events = Annotated[list[Any], WithJsonSchema({"type": "array", "items": {"type": "object"}})]
 """Checked one by one, beside the event loop, when the message is taken."""
 Name = Annotated[StrictStr, Field(max_length=512)]
@@ -80,7 +91,7 @@ class Planning(Body):
 class ReorderBody(Planning):
     """One context, or a list of contexts."""
 
-    contexts: Annotated[Context | list[Context], FIRST_FIT] = Field(
+    contexts: Annotated[Context | Items[Context], FIRST_FIT] = Field(
         examples=[["a block", "another block"]]
     )
     stateless: StrictBool = Field(False, description="use nothing known, learn nothing")
@@ -114,7 +125,7 @@ class OptimizeBody(Writing):
     contexts: Context = Field(description="the blocks, most relevant first")
     query: StrictStr = Field(description="the question, written after the blocks")
     conversation_id: Name | None = Field(None, description=_CONVERSATION)
-    history: list[dict[str, Any]] | None = Field(
+    history: Items[dict[str, Any]] | None = Field(
         None, description="earlier messages, passed on unchanged"
     )
 
@@ -122,27 +133,27 @@ class OptimizeBody(Writing):
 class OptimizeBatchBody(Writing):
     """Requests that are planned together."""
 
-    all_contexts: list[Context] = Field(description="the blocks of each request")
-    queries: list[StrictStr] = Field(description="as many questions")
+    all_contexts: Items[Context] = Field(description="the blocks of each request")
+    queries: Items[StrictStr] = Field(description="as many questions")
 
 
 class RewriteBody(Shortening):
     """A whole conversation, as its client has it: it is searched for blocks and for repeats."""
 
-    messages: list[dict[str, Any]] = Field(
+    messages: Items[dict[str, Any]] = Field(
         description="of Chat Completions, Anthropic or Responses; as in the turn before, and more"
     )
-    system: StrictStr | list[dict[str, Any]] | None = Field(
+    system: StrictStr | Items[dict[str, Any]] | None = Field(
         None, description="Anthropic's system prompt, or the instructions of Responses"
     )
-    tools: list[dict[str, Any]] | None = Field(
+    tools: Items[dict[str, Any]] | None = Field(
         None, description="what the engine writes before the messages; never rewritten"
     )
     response_format: dict[str, Any] | None = Field(
         None, description="of the request: documents stay where the answer is to count them"
     )
     mode: StrictStr = Field("auto", description="the form of blocks to look for")
-    scope: StrictStr | list[StrictStr] = Field("all", description="whose messages to search")
+    scope: StrictStr | Items[StrictStr] = Field("all", description="whose messages to search")
 
 
 class DeduplicateBody(Body):
@@ -172,7 +183,7 @@ class EngineBody(Body):
 class EvictBody(Body):
     """Requests whose prompts are wholly gone from the engine's cache."""
 
-    request_ids: list[StrictStr]
+    request_ids: Items[StrictStr]
 
 
 class ResetBody(Body):
@@ -205,10 +216,10 @@ class PlanBody(BaseModel):
 
     id: Annotated[StrictStr, Field(max_length=MAX_JOB_ID_CHARS)] | None = None
     namespace: str
-    contexts: list[list[tuple[Any, int]]]
+    contexts: Items[Items[tuple[Any, int]]]
     bounds: dict[str, Any]
-    head: tuple[list[Any], int]
-    tails: list[int]
+    head: tuple[Items[Any], int]
+    tails: Items[int]
 
 
 class Reordered(BaseModel):

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from contextpilot.engines.base import EngineKind
 from contextpilot.engines.tokenize import PATH
 from contextpilot.http.pooled import Upstream, UpstreamError
+from contextpilot.server.request_body import check_parts
 from contextpilot.sync.sources.kv_events.feed import KvFeed, Prompt
 from contextpilot.sync.sources.kv_events.local_tokenizer import LocalTokenizer
 
@@ -118,6 +119,7 @@ class KvFollower:
                 continue
             sent, prompt_tokens = self._next()
             try:
+                check_parts(sent.body)
                 body = json.loads(sent.body)
                 tokens = await self._tokens(sent, body)
                 model, salt = (_text(body, name) for name in ("model", "cache_salt"))

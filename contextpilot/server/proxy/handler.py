@@ -12,8 +12,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -114,6 +114,7 @@ class Proxy:
         self._heads = Heads()
         self._recurring = RecurringPrefixes()
         self._refusals = Refusals()
+        self._num_taken = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; every error becomes one of the API that is spoken."""
@@ -124,7 +125,9 @@ class Proxy:
             self._refuse_beyond(self._settings.max_requests)
             async with self._bodies.read(receive) as body:
                 refuse_stray_body(scope["method"], body)
-                if await until_disconnect(receive, self._answered(scope, body, delivery)):
+                with self._place():
+                    gone = await until_disconnect(receive, self._answered(scope, body, delivery))
+                if gone:
                     self._metrics.add("client_disconnects_total")
         except ClientGoneError:
             self._metrics.add("client_disconnects_total")
@@ -146,8 +149,18 @@ class Proxy:
         finally:
             self._metrics.in_progress -= 1
 
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Hold a place until the block ends: who has not sent its request takes none."""
+        self._refuse_beyond(self._settings.max_requests)
+        self._num_taken += 1
+        try:
+            yield
+        finally:
+            self._num_taken -= 1
+
     def _refuse_beyond(self, most: int) -> None:
-        if self._metrics.in_progress > most:
+        if self._num_taken >= most:
             text = f"the server works on max_requests ({most}) already: send this one again later"
             raise TooManyRequestsError(text)
 

@@ -28,12 +28,14 @@ from contextpilot.server.offload import LARGE_BYTES, parse_slowly
 from contextpilot.server.proxy.controls import Controls, read_controls
 from contextpilot.server.proxy.tenants import namespace_of, session_of, tenant_of
 from contextpilot.server.proxy.volatile import volatile_kinds
+from contextpilot.server.request_body import BodyTooLargeError, check_parts
 from contextpilot.server.service import Service
 
 logger = logging.getLogger(__name__)
 
 PLANNING_FAILED: dict[str, Any] = {"status": "unplanned", "reason": "planning failed"}
 NO_TIME: dict[str, Any] = {"status": "unplanned", "reason": "no time to plan it"}
+_HANDED_OVER = b'"contextpilot"'
 _HEAD_ROLES = ("system", "developer")
 
 
@@ -202,10 +204,20 @@ def note_failure(metrics: Metrics, error: Exception) -> None:
 
 
 def _parsed(body: bytes) -> tuple[str, dict[str, Any]]:
-    """Return a body decoded, and what it says; one that is no JSON object is the engine's."""
+    """Return a body decoded, and what it says; one that is no JSON object is the engine's.
+
+    Raises:
+        BodyTooLargeError: it has too many parts to be read, and blocks handed over, which no engine
+            knows.
+    """
     try:
+        check_parts(body)
         text = body.decode()
         parsed = parse_slowly(text) if len(text) >= LARGE_BYTES else json.loads(text)
+    except BodyTooLargeError:
+        if _HANDED_OVER in body:
+            raise
+        return "", {}
     except (ValueError, RecursionError):
         return "", {}
     return (text, parsed) if isinstance(parsed, dict) else ("", {})
