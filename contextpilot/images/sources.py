@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ from contextpilot.images.headers import image_size, media_type_of
 IMAGE_PARTS = ("image_url", "input_image", "image")
 """Types of content parts that hold one: of Chat Completions, Responses, Anthropic."""
 _DIGEST_CHARS = 32
+_MAX_DEPTH = 4
+"""Of content within content: a message, a tool's result, a part."""
 
 
 class Source(NamedTuple):
@@ -67,6 +69,19 @@ def source_of(given: Any, uuid: str | None = None, media_type: str | None = None
             f"them, not {kind}"
         )
     return found if uuid is None else found._replace(digest=_digest(b"uuid\0", uuid.encode()))
+
+
+def image_parts(messages: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    """Yield the image parts of messages of any API, in prompt order."""
+    if isinstance(messages, (list, tuple)):
+        for item in messages:
+            yield from image_parts(item, depth)
+    elif isinstance(messages, Mapping) and depth <= _MAX_DEPTH:
+        content = messages.get("content", messages.get("output"))
+        if messages.get("type") in IMAGE_PARTS:
+            yield messages
+        elif not isinstance(content, str):
+            yield from image_parts(content, depth + 1)
 
 
 def source_in(part: Any) -> Source | None:

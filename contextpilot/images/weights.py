@@ -30,6 +30,10 @@ def image_tokens(model: str, size: Size | None, detail: str = "") -> int:
     return max(1, _family(model)(size or UNKNOWN_SIZE, detail))
 
 
+GUESS_TOKENS = 1049
+"""Of an image of which nothing is looked at: `image_tokens` of `UNKNOWN_SIZE`."""
+
+
 def is_known(model: str) -> bool:
     """Return whether the table has a family of its own for a model."""
     return _family(model) is not _by_area

@@ -18,6 +18,8 @@ from contextpilot.dedup.images import hints_for_images
 from contextpilot.explain import Explanation
 from contextpilot.fields import check_text
 from contextpilot.images.image import Image, Part
+from contextpilot.images.sources import image_parts
+from contextpilot.images.weights import GUESS_TOKENS
 from contextpilot.options import Options
 from contextpilot.plan.online import NO_HEAD, Head, Plan
 from contextpilot.prompt.annotate import LONGEST_ENTRY, annotate, time_order
@@ -195,6 +197,7 @@ def head_of(before: Sequence[Message]) -> Head:
     if not before:
         return NO_HEAD
     tokens = sum(estimate_tokens(text) for text in message_texts(before))
+    tokens += GUESS_TOKENS * sum(1 for _ in image_parts(before))
     return Head((("head", messages_key(before)),), tokens)
 
 

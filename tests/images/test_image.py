@@ -14,7 +14,9 @@ from pictures import png
 import contextpilot as cp
 from contextpilot.images.headers import image_size, media_type_of
 from contextpilot.images.image import Image, frames
-from contextpilot.images.weights import image_tokens, is_known
+from contextpilot.images.weights import GUESS_TOKENS, image_tokens, is_known
+from contextpilot.prompt.extract.places import count_tokens
+from contextpilot.prompt.turn import head_of
 
 DATA = png(8, 6)
 ENCODED = base64.b64encode(DATA).decode()
@@ -186,6 +188,14 @@ def test_weights_reach_the_plan() -> None:
         for model in ("qwen2-vl", "llava-1.5")
     ]
     assert [one.total_tokens for one in messages] == [52 + 90 + 6, 576 + 90 + 6]
+
+
+def test_images_before_the_blocks_weigh_as_well() -> None:
+    shown = [{"role": "user", "content": [{"type": "text", "text": "look"}, CHAT, CHAT]}]
+    assert head_of(shown).tokens - head_of([{"role": "user", "content": "look"}]).tokens == (
+        2 * GUESS_TOKENS
+    )
+    assert count_tokens(shown) > 2 * GUESS_TOKENS == 2 * image_tokens("", None)
 
 
 def test_frames_have_times() -> None:

@@ -95,6 +95,7 @@ def test_parts_are_permuted_and_nothing_else(
         assert written["content"][-1] == messages[0]["content"][-1]
         known = {id(part) for part in messages[0]["content"]}
         assert all(id(part) in known for part in written["content"])
+        assert pilot.rewrite(done.messages).messages == done.messages
 
 
 def test_later_turns_keep_the_order() -> None:

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from contextpilot.block import OVERHEAD_TOKENS
+from contextpilot.images.sources import IMAGE_PARTS
+from contextpilot.images.weights import GUESS_TOKENS
 from contextpilot.prompt.extract.group import Path
 from contextpilot.prompt.extract.images import ImageRun, image_runs
 from contextpilot.prompt.extract.tools import (
@@ -260,7 +262,7 @@ def _hashable(value: Any) -> Any:
 
 
 def count_tokens(node: Any, depth: int = 0) -> int:
-    """Estimate the tokens of all texts in messages, without images and other files."""
+    """Estimate the tokens of all texts in messages, and guess those of images."""
     if isinstance(node, str):
         return text_tokens(node)
     if depth > _MAX_DEPTH:
@@ -268,7 +270,7 @@ def count_tokens(node: Any, depth: int = 0) -> int:
     tokens = 0
     if isinstance(node, (dict, Mapping)):  # a dictionary is told at once, another mapping late
         if node.get("type") in _FILE_TYPES:
-            return 0
+            return GUESS_TOKENS if node["type"] in IMAGE_PARTS else 0
         tokens, depth, node = OVERHEAD_TOKENS, depth + 1, node.values()
     elif not isinstance(node, (list, tuple)):
         return 0
