@@ -217,7 +217,7 @@ class Budget:
             pile.note(space, now)
 
     def _change(self, before: Held, now: Held) -> None:
-        self.held = Held(*map(add, map(sub, self.held, before), now))
+        self.held = Held._make(map(add, map(sub, self.held, before), now))
 
     def _enqueue(self, space: Space, used: int) -> None:
         self._queued.add(space)

@@ -30,7 +30,8 @@ def work(tree: str, live: int, blocks: int) -> None:
 
     passage = "some words of a passage " * (CHARS // 20)
     documents = [f"Document {number}. {passage}"[:CHARS] for number in range(POOL)]
-    pilot = contextpilot.ContextPilot(index_url="")
+    bound = max(2_000_000, (live + CALLS * ROUNDS) * blocks)  # so that all of them stay live
+    pilot = contextpilot.ContextPilot(index_url="", max_blocks=bound)
     queue = iter(synthetic(live + CALLS * ROUNDS, blocks, POOL, ZIPF, seed=7))
 
     def call() -> float:

@@ -8,6 +8,7 @@ hand: what is asked next resembles them most.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import repeat
 
 from contextpilot.block import BlockKey
@@ -109,14 +110,14 @@ class Neighbours:
             if nearest & planes[place]:
                 nearest &= planes[place]
                 top |= 1 << place
-        levels = sorted({max(1, int(top * part)) for part in _LEVELS}, reverse=True) if top else []
-        found = [_reaching(planes, level) for level in levels]
-        parts = [(level / top) ** _POWER for level in levels]
-        own = [part - below for part, below in zip(parts, [*parts[1:], 0.0], strict=False)]
-        total = sum([each.bit_count() * part for each, part in zip(found, own, strict=True)])
-        self.all = found[-1] if found else 0
-        self._nearest = [(each, part / total) for each, part in zip(found, parts, strict=True)]
-        self._levels = [(each, part / total) for each, part in zip(found, own, strict=True)][::-1]
+        found, total = [], 0.0
+        for level, part, own in _levels(top):
+            reaching = _reaching(planes, level)
+            found.append((reaching, part, own))
+            total += reaching.bit_count() * own
+        self.all = found[-1][0] if found else 0
+        self._nearest = [(reaching, part / total) for reaching, part, _ in found]
+        self._levels = [(reaching, own / total) for reaching, _, own in reversed(found)]
 
     def share(self, contexts: int) -> float:
         """Return the part of all neighbours, by weight, that is among these contexts: 0 to 1."""
@@ -134,6 +135,18 @@ class Neighbours:
             if contexts & level:
                 return weight
         return 0.0
+
+
+@lru_cache(maxsize=4096)
+def _levels(top: int) -> Sequence[tuple[int, float, float]]:
+    """Return the levels below the greatest overlap, from there down.
+
+    Each with what a context counts that reaches it, and how much of that is more than below.
+    """
+    levels = sorted({max(1, int(top * part)) for part in _LEVELS}, reverse=True) if top else []
+    parts = [(level / top) ** _POWER for level in levels]
+    own = [part - below for part, below in zip(parts, [*parts[1:], 0.0], strict=False)]
+    return [*zip(levels, parts, own, strict=True)]
 
 
 def _overlaps(masks: Sequence[int], weights: Sequence[int]) -> list[int]:

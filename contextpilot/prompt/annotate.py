@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from string import Formatter
 
 from contextpilot.plan.price import displaces
@@ -57,11 +57,13 @@ def time_order(times: Sequence[float | None]) -> str:
     return TIME_TEMPLATE.format(order=",".join(map(_entry, ranges)))
 
 
-def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Return first and last index of each run in which every number is one above the last."""
-    count = len(numbers)
-    starts = [i for i in range(count) if not i or numbers[i] != numbers[i - 1] + 1]
-    return [*zip(starts, [start - 1 for start in [*starts[1:], count]])]  # noqa: B905
+def runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield first and last index of each run in which every number is one above the last."""
+    start = 0
+    for i in range(1, len(numbers) + 1):
+        if i == len(numbers) or numbers[i] != numbers[i - 1] + 1:
+            yield start, i - 1
+            start = i
 
 
 def _entry(ends: tuple[int, int]) -> str:
