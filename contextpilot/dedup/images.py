@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from contextpilot.block import Block, BlockKey
 from contextpilot.images.image import Image
 from contextpilot.images.sources import image_parts, source_in
 
+_Name = TypeVar("_Name")
 IMAGE_HINT = "(The same image as image {number} of this conversation, counted from its beginning.)"
 
 
 def hints_for_images(
     blocks: Sequence[Block], messages: Sequence[Mapping[str, Any]]
 ) -> dict[BlockKey, str]:
-    """Return hints for the blocks whose images all stand in messages that come before them.
+    """Return hints for the blocks whose images all stand in messages that come before them."""
+    images = {block.key: block.value for block in blocks if isinstance(block.value, Image)}
+    return image_references(images, messages)
 
-    A hint is the block's text with the place of each image; images are counted over all messages,
-    as the model reads them.
+
+def image_references(
+    images: Mapping[_Name, Image], messages: Sequence[Mapping[str, Any]]
+) -> dict[_Name, str]:
+    """Return by name what stands for the images that messages before them hold already.
+
+    It is the block's text with the place of each image; images are counted over all messages, as
+    the model reads them.
     """
-    images = [block for block in blocks if isinstance(block.value, Image)]
     if not images or not messages:
         return {}
     places: dict[str, int] = {}
@@ -29,7 +37,7 @@ def hints_for_images(
         if source is not None:
             places.setdefault(source.digest, number)
     return {
-        block.key: block.value.shown(lambda digest: IMAGE_HINT.format(number=places[digest]))
-        for block in images
-        if places.keys() >= {*block.value.digests}
+        name: image.shown(lambda digest: IMAGE_HINT.format(number=places[digest]))
+        for name, image in images.items()
+        if places.keys() >= {*image.digests}
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from typing import Any
 
 import pytest
@@ -153,6 +155,42 @@ def test_when_in_doubt_nothing_changes(name: str) -> None:
     done = pilot.rewrite(messages)
     assert not done.found
     assert done.messages[0] is messages[0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.permutations(range(8)).flatmap(lambda p: st.integers(2, 5).map(lambda n: p[:n])),
+        min_size=2,
+        max_size=4,
+    ),
+    st.sampled_from(APIS),
+)
+def test_later_turns_refer_to_images_of_earlier_ones(turns: list[list[int]], api: ImageApi) -> None:
+    """Each reference names the image that it stands for; each prompt begins with the last."""
+    pilot = cp.ContextPilot(displacement_cost=0)
+    messages: list[Any] = []
+    before: list[Any] = []
+    known: set[str] = set()
+    for numbers in turns:
+        messages.append(user(content(numbers, api)))
+        written = list(pilot.rewrite(messages).messages)
+        assert written[: len(before)] == before
+        seen = [part for one in written for part in one["content"] if "image" in part["type"]]
+        new = written[-1]["content"]
+        texts = "\n".join(part.get("text", "") for part in new)
+        found = re.findall(r"(\w+)\.png:\n\(The same image as image (\d+)", texts)
+        assert {name for name, _ in found} == {NAMES[n] for n in numbers} & known
+        for name, place in found:
+            assert seen[int(place) - 1] == image(NAMES.index(name), api)
+        known |= {NAMES[n] for n in numbers}
+        told = {name for name in NAMES if f"{name}.png:" in json.dumps(new)}
+        assert told == {NAMES[n] for n in numbers}
+        before = [*written, {"role": "assistant", "content": []}]
+        messages.append(before[-1])
+    shown = [n for n, part in enumerate(PICTURES) if str(image(n, api)) in str(before)]
+    assert {*shown} == {n for numbers in turns for n in numbers}
+    assert all(str(before).count(str(image(n, api))) == 1 for n in shown)
 
 
 def test_results_of_a_search_tool_move_those_of_others_stay() -> None:

@@ -12,6 +12,7 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.planning import Job, Planned
 from contextpilot.prompt.apis.shape import Shape
 from contextpilot.prompt.conversation.block_spans import arranged_spans
+from contextpilot.prompt.conversation.image_repeats import with_image_references
 from contextpilot.prompt.conversation.pending import WrittenBody
 from contextpilot.prompt.conversation.repeats import without_repeats
 from contextpilot.prompt.conversation.written_orders import (
@@ -151,8 +152,9 @@ class FoundBlocksRewrite:
             given._replace(replacements=hints.get(number, given.replacements))
             for number, given in enumerate(arrangements)
         ]
+        messages, hinted = with_image_references(self._extraction, messages, hinted)
         saved = report.chars_saved if report is not None else 0
-        return _Written(messages, hinted, hints.get(len(arrangements) - 1, {}), saved)
+        return _Written(messages, hinted, hinted[-1].replacements, saved)
 
     def _note(self, number: int, order: Sequence[int]) -> str:
         group = self._extraction.groups[number]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from contextpilot.images.image import Image
+from contextpilot.images.image import Image, ImageApi, text_part
 from contextpilot.prompt.extract.group import Kind, Path
 from contextpilot.prompt.extract.images import ImageRun
 from contextpilot.prompt.extract.parts import PartsGroup
@@ -37,14 +37,19 @@ class ImagesGroup(PartsGroup):
         return [image.shown(lambda _: "").rstrip(": \n") for image in self.values]
 
     def arranged(
-        self,
-        items: Sequence[Any],
-        order: Sequence[int],
-        replacements: Mapping[int, str],  # noqa: ARG002
+        self, items: Sequence[Any], order: Sequence[int], replacements: Mapping[int, str]
     ) -> list[Any]:
         """Return the list of which these are items, with them in this order."""
-        new = [part for rank in order for part in self.parts[slice(*self.pieces[rank])]]
-        return [*items[: self.begin], *new, *items[self.begin + len(new) :]]
+        new: list[Any] = []
+        for rank in order:
+            given = self.parts[slice(*self.pieces[rank])]
+            known = replacements.get(rank)
+            new += given if known is None else [text_part(known, self._api)]
+        return [*items[: self.begin], *new, *items[self.begin + len(self.parts) :]]
+
+    @property
+    def _api(self) -> ImageApi:
+        return "responses" if self.parts[-1].get("type") == "input_image" else "chat"
 
     @classmethod
     def of(cls, path: Path, run: ImageRun, items: Sequence[Any], why: str) -> ImagesGroup | None:
