@@ -146,7 +146,7 @@ def _nodes(tree: ast.Module) -> list[ast.AST]:
             found.append(node)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             stack += [(child, True) for child in _without_docstring(node.body)]
-        elif not isinstance(node, LEFT_OUT) and not _logs(node):
+        elif not isinstance(node, LEFT_OUT) and not _logs(node) and not _is_strict(node):
             stack += [(child, inside) for child in ast.iter_child_nodes(node)]
     return found
 
@@ -159,6 +159,10 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 def _logs(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and ast.unparse(node).startswith("logger.")
+
+
+def _is_strict(node: ast.AST) -> bool:
+    return isinstance(node, ast.keyword) and node.arg == "strict"  # of zip: an assertion
 
 
 def _changes(node: ast.AST) -> Iterator[ast.AST]:

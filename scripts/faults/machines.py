@@ -248,6 +248,12 @@ class Real:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The number of the process that started the others."""
+        assert self._server is not None
+        return int(self._server.process.pid)
+
     def start(self) -> None:
         env = {"CONTEXTPILOT_INDEX_URL": self.index_url} if self.index_url else {}
         running = launch(

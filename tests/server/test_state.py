@@ -104,6 +104,37 @@ def test_a_file_that_cannot_be_used_is_named_and_nothing_fails(
     assert str(path) in told[0]
 
 
+def test_what_another_user_may_have_written_is_not_believed(
+    upstream: Scripted, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "state.db"
+    with serve(upstream, path) as client:
+        written = moved(client, upstream)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o606)
+    with serve(upstream, path) as client:
+        assert next_turn(client, upstream) == asked(TEXTS[::-1], "how?")
+    assert "another user may have written it" in caplog.text
+    path.chmod(0o660)  # as volumes with a group of their own have it
+    with serve(upstream, path) as client:
+        assert next_turn(client, upstream) == written
+
+
+@pytest.mark.parametrize("ranks", ["0 0 0 0", "9 8 7 6", "-1 -2 -3 -4", "0", "", "3 2 1 0 0"])
+def test_an_order_that_is_none_loses_no_document(
+    upstream: Scripted, tmp_path: Path, ranks: str
+) -> None:
+    path = tmp_path / "state.db"
+    with serve(upstream, path) as client:
+        moved(client, upstream)
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        assert file.execute("UPDATE choices SET ranks = ?", (ranks,)).rowcount > 0
+    with serve(upstream, path) as client:
+        written = next_turn(client, upstream)["content"]
+    assert sorted(written) == sorted(asked(TEXTS, "how?")["content"])
+    assert all(written.count(text) == 1 for text in TEXTS)
+
+
 def test_a_file_of_an_older_version_begins_anew(
     upstream: Scripted, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -79,7 +79,7 @@ class StateFile:
     # -- the file --------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        _check_own(self._path)
         with closing(self._connect()) as file, file:
             (version,) = file.execute("PRAGMA user_version").fetchone()
             if version > _VERSION:
@@ -143,3 +143,19 @@ class StateFile:
                 logger.warning("state file %s cannot be written (%s)", self._path, error)
         else:
             self._has_warned = False
+
+
+def _check_own(path: Path) -> None:
+    """Make a file where there is none.
+
+    Raises:
+        OSError: it cannot be read or written.
+        ValueError: any user of this machine may have written it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        told = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if hasattr(os, "geteuid") and (told.st_mode & 0o002 or told.st_uid not in (0, os.geteuid())):
+        raise ValueError("another user may have written it")
