@@ -42,6 +42,7 @@ class AgentEngine:
     Attributes:
         steps: one for each result that the prompt holds already; then it answers.
         prompts: the parts of each prompt with tools, in the order in which models read them.
+        received: path and body of each request, those without tools as well.
         last_call: what stands in place of the answer, for agents that finish with a tool: its name
             and arguments.
     """
@@ -50,6 +51,7 @@ class AgentEngine:
     url: str = ""
     prompts: list[list[str]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    received: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     last_call: tuple[str, dict[str, Any]] | None = None
 
     def extending(self) -> int:
@@ -145,6 +147,7 @@ def agent_engine(*steps: Step) -> Iterator[AgentEngine]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            engine.received.append((self.path, body))
             if isinstance(body.get("input"), str):
                 body["input"] = [{"role": "user", "content": body["input"]}]
             if "messages" not in body and "input" not in body:

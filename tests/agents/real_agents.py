@@ -186,6 +186,16 @@ def _mini(place: Place) -> tuple[list[str], dict[str, str]]:
     return [*given, "-o", str(place.home / "session.json")], off
 
 
+def _aider(place: Place) -> tuple[list[str], dict[str, str]]:
+    given = ["--model", "openai/scripted", "--no-show-model-warnings", "--no-check-update"]
+    given += ["--no-gitignore", "--no-git", "--yes-always", "--no-pretty", "--analytics-disable"]
+    for name in ("one", "two", "three", "four"):
+        lines = (f"{name}_{at} = compute({at * 7919})\n" for at in range(60))
+        (place.work / f"{name}.py").write_text("".join(lines))
+        given += ["--read", f"{name}.py"]
+    return [*given, "--message", QUESTION], {}
+
+
 def _script(text: str, **variables: str) -> Callable[[Place], tuple[list[str], dict[str, str]]]:
     def start(place: Place) -> tuple[list[str], dict[str, str]]:
         script = place.home / "agent.py"
@@ -213,6 +223,7 @@ AGENTS = {
         "pip install openai-agents",
         _script(_OPENAI_AGENTS, API="chat_completions"),
     ),
+    "aider": RealAgent("aider", "pip install aider-chat", _aider),
     "smolagents": RealAgent(
         "python -m smolagents",
         "pip install 'smolagents[openai]'",
@@ -259,18 +270,19 @@ def _plugin_server(mode: str) -> Iterator[str]:
         yield "http://127.0.0.1:1" if mode == "plugin-alone" else ""
 
 
-def run_agent(name: str, mode: str, folder: Path) -> Ran:
+def run_agent(name: str, mode: str, folder: Path, **settings: str) -> Ran:
     """Run a session of an agent.
 
     Args:
         mode: "direct", "run" (behind `contextpilot run`), "plugin", or "plugin-alone" (without the
             server that it asks).
-        folder: empty; becomes the agent's home and workspace.
+        folder: becomes the agent's home and workspace.
+        settings: variables of `contextpilot run`.
     """
     agent = AGENTS[name]
     home, work = folder / "home", folder / "work"
     for each in (home, work):
-        each.mkdir(parents=True)
+        each.mkdir(parents=True, exist_ok=True)
     for file, words in (("alpha", "amber basin 7919"), ("beta", "cedar delta 1047")):
         word, _, factor = words.rpartition(" ")
         lines = (f"{file} line {at}: {word} {at * int(factor)}\n" for at in range(90))
@@ -287,7 +299,8 @@ def run_agent(name: str, mode: str, folder: Path) -> Ran:
             command = [sys.executable, "-m", "contextpilot", "run", *flags, "--", *command]
         env = {name: value for name, value in os.environ.items() if name in _KEPT}
         env |= {"PATH": search_path(), "HOME": str(home), "TERM": "dumb", "NO_COLOR": "1"}
-        env |= {"OPENAI_API_KEY": "sk-x", "LITELLM_LOCAL_MODEL_COST_MAP": "True", **variables}
+        env |= {"OPENAI_API_KEY": "sk-x", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+        env |= variables | settings
         if not is_run:
             env |= {"OPENAI_BASE_URL": engine.url + "/v1", "OPENAI_API_BASE": engine.url + "/v1"}
         done = subprocess.run(
