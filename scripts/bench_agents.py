@@ -1,7 +1,7 @@
 """What real agents send, to a scripted model: python scripts/bench_agents.py [AGENT[:MODE] ...]
 
 Each reads two files, reads one again, prints both, edits a line of one, and reads that. Modes:
-direct, run (behind `contextpilot run`), plugin. Agents are looked for in CONTEXTPILOT_AGENTS_PATH
+direct, run (behind `contextpilot run`), plugin. Agents are looked for in AGENTS_PATH
 and PATH. Characters are those of the prompts' JSON, with the tools. Nothing leaves this machine.
 """
 

@@ -13,11 +13,7 @@ settings.register_profile(
 settings.load_profile("contextpilot")
 
 
-_OF_THE_TESTS = (
-    "CONTEXTPILOT_AGENTS_PATH",
-    "CONTEXTPILOT_ENGINES_DIR",
-    "CONTEXTPILOT_REQUIRE_ENGINES",
-)
+_OF_THE_TESTS = ("CONTEXTPILOT_ENGINES_DIR", "CONTEXTPILOT_REQUIRE_ENGINES")
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """Agents as they are installed, each against a scripted model: how they are configured and started.
 
-Folders with agents stand in CONTEXTPILOT_AGENTS_PATH, before those of PATH.
+Folders with agents stand in AGENTS_PATH, before those of PATH.
 """
 
 from __future__ import annotations
@@ -235,9 +235,7 @@ AGENTS = {
 
 def search_path() -> str:
     """Return where agents are looked for."""
-    return os.pathsep.join(
-        filter(None, (os.environ.get("CONTEXTPILOT_AGENTS_PATH"), os.environ["PATH"]))
-    )
+    return os.pathsep.join(filter(None, (os.environ.get("AGENTS_PATH"), os.environ["PATH"])))
 
 
 def find(agent: RealAgent) -> str | None:

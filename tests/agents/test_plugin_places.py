@@ -27,7 +27,7 @@ def test_what_is_named_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     (url,) = re.findall(r'file://([^"]+)"', capsys.readouterr().out)
     assert "experimental.chat.messages.transform" in Path(url2pathname(url)).read_text("utf-8")
     main(["plugin", "openclaw"])
-    (folder,) = re.findall("--link (.+)", capsys.readouterr().out)
+    (folder,) = re.findall(r'"paths": \["(.+)"\]', capsys.readouterr().out)
     package = json.loads((Path(folder) / "package.json").read_text("utf-8"))
     manifest = json.loads((Path(folder) / "openclaw.plugin.json").read_text("utf-8"))
     (entry,) = package["openclaw"]["extensions"]

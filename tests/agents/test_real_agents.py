@@ -32,7 +32,7 @@ def _session(name: str, mode: str, folder: Path) -> Ran:
 def session(name: str, mode: str, folder: Path) -> Ran:
     agent = AGENTS[name]
     if find(agent) is None:
-        pytest.skip(f"{agent.install}, and name its folder in CONTEXTPILOT_AGENTS_PATH")
+        pytest.skip(f"{agent.install}, and name its folder in AGENTS_PATH")
     ran = _session(name, mode, folder)
     assert ran.status == 0, ran.output[-2000:]
     assert "FINAL-ANSWER-42" in ran.output
@@ -82,7 +82,7 @@ def test_the_summary_is_what_the_model_saw(name: str, folder: Path) -> None:
 def test_the_files_of_aider_are_written_as_before(folder: Path) -> None:
     """Each start gives them in another order."""
     if find(AGENTS["aider"]) is None:
-        pytest.skip("pip install aider-chat, and name its folder in CONTEXTPILOT_AGENTS_PATH")
+        pytest.skip("pip install aider-chat, and name its folder in AGENTS_PATH")
     state = str(folder / "orders.sqlite")
     given, sent = set(), set()
     for start in range(3):

@@ -28,9 +28,13 @@ _STEPS = {
      "plugin": ["{url}"]
 2. Start `contextpilot serve`, and leave it running.""",
     "openclaw": """\
-1. openclaw plugins install --link {folder}
-2. openclaw config set plugins.slots.contextEngine contextpilot
-3. Start `contextpilot serve`, leave it running, and restart OpenClaw's gateway.""",
+1. Put this into ~/.openclaw/openclaw.json:
+     "plugins": {{
+       "load": {{"paths": ["{folder}"]}},
+       "slots": {{"contextEngine": "contextpilot"}},
+       "entries": {{"contextpilot": {{"enabled": true}}}}
+     }}
+2. Start `contextpilot serve`, leave it running, and restart OpenClaw's gateway.""",
     "hermes": """\
 1. Install contextpilot with the pip of Hermes' own environment.
 2. hermes plugins enable contextpilot""",
