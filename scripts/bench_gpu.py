@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -39,7 +40,7 @@ from contextpilot.errors import CommandError  # noqa: E402
 from contextpilot.plan.overlaps.base import Arithmetic, num_pairs, set_matrix  # noqa: E402
 from contextpilot.plan.overlaps.cpu import CPU  # noqa: E402
 from contextpilot.plan.overlaps.device import Device, open_gpu  # noqa: E402
-from contextpilot.plan.overlaps.gpu import Gpu, Rates, measured  # noqa: E402
+from contextpilot.plan.overlaps.gpu import SMALLEST_PAIRS, Gpu, Rates, measured  # noqa: E402
 from contextpilot.plan.overlaps.partners import find_partners  # noqa: E402
 
 BLOCKS, POOL, TOKENS = 20, 1_000, 256
@@ -78,7 +79,7 @@ class Bench:
         self._ends = ends
         self._before: dict[str, tuple[int, float]] = {}
         self._sides: dict[str, Callable[[], Arithmetic]] = {
-            "choice": lambda: Gpu(device, rates.pays),
+            "choice": lambda: Gpu(device, partial(is_given, rates)),
             "CPU": lambda: CPU,
             "GPU": lambda: Gpu(device, always),
         }
@@ -138,10 +139,15 @@ def planned(contexts: list[list[int]], arithmetic: Arithmetic) -> tuple[float, l
     return time.perf_counter() - start, steps
 
 
+def is_given(rates: Rates, pairs: float, cells: float) -> bool:
+    """Return whether a search is given to the GPU by default."""
+    return pairs >= SMALLEST_PAIRS and rates.pays(pairs, cells)
+
+
 def pays_from(rates: Rates) -> Iterator[str]:
     """Yield from how many contexts on a search of all with all is given to the GPU."""
     for size in (1 << power for power in range(5, 21)):
-        if rates.pays(size**2 * BLOCKS**2 / POOL, size**2):
+        if is_given(rates, size**2 * BLOCKS**2 / POOL, size**2):
             yield f"in the shape of the reference from some {size:,} contexts on"
             return
     yield "in the shape of the reference for no number of contexts"
@@ -179,7 +185,7 @@ def main() -> None:
     print(
         f"measured in {time.perf_counter() - start:.1f} s: {1e9 * rates.cpu_pair:.1f} ns a pair on "
         f"the CPU; on the device {1e3 * rates.device_call:.2f} ms a search and "
-        f"{1e9 * rates.device_cell:.3f} ns a cell; so it pays {next(pays_from(rates))}",
+        f"{1e9 * rates.device_cell:.3f} ns a cell; so it computes {next(pays_from(rates))}",
         flush=True,
     )
     start = time.perf_counter()

@@ -149,7 +149,7 @@ def test_it_is_used_where_that_is_measured_to_be_quicker(monkeypatch: pytest.Mon
     device = Gpu(numpy_device())
     strong(device, *big_search(), 0.7)
     assert not asked, "too small a search to ask"
-    monkeypatch.setattr(gpu, "_SMALLEST_PAIRS", 10)
+    monkeypatch.setattr(gpu, "SMALLEST_PAIRS", 10)
     for _ in range(2):
         strong(device, *big_search(), 0.7)
     assert len(asked) == 1
@@ -158,7 +158,7 @@ def test_it_is_used_where_that_is_measured_to_be_quicker(monkeypatch: pytest.Mon
 def test_a_device_that_fails_when_it_is_measured_is_let_go(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(gpu, "_SMALLEST_PAIRS", 10)
+    monkeypatch.setattr(gpu, "SMALLEST_PAIRS", 10)
     device = Gpu(numpy_device()._replace(xp=Breaks(0, RuntimeError("no kernel image"))))
     assert strong(device, *big_search(), 0.7) == strong(CPU, *big_search(), 0.7)
     assert device._device is None

@@ -26,8 +26,9 @@ _CELL_BYTES = 32
 """Of a cell of a tile: its sum, whether it is strong, and where it is then."""
 _PAIR_BYTES = 56
 """Of a (set, block, set) pair while it is added up."""
-_SMALLEST_PAIRS = 500_000
-"""A search of fewer pairs takes the CPU some milliseconds: not worth a measurement."""
+SMALLEST_PAIRS = 10_000_000
+"""A search of fewer takes the CPU a tenth of a second: not worth a measurement, for the first of
+which in a process kernels are compiled or loaded, which takes seconds."""
 
 
 class Gpu:
@@ -69,7 +70,7 @@ class Gpu:
     def _is_worth_it(self, pairs: Any, num_sets: int) -> bool:
         total = float(pairs.sum())
         if self._pays is None:
-            if total < _SMALLEST_PAIRS:
+            if total < SMALLEST_PAIRS:
                 return False
             assert self._device is not None
             self._pays = measured(self._device).pays
