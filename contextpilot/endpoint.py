@@ -20,6 +20,7 @@ from io import BufferedIOBase
 from typing import Any
 
 from contextpilot.http.callers import AllowedCallers
+from contextpilot.http.json_parts import MAX_PARTS, num_parts
 from contextpilot.jobs import AnsweredJobs, decode_job, encode_plans, job_id_of
 from contextpilot.planning import Planning
 from contextpilot.sync.events import answer_message, parse_evict
@@ -199,6 +200,8 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.body(self.rfile, length) as body:
             if body is None:
                 self._refuse(503, "other requests fill the memory for bodies: send it again later")
+            elif num_parts(body) > MAX_PARTS:
+                self._refuse(413, "the body's JSON has too many parts: send it in several requests")
             else:
                 self._answer(body)
 

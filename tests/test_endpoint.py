@@ -17,6 +17,7 @@ import pytest
 import contextpilot as cp
 from contextpilot import endpoint
 from contextpilot.endpoint import MAX_CONNECTIONS, parse_address
+from contextpilot.http.json_parts import MAX_PARTS
 from contextpilot.sync.events import answer_message
 
 TEXTS = [f"{word} " * 200 for word in ("alpha", "beta", "gamma", "delta", "epsilon")]
@@ -80,6 +81,7 @@ def test_evict_is_the_simple_form(server: cp.ContextPilot) -> None:
         ("/plan", {}, 400, "contexts"),
         ("/plan", b"[" * 100_000, 400, ""),
         ("/nowhere", {}, 404, "/nowhere"),
+        ("/sync", b"[" + b"[]," * MAX_PARTS + b"1]", 413, "parts"),
     ],
 )
 def test_bad_requests_get_an_error_and_change_nothing(
