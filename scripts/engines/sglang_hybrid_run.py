@@ -127,6 +127,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             model=model,
             env={**ON_CPU, **environ, **job.get("environ", {})},
             extra_flags=(*SMALL, *job["flags"]),
+            timeout=800.0,  # a busy machine takes its time
         ) as server,
     ):
         ready = time.monotonic()
