@@ -124,9 +124,10 @@ def main() -> int:
     )
     parser.add_argument("--requests", type=int, default=32)
     options = parser.parse_args()
-    python = environment("vllm").python
+    engine = environment("vllm")
+    python = engine.python
     model, more = ensure_vision(python), {"PYTHONPATH": str(ensure_torchvision(python))}
-    print(machine_line(), flush=True)
+    print(f"{machine_line()} · vLLM {engine.recipe.version}", flush=True)
     print(f"| prompts | {' | '.join(WAYS)} |\n|---|{'---|' * len(WAYS)}", flush=True)
     with launch("vllm", model=model, env=more, hooks=False, extra_flags=FLAGS) as server:
         for make in (pages, video):
