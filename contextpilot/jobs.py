@@ -37,7 +37,7 @@ def encode_job(job: Job, job_id: str | None = None) -> Json:
             [[_encode_key(block.key), block.weight] for block in context]
             for context in job.contexts
         ],
-        "bounds": asdict(job.bounds.decided_for(job.contexts)),  # older servers know no "auto"
+        "bounds": asdict(job.bounds.decided),  # older servers know no "auto"
         "head": [[_encode_key(key) for key in job.head.keys], job.head.tokens],
         "tails": list(job.tails),
     }

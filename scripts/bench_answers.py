@@ -1,12 +1,15 @@
 """Print what planning does to a real model's answers, at several costs and anchors.
 
-    python scripts/bench_answers.py --engine URL --questions questions.jsonl --journal answers.jsonl
-        [--count 200] [--ways plain 50 0 50+end reversed] [--changed] [--at-once 16]
+    python scripts/bench_answers.py (--engine URL | --model FOLDER) --questions questions.jsonl
+        --journal answers.jsonl [--count 200] [--ways plain 25+moved 0 50+end reversed] [--changed]
+        [--at-once 16]
 
 A way is a `displacement_cost`, with `+end`, `+end2` or `+moved` for the anchor and `+note` for the
-ranking that is written where blocks moved far; `plain` and `reversed` need no planner. Every answer
-is written to the journal at once, by what was asked: a run that was cut off goes on where it was,
-and prompts that several ways share are asked once. `--system` and `--asked` change the form.
+ranking that is written where blocks moved far; `batch:` before it plans all questions as one batch;
+`plain` and `reversed` need no planner. Every answer is written to the journal at once, by what was
+asked: a run that was cut off goes on where it was, and prompts that several ways share are asked
+once. `--system` and `--asked` change the form. `--model` needs no engine: transformers runs the
+model of a folder, on a GPU if there is one, `--at-once` prompts together.
 `--changed` asks only where the ways' prompts differ: elsewhere no answer can change; `--at-once`
 keeps an engine busy that answers several requests together. Greedy decoding. The URL is any
 OpenAI-compatible one, its key in CONTEXTPILOT_ENGINE_KEY; `contextpilot bench --answers` also
@@ -35,12 +38,14 @@ from contextpilot.bench.prompts import QUESTION, SYSTEM, Prompt, Requests, writt
 from contextpilot.bench.statistics import mean_of
 from contextpilot.block import BlockReader
 from contextpilot.index import ContextIndex
+from contextpilot.plan.batch import BatchPlanner
 from contextpilot.plan.bounds import Bounds
-from contextpilot.plan.online import OnlinePlanner
+from contextpilot.plan.online import OnlinePlanner, Plan
 from contextpilot.plan.simulate import PrefixCache
 from contextpilot.plan.support import SupportWindow
 from contextpilot.prompt.annotate import annotate
 
+_BATCH = "batch:"
 _NOTE = "+note"
 _WAY = re.compile(r"(\d+)(?:\+(end|moved)(\d*))?")
 _TOKENS = 24
@@ -87,36 +92,45 @@ def _key(prompt: Prompt) -> str:
 def prompts_of(questions: Questions, way: str) -> tuple[list[Prompt], float]:
     """Return the prompts of one way, and the hit ratio of their blocks in an ideal cache."""
     contexts = questions.requests.contexts
-    cache, orders = PrefixCache(None), list(_orders(contexts, way))
-    prompts = []
-    for position, order in enumerate(orders):
+    cache, prompts = PrefixCache(None), dict[int, Prompt]()
+    for position, order in _orders(contexts, way):
         note = annotate(order) if way.endswith(_NOTE) else ""
         prompt = written(questions.requests, position, order, "", note)
         system = {"role": "system", "content": questions.requests.system}
         # Without a salt: nothing of the cache is measured here.
         prompt.messages[:1] = [system] if system["content"] else []
-        prompts.append(prompt)
+        prompts[position] = prompt
         blocks = [contexts[position][rank] for rank in order]
         weights = {block.key: block.weight for block in blocks}
         cache.request([block.key for block in blocks], weights, str(position))
-    return prompts, cache.totals.hit_ratio
+    return [prompts[position] for position in sorted(prompts)], cache.totals.hit_ratio
 
 
-def _orders(contexts: Sequence[Sequence[Any]], way: str) -> Iterator[Sequence[int]]:
-    planner = OnlinePlanner(ContextIndex(), SupportWindow())
+def _orders(contexts: Sequence[Sequence[Any]], way: str) -> Iterator[tuple[int, Sequence[int]]]:
+    if way in ("plain", "reversed"):
+        for position, context in enumerate(contexts):
+            yield position, range(len(context))[:: 1 if way == "plain" else -1]
+        return
+    planner, bounds = OnlinePlanner(ContextIndex(), SupportWindow()), bounds_of(way)
+    for position, plan in _plans(planner, contexts, bounds, way.startswith(_BATCH)):
+        planner.learn(contexts[position], plan, str(position))
+        yield position, plan.order
+
+
+def _plans(
+    planner: OnlinePlanner, contexts: Sequence[Sequence[Any]], bounds: Bounds, as_batch: bool
+) -> Iterator[tuple[int, Plan]]:
+    if as_batch:
+        batch = BatchPlanner(planner)
+        yield from batch.walk(contexts, batch.prepare(contexts, bounds), bounds)
+        return
     for position, context in enumerate(contexts):
-        ranks = range(len(context))
-        if way in ("plain", "reversed"):
-            yield ranks if way == "plain" else ranks[::-1]
-            continue
-        plan = planner.plan(context, bounds_of(way))
-        planner.learn(context, plan, str(position))
-        yield plan.order
+        yield position, planner.plan(context, bounds)
 
 
 def bounds_of(way: str) -> Bounds:
     """Return the bounds that a way names."""
-    found = _WAY.fullmatch(way.removesuffix(_NOTE))
+    found = _WAY.fullmatch(way.removeprefix(_BATCH).removesuffix(_NOTE))
     if found is None:
         raise SystemExit(f"{way!r} is no way: give plain, reversed, or a cost, with +end, +note")
     cost, anchor, blocks = found.groups()
@@ -221,11 +235,14 @@ def _change(values: Sequence[float]) -> str:
 def main() -> None:
     """Ask what the journal lacks, then print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--engine", help="without it, print what the journal holds")
+    parser.add_argument("--engine", help="without either, print what the journal holds")
+    parser.add_argument("--model", metavar="FOLDER", help="run this model here, no engine")
     parser.add_argument("--questions", type=Path, required=True)
     parser.add_argument("--journal", type=Path, required=True)
     parser.add_argument("--count", type=int)
-    parser.add_argument("--ways", nargs="+", default=["plain", "50", "0", "50+end", "reversed"])
+    parser.add_argument(
+        "--ways", nargs="+", default=["plain", "25+moved", "0", "25+end", "reversed"]
+    )
     parser.add_argument("--changed", action="store_true", help="ask only where prompts differ")
     parser.add_argument("--at-once", type=int, default=1, help="requests in flight")
     parser.add_argument("--system", default=SYSTEM, help='system message; "" for none')
@@ -234,14 +251,21 @@ def main() -> None:
     questions = Questions(arguments.questions, arguments.count, arguments.system, arguments.asked)
     ways = {way: prompts_of(questions, way) for way in arguments.ways}
     journal = Journal(arguments.journal)
-    if arguments.engine:
+    missing = unasked(ways, journal, arguments.changed)
+    if arguments.model:
+        from local_answers import LocalModel
+
+        model = LocalModel(arguments.model)
+        for prompt, answer in model.answers(missing, arguments.at_once, _TOKENS):
+            journal.add(prompt, answer)
+    elif arguments.engine:
 
         def fill(prompt: Prompt) -> None:
             journal.add(prompt, ask(arguments.engine, prompt))
 
         with ThreadPoolExecutor(arguments.at_once) as threads:
-            list(threads.map(fill, unasked(ways, journal, arguments.changed)))
-    print(machine_line("numpy"))
+            list(threads.map(fill, missing))
+    print(machine_line("numpy", *(["torch", "transformers"] if arguments.model else [])))
     report(questions, ways, journal)
 
 

@@ -62,7 +62,7 @@ class BatchPlanner:
         """Build the trees of a batch: one for each distinct run of pinned blocks."""
         if not bounds.enabled:
             return [_Group((), list(range(len(contexts))), [], MergeTree(0), {}, [])]
-        bounds = bounds.decided_for(contexts)
+        bounds = bounds.decided
         by_pinned: dict[tuple[BlockKey, ...], list[int]] = {}
         for position, context in enumerate(contexts):
             pinned = tuple(block.key for block in context[: bounds.pin_first])
@@ -113,7 +113,7 @@ class BatchPlanner:
         head: Head = NO_HEAD,
     ) -> Iterator[PlannedContext]:
         """Yield the contexts in execution order. The caller learns each before asking the next."""
-        bounds = bounds.decided_for(contexts)
+        bounds = bounds.decided
         walk = _Walk(self._online, contexts, bounds, head)
         for group in groups:
             for position in group.alone:
@@ -230,7 +230,7 @@ def _number_blocks(
     orders = []
     for context in contexts:
         own = weights_of(context)
-        for key in (*pinned, *bounds.anchored(own, pinned)):
+        for key in (*pinned, *bounds.unshared(own, pinned)):
             own.pop(key, None)
         found = [*map(numbers.get, own)]
         if None in found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Mapping, Sequence, Sized
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -13,7 +13,7 @@ from contextpilot.block import BlockKey
 
 ANCHORS = ("auto", "none", "moved", "end")
 _MANY_BLOCKS = 10
-"""From so many on it was measured that the most relevant block is better off at the question."""
+"""From so many on, a batch does without the most relevant block in the fronts that it shares."""
 _ANCHORED_COST = 0.25
 _NUMBERS = ("pin_first", "max_shift", "min_gain_tokens", "displacement_cost", "anchor_blocks")
 
@@ -31,8 +31,9 @@ class Bounds:
             rank of what they displace. 0 moves for whatever may be gained.
         anchor: where the most relevant blocks go: "end" puts them next to the question in every
             prompt, "moved" only in prompts where blocks move anyway, "none" leaves them among the
-            others; "auto" is "moved" in contexts of ten blocks and more where moves have a price,
-            else "none".
+            others; "auto" is "moved" where moves have a price, else "none". With "moved" those
+            stay in front that the cache holds there, and in contexts of fewer than ten blocks
+            those that a batch shares.
         anchor_blocks: how many they are.
         min_gain_tokens: keep the original order when the blocks known to recur behind the same
             head weigh less than this, for example less than one block of the engine's cache.
@@ -42,7 +43,7 @@ class Bounds:
     pin_first: int = 0
     max_shift: int | None = None
     min_gain_tokens: int = 16
-    displacement_cost: int = 50
+    displacement_cost: int = 25
     anchor: str = "auto"
     anchor_blocks: int = 1
 
@@ -69,24 +70,12 @@ class Bounds:
             or self.anchor not in ("auto", "none")
         )
 
-    def decided(self, num_blocks: float) -> Bounds:
-        """Return these bounds with "auto" decided for contexts of so many blocks, on average."""
+    @cached_property
+    def decided(self) -> Bounds:
+        """These bounds with "auto" decided."""
         if self.anchor != "auto":
             return self
-        pays = self.displacement_cost > 0 and num_blocks >= _MANY_BLOCKS
-        return self._moving if pays else self._resting
-
-    def decided_for(self, contexts: Sequence[Sized]) -> Bounds:
-        """Return these bounds with "auto" decided for a batch of contexts, all alike."""
-        return self.decided(sum(map(len, contexts)) / max(1, len(contexts)))
-
-    @cached_property
-    def _moving(self) -> Bounds:
-        return replace(self, anchor="moved")
-
-    @cached_property
-    def _resting(self) -> Bounds:
-        return replace(self, anchor="none")
+        return replace(self, anchor="moved" if self.displacement_cost > 0 else "none")
 
     @property
     def anchor_cost(self) -> int:
@@ -117,6 +106,17 @@ class Bounds:
             return []
         free = (key for key in islice(weights, self.anchor_blocks) if key not in pinned)
         return list(free)[::-1]
+
+    def unshared(
+        self, weights: Mapping[BlockKey, int], pinned: Collection[BlockKey]
+    ) -> list[BlockKey]:
+        """Return which of a context's blocks stand in no front that a batch shares; see `anchored`.
+
+        In a short context the best one is too large a part of what can be shared.
+        """
+        if self.anchor == "moved" and len(weights) < _MANY_BLOCKS:
+            return []
+        return self.anchored(weights, pinned)
 
     def limit_shift(self, order: Sequence[int]) -> list[int]:
         """Return the order nearest to `order` in which no rank moves by more than `max_shift`.

@@ -66,7 +66,7 @@ class OnlinePlanner:
         """Return the plan of one context; nothing is learnt yet."""
         if not bounds.enabled or len(blocks) < 2:
             return self.finish(blocks, range(len(blocks)), head)
-        bounds = bounds.decided(len(blocks))
+        bounds = bounds.decided
         is_vain = bounds.min_gain_tokens > 0 and not self.recurs(head)
         if is_vain and bounds.anchor != "end":
             return self.finish(blocks, range(len(blocks)), head)
@@ -97,21 +97,20 @@ class OnlinePlanner:
 
         They are live there, or known to recur: what is likely to be asked for again.
         """
-        rest = context.rest(placed)
-        start = [*head.keys, *placed]
+        start, given = [*head.keys, *placed], context.given(placed)
         weights = context.weights
         # What was only sent is live from the next time on, if it is sent in the same order again.
-        live = self.index.longest_prefix(rest, start, _SENT_WORTH)
+        live = self.index.longest_prefix(given, start, _SENT_WORTH)
+        context.release(live)
         near = self.window.near(weights)
         if not live and not near.all:
             return []
-        candidates = Candidates([*rest], context, near, placed)
+        candidates = Candidates([*context.rest(placed)], context, near, placed)
         lead = candidates.full(live)
         if not bounds.displacement_cost and bounds.anchor != "moved":
             return [step[0] for step in lead]
-        given = [*context.given(placed)]
         found = self.index.match([*start, *given]) - len(start)
-        least = sum([weights[key] for key in given[: max(0, found)]])
+        least = sum([*given.values()][: max(0, found)])
         least += bounds.anchor_cost if context.anchored else 0
         return best_lead(candidates, lead, len(live), bounds.displacement_cost, least)
 

@@ -41,8 +41,13 @@ class Placeable:
         """
         return self._without([*placed, *self.anchored])
 
-    def given(self, placed: Collection[BlockKey]) -> Collection[BlockKey]:
-        """Return what follows `placed` where nothing is gained."""
+    def release(self, live: Collection[BlockKey]) -> None:
+        """Let those anchored blocks go with the others that a live prefix holds."""
+        if self.anchored:
+            self.anchored = [key for key in self.anchored if key not in live]
+
+    def given(self, placed: Collection[BlockKey]) -> dict[BlockKey, int]:
+        """Return what follows `placed` where nothing is gained, with its tokens."""
         if self._bounds.anchor == "end":
             return self.rest(placed)
         return self._without(placed)
