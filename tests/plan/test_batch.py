@@ -164,6 +164,16 @@ def test_anchored_blocks_of_a_batch_are_not_shared_and_stand_last() -> None:
         assert {*prompt[:2]} == {2, 3}
 
 
+@pytest.mark.parametrize(("count", "shares_best"), [(4, True), (12, False)])
+def test_a_batch_of_short_contexts_shares_their_best_block(count: int, shares_best: bool) -> None:
+    def context(*keys: int) -> list[Block]:
+        return [Block(key, "", 100, None) for key in keys]
+
+    common = [*range(count - 1)]
+    prompts, _ = run_batch(new_planner(), [context(*common, 20), context(*common, 21)], Bounds())
+    assert [prompt[-1] == 0 for prompt in prompts] == [not shares_best] * 2
+
+
 def test_a_live_prefix_that_outweighs_the_neighbours_is_joined() -> None:
     planner = new_planner()
     run(planner, [6, 5, 4], FREE)

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plans import FULL, WEIGHTS, blocks_of, contexts, new_planner, run
 
-from contextpilot.block import Block
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import OnlinePlanner
 from contextpilot.plan.price import displacement, relevances
