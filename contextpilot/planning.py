@@ -35,10 +35,13 @@ class Job(NamedTuple):
 
 def turns_job(namespace: str, turns: Sequence[Turn], queries: Sequence[str], head: Head) -> Job:
     """Return the job that plans these turns, all of the same options."""
+    bounds = turns[0].options.bounds if turns else Bounds()
+    if bounds.anchor == "auto" and any(turn.has_frames for turn in turns):
+        bounds = replace(bounds, anchor="none")  # the first in time is not the most relevant
     return Job(
         namespace,
         [turn.fresh for turn in turns],
-        turns[0].options.bounds if turns else Bounds(),
+        bounds,
         head,
         [turn.tail_tokens(query) for turn, query in zip(turns, queries, strict=True)],
     )

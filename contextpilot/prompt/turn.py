@@ -114,6 +114,12 @@ class Turn(NamedTuple):
         )
 
     @property
+    def has_frames(self) -> bool:
+        """Whether frames of a video are among its blocks: their order is time, not relevance."""
+        values = (block.value for block in self.blocks) if self._has_images else ()
+        return any(isinstance(value, Image) and value.time is not None for value in values)
+
+    @property
     def _has_images(self) -> bool:
         return Image in {*map(type, map(_VALUE, self.blocks))}
 

@@ -103,6 +103,17 @@ def test_the_order_of_frames_in_time_is_told(samples: list[list[int]]) -> None:
             assert f"Frame at 0:0{number}\n<{number}>" in text
 
 
+@pytest.mark.parametrize("anchor", ["auto", "moved"])
+def test_the_first_frame_is_not_taken_for_the_most_relevant(anchor: str) -> None:
+    pictures = [png(512, 512, 100 + number) for number in range(12)]
+    frames = cp.frames(pictures, [float(number) for number in range(12)])
+    pilot = cp.ContextPilot(displacement_cost=1, anchor=anchor)
+    pilot.optimize(frames[6:], "What happens?")
+    messages = pilot.optimize(frames, "What happens?")
+    assert messages.order[:6] == (6, 7, 8, 9, 10, 11)
+    assert (messages.order[-1] == 0) == (anchor == "moved")
+
+
 def _places(text: str) -> list[int]:
     found: list[int] = []
     for entry in text.split(","):
