@@ -103,7 +103,10 @@ class Image:
     @cached_property
     def identity(self) -> str:
         """What identifies the block: its texts, with each image as its digest."""
-        return self.shown("<image {}>".format)
+        given = [part.get("image_url", part) for part in self.given or ()]
+        details = [part.get("detail") for part in given if isinstance(part, Mapping)]
+        told = "".join(f" {detail}" for detail in [self.detail, *details] if detail)
+        return self.shown(lambda digest: f"<image {digest}{told}>")
 
     def shown(self, image: Callable[[str], str]) -> str:
         """Return the block as a text, with what `image` makes of the digest of each image."""

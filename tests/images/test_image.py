@@ -43,6 +43,8 @@ def test_all_that_is_written_is_part_of_the_identity() -> None:
         Image(DATA, label="Figure 1"),
         Image(DATA, text="Figure 1"),
         Image(DATA, time=1.5),
+        Image(DATA, detail="low"),
+        Image({**CHAT, "image_url": {"url": URL, "detail": "{0}"}}),
         Image("https://example.org/a.png"),
         Image("https://example.org/b.png"),
         Image([{"type": "text", "text": "a"}, CHAT]),

@@ -63,7 +63,6 @@ from contextpilot.server.proxy.outgoing import (
     marked_for,
     target_url,
     with_members,
-    with_upstream_key,
     without_plan,
     written_for,
 )
@@ -219,14 +218,15 @@ class Proxy:
         kind = await self._service.pool.kind_of(lease.engine)
         lease.wish = kind.slot_wish(request.api, request.parsed)
         left = [one for one in self._service.pool.engines if one.up and one.name not in tried]
-        has_stand_in = request.may_repeat and bool(left)
+        may_change, long = request.may_repeat and bool(left), self._settings.long_retention
+        target = Target(kind, lease.engine.url, None, may_change, long)
         if not self._settings.cache_salt or not kind.salt_member:
-            return Target(kind, lease.engine.url, has_stand_in=has_stand_in)
+            return target
         refusal = kind.salt_refusal(request.api) or request.why_unsalted()
         if refusal:
             raise ControlError("cache_salt", refusal)
         salt = salt_of(request.tenant, self._settings, request.parsed.get(kind.salt_member))
-        return Target(kind, lease.engine.url, salt, has_stand_in)
+        return replace(target, salt=salt)
 
     # -- the plan --------------------------------------------------------------------------------
 
@@ -247,9 +247,7 @@ class Proxy:
         outgoing = replace(before, body=request.body, expectation=None, recurring=None)
         if request.lists.left and before.record is None:
             outgoing = self._noted(request, outgoing, lease)
-        outgoing = marked_for(
-            target.kind, request, outgoing, self._recurring, self._settings.long_retention
-        )
+        outgoing = marked_for(target, request, outgoing, self._recurring)
         if not request.head.keys:
             return outgoing
         # nothing is changed: the index is told where the prompt went
@@ -276,13 +274,7 @@ class Proxy:
             (planned,) = await lease.run(job, self._settings.max_plan_wait_s)
             expectation = lease.expectation(job, planned)
             written, body = await offload(
-                request.is_large,
-                written_for,
-                request,
-                rewrite,
-                planned,
-                target.kind,
-                self._settings.long_retention,
+                request.is_large, written_for, request, rewrite, planned, target
             )
             explanation = without_text(planned, rewrite.blocks)
         except LateError:
@@ -321,8 +313,7 @@ class Proxy:
     ) -> UpstreamError | None:
         """Send a request and pass its answer on; return why that failed before one began."""
         members = engine_members(request, target, outgoing.request_id, lease.id_slot)
-        headers, renamed = engine_headers(request, target.kind, outgoing.request_id)
-        headers = with_upstream_key(headers, target.kind, self._settings)
+        headers, renamed = engine_headers(request, target.kind, outgoing.request_id, self._settings)
         method, url = request.scope["method"], target_url(target.url, request.scope)
         body = with_members(outgoing.body, members)
         if outgoing.request_id is not None:
@@ -375,8 +366,7 @@ class Proxy:
             metrics.add("prefix_cache_queries_total", usage.prompt_tokens or 0)
             metrics.add("prefix_cache_hits_total", usage.cached_tokens)
         for observe in self._observers if request.parsed else ():
-            sent, done = outgoing.body, outgoing.outcome
-            observe(Answered(request, sent, done, delivery.status, usage))
+            observe(Answered(request, outgoing.body, outgoing.outcome, delivery.status, usage))
         if record is None:
             return
         record.status = delivery.status

@@ -65,28 +65,25 @@ class Target:
     Attributes:
         salt: divides its cache by tenants, if salts are sent.
         has_stand_in: another could take it, too, where this one says that it is not available.
+        long_retention: a cloud is asked to keep prefixes longer.
     """
 
     kind: EngineKind
     url: str
     salt: str | None = None
     has_stand_in: bool = False
+    long_retention: bool = False
 
 
 def written_for(
-    request: Incoming,
-    rewrite: PendingRewrite,
-    planned: Planned,
-    kind: EngineKind,
-    long_retention: bool = False,
+    request: Incoming, rewrite: PendingRewrite, planned: Planned, target: Target
 ) -> tuple[WrittenBody, bytes]:
-    """Return a planned request, and its body as it goes to an engine of this kind."""
+    """Return a planned request, and its body as it goes to an engine."""
     written = rewrite.write(planned)
     body = written.body
-    if kind.has_cache_marks:
-        body = kind.with_cache_marks(
-            body, request.namespace, rewrite.head, written.cuts, long=long_retention
-        )
+    if target.kind.has_cache_marks:
+        head, cuts, long = rewrite.head, written.cuts, target.long_retention
+        body = target.kind.with_cache_marks(body, request.namespace, head, cuts, long=long)
     return written, splice(request.text, request.parsed, body).encode()
 
 
@@ -101,18 +98,15 @@ def without_plan(request: Incoming, before: Outgoing, outcome: Mapping[str, Any]
 
 
 def marked_for(
-    kind: EngineKind,
-    request: Incoming,
-    outgoing: Outgoing,
-    prefixes: RecurringPrefixes,
-    long_retention: bool = False,
+    target: Target, request: Incoming, outgoing: Outgoing, prefixes: RecurringPrefixes
 ) -> Outgoing:
     """Return a request without a plan, marked where a cloud's cache may find it again."""
-    shape, parsed = request.shape, request.parsed
+    shape, parsed, kind = request.shape, request.parsed, target.kind
     if shape is None or not parsed or not request.controls.enabled or not kind.has_cache_marks:
         return outgoing
     seen, given = prefixes.find(request.namespace, shape, parsed), dict(parsed)
-    marked = kind.with_recurring_marks(given, seen.opening, seen.turns, long=long_retention)
+    long = target.long_retention
+    marked = kind.with_recurring_marks(given, seen.opening, seen.turns, long=long)
     if marked is given:
         return replace(outgoing, recurring=seen)
     return replace(outgoing, body=splice(request.text, parsed, marked).encode(), recurring=seen)
@@ -127,7 +121,7 @@ def target_url(base: str, scope: Scope) -> str:
 
 
 def engine_headers(
-    request: Incoming, kind: EngineKind, request_id: str | None
+    request: Incoming, kind: EngineKind, request_id: str | None, settings: Settings
 ) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:
     """Return the headers for the engine, and the values to put back in its answer.
 
@@ -146,10 +140,11 @@ def engine_headers(
         sent = own if given is None or len(given) > _MAX_ID_CHARS else given + b"-" + own
     if sent is not None:
         headers.append((b"x-request-id", sent))
+    headers = _with_upstream_key(headers, kind, settings)
     return headers, {sent: given} if given is not None and sent is not None else {}
 
 
-def with_upstream_key(
+def _with_upstream_key(
     headers: list[tuple[bytes, bytes]], kind: EngineKind, settings: Settings
 ) -> list[tuple[bytes, bytes]]:
     """Return headers with the server's own key, where the client sent the index token as its key.

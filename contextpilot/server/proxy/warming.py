@@ -188,7 +188,7 @@ class Warming:
             salts = self._settings.cache_salt and kind.salt_member
             salt = salt_of(request.tenant, self._settings, None) if salts else None
             target = Target(kind, engine.url, salt)
-            headers, _ = engine_headers(request, kind, planned.request_id)
+            headers, _ = engine_headers(request, kind, planned.request_id, self._settings)
             if key := os.environ.get(KEY_VARIABLE):
                 headers.append((b"authorization", b"Bearer " + key.encode()))
             headers.append((b"content-type", b"application/json"))
