@@ -214,6 +214,39 @@ def test_num_pairs_counts_shared_blocks(sets: list[frozenset[int]]) -> None:
     assert num_pairs(matrix(sets)) == sum(len(a & b) for a in sets for b in sets)
 
 
+@given(set_lists, weight_lists)
+@settings(max_examples=50)
+def test_weights_too_heavy_for_short_numbers_change_nothing(
+    sets: list[frozenset[int]], weights: list[int]
+) -> None:
+    rows = np.arange(len(sets))
+    scale = 1 << 33
+    light = find_partners(matrix(sets), np.array(weights), rows, rows)
+    heavy = find_partners(matrix(sets), np.array(weights) * scale, rows, rows)
+    assert heavy.positions.tolist() == light.positions.tolist()
+    assert heavy.scores.tolist() == (light.scores * scale).tolist()
+    near = [find_near(matrix(sets), np.array(weights) * by, rows, rows) for by in (1, scale)]
+    assert near[0].tolist() == near[1].tolist()
+
+
+@given(st.data(), st.integers(1, 5), st.sampled_from([1, 1 << 30, 1 << 58]))
+@settings(max_examples=200)
+def test_the_foremost_pairs_of_a_row_are_those_of_the_whole_order(
+    data: st.DataObject, most: int, scale: int
+) -> None:
+    entries = st.tuples(*(st.integers(0, top) for top in (3, 3, 3, 2**64 - 1)))
+    drawn = data.draw(st.lists(entries, min_size=1, max_size=40))
+    columns = [*zip(*sorted(drawn), strict=True)]
+    row, first, second = (np.array(column, np.int64) for column in columns[:3])
+    first, second, tie = first * scale, second * scale, np.array(columns[3], np.uint64)
+    kept = partners._foremost(row, most, first, second, tie)
+    order = np.lexsort((tie, second, first, row))
+    wanted = [at for n in set(row.tolist()) for at in [i for i in order if row[i] == n][:most]]
+    chosen = kept[np.lexsort((tie[kept], second[kept], first[kept], row[kept]))]
+    found = [at for n in set(row.tolist()) for at in [i for i in chosen if row[i] == n][:most]]
+    assert found == wanted
+
+
 def test_no_sets_at_all() -> None:
     empty = set_matrix([], 1)
     none = np.zeros(0, np.int64)

@@ -27,6 +27,7 @@ _MAX_NEAR = 4
 """but only so many."""
 _MAX_INT = np.iinfo(np.int32).max
 _MAX_KEY = 1 << 62
+"""What ranks pairs by one number stays below."""
 
 
 class Partners(NamedTuple):
