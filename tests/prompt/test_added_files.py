@@ -62,6 +62,20 @@ def test_the_same_files_are_written_the_same(orders: list[list[str]], both: bool
             assert f"{path}\n```\n{text}```" in again[1], "a path never leaves its file"
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Fix the bug: it crashes when the list is empty.",
+        "Rename it.\n\n# Rules\nThe start of the block: <<<<<<< SEARCH\nThe end: >>>>>>> REPLACE",
+    ],
+)
+def test_rules_for_the_answer_are_no_question_of_order(question: str) -> None:
+    pilot = ContextPilot(index_url="")
+    first = written(pilot, prompt(list(FILES), question=question))
+    again = written(pilot, prompt(list(FILES)[::-1], question=question))
+    assert again == first
+
+
 def test_a_session_keeps_its_prefix_as_it_grows() -> None:
     pilot, order = ContextPilot(index_url=""), list(FILES)
     written(pilot, prompt(order))

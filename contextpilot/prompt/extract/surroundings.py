@@ -100,6 +100,8 @@ class Surroundings:
         Args:
             groups: all groups, by the index of their message.
         """
+        if group.is_set:  # whoever asks was never shown an order
+            return ""
         index = int(group.path[0])
         is_result = len(group.path) > _RESULT_DEPTH
         last_alone = group.kind not in _CLOSED
@@ -110,8 +112,8 @@ class Surroundings:
         later = islice((one for one in self._later(index, groups) if one.orders), _MAX_QUESTIONS)
         if any(one.counts_alone(blocks) for one in later):
             return "question-unsure"
-        if not asked or group.kind in ("bullets", "images") or group.is_set:
-            return ""  # memories, images, files: none is told in the words of questions
+        if not asked or group.kind in ("bullets", "images"):
+            return ""  # neither memories nor images are told in the words of questions
         questions = [read_question(text) for text in asked]
         if is_result or self._roles[index] not in ("user", *_SYSTEM):
             # that a tool searched is evidence enough, unless the user speaks of what it returns
