@@ -94,9 +94,9 @@ class Relay:
 class Heard:
     """What a pool's receiver was told last of each request."""
 
-    def __init__(self, pool: Any, page: int) -> None:
+    def __init__(self, pool: Any) -> None:
         self._told: dict[str, Any] = {}
-        self._page = page
+        self._page = 1
         self.has_points = False
         receive = pool.receiver.receive
 
@@ -105,6 +105,7 @@ class Heard:
                 self._told.clear()
             self._told.update((event.request, event) for event in message.events)
             self.has_points = self.has_points or message.sparse
+            self._page = message.block_size
             return receive(message)
 
         pool.receiver.receive = heard
@@ -174,9 +175,9 @@ def texts() -> list[list[str]]:
 class Driver:
     """Sends prompts through our server, and compares."""
 
-    def __init__(self, url: str, pool: Any, page: int, relay: Relay) -> None:
+    def __init__(self, url: str, pool: Any, relay: Relay) -> None:
         self._url, self._pool, self._relay = url, pool, relay
-        self.heard = Heard(pool, page)
+        self.heard = Heard(pool)
         self._prompts = texts()
         self._ids: dict[int, tuple[str, int]] = {}
         self._chance = random.Random(8)
@@ -265,7 +266,7 @@ def bench(engine: str, count: int, family: str, with_hooks: bool) -> None:
         with launch(engine, port=ports.engine, extra_flags=flags, model=model):
             url, pool = ours.enter_context(listening(engine, ports, has_replay=True))
             ready(pool)
-            driver = Driver(url, pool, PAGE[engine], relay)
+            driver = Driver(url, pool, relay)
             show("before", driver.send(part), PAGE[engine])
             gap(relay, driver)
             show("after a gap that was replayed", driver.send(part), PAGE[engine])

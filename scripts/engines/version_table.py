@@ -31,8 +31,8 @@ comparisons between what the index was told and what the engine itself would reu
 """
 
 
-def drive(engine: str, version: str, *arguments: str) -> dict[str, Any]:
-    """The JSON that the engine's drive prints for one version."""
+def drive(engine: str, version: str, *arguments: str) -> list[dict[str, Any]]:
+    """The lines of JSON that the engine's drive prints for one version and several modes."""
     script = CHECKOUT / "tests" / "engines" / f"{engine}_drive.py"
     files = versions.folder(engine, version)
     done = subprocess.run(
@@ -41,10 +41,11 @@ def drive(engine: str, version: str, *arguments: str) -> dict[str, Any]:
         text=True,
         check=False,
     )
-    if done.returncode:
-        return {"failed": done.stderr.strip().splitlines()[-1:]}
-    seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return seen
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        print(done.stderr.strip()[-500:], file=sys.stderr)
+        return []
+    return [json.loads(line) for line in lines]
 
 
 HYBRIDS = ("exact:window", "exact:states", "eagle")
@@ -52,13 +53,13 @@ HYBRIDS = ("exact:window", "exact:states", "eagle")
 
 def vllm_row(version: str) -> list[str]:
     """version, verdict, checked, wrong, evicted, resets; sliding window, states, EAGLE."""
-    seen = drive("vllm", version)
+    seen, *hybrids = drive("vllm", version, "exact", *HYBRIDS) or [{"failed": True}]
     if "failed" in seen:
         return [version, "failed", *"----", *"---"]
     exact = not seen["mismatches"] and not seen["warnings"] and bool(seen["checks"])
     counts = [str(seen[key]) for key in ("checks", "mismatches", "evicted", "resets")]
-    others = [vllm_verdict(drive("vllm", version, mode)) for mode in HYBRIDS]
-    return [version, "exact" if exact else "not exact", *counts, *others]
+    verdict = "exact" if exact else "not exact"
+    return [version, verdict, *counts, *(vllm_verdict(each) for each in hybrids)]
 
 
 def vllm_verdict(seen: dict[str, Any]) -> str:
@@ -87,25 +88,32 @@ WITHOUT_EAGLE = ("0.5.1", "0.5.2")
 def sglang_row(version: str) -> list[str]:
     """version, cache, tree cores, verdict, checked, wrong, partly and wholly evicted; PARTS."""
     cores = ["python", "rust"] if int(version.split(".")[2]) >= 19 else ["radix"]
-    seen = {core: drive("sglang", version, "1,16", core, "exact") for core in cores}
-    runs = [run for each in seen.values() for run in each.get("runs", ()) if run["engines"]]
+    absent = {} if cores != ["radix"] else dict.fromkeys(PARTS[:-1], "other classes, refused")
+    absent |= {"EAGLE": "not there"} if version in WITHOUT_EAGLE else {}
+    modes = ["", *(part for part in PARTS if part not in absent)]
+    by_core = [sglang_modes(version, core, modes) for core in cores]
+    driven = dict(zip(modes, zip(*by_core, strict=True), strict=True))
+    seen = driven.pop("")
+    runs = [run for each in seen for run in each.get("runs", ()) if run["engines"]]
     counts = [str(sum(run[key] for run in runs)) for key in ("checked", "partial", "gone")]
     wrong = sum(len(run["wrong"]) + (not run["cleared"]) for run in runs)
-    verdicts = [f"{core}: {sglang_verdict(each)}" for core, each in seen.items()]
+    verdicts = [f"{core}: {sglang_verdict(each)}" for core, each in zip(cores, seen, strict=True)]
     cache = "RadixCache" if cores == ["radix"] else "UnifiedRadixCache"
     row = [version, cache, ", ".join(verdicts).removeprefix("radix: "), counts[0], str(wrong)]
-    return [*row, *counts[1:], *(sglang_part(version, cores, part) for part in PARTS)]
+    others = [absent[p] if p in absent else sglang_part(cores, driven[p]) for p in PARTS]
+    return [*row, *counts[1:], *others]
 
 
-def sglang_part(version: str, cores: list[str], part: str) -> str:
+def sglang_modes(version: str, core: str, parts: list[str]) -> list[dict[str, Any]]:
+    """What each kind of tree came to on one core; "" is the plain one."""
+    modes = [f"exact:{part}".rstrip(":") for part in parts]
+    return drive("sglang", version, "1,16", core, *modes) or [{"failed": True}] * len(modes)
+
+
+def sglang_part(cores: list[str], seen: tuple[dict[str, Any], ...]) -> str:
     """What became of a tree with parts, or with pairs of tokens as keys, on each core."""
-    if version in WITHOUT_EAGLE and part == "EAGLE":
-        return "not there"
-    if cores == ["radix"] and part != "EAGLE":
-        return "other classes, refused"
-    seen = {core: drive("sglang", version, "1,16", core, f"exact:{part}") for core in cores}
-    verdicts = [sglang_verdict(each) for each in seen.values()]
-    runs = [run for each in seen.values() for run in each.get("runs", ()) if run["engines"]]
+    verdicts = [sglang_verdict(each) for each in seen]
+    runs = [run for each in seen for run in each.get("runs", ()) if run["engines"]]
     if len(set(verdicts)) > 1:
         return ", ".join(f"{core}: {text}" for core, text in zip(cores, verdicts, strict=True))
     return ", ".join([verdicts[0], *([str(sum(r["checked"] for r in runs))] if runs else [])])

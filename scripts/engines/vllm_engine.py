@@ -232,6 +232,8 @@ def _speculative() -> Config:
         uses_extract_hidden_states=no,
         use_ngram_gpu=no,
         use_dflash=no,
+        use_dspark=no,
+        use_multi_module_mtp=no,
     )
 
 

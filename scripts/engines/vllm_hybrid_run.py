@@ -5,7 +5,7 @@
 Runs in vLLM's environment; prints a line of JSON for each job. Random bursts of prompts share
 prefixes in a small cache; before each check the prediction is made from what was told alone, then
 the prompt is sent and the engine's `cached_tokens` is read: the same again, and one that shares a
-part.
+part. With "events" in a job the engine's own KV events predict, too.
 """
 
 from __future__ import annotations
@@ -23,15 +23,21 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
-sys.path[:0] = [str(CHECKOUT / "tests" / "hooks"), str(CHECKOUT / "hooks"), str(HERE)]
+sys.path[:0] = [
+    *(str(CHECKOUT / name) for name in ("tests/hooks", "hooks")),
+    *(str(HERE), str(CHECKOUT)),
+]
 
+from adapter import ensure_adapter  # noqa: E402
 from contextpilot_hooks import importhook  # noqa: E402
+from event_index import EventIndex  # noqa: E402
 from receiver import Receiver  # noqa: E402
 
 BLOCK = 32
 LENGTH = 1900
 VOCABULARY = (5, 7000)
-SALTS = "", "one", "two"
+SPACES = "", "one", "two"
+"""Names of what divides the cache, salts or LoRAs."""
 OPTIONS: dict[str, Any] = {
     "load_format": "dummy",
     "enforce_eager": True,
@@ -53,6 +59,7 @@ class Engine:
     def __init__(self, model: str, options: dict[str, Any]) -> None:
         from vllm import LLM
 
+        self._adapter = str(ensure_adapter(Path(model))) if options.get("enable_lora") else ""
         self._engine = LLM(model=model, **{**OPTIONS, **options}).llm_engine
         self.preemptions = self.aborts = 0
         self._count_preemptions()
@@ -75,18 +82,25 @@ class Engine:
         scheduler._preempt_request = counted
 
     def add(
-        self, tokens: list[int], outputs: int, name: str = "", salt: str = "", priority: int = 0
+        self, tokens: list[int], outputs: int, name: str = "", space: str = "", priority: int = 0
     ) -> str:
-        """Queue a prompt; returns its name, one of ours if none is given."""
+        """Queue a prompt; returns its name, one of ours if none is given.
+
+        space: a LoRA's name where the engine takes LoRAs, else a salt.
+        """
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
+        from vllm.lora.request import LoRARequest
 
         name = name or f"cp-{self._random.getrandbits(96):024x}"
         sampling = SamplingParams(max_tokens=outputs, temperature=0, ignore_eos=True)
         prompt = TokensPrompt(prompt_token_ids=tokens)
-        if salt:
-            prompt["cache_salt"] = salt
-        self._engine.add_request(name, prompt, sampling, priority=priority)
+        more: dict[str, Any] = {}
+        if space and self._adapter:
+            more["lora_request"] = LoRARequest(space, SPACES.index(space), self._adapter)
+        elif space:
+            prompt["cache_salt"] = space
+        self._engine.add_request(name, prompt, sampling, priority=priority, **more)
         return name
 
     def abort(self, name: str, steps: int) -> None:
@@ -194,46 +208,62 @@ class Prompts:
 
 
 def compare(
-    engine: Any, index: Predictions | None, checks: int, habits: Sequence[str] = ()
+    engine: Any,
+    index: Predictions | None,
+    checks: int,
+    habits: Sequence[str] = (),
+    events: EventIndex | None = None,
 ) -> dict[str, Any]:
     """Bursts, then the newest prompts again and in part; counts of (predicted, cached).
 
-    habits: of "salts", "aborts", "priorities" and "crowds" (more at once, and longer answers), what
-        the callers do.
+    habits: of "spaces" (salts or LoRAs), "aborts", "priorities" and "crowds" (more at once, and
+        longer answers), what the callers do.
     """
-    prompts, sent = Prompts(3), {salt: dict[str, list[int]]() for salt in SALTS}
-    rows: dict[str, list[tuple[int, int]]] = {"again": [], "shared": []}
+    prompts, sent = Prompts(3), {space: dict[str, list[int]]() for space in SPACES}
+    kinds = ("again", "shared", *(("again by events", "shared by events") if events else ()))
+    rows: dict[str, list[tuple[int, int]]] = {kind: [] for kind in kinds}
     chance = prompts.random
     crowd, longest = ((4, 6), 90) if "crowds" in habits else ((1, 3), 11)
 
-    def send(tokens: list[int], salt: str, outputs: int = 1) -> str:
+    def send(tokens: list[int], space: str, outputs: int = 1) -> str:
         priority = chance.randint(0, 3) if "priorities" in habits else 0
-        name = engine.add(tokens, outputs, salt=salt, priority=priority)
-        sent[salt][name] = tokens
+        name = engine.add(tokens, outputs, space=space, priority=priority)
+        sent[space][name] = tokens
+        if events is not None:
+            events.sent(name, tokens)
         return name
 
-    def check(kind: str, tokens: list[int], salt: str) -> None:
-        predicted = 0
+    def check(kind: str, tokens: list[int], space: str) -> None:
+        predicted = by_events = 0
+        known = sent[space]
         if index is not None:
             index.settle()
-            predicted = index.predict(tokens, sent[salt])
-        rows[kind].append((predicted, engine.run_one(send(tokens, salt))))
+            predicted = index.predict(tokens, known)
+        if events is not None:
+            events.settle()
+            shared = {name: common(tokens, prompt) for name, prompt in known.items()}
+            most = len(tokens) - 1
+            by_events = max(events.reusable(name, min(n, most)) for name, n in shared.items())
+        cached = engine.run_one(send(tokens, space))
+        rows[kind].append((predicted, cached))
+        if events is not None:
+            rows[f"{kind} by events"].append((by_events, cached))
 
     while len(rows["again"]) < checks:
-        salt = chance.choice(SALTS) if "salts" in habits else SALTS[0]
-        known = sent[salt]
+        space = chance.choice(SPACES) if "spaces" in habits else SPACES[0]
+        known = sent[space]
         burst = [
-            send(prompts.draw(list(known.values())), salt, chance.randint(1, longest))
+            send(prompts.draw(list(known.values())), space, chance.randint(1, longest))
             for _ in range(chance.randint(*crowd))
         ]
         if "aborts" in habits:
             engine.abort(burst[0], chance.randint(0, 6))
         engine.run()
         recent = list(known.values())[-20:]
-        check("again", chance.choice(recent), salt)
+        check("again", chance.choice(recent), space)
         tokens = chance.choice(recent)
         cut = chance.randint(len(tokens) // 4, len(tokens))
-        check("shared", [*tokens[:cut], *prompts.fresh(40)][: LENGTH + 40], salt)
+        check("shared", [*tokens[:cut], *prompts.fresh(40)][: LENGTH + 40], space)
     return {kind: summary(found) for kind, found in rows.items()}
 
 
@@ -260,7 +290,9 @@ def sharers(engine: Engine, count: int = 10) -> list[float]:
 def run(job: dict[str, Any], receiver: Receiver) -> dict[str, Any]:
     """One job on an engine of its own."""
     started = time.monotonic()
-    engine = Engine(job["model"], job.get("options", {}))
+    events = EventIndex() if job.get("events") else None
+    options = {**job.get("options", {}), **(events.options if events else {})}
+    engine = Engine(job["model"], options)
     ready = time.monotonic()
     coordinator = engine.coordinator
     seen: dict[str, Any] = {
@@ -270,8 +302,11 @@ def run(job: dict[str, Any], receiver: Receiver) -> dict[str, Any]:
     }
     if job.get("checks"):
         index = Index(receiver) if job.get("hooked", True) else None
-        seen.update(compare(engine, index, job["checks"], job.get("habits", ())))
+        seen.update(compare(engine, index, job["checks"], job.get("habits", ()), events))
         seen.update(preemptions=engine.preemptions, aborts=engine.aborts)
+    if events is not None:
+        seen["events"] = events.state()
+        events.close()
     if job.get("sharers"):
         seen["sharers"] = sharers(engine)
     seen["outputs"] = engine.outputs.hexdigest()

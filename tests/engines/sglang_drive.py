@@ -1,6 +1,6 @@
 """Drive the real prefix cache of one SGLang version with the hook attached; prints JSON.
 
-    python sglang_drive.py FILES VERSION PAGE_SIZE[,PAGE_SIZE] radix|python|rust MODE[:KIND]
+    python sglang_drive.py FILES VERSION PAGE_SIZE[,PAGE_SIZE] radix|python|rust MODE[:KIND] ...
 
 KIND: what the tree's nodes have besides ("SWA", "MAMBA", "SWA+MAMBA"), and "EAGLE", joined by +.
 
@@ -26,6 +26,7 @@ sys.path[:0] = [str(ROOT / "tests" / "hooks"), str(ROOT / "hooks"), str(ROOT / "
 
 import sglang_files  # noqa: E402
 import sglang_parts_engine  # noqa: E402
+from forked import print_each  # noqa: E402
 from receiver import Receiver, eventually  # noqa: E402
 from sglang_engine import Driver  # noqa: E402
 from sglang_parts_engine import PartsDriver  # noqa: E402
@@ -163,7 +164,18 @@ def make(page_size: int, core: str, kind: str) -> Driver:
 
 def main() -> int:
     """All page sizes of one version and tree core."""
-    files, version, sizes, core, mode = sys.argv[1:6]
+    files, version, sizes, core, *modes = sys.argv[1:]
+    sglang_files.serve(Path(files), version)
+    sglang_parts_engine.prepare()
+    if len(modes) > 1:
+        print_each(modes, lambda mode: seen(sizes, core, mode))
+    else:
+        sys.stdout.write(json.dumps(seen(sizes, core, modes[0])) + "\n")
+    return 0
+
+
+def seen(sizes: str, core: str, mode: str) -> dict[str, Any]:
+    """What one mode comes to, with pages of each size."""
     messages: list[str] = []
     handler = logging.Handler(logging.DEBUG)
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
@@ -171,12 +183,9 @@ def main() -> int:
     logger = logging.getLogger("contextpilot.hooks")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
-    sglang_files.serve(Path(files), version)
-    sglang_parts_engine.prepare()
     mode, _, kind = mode.partition(":")
     runs = [drive(make(int(size), core, kind), mode) for size in sizes.split(",")]
-    sys.stdout.write(json.dumps({"runs": runs, "messages": messages}) + "\n")
-    return 0
+    return {"runs": runs, "messages": messages}
 
 
 if __name__ == "__main__":

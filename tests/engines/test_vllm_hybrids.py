@@ -1,4 +1,4 @@
-"""Real vLLM engines with tiny models of hybrid families: what the hook tells is what is cached."""
+"""Real vLLM engines with tiny models of hybrid families: what is told is what is cached."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 def test_what_is_told_is_what_is_cached(engine):
     engine("vllm")
-    jobs = [bench_hybrids.job(family, checks=20) for family in ("gemma3", "qwen3next")]
+    jobs = [bench_hybrids.job(family, checks=20, events=True) for family in ("gemma3", "qwen3next")]
     for seen in bench_hybrids.results(jobs):
-        for kind in ("again", "shared"):
+        for kind in ("again", "shared", "again by events", "shared by events"):
             found = seen[kind]
             assert found["checks"] == 20
             assert found["hits"] > 3

@@ -1,13 +1,14 @@
 """Drive one vLLM version under the hooks and print what was seen as one line of JSON.
 
-    python vllm_drive.py ROOT VERSION [MODE]
+    python vllm_drive.py ROOT VERSION [MODE ...]
 
 MODE is exact (the default), eagle, blind-evict, blind-cache or blind-reset (one wrapper sees
 nothing), no-caching, reshaped, replica, crash or undo. Behind a colon follow the model's layers, as
 of vllm_engine.LAYERS, and vLLM's --prefix-cache-retention-interval, "exact:window:0".
 
-Runs in vLLM's environment, as a process of its own. The hooks are started the way the .pth does
-it; the index is the tests' receiver on a real socket.
+Runs in vLLM's environment, as a process of its own; several modes each in a child of one process,
+with a line each. The hooks are started the way the .pth does it; the index is the tests' receiver
+on a real socket.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE.parent / "hooks"), str(ROOT / "hooks"), str(ROOT / "scripts" / "engines")]
 
+from forked import print_each  # noqa: E402
 from receiver import Receiver, eventually  # noqa: E402
 from vllm_files import serve  # noqa: E402
 
@@ -231,23 +233,30 @@ def break_our_hook(engine: Any) -> None:
     assert "add_request" in vars(engine.scheduler)
 
 
-def main() -> None:
-    root, version = Path(sys.argv[1]), sys.argv[2]
-    mode, *more = [*sys.argv[3:], "exact"][0].split(":")
+def seen(mode: str) -> dict[str, Any]:
+    """What one mode comes to."""
+    mode, *more = mode.split(":")
     layers = dict(zip(("layers", "retention"), [*more[:1], *map(int, more[1:])], strict=False))
     warnings = Warnings()
     logger = logging.getLogger("contextpilot.hooks")
     logger.addHandler(warnings)
     logger.setLevel(logging.DEBUG)
-    serve(root, version)
     with Receiver() as receiver:
         os.environ["CONTEXTPILOT_INDEX_URL"] = receiver.url
         result = run(mode, layers, receiver)
         last = receiver.messages[-1] if receiver.messages else {}
         result["reported"] = {name: last.get(name) for name in ("engine_version", "block_size")}
-    sys.stdout.write(
-        json.dumps({**result, "warnings": warnings.texts, "swallowed": warnings.swallowed})
-    )
+    return {**result, "warnings": warnings.texts, "swallowed": warnings.swallowed}
+
+
+def main() -> None:
+    root, version, *modes = sys.argv[1:]
+    serve(Path(root), version)
+    if len(modes) > 1:
+        __import__("vllm.v1.core.sched.scheduler")
+        print_each(modes, seen)
+    else:
+        sys.stdout.write(json.dumps(seen([*modes, "exact"][0])))
 
 
 if __name__ == "__main__":
