@@ -50,8 +50,9 @@ class Replicas:
     def told(self, name: str, rank: int, prompt_tokens: int) -> int:
         """The most that a rank told of a request that can hit."""
         time.sleep(_SETTLE_S)
-        states = [s for engine, s in self._index.state.items() if engine.endswith(f"-dp{rank}")]
-        cached = max((state.get(name, 0) for state in states), default=0)
+        # dense replicas are told that they are alone: the first has no rank in its name
+        found = [s for e, s in self._index.state.items() if int(e.partition("-dp")[2] or 0) == rank]
+        cached = max((state.get(name, 0) for state in found), default=0)
         return min(cached, prompt_tokens - 1) // BLOCK * BLOCK
 
 
