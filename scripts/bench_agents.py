@@ -7,6 +7,7 @@ and PATH. Characters are those of the prompts' JSON, with the tools. Nothing lea
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -36,11 +37,22 @@ def modes(name: str) -> list[str]:
     return ["direct", *(["run"] if agent.is_asked else []), *(["plugin"] if agent.plugin else [])]
 
 
+def _known(one: str) -> str:
+    name, _, mode = one.partition(":")
+    if name not in AGENTS or mode not in ("", *modes(name)):
+        known = ", ".join(f"{each}:{'|'.join(modes(each))}" for each in AGENTS)
+        raise argparse.ArgumentTypeError(f"{one!r} is none of {known}")
+    return one
+
+
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("agents", nargs="*", type=_known, metavar="AGENT[:MODE]")
+    agents = parser.parse_args().agents
     print(HEAD)
     direct: dict[str, tuple[int, int]] = {}
-    for name, mode in wanted(sys.argv[1:]):
+    for name, mode in wanted(agents):
         with tempfile.TemporaryDirectory() as folder:
             ran = run_agent(name, mode, Path(folder))
         engine = ran.engine
@@ -58,4 +70,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    import plainly
+
+    plainly.run(main)

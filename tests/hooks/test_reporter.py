@@ -103,9 +103,11 @@ def test_many_changes_come_in_bounded_messages(receiver, make):
 
 
 def test_a_large_snapshot_comes_in_bounded_messages(receiver, make):
+    receiver.fault = "500"  # until all is there that the snapshot shall hold
     reporter = make()
     for number in range(1200):
         reporter.ledger.set(f"cp-{number:024x}", 16, 20)
+    receiver.fault = None
     receiver.wait(lambda: len(receiver.state.get("vllm-test-1", ())) == 1200)
     assert [len(m["events"]) for m in receiver.messages] == [512, 512, 176]
     assert [m["snapshot"] for m in receiver.messages] == [True, False, False]
