@@ -15,6 +15,7 @@ from contextpilot.sync.sources.kv_events.feed import KvFeed, Prompt, Told
 
 QUIET_S = 0.15
 """Silence after which nothing more is on its way."""
+LATEST_S = 5.0
 
 
 class EventIndex:
@@ -44,8 +45,22 @@ class EventIndex:
         """Follow a request."""
         self._feed.follow(Prompt(name, tokens))
 
-    def settle(self) -> None:
-        """Wait until all that happened was told."""
+    def settled(self, shared: Mapping[str, int], told: int) -> int:
+        """Return the tokens that a prompt reuses, once all that happened was told.
+
+        Args:
+            shared: how much of it each request shares.
+            told: what is known otherwise; on a starved machine events come late, and so much is
+                waited for, `LATEST_S` at most.
+        """
+        latest = time.monotonic() + LATEST_S
+        while True:
+            self._settle()
+            found = max(self.reusable(name, tokens) for name, tokens in shared.items())
+            if found >= told or time.monotonic() > latest:
+                return found
+
+    def _settle(self) -> None:
         last, quiet_at = -1, 0.0
         while time.monotonic() < quiet_at or last < 0:
             count = self._feed.state()["num_messages"]

@@ -240,10 +240,9 @@ def compare(
             index.settle()
             predicted = index.predict(tokens, known)
         if events is not None:
-            events.settle()
-            shared = {name: common(tokens, prompt) for name, prompt in known.items()}
             most = len(tokens) - 1
-            by_events = max(events.reusable(name, min(n, most)) for name, n in shared.items())
+            shared = {name: min(common(tokens, p), most) for name, p in known.items()}
+            by_events = events.settled(shared, predicted)
         cached = engine.run_one(send(tokens, space))
         rows[kind].append((predicted, cached))
         if events is not None:
