@@ -138,3 +138,12 @@ def test_files_whose_end_is_unsure_stay(monkeypatch: pytest.MonkeyPatch) -> None
     assert look(prompt(list(FILES))).extraction is None
     longer = [{"role": "user", "content": listed(READ_ONLY, FILES, "````")}]
     assert look(longer).extraction is not None
+
+
+@pytest.mark.parametrize("before", ["A colleague's log said: ", "> "])
+def test_who_quotes_aider_has_files_of_an_order(before: str) -> None:
+    pilot = ContextPilot(index_url="")
+    for paths in (list(FILES), list(FILES)[::-1]):
+        text = listed(before + ADDED, paths) + "\nWhich module is loaded last?"
+        given = [{"role": "user", "content": text}]
+        assert list(pilot.rewrite(given).messages) == given

@@ -49,6 +49,12 @@ _NUMBERED = re.compile(
 )
 """A letter too: "image A"; "images I took" is one more that stays."""
 
+_READ_THROUGH = re.compile(
+    r"\b(?:transcri\w+|transkri\w+|ocr|verbatim|word for word|read\w* (?:out|aloud)|translat\w+|"
+    r"übersetz\w+|tradu\w+|(?:extract|copy|type)\b[^.\n]{0,40}\btext)\b",
+    re.IGNORECASE,
+)
+
 
 class ImageRun(NamedTuple):
     """Images of one content list.
@@ -83,6 +89,11 @@ class ImageRun(NamedTuple):
 def numbers_images(text: str) -> bool:
     """Return whether a text speaks of images by number or letter."""
     return _NUMBERED.search(text) is not None
+
+
+def reads_images_through(text: str) -> bool:
+    """Return whether a text asks for what images hold, which is told one after the other."""
+    return _READ_THROUGH.search(text) is not None
 
 
 def image_runs(items: Sequence[Any]) -> Iterator[ImageRun]:

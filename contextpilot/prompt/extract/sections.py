@@ -29,7 +29,7 @@ _MEMORY_WORDS = ("memor", "remember", "facts ")
 _LISTED_FILE = re.compile(r"^([\w./\-]{0,200}[\w\-]\.\w{1,8})\n---\n", re.MULTILINE)
 _ADDED_FILES = re.compile(
     r"\AHere are some READ ONLY files, provided for your reference\.|"
-    r"\*added these files to the chat\*"
+    r"\AI have \*added these files to the chat\*"
 )
 """What aider writes before a set of files, whose order is another in each of its processes."""
 _INTRO_CHARS = 400

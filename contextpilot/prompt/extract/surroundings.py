@@ -15,7 +15,7 @@ from contextpilot.prompt.extract.asks import Asks, read_asks
 from contextpilot.prompt.extract.cues import tells
 from contextpilot.prompt.extract.group import Group, Path
 from contextpilot.prompt.extract.image_group import ImagesGroup
-from contextpilot.prompt.extract.images import numbers_images
+from contextpilot.prompt.extract.images import numbers_images, reads_images_through
 from contextpilot.prompt.extract.parts import PartsGroup
 from contextpilot.prompt.extract.places import is_observation, plain_texts
 from contextpilot.prompt.extract.question import Question, question_in, read_question
@@ -80,19 +80,24 @@ class Surroundings:
         if self._is_counted:
             return "order-asked"
         shown = shown_numbers(group)
-        if isinstance(group, ImagesGroup) and self._numbers_images(int(group.path[0]), groups):
-            return "number-asked"
+        if isinstance(group, ImagesGroup):
+            told = self._told_of_images(int(group.path[0]), groups)
+            if any(map(numbers_images, told)):
+                return "number-asked"
+            if any(map(reads_images_through, told)):
+                return "order-asked"
         for asks, after in self._around(int(group.path[0]), groups):
             reason = asks.reason(shown, len(group.texts), after=after)
             if reason:
                 return reason
         return self._counted_later(int(group.path[0]), shown, groups)
 
-    def _numbers_images(self, index: int, groups: Mapping[int, Sequence[AnyGroup]]) -> bool:
-        """Return whether a text around a message's images, or of a later turn, numbers images."""
+    def _told_of_images(
+        self, index: int, groups: Mapping[int, Sequence[AnyGroup]]
+    ) -> Sequence[str]:
+        """Return the texts around a message's images, and those of later turns."""
         spoken = [*self._stable(index), *range(index, len(self._messages))]
-        texts = self._said([i for i in spoken if self._roles[i] in ("user", *_SYSTEM)], groups)
-        return any(numbers_images(text) for text in texts)
+        return [*self._said([i for i in spoken if self._roles[i] in ("user", *_SYSTEM)], groups)]
 
     def doubt(self, group: AnyGroup, groups: Mapping[int, Sequence[AnyGroup]]) -> str:
         """Return the rule where a group's question may hang on the order; "" if it surely does not.

@@ -164,8 +164,7 @@ class Proxy:
             raise TooManyRequestsError(text)
 
     async def _answered(self, scope: Scope, body: bytes, delivery: Delivery) -> None:
-        request = await self._reader.read(scope, body)
-        await self._serve(request, delivery)
+        await self._serve(await self._reader.read(scope, body), delivery)
 
     # -- an engine -------------------------------------------------------------------------------
 
@@ -198,9 +197,7 @@ class Proxy:
         """Wait for the engine that fits a request best, among those that were not tried."""
         pool, rewrite = self._service.pool, request.rewrite
         if rewrite is None:
-            return pool.lease(
-                request.namespace, (), request.head, None, bounds=_NO_MOVES, exclude=tried
-            )
+            return pool.lease(request.namespace, (), request.head, bounds=_NO_MOVES, exclude=tried)
         return pool.lease(
             request.namespace,
             rewrite.blocks,
