@@ -41,6 +41,10 @@ class Features:
     max_requests: int = 0
     max_held: int = 0
     max_index: int = 100_000
+    capacity: int = 0
+    """Entries that a cache may hold; what is more goes at once."""
+    all_run: bool = False
+    """Every request is sent, and read to its end: nothing may be believed on credit then."""
 
 
 @dataclass
@@ -173,6 +177,8 @@ class World:
             engine.cache.read(request)
             if request.read == len(request.tokens):
                 engine.running.remove(request)
+        if self.features.capacity and len(engine.cache) > self.features.capacity:
+            engine.cache.evict(len(engine.cache) - self.features.capacity, self.chance)
 
     def step(self) -> None:
         chance, engine = self.chance, self.chance.choice(self.engines)
@@ -180,13 +186,13 @@ class World:
         dice = chance.random()
         if dice < 0.22:
             request = self.plan()
-            if chance.random() < 0.9:  # else it never reaches an engine
+            if self.features.all_run or chance.random() < 0.9:  # else it never reaches an engine
                 self.send(request)
         elif dice < 0.50:
             self.advance(engine)
         elif dice < 0.62:
             engine.cache.evict(chance.randint(1, 5), chance)
-        elif dice < 0.64 and engine.waiting:
+        elif dice < 0.64 and engine.waiting and not self.features.all_run:
             engine.waiting.pop(chance.randrange(len(engine.waiting)))  # aborted
         elif dice < 0.655:
             self.rare(engine)
@@ -214,14 +220,19 @@ class World:
         elif what == "lose" and isinstance(engine.cache.ledger, BlockLedger):
             engine.cache.ledger.invalidate()
 
-    def quiet(self) -> None:
-        """Let all that is under way end, everything be delivered, and lost credit expire."""
+    def deliver(self) -> None:
+        """Let all that is under way end, and everything be delivered."""
         self.is_lossy = False
         for engine in self.engines:
             while engine.waiting or engine.running:
                 self.advance(engine, whole=True)
         for engine in self.engines:
             self.report(engine, 40, heartbeat=True)
+        self.is_lossy = self.features.loss
+
+    def expire(self) -> None:
+        """Let credit expire of what was planned and told of by none."""
+        self.is_lossy = False
         for _ in range(12):  # the engine tells of one request after the other
             self.now += CREDIT_S / 8
             for space in SPACES:
@@ -278,7 +289,10 @@ class World:
         for number in range(1, steps + 1):
             self.step()
             if number % every == 0:
-                self.quiet()
+                self.deliver()
+                if self.features.all_run:
+                    wrong += [f"step {number}: above, on credit: {text}" for text in self.above()]
+                self.expire()
                 self.counts["checks"] += len(self.requests)
                 wrong += [f"step {number}: above: {text}" for text in self.above()]
                 if self.features.max_index > 1000:
@@ -300,6 +314,7 @@ def variants() -> list[tuple[str, Features]]:
                 (f"{ledger}, {form}, index restarts", replace(base, lost_index=True)),
                 (f"{ledger}, {form}, low bounds", replace(base, max_requests=4, max_held=40)),
                 (f"{ledger}, {form}, small index", replace(base, max_index=30)),
+                (f"{ledger}, {form}, all run", replace(base, all_run=True, capacity=12)),
                 (f"{ledger}, {form}, two engines", replace(base, num_engines=2)),
                 (
                     f"{ledger}, {form}, two engines, low bounds, index restarts",

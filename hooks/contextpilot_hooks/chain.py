@@ -35,21 +35,31 @@ class ChainLedger(BlockLedger):
         super().__init__(block_size, max_requests, max_blocks)
         self._probe = probe
 
+    def _start_over(self) -> None:
+        super()._start_over()
+        self._missing: set[Block] = set()  # changed, and not cached: may have come and gone
+
     def _refresh(self, keys: Iterable[Hashable], flipped: set[Block]) -> None:
         blocks = self._blocks
         for key in keys:
             block = blocks.get(key)
-            if block is not None and block.cached is not None:
-                cached = self._is_cached(key)
-                # A block that others wait for may have come and gone since they were told of.
-                if block.cached != cached or (block.waiting and not cached):
-                    block.cached = cached
-                    flipped.add(block)
+            if block is not None:
+                self._look_at(block, flipped)
             self._worked(1)
+
+    def _look_at(self, block: Block, flipped: set[Block]) -> None:
+        cached = self._is_cached(block.key)
+        if not cached:
+            self._missing.add(block)
+        # A block that others wait for may have come and gone since they were told of.
+        if block.cached is not None and (block.cached != cached or (block.waiting and not cached)):
+            block.cached = cached
+            flipped.add(block)
 
     def _settle(self, flipped: set[Block]) -> None:
         """Cut those behind what went, the last blocks first; then measure behind what came."""
         came = []
+        missing, self._missing = self._missing, set()
         for block in sorted(flipped, key=_position, reverse=True):
             if block.cached:
                 came.append(block)
@@ -61,7 +71,7 @@ class ChainLedger(BlockLedger):
         for block in reversed(came):
             for chain in list(block.waiting or ()):
                 self._measure(chain, block.position)
-                self._tell(chain)
+                self._tell(chain, shrunk=bool(missing) and _goes_through(chain, missing))
                 if chain.length:
                     self._dead.pop(chain.request, None)
 
@@ -121,6 +131,16 @@ class ChainLedger(BlockLedger):
 
     def _clear_chain(self, chain: Chain, first: Block) -> None:
         self._wait(chain, first)
+
+
+def _goes_through(chain: Chain, blocks: set[Block]) -> bool:
+    """Whether one of these blocks stands at the gap of a request, or behind it."""
+    block: Block | None = chain.last
+    while block is not None and block.position >= chain.length:
+        if block in blocks:
+            return True
+        block = block.parent
+    return False
 
 
 def _position(block: Block) -> int:

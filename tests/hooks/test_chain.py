@@ -161,6 +161,17 @@ def test_what_was_cached_and_evicted_before_anybody_looked_is_told():
     assert engine.ledger.take() == [Event("truncated", "c", 0, 35)]
 
 
+def test_a_tail_that_went_before_anybody_looked_is_told():
+    engine = Engine()
+    engine.add("a", "xyz")
+    engine.evict(keys_of("xyz"))
+    engine.ledger.take()
+    engine.add("b", "xyzq")  # its first block is known as missing, the others as behind that
+    engine.evict(keys_of("xyzq")[2:])
+    told = {event.request: event for event in engine.ledger.take()}
+    assert told["b"] == Event("truncated", "b", 2 * BLOCK, 4 * BLOCK + 3)
+
+
 def test_a_request_on_its_way_is_not_told_to_be_gone():
     ledger = ChainLedger(BLOCK, lambda key: False)
     ledger.hand_over(Step([Registered("a", [1, 2], 35)], [7]))
