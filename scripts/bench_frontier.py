@@ -102,15 +102,16 @@ def planned(contexts: Contexts, mode: str, bounds: Bounds) -> Point:
     """Plan a workload in one mode."""
     track = Track(contexts, bounds.anchor_blocks if bounds.anchor != "none" else 0)
     planner = OnlinePlanner(ContextIndex(), SupportWindow())
-    for position, plan in _plans(contexts, mode, bounds, planner):
+    for position, plan in plans(contexts, mode, bounds, planner):
         planner.learn(contexts[position], plan, str(position))
         track.add(contexts[position], plan.order)
     return track.point()
 
 
-def _plans(
+def plans(
     contexts: Contexts, mode: str, bounds: Bounds, planner: OnlinePlanner
 ) -> Iterator[tuple[int, Plan]]:
+    """Yield positions and plans in execution order; the caller lets the planner learn each."""
     if mode == "online":
         for position, context in enumerate(contexts):
             yield position, planner.plan(context, bounds)

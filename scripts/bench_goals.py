@@ -52,6 +52,8 @@ def goals(found: Sequence[Found]) -> str:
     rows = []
     for text, workload, mode, least in GOALS:
         reached = _reached(found, workload, mode)
+        if not reached:
+            continue
         where = ", ".join(
             f"{place} {'**' if ratio >= least else ''}{ratio:.2f}{'**' if ratio >= least else ''}"
             f" (limit {limit:.2f})"
@@ -59,7 +61,7 @@ def goals(found: Sequence[Found]) -> str:
         )
         possible = [limit >= least for _, _, limit in reached]
         met = _met([ratio >= least for _, ratio, _ in reached])
-        rows.append([text, met, _met(possible), where or "none"])
+        rows.append([text, met, _met(possible), where])
     shares = list(_shares(found))
     low = ", ".join(f"{place} {100 * share:.0f} %" for place, share in shares if share < SHARE)
     met = _met([share >= SHARE for _, share in shares])

@@ -15,6 +15,7 @@ from bench_picture import PLANNED, draw_overview
 
 from contextpilot.engines.registry import kind_named
 
+FULL = ("online-full", "batch-full")
 ALT = "Hit ratio and prefill throughput over plain, by engine, cache and workload"
 
 INTRODUCTION = """\
@@ -30,13 +31,14 @@ over those of the order as given, planning included, with a 95 % bootstrap inter
 requests. Limit: (1 − hit ratio of plain) / (1 − hit ratio), what × plain would be if only computed
 tokens took time. TTFT × faster: plain's mean time to first token over that of the mode, the same
 requests in both; the annotation's tokens, which × plain counts as throughput, only cost time here.
-Plans are at full gain (`displacement_cost=0`), which is not the default.
+Plans are at the default options; `online-full` and `batch-full` move for whatever may be gained
+(`displacement_cost=0`, no anchor), as versions before 2026-11-25 did.
 
-Modes took turns where the cache holds the prompts of all of them. llama-server's slots do not, nor
-small caches, nor `locomo0-top100` in 2,000,000 tokens: there modes ran one after another, and the
-machine's speed, which changes by up to a fifth within minutes, is in their ratios (see *Run
-again*). Rows that were measured more than once, with all that they showed, are in
-[figures.md](figures.md). Hit ratios are exact, but for a salt of a few tokens.
+Modes took turns, a slice of eight requests each, where the cache holds the prompts of all of them.
+Small caches do not: there modes ran one after another, and what else the machine did meanwhile is
+in their ratios. Rows that were measured more than once, with all that they showed, are in
+[figures.md](figures.md). Hit ratios are exact, but for a salt of a few tokens; llama-server's,
+whose slots and memory the modes shared, are up to a point below what one mode alone would hit.
 """
 
 _WORKLOADS = """\
@@ -121,12 +123,14 @@ def _summary(found: Sequence[Found]) -> str:
         first = [_value(modes.get(name), "ttft_ratio") for name in PLANNED]
         engine, cache = kind_named(each.report["engine"]["kind"]).title, each.case["cache"]
         count = modes["plain"]["requests"]
+        full = [hit(modes.get(name)) for name in FULL]
         row = [engine, cache, f"`{each.workload}`", count, " / ".join(hits), *ratios]
-        rows.append([*row, " / ".join(first)])
+        rows.append([*row, " / ".join(first), " / ".join(full)])
     header = ["engine", "cache", "workload", "requests"]
     header += ["hit ratio %: plain / online / batch / proxy"]
     header += [f"{name}, × plain (limit)" for name in PLANNED]
-    return table([*header, "TTFT × faster: online / batch / proxy"], rows)
+    header += ["TTFT × faster: online / batch / proxy", "hit ratio % at full gain: online / batch"]
+    return table(header, rows)
 
 
 def _of_limit(mode: dict[str, Any] | None) -> str:
@@ -144,14 +148,16 @@ def _whole(simulated: Mapping[str, Mapping[str, float]]) -> str:
     rows = []
     for name, own in simulated.items():
         limits = [f"{(1 - own['plain']) / (1 - own[mode]):.2f}" for mode in ("online", "batch")]
-        hits = [f"{100 * own[mode]:.1f}" for mode in ("plain", "online", "batch")]
-        rows.append([f"`{name}`", f"{own['requests']:,.0f}", " / ".join(hits), *limits])
-    header = ["workload", "requests", "hit ratio %: plain / online / batch", "limit, online"]
+        hits = [
+            " / ".join(f"{100 * own[mode]:.1f}" for mode in modes)
+            for modes in (("plain", "online", "batch"), FULL)
+        ]
+        rows.append([f"`{name}`", f"{own['requests']:,.0f}", *hits, *limits])
+    header = ["workload", "requests", "hit ratio %: plain / online / batch"]
+    header += ["at full gain: online / batch", "limit, online"]
     return (
-        "\nWith all requests of each workload instead of the first so many, in a cache without\n"
-        "limit, by simulation (context tokens alone):\n\n"
-        + table([*header, "limit, batch"], rows)
-        + "\n"
+        "\nWith all requests of each workload, in a cache without limit, by simulation (context\n"
+        "tokens alone):\n\n" + table([*header, "limit, batch"], rows) + "\n"
     )
 
 
@@ -173,6 +179,8 @@ def _why(each: Found, mode: str) -> str:
         return f"{each.report['concurrency']} in flight do not hit each other's prefill"
     if each.case["engine"] == "llamacpp" and mode == "proxy":
         return "the proxy names the slot; simulated is llama-server's own choice"
+    if each.case["engine"] == "llamacpp" and "interleaved" in each.case["command"]:
+        return "the modes shared its slots and its memory"
     if each.case["cache"] == "small":
         return "what is evicted: leaves or single blocks, not context blocks"
     return "not known"

@@ -10,6 +10,8 @@
 | reordered     | planned one request at a time, not annotated      | in order           |
 | online        | planned one request at a time, annotated          | in order           |
 | batch         | planned all at once, annotated                    | in planned order   |
+| online-full   | as `online`, moving for whatever may be gained    | in order           |
+| batch-full    | as `batch`, moving for whatever may be gained     | in planned order   |
 | proxy         | planned by `contextpilot serve` before the engine | in order           |
 | synced        | planned on that server, which hears of evictions  | in order           |
 """
@@ -69,7 +71,7 @@ class Arm:
 
 
 COMPARISONS = ("plain", "random", "sorted", "dedup", "deduplicated")
-PLANNED = ("reordered", "online", "batch")
+PLANNED = ("reordered", "online", "batch", "online-full", "batch-full")
 SERVED = ("proxy", "synced")
 ARMS = (*COMPARISONS, *PLANNED, *SERVED)
 DEFAULT_ARMS = ("plain", "online", "batch", "proxy")
@@ -80,6 +82,7 @@ def make_arm(name: str, setting: Setting) -> Arm:
     """Return the arm of this name. Raises ValueError that lists the known names."""
     options = dict(setting.options or {})
     kept = {"reorder": False, "annotate": False}
+    full = options | {"displacement_cost": 0, "anchor": "none"}
     makers: dict[str, Callable[[], Arm]] = {
         "plain": lambda: Arm(name, _ordered(lambda blocks, _: range(len(blocks)))),
         "random": lambda: Arm(name, _ordered(_shuffled(setting.seed))),
@@ -89,6 +92,8 @@ def make_arm(name: str, setting: Setting) -> Arm:
         "reordered": lambda: Arm(name, _online(options | {"annotate": False})),
         "online": lambda: Arm(name, _online(options)),
         "batch": lambda: Arm(name, _batch(options), plans_whole=True),
+        "online-full": lambda: Arm(name, _online(full)),
+        "batch-full": lambda: Arm(name, _batch(full), plans_whole=True),
         "proxy": lambda: Arm(name, _proxied(options), through_server=True),
         "synced": lambda: Arm(
             name, _online(options, setting.server_url, setting.kind), needs_events=True

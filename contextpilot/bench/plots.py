@@ -17,9 +17,11 @@ COLORS = {
     "deduplicated": "#63b583",
     "reordered": "#9ecae1",
     "online": "#4f9bc9",
+    "online-full": "#b9d4ea",
     "synced": "#2e86ab",
     "proxy": "#7a6fb0",
     "batch": "#0b3d66",
+    "batch-full": "#6f8fb0",
 }
 MISSING = "no plots: matplotlib is absent (pip install matplotlib)"
 

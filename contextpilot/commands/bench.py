@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _ORDERS = ("auto", "interleaved", "sequential")
 _MODES = (
-    "plain, random, sorted, dedup, deduplicated, reordered, online, batch, proxy, synced "
+    "plain, random, sorted, dedup, deduplicated, reordered, online, batch, online-full, "
+    "batch-full, proxy, synced "
     "(default: plain, online, batch, proxy; with --answers or --judge: "
     "plain, reordered, online, deduplicated)"
 )

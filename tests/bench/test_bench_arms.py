@@ -37,7 +37,7 @@ def test_arms_send_each_request_once_with_its_blocks(name: str, numbers: list[li
     requests = requests_of(numbers)
     prompts = prompts_of(name, requests)
     assert sorted(prompt.position for prompt in prompts) == list(range(len(requests)))
-    if name != "batch":
+    if name not in ("batch", "batch-full"):
         assert [prompt.position for prompt in prompts] == list(range(len(requests)))
     for prompt in prompts:
         blocks = requests.contexts[prompt.position]
@@ -73,6 +73,23 @@ def test_sorted_sorts_and_random_depends_on_the_seed_alone() -> None:
     other = make_arm("random", Setting(seed=6)).write(requests, "salt")
     assert first != [prompt.pieces for prompt in other]
     assert first != [prompt.pieces for prompt in prompts_of("plain", requests)]
+
+
+@pytest.mark.parametrize("name", ["online", "batch"])
+def test_full_gain_moves_whatever_the_options_say(name: str) -> None:
+    requests = requests_of([[1, 2, 3], [3, 2, 1], [2, 3, 1]])
+
+    def orders(name: str, **options: object) -> list[list[object]]:
+        prompts = list(make_arm(name, Setting(options=options)).write(requests, "salt"))
+        prompts.sort(key=lambda prompt: prompt.position)
+        return [[p.key for p in prompt.pieces[1:-1] if not is_hint(p)] for prompt in prompts]
+
+    given = [[block.key for block in blocks] for blocks in requests.contexts]
+    dear, free = {"displacement_cost": 10**6}, {"displacement_cost": 0, "anchor": "none"}
+    assert orders(name, **dear) == given
+    assert orders(name, **free) != given
+    assert orders(f"{name}-full", **dear) == orders(name, **free)
+    assert orders(f"{name}-full", anchor="end") == orders(name, **free)
 
 
 def test_the_proxy_gets_blocks_and_is_predicted_as_online() -> None:
