@@ -34,7 +34,7 @@ def wanted(arguments: list[str]) -> list[tuple[str, str]]:
 def modes(name: str) -> list[str]:
     """Return the modes that an agent has."""
     agent = AGENTS[name]
-    return ["direct", *(["run"] if agent.is_asked else []), *(["plugin"] if agent.plugin else [])]
+    return ["direct", "run", *(["plugin"] if agent.plugin else [])]
 
 
 def _known(one: str) -> str:

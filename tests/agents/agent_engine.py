@@ -1,6 +1,7 @@
 """A model over real sockets that makes an agent read files, read them again, edit, and answer.
 
-It speaks Chat Completions and Responses, streamed or not, and keeps every prompt that it was sent.
+It speaks Chat Completions, Responses and Anthropic's Messages, streamed or not, and keeps every
+prompt that it was sent.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-FINAL = "All done: FINAL-ANSWER-42"
-_READERS = ("read", "read_file", "view", "file_read")
-_SHELLS = ("bash", "terminal", "exec", "shell", "exec_command", "run_command", "execute_bash")
-_EDITORS = ("edit", "patch", "str_replace", "edit_file")
+import agent_answers
+from agent_answers import Call
+
+_READERS = ("read", "Read", "read_file", "view", "file_read")
+_SHELLS = ("bash", "Bash", "terminal", "exec", "shell", "exec_command")
+_EDITORS = ("edit", "Edit", "patch", "str_replace", "edit_file")
 _NAMES = {
     "path": ("filePath", "file_path", "path", "absolute_path", "filename"),
     "command": ("command", "cmd", "script"),
@@ -52,7 +55,7 @@ class AgentEngine:
     prompts: list[list[str]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     received: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    last_call: tuple[str, dict[str, Any]] | None = None
+    last_call: Call | None = None
 
     def extending(self) -> int:
         """Return how many prompts begin with all of the one before."""
@@ -70,21 +73,30 @@ class AgentEngine:
     def results(self) -> list[str]:
         """Return the tools' results in the longest prompt, in order."""
         longest = max(self.bodies, key=lambda body: len(json.dumps(body)))
-        items = longest.get("messages", longest.get("input"))
-        return ["\n".join(_texts(item)) for item in items if _is_result(item)]
+        return ["\n".join(_texts(item)) for item in _items(longest) if _is_result(item)]
 
-    def next_call(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    def next_call(self, body: dict[str, Any]) -> Call | None:
         """Return the call that comes next, as name and arguments; None for the answer."""
-        done = sum(map(_is_result, body.get("messages", body.get("input"))))
+        done = sum(map(_is_result, _items(body)))
         tools = dict(_tools(body))
         if done < len(self.steps) and tools:
             return _call(self.steps[done], tools)
         return self.last_call if tools else None
 
 
+def _items(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The messages of a prompt; of those in parts that hold results, the parts."""
+    for item in body.get("messages", body.get("input")):
+        content = item.get("content")
+        if isinstance(content, list) and any(map(_is_result, content)):
+            yield from content
+        else:
+            yield item
+
+
 def _is_result(item: dict[str, Any]) -> bool:
     """Whether a message holds what a tool returned; some agents let the user say it."""
-    if item.get("role") == "tool" or item.get("type") == "function_call_output":
+    if item.get("role") == "tool" or item.get("type") in ("function_call_output", "tool_result"):
         return True
     return item.get("role") == "user" and next(_texts(item), "").startswith("Observation:")
 
@@ -104,10 +116,10 @@ def _tools(body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for tool in body.get("tools") or ():
         told = tool.get("function", tool)
         if "name" in told:
-            yield told["name"], told.get("parameters") or {}
+            yield told["name"], told.get("parameters") or told.get("input_schema") or {}
 
 
-def _call(step: Step, tools: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+def _call(step: Step, tools: dict[str, dict[str, Any]]) -> Call:
     kinds = _EDITORS if step.new else _SHELLS if step.command else _READERS
     name = next((name for name in kinds if name in tools), "")
     if not name and step.path and not step.new:
@@ -128,9 +140,18 @@ def _call(step: Step, tools: dict[str, dict[str, Any]]) -> tuple[str, dict[str, 
 
 
 def _parts(body: dict[str, Any]) -> list[str]:
-    head = [body.get("tools"), body.get("instructions")]
+    head = [body.get("tools"), body.get("instructions", body.get("system"))]
     items = body.get("messages", body.get("input"))
-    return [json.dumps(part, ensure_ascii=False) for part in (*head, *items)]
+    return [json.dumps(_unmarked(part), ensure_ascii=False) for part in (*head, *items)]
+
+
+def _unmarked(node: Any) -> Any:
+    """Without `cache_control`, which is no part of a prompt."""
+    if isinstance(node, list):
+        return list(map(_unmarked, node))
+    if isinstance(node, dict):
+        return {name: _unmarked(one) for name, one in node.items() if name != "cache_control"}
+    return node
 
 
 @contextlib.contextmanager
@@ -150,7 +171,7 @@ def agent_engine(*steps: Step) -> Iterator[AgentEngine]:
             engine.received.append((self.path, body))
             if isinstance(body.get("input"), str):
                 body["input"] = [{"role": "user", "content": body["input"]}]
-            if "messages" not in body and "input" not in body:
+            if self.path.partition("?")[0].rpartition("/v1/")[2] not in _APIS:
                 self.answer(b"{}")
                 return
             call = engine.next_call(body)
@@ -158,11 +179,10 @@ def agent_engine(*steps: Step) -> Iterator[AgentEngine]:
                 engine.bodies.append(body)
                 engine.prompts.append(_parts(body))
             number = len(engine.bodies)
-            events = (_responses if "input" in body else _chat)(call, number)
+            path = self.path.partition("?")[0]
+            events = _APIS[path.rpartition("/v1/")[2]](call, number)
             if body.get("stream"):
-                lines = [f"data: {json.dumps(event)}\n\n" for event in events[1:]]
-                end = "" if "input" in body else "data: [DONE]\n\n"
-                self.answer("".join([*lines, end]).encode(), "text/event-stream")
+                self.answer(_stream(events[1:]), "text/event-stream")
             else:
                 self.answer(json.dumps(events[0]).encode())
 
@@ -187,58 +207,17 @@ def agent_engine(*steps: Step) -> Iterator[AgentEngine]:
         thread.join()
 
 
-def _chat(call: tuple[str, dict[str, Any]] | None, number: int) -> list[dict[str, Any]]:
-    """The whole answer, then its chunks."""
-    told: dict[str, Any] = {"role": "assistant", "content": None if call else FINAL}
-    if call:
-        function = {"name": call[0], "arguments": json.dumps(call[1])}
-        told["tool_calls"] = [{"id": f"call_{number:06}", "type": "function", "function": function}]
-    why = "tool_calls" if call else "stop"
-    usage = {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101}
-    head = {"id": "chatcmpl-1", "created": 1, "model": "scripted"}
-    whole = {**head, "object": "chat.completion", "usage": usage}
-    whole["choices"] = [{"index": 0, "finish_reason": why, "message": told}]
-    delta = {**told, "tool_calls": [{"index": 0, **one} for one in told.get("tool_calls", ())]}
-    if not call:
-        del delta["tool_calls"]
-    chunk = {**head, "object": "chat.completion.chunk"}
-    chunks = [
-        {**chunk, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
-        {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": why}]},
-        {**chunk, "choices": [], "usage": usage},
+def _stream(events: list[dict[str, Any]]) -> bytes:
+    named = [
+        ("event: " + event["type"] + "\n" if "type" in event else "", event) for event in events
     ]
-    return [whole, *chunks]
+    lines = [f"{name}data: {json.dumps(event)}\n\n" for name, event in named]
+    end = "" if "type" in events[0] else "data: [DONE]\n\n"
+    return "".join([*lines, end]).encode()
 
 
-def _responses(call: tuple[str, dict[str, Any]] | None, number: int) -> list[dict[str, Any]]:
-    """The whole response, then its events."""
-    text = {"type": "output_text", "text": FINAL, "annotations": []}
-    item: dict[str, Any] = {"type": "message", "id": "m", "role": "assistant", "content": [text]}
-    if call:
-        given = json.dumps(call[1])
-        item = {"type": "function_call", "id": f"f{number}", "arguments": given}
-        item |= {"name": call[0], "call_id": f"call_{number:06}"}
-    item["status"] = "completed"
-    deltas = [{"type": "response.output_text.delta", "item_id": "m", "delta": FINAL}]
-    for delta in deltas:
-        delta |= {"output_index": 0, "content_index": 0, "logprobs": []}
-    if call:
-        deltas = []
-    whole: dict[str, Any] = {"id": "r", "object": "response", "created_at": 1, "output": [item]}
-    whole |= {"model": "scripted", "status": "completed", "parallel_tool_calls": True}
-    whole |= {"tools": [], "tool_choice": "auto"}
-    whole["usage"] = {
-        "input_tokens": 100,
-        "output_tokens": 1,
-        "total_tokens": 101,
-        "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens_details": {"reasoning_tokens": 0},
-    }
-    return [
-        whole,
-        {"type": "response.created", "response": {**whole, "output": []}},
-        {"type": "response.output_item.added", "output_index": 0, "item": item},
-        *deltas,
-        {"type": "response.output_item.done", "output_index": 0, "item": item},
-        {"type": "response.completed", "response": whole},
-    ]
+_APIS = {
+    "chat/completions": agent_answers.chat,
+    "responses": agent_answers.responses,
+    "messages": agent_answers.messages,
+}

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
-const { host, path, options, prompts, compacting } = JSON.parse(readFileSync(0, "utf8"));
+const { host, path, options, prompts, compacting, model } = JSON.parse(readFileSync(0, "utf8"));
 const module = await import(pathToFileURL(path).href);
 const lines = [];
 const out = [];
@@ -27,15 +27,19 @@ if (host === "opencode") {
   }
   status = await hooks.tool.contextpilot_status.execute({}, {});
 } else {
-  let factory, command;
+  let provider, command;
   module.default.register({
     pluginConfig: options,
+    config: { models: { providers: { mine: {}, other: {} } } },
     logger: { warn: (line) => lines.push(line) },
-    registerContextEngine: (id, made) => (factory = made),
+    registerProvider: (made) => (provider = made),
     registerCommand: (made) => (command = made),
   });
-  const engine = factory({});
-  for (const messages of prompts) out.push((await engine.assemble({ sessionId: "s", messages })).messages);
+  if (String(provider.hookAliases) !== "mine,other") throw new Error("it wraps other providers");
+  const sent = (_, context) => out.push(context.messages);
+  const given = { api: "openai-completions", id: "m", ...model };
+  const stream = provider.wrapStreamFn({ model: given, streamFn: sent }) ?? sent;
+  for (const messages of prompts) await stream(given, { systemPrompt: "Be brief.", messages }, {});
   if (JSON.stringify(prompts) !== before) throw new Error("the host's own messages were changed");
   status = command.handler().text;
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -106,7 +107,9 @@ class RealAgent(NamedTuple):
         install: what to do where it is absent.
         start: writes its files; returns its arguments, and its variables.
         plugin: whether there is a plugin for it.
-        is_asked: whether it finds the model by the variables of `contextpilot run`.
+        is_asked: whether it finds the model by the variables of `contextpilot run`; who does not
+            is told the address of the proxy in its own file.
+        can_edit: whether it has a tool that the model edits a file with; else it is `sed`.
         finish: the call with which it ends, where that is one.
     """
 
@@ -115,6 +118,7 @@ class RealAgent(NamedTuple):
     start: Callable[[Place], tuple[list[str], dict[str, str]]]
     plugin: bool = False
     is_asked: bool = True
+    can_edit: bool = True
     finish: tuple[str, dict[str, Any]] | None = None
 
 
@@ -171,13 +175,31 @@ def _openclaw(place: Place) -> tuple[list[str], dict[str, str]]:
     config: dict[str, Any] = {"agents": {"defaults": defaults}}
     config["models"] = {"mode": "replace", "providers": {"scr": provider}}
     if place.plugin:
-        entry = {"enabled": True, "config": {"url": place.plugin, "coldAfterMinutes": 0}}
-        slots = {"contextEngine": "contextpilot"}
-        config["plugins"] = {"load": {"paths": [str(JAVASCRIPT)]}, "slots": slots}
+        entry = {"enabled": True, "config": {"url": place.plugin}}
+        config["plugins"] = {"load": {"paths": [str(JAVASCRIPT)]}}
         config["plugins"]["entries"] = {"contextpilot": entry}
     (place.home / ".openclaw").mkdir()
     (place.home / ".openclaw" / "openclaw.json").write_text(json.dumps(config))
     return ["agent", "--local", "--agent", "main", "--message", QUESTION], {}
+
+
+def _claude(place: Place) -> tuple[list[str], dict[str, str]]:
+    off = ("TELEMETRY", "AUTOUPDATER")
+    variables = {f"DISABLE_{name}": "1" for name in off}
+    variables |= {"ANTHROPIC_API_KEY": "sk-ant-x"}
+    variables["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
+    if place.model:
+        variables["ANTHROPIC_BASE_URL"] = place.model
+    allowed = "Read,Bash,Edit"
+    return ["-p", QUESTION, "--allowedTools", allowed, "--model", "scripted"], variables
+
+
+def _codex(place: Place) -> tuple[list[str], dict[str, str]]:
+    given = ["exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
+    if place.model:
+        given = ["-c", f'openai_base_url="{place.model}/v1"', *given]
+    (place.home / ".codex").mkdir()
+    return [*given, "-m", "scripted", QUESTION], {"CODEX_API_KEY": "sk-x"}
 
 
 def _mini(place: Place) -> tuple[list[str], dict[str, str]]:
@@ -207,13 +229,19 @@ def _script(text: str, **variables: str) -> Callable[[Place], tuple[list[str], d
 
 _DONE = "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT && echo FINAL-ANSWER-42"
 AGENTS = {
+    "claude": RealAgent("claude", "npm install -g @anthropic-ai/claude-code", _claude),
+    "codex": RealAgent("codex", "npm install -g @openai/codex", _codex, can_edit=False),
     "opencode": RealAgent("opencode", "npm install -g opencode-ai", _opencode, plugin=True),
     "hermes": RealAgent("hermes", "pip install hermes-agent", _hermes, plugin=True),
     "openclaw": RealAgent(
         "openclaw", "npm install -g openclaw", _openclaw, plugin=True, is_asked=False
     ),
     "mini": RealAgent(
-        "mini", "pip install mini-swe-agent", _mini, finish=("bash", {"command": _DONE})
+        "mini",
+        "pip install mini-swe-agent",
+        _mini,
+        can_edit=False,
+        finish=("bash", {"command": _DONE}),
     ),
     "openai-agents": RealAgent(
         "python -m agents", "pip install openai-agents", _script(_OPENAI_AGENTS, API="responses")
@@ -268,6 +296,11 @@ def _plugin_server(mode: str) -> Iterator[str]:
         yield "http://127.0.0.1:1" if mode == "plugin-alone" else ""
 
 
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 def run_agent(name: str, mode: str, folder: Path, **settings: str) -> Ran:
     """Run a session of an agent.
 
@@ -286,14 +319,16 @@ def run_agent(name: str, mode: str, folder: Path, **settings: str) -> Ran:
         lines = (f"{file} line {at}: {word} {at * int(factor)}\n" for at in range(90))
         (work / f"{file}.txt").write_text("".join(lines))
     summary = home / "told.json"
-    with agent_engine(*steps(work, name != "mini")) as engine, _plugin_server(mode) as server:
+    with agent_engine(*steps(work, agent.can_edit)) as engine, _plugin_server(mode) as server:
         engine.last_call = agent.finish
         is_run = mode == "run"
-        place = Place(home, work, "" if is_run else engine.url, server)
+        port = 0 if agent.is_asked else _free_port()
+        model = f"http://127.0.0.1:{port}" if port else ""
+        place = Place(home, work, model if is_run else engine.url, server)
         arguments, variables = agent.start(place)
         command = [find(agent) or agent.program, *arguments]
         if is_run:
-            flags = ["--engine", engine.url, "--json", str(summary)]
+            flags = ["--engine", engine.url, "--port", str(port), "--json", str(summary)]
             command = [sys.executable, "-m", "contextpilot", "run", *flags, "--", *command]
         env = {name: value for name, value in os.environ.items() if name in _KEPT}
         env |= {"PATH": search_path(), "HOME": str(home), "TERM": "dumb", "NO_COLOR": "1"}

@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
@@ -25,7 +24,7 @@ from contextpilot.server.settings import Settings
 PLUGINS = Path(contextpilot.__file__).parent / "agents" / "plugins" / "javascript"
 DRIVER = Path(__file__).with_name("drive_plugins.mjs")
 NODE = shutil.which("node")
-PAUSE_MS = 3 * 3_600_000
+OPENCLAW = PLUGINS / "openclaw.js"
 CLEARED = "[Old tool result content cleared]"
 FILES = ["\n".join(f"{name}: {at} {at * 7919}" for at in range(40)) for name in ("one", "two")]
 FILES.append(FILES[0].replace("one: 7 ", "seven: "))
@@ -54,19 +53,6 @@ class Driven(NamedTuple):
 def url() -> Iterator[str]:
     with running_proxy(Settings(port=0, kind="other"), lambda _: None) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def openclaw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plugin beside a host of which it needs one name."""
-    folder = tmp_path_factory.mktemp("openclaw")
-    shutil.copytree(PLUGINS, folder / "plugin")
-    package = folder / "node_modules" / "openclaw"
-    package.mkdir(parents=True)
-    exports = {"exports": {"./plugin-sdk/core": "./core.js"}, "type": "module"}
-    (package / "package.json").write_text(json.dumps(exports))
-    (package / "core.js").write_text("export const delegateCompactionToRuntime = () => {};")
-    return folder / "plugin" / "openclaw.js"
 
 
 def drive(host: str, path: Path, prompts: list[Any], url: str, **more: Any) -> Driven:
@@ -115,20 +101,16 @@ def outputs(messages: list[Any]) -> list[str]:
     ]
 
 
-def in_openclaw(readings: list[Reading], paused_after: int = 0) -> list[Any]:
-    """The history of a session; hours passed after so many readings, and none since."""
-    now = int(time.time() * 1000)
-    messages: list[Any] = [
-        {"role": "user", "content": "Compare them.", "timestamp": now - PAUSE_MS}
-    ]
+def in_openclaw(readings: list[Reading]) -> list[Any]:
+    """The messages of a session that read these files one after the other."""
+    messages: list[Any] = [{"role": "user", "content": "Compare them.", "timestamp": 1}]
     for number, (file, _) in enumerate(readings):
-        written = now - PAUSE_MS if number < paused_after else now
         call = {"type": "toolCall", "id": f"c{number}", "name": "read", "arguments": {"path": file}}
         text = {"type": "text", "text": FILES[file]}
         messages += [
-            {"role": "assistant", "content": [call], "timestamp": written},
+            {"role": "assistant", "content": [call], "timestamp": 1},
             {"role": "toolResult", "toolCallId": f"c{number}", "toolName": "read"}
-            | {"content": [text], "isError": False, "timestamp": written},
+            | {"content": [text], "isError": False, "timestamp": 1},
         ]
     return messages
 
@@ -192,26 +174,34 @@ def test_status_counts_what_was_saved(url: str) -> None:
     assert driven.status == f"2 of 3 prompts rewritten by {url}, {saved} characters not sent"
 
 
-def test_openclaw_rewrites_what_no_cache_holds(url: str, openclaw: Path) -> None:
+def test_each_prompt_of_openclaw_extends_the_last(url: str) -> None:
     readings = [Reading(0), Reading(0), Reading(1), Reading(1), Reading(0)]
-    warm = [in_openclaw(readings[:length], length) for length in range(6)]
-    for messages in warm:
-        for message in messages:
-            message["timestamp"] += PAUSE_MS
-    driven = drive("openclaw", openclaw, warm, url)
-    assert driven.out == warm, "what was sent this hour is sent so again"
-    cold = [in_openclaw(readings[:length], 2) for length in range(2, 6)]
-    driven = drive("openclaw", openclaw, cold, url)
+    prompts = [in_openclaw(readings[:length]) for length in range(6)]
+    driven = drive("openclaw", OPENCLAW, prompts, url)
     for before, after in pairwise(driven.out):
         assert after[: len(before)] == before
-    first, again, *later = results(driven.out[-1])
-    assert first == FILES[0]
-    assert len(again) < 150
-    assert later == [FILES[1], FILES[1], FILES[0]]
+    first, again, other, *later = results(driven.out[-1])
+    assert (first, other) == (FILES[0], FILES[1]), "a first reading arrives whole"
+    assert all(len(text) < 150 for text in (again, *later))
     assert driven.lines == []
-    assert driven.status.startswith("4 of 4 prompts rewritten")
-    everything = drive("openclaw", openclaw, cold, url, options={"coldAfterMinutes": 0})
-    assert [len(text) < 150 for text in results(everything.out[-1])] == [False, True] * 2 + [True]
+    assert driven.status.startswith("4 of 6 prompts rewritten")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"api": "openai-responses", "id": "m"},
+        {"api": "openai-completions", "id": "deepseek-v4-pro"},
+        {"api": "openai-completions", "id": "xiaomi/mimo-v2.5"},
+        {"api": "google-generative-ai", "id": "m"},
+    ],
+    ids=lambda model: model["id"] + "-" + model["api"],
+)
+def test_what_openclaw_patches_itself_is_not_wrapped(url: str, model: dict[str, str]) -> None:
+    prompts = [in_openclaw([Reading(0), Reading(0)])]
+    driven = drive("openclaw", OPENCLAW, prompts, url, model=model)
+    assert driven.out == prompts
+    assert driven.status.startswith("no prompt yet")
 
 
 @pytest.fixture(params=["absent", "refuses", "garbage", "fewer", "other", "silent"])
@@ -254,16 +244,11 @@ def broken(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("host", ["opencode", "openclaw"])
-def test_a_failing_server_leaves_every_prompt_as_it_is(
-    host: str, broken: tuple[str, str], openclaw: Path
-) -> None:
+def test_a_failing_server_leaves_every_prompt_as_it_is(host: str, broken: tuple[str, str]) -> None:
     url, words = broken
-    readings = [Reading(0)] * 3
-    if host == "opencode":
-        path, prompts = PLUGINS / "opencode.js", [in_opencode(readings)] * 3
-    else:
-        path, prompts = openclaw, [in_openclaw(readings, 3)] * 3
-    driven = drive(host, path, prompts, url, options={"timeoutMs": 300})
+    session = in_opencode if host == "opencode" else in_openclaw
+    prompts = [session([Reading(0)] * 3)] * 3
+    driven = drive(host, PLUGINS / f"{host}.js", prompts, url, options={"timeoutMs": 300})
     assert driven.out == prompts
     (line,) = driven.lines
     assert line.startswith("contextpilot: nothing is rewritten")

@@ -31,7 +31,6 @@ _STEPS = {
 1. Put this into ~/.openclaw/openclaw.json:
      "plugins": {{
        "load": {{"paths": ["{folder}"]}},
-       "slots": {{"contextEngine": "contextpilot"}},
        "entries": {{"contextpilot": {{"enabled": true}}}}
      }}
 2. Start `contextpilot serve`, leave it running, and restart OpenClaw's gateway.""",

@@ -1,37 +1,43 @@
 // @ts-check
 /**
- * ContextPilot in OpenClaw: a context engine that rewrites a session's history, and stores nothing.
+ * ContextPilot in OpenClaw: each prompt is rewritten on its way to the model, and nothing is stored.
  *
- * OpenClaw asks for the history before the current turn only. What it sent during a turn the model's
- * cache may still hold, so it is rewritten once the session paused for longer than a cache lasts.
+ * OpenClaw lets a plugin wrap the requests of those providers that no other plugin owns: the ones that
+ * stand under `models.providers` of its openclaw.json. A context engine would see no turn before it is
+ * over, and costs a part of the system prompt.
  *
  * @typedef {import("openclaw/plugin-sdk/core").OpenClawPluginApi} Api
- * @typedef {Parameters<Parameters<Api["registerContextEngine"]>[1]>[0]} EngineContext
- * @typedef {Awaited<ReturnType<Parameters<Api["registerContextEngine"]>[1]>>} Engine
- * @typedef {Parameters<Engine["assemble"]>[0]["messages"]} Messages
+ * @typedef {Parameters<Api["registerProvider"]>[0]} Provider
+ * @typedef {NonNullable<ReturnType<NonNullable<Provider["wrapStreamFn"]>>>} Stream
+ * @typedef {Parameters<Stream>[1]["messages"]} Messages
  * @typedef {Messages[number]} Message
  */
-
-import { delegateCompactionToRuntime } from "openclaw/plugin-sdk/core";
 
 import { Chat } from "./chat.js";
 import { Rewriter } from "./rewriter.js";
 
 const ID = "contextpilot";
-const COLD_AFTER_MINUTES = 60;
-const MINUTE_MS = 60_000;
+/** What other APIs take, OpenClaw patches only where nobody wraps their requests. */
+const APIS = ["openai-completions", "anthropic-messages"];
+/** So it is with the thinking of these. */
+const PATCHED_MODELS = /deepseek|mimo/i;
 
 export default {
   id: ID,
   name: "ContextPilot",
-  description: "Replaces repeated readings in a session's history by references",
+  description: "Replaces repeated readings in a session's prompts by references",
 
   /** @param {Api} api */
   register(api) {
-    const config = /** @type {any} */ (api.pluginConfig ?? {});
-    const rewriter = new Rewriter(config, (line) => api.logger.warn(line));
-    const coldAfterMs = (config.coldAfterMinutes ?? COLD_AFTER_MINUTES) * MINUTE_MS;
-    api.registerContextEngine(ID, () => engine(rewriter, coldAfterMs));
+    const rewriter = new Rewriter(/** @type {any} */ (api.pluginConfig ?? {}), (line) => api.logger.warn(line));
+    api.registerProvider({
+      id: ID,
+      label: "ContextPilot",
+      auth: [],
+      hookAliases: Object.keys(api.config.models?.providers ?? {}),
+      wrapStreamFn: ({ model, streamFn }) =>
+        streamFn && model && isWrapped(model) ? rewriting(streamFn, rewriter) : undefined,
+    });
     api.registerCommand({
       name: "contextpilot",
       description: "What ContextPilot saved in this session's prompts.",
@@ -40,70 +46,39 @@ export default {
   },
 };
 
+/** @param {{api: string, id: string}} model */
+function isWrapped({ api, id }) {
+  return APIS.includes(api) && !PATCHED_MODELS.test(id);
+}
+
 /**
+ * @param {Stream} streamFn
  * @param {Rewriter} rewriter
- * @param {number} coldAfterMs
- * @returns {Engine}
+ * @returns {Stream}
  */
-function engine(rewriter, coldAfterMs) {
-  return {
-    info: {
-      id: ID,
-      name: "ContextPilot",
-      ownsCompaction: false,
-      acceptedHostParams: [],
-      transcriptSemantics: {
-        currentTurnFence: "before-current-turn-entry-v1",
-        turnAdvancementIdempotency: "atomic-idempotent-v1",
-      },
-    },
-    ingest: async () => ({ ingested: false }),
-    commitTurn: async () => ({ status: "committed" }), // nothing is stored: once is as often as twice
-    compact: (params) => delegateCompactionToRuntime(params),
-    async assemble({ messages }) {
-      return { messages: await rewritten(messages, rewriter, coldAfterMs), estimatedTokens: 0 };
-    },
+function rewriting(streamFn, rewriter) {
+  return async (model, context, options) => {
+    const messages = await rewritten(context.messages, rewriter);
+    return streamFn(model, { ...context, messages }, options);
   };
 }
 
 /**
- * Returns a history, rewritten as far as no cache holds it as it was.
+ * Returns the messages as they may be sent; those given stay as they are.
  *
- * @param {Messages} messages
+ * @param {Messages} given
  * @param {Rewriter} rewriter
- * @param {number} coldAfterMs
  */
-async function rewritten(messages, rewriter, coldAfterMs) {
-  const cold = coldLength(messages, coldAfterMs, Date.now());
-  if (!cold) return messages;
+async function rewritten(given, rewriter) {
   try {
-    const told = messages.slice(0, cold);
-    const chat = chatOf(told);
+    const messages = [...given];
+    const chat = chatOf(messages);
     const answer = await rewriter.rewrite(chat.messages);
-    if (!answer || !chat.apply(answer)) return messages;
-    return [...told, ...messages.slice(cold)];
+    return answer && chat.apply(answer) ? messages : given;
   } catch (error) {
     rewriter.fail(error);
-    return messages;
+    return given;
   }
-}
-
-/**
- * Returns how many messages stand before the last long pause: only a later pause moves it.
- *
- * @param {Messages} messages
- * @param {number} coldAfterMs
- * @param {number} now
- */
-function coldLength(messages, coldAfterMs, now) {
-  let next = now;
-  for (let at = messages.length; at > 0; at -= 1) {
-    const written = Number(messages[at - 1].timestamp);
-    if (!Number.isFinite(written)) continue;
-    if (next - written > coldAfterMs) return at;
-    next = written;
-  }
-  return 0;
 }
 
 /**
