@@ -5,6 +5,7 @@ At most four of them may stand in a request.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ Mark = dict[str, str]
 MAX_BREAKPOINTS = 4
 _BREAKPOINT = {"type": "ephemeral"}
 _LONG_BREAKPOINT = {"type": "ephemeral", "ttl": "1h"}
+_ASKS_FOR_HOUR = re.compile(rb'"ttl"\s*:\s*"1h"')
+"""In a body: a quote inside a JSON text is escaped."""
 _MARKABLE = ("text", "image", "document", "tool_result", "tool_use", "search_result")
 
 
@@ -33,6 +36,7 @@ class Anthropic(CloudKind):
         prompt=("input_tokens",),
         cached_apart=("cache_read_input_tokens",),
         written=("cache_creation_input_tokens",),
+        written_long=("ephemeral_1h_input_tokens",),
         generated=("output_tokens",),
     )
 
@@ -70,6 +74,10 @@ class Anthropic(CloudKind):
                 for place, message in enumerate(messages)
             ]
         return changed
+
+    def retention_s(self, body: bytes) -> float:
+        """Return 3600 for a request with a breakpoint of an hour, else 0: those of 5 minutes."""
+        return 3600.0 if _ASKS_FOR_HOUR.search(body) else 0.0
 
 
 def _mark(long: bool) -> Mark:

@@ -55,6 +55,7 @@ class UsageNames(NamedTuple):
         cached: of the prompt, from the cache.
         cached_apart: the same, by an engine whose `prompt` leaves these and `written` out.
         written: of the prompt, written into the cache.
+        written_long: of these, what is kept longer than it would be unasked.
         computed: the prompt without what was cached.
         generated: the answer.
     """
@@ -63,6 +64,7 @@ class UsageNames(NamedTuple):
     cached: tuple[str, ...] = ()
     cached_apart: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
+    written_long: tuple[str, ...] = ()
     computed: tuple[str, ...] = ()
     generated: tuple[str, ...] = ()
 
@@ -211,6 +213,10 @@ class EngineKind:
             long: ask for a longer life of what is kept.
         """
         return body
+
+    def retention_s(self, body: bytes) -> float:
+        """Return for how many seconds a request asks to keep its prefix; 0: as long as usual."""
+        return 0.0
 
     def slot_wish(self, api: str, body: Mapping[str, Any]) -> SlotWish:
         """Return where a request may run."""

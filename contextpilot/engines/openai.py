@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ USAGE = UsageNames(
     generated=("completion_tokens", "output_tokens"),
 )
 """As every engine that speaks its API counts."""
+
+_ASKS_FOR_DAY = re.compile(rb'"prompt_cache_retention"\s*:\s*"24h"')
+"""In a body: a quote inside a JSON text is escaped."""
 
 
 class OpenAI(CloudKind):
@@ -47,6 +51,10 @@ class OpenAI(CloudKind):
     ) -> dict[str, Any]:
         """Return the body with `prompt_cache_retention`, if that is asked for and it recurs."""
         return _kept_long(body) if long and (has_opening or num_turns) else body
+
+    def retention_s(self, body: bytes) -> float:
+        """Return 86,400 for a request with `prompt_cache_retention` of 24 hours, else 0."""
+        return 86_400.0 if _ASKS_FOR_DAY.search(body) else 0.0
 
 
 def _kept_long(body: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,13 @@ class Usage(NamedTuple):
     cached_tokens: int | None
 
 
+class Written(NamedTuple):
+    """Prompt tokens that were written into the cache, and those of them that are kept longer."""
+
+    tokens: int
+    long_tokens: int
+
+
 class UsageReader:
     """Keeps the first and the last bytes of an answer: usage stands at either end.
 
@@ -52,6 +59,13 @@ class UsageReader:
             prompt += (cached or 0) + (self._last(names.written) or 0)
         return Usage(prompt, cached)
 
+    def written(self) -> Written | None:
+        """Return what was written into the cache; None where the answer does not tell."""
+        tokens = self._last(self._names.written)
+        if tokens is None:
+            return None
+        return Written(tokens, self._last(self._names.written_long) or 0)
+
     def generated(self) -> int | None:
         """Return the tokens of the answer, where it told them."""
         return self._last(self._names.generated)
@@ -68,6 +82,7 @@ class _Patterns(NamedTuple):
     cached: re.Pattern[bytes]
     computed: re.Pattern[bytes]
     written: re.Pattern[bytes]
+    written_long: re.Pattern[bytes]
     generated: re.Pattern[bytes]
     apart: re.Pattern[bytes]
 
@@ -80,6 +95,7 @@ def _patterns(known: frozenset[UsageNames]) -> _Patterns:
         cached=_count(apart.union(*(names.cached for names in known))),
         computed=_count(name for names in known for name in names.computed),
         written=_count(name for names in known for name in names.written),
+        written_long=_count(name for names in known for name in names.written_long),
         generated=_count(name for names in known for name in names.generated),
         apart=re.compile(rb'"' + _any_of(apart) + rb'"'),
     )

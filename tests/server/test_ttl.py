@@ -31,10 +31,10 @@ class Aged:
     def index(self) -> ContextIndex:
         return self.namespaces.get("n").planner.index
 
-    def send(self, keys: Iterable[Any]) -> None:
+    def send(self, keys: Iterable[Any], life_s: float = 0.0) -> None:
         path = list(keys)
         self.index.insert(path)
-        self.sync.note("n", path)
+        self.sync.note("n", path, life_s)
 
 
 def test_paths_go_when_they_were_not_used() -> None:
@@ -67,22 +67,29 @@ def test_time_to_live_is_learnt_from_cached_tokens() -> None:
 
 @pytest.mark.slow
 @given(
-    st.lists(st.tuples(st.integers(0, 40), st.text("abc", max_size=4)), max_size=40),
+    st.lists(
+        st.tuples(st.integers(0, 40), st.text("abc", max_size=4), st.sampled_from([0.0, 900.0])),
+        max_size=40,
+    ),
     st.integers(1, 12),
 )
 @settings(max_examples=300)
 def test_index_and_places_are_the_recent_paths(
-    sends: list[tuple[int, str]], max_places: int
+    sends: list[tuple[int, str, float]], max_places: int
 ) -> None:
     """An oracle: each place's last use by itself; the index holds exactly what is left of them."""
     upstream = Aged(max_places)
     used: dict[str, float] = {}
-    for pause, path in sends:
+    lives: dict[str, float] = {}
+    for pause, path, life in sends:
         upstream.now += pause * 10
-        upstream.sync.expire()
-        upstream.send(path)
-        used.update({path[: n + 1]: upstream.now for n in range(len(path))})
-        used = {p: at for p, at in used.items() if upstream.now - at <= DEFAULT_TTL_S}
+        while upstream.sync.expire():
+            pass
+        used = {p: at for p, at in used.items() if upstream.now - at <= lives[p]}
+        upstream.send(path, life)
+        for place in (path[: n + 1] for n in range(len(path))):
+            longest = max(life or DEFAULT_TTL_S, lives[place] if place in used else 0.0)
+            used[place], lives[place] = upstream.now, longest
         held = {p for p in used if upstream.index.match(list(p)) == len(p)}
         assert len(upstream.sync) == len(held) == upstream.index.stats().num_blocks
         assert len(held) == min(len(used), max_places) or len(used) > max_places >= len(held)
@@ -91,6 +98,48 @@ def test_index_and_places_are_the_recent_paths(
         gone = [at for p, at in used.items() if p not in held]
         assert all(at <= used[p] for at in gone for p in held)
         used = {p: used[p] for p in held}
+
+
+@pytest.mark.slow
+@given(st.lists(st.tuples(st.text("abc", max_size=4), st.integers(-1, 3)), max_size=40))
+@settings(max_examples=300)
+def test_what_is_taken_back_is_not_believed(steps: list[tuple[str, int]]) -> None:
+    """Each step sends a path, or takes back what stands behind so many of its keys."""
+    upstream, held = Aged(), set[str]()
+    for path, keep in steps:
+        if keep < 0:
+            upstream.send(path)
+            held |= {path[: n + 1] for n in range(len(path))}
+        elif path[: keep + 1] in held and keep < len(path):
+            upstream.sync.take_back("n", list(path), keep)
+            held = {p for p in held if not p.startswith(path[: keep + 1])}
+        for one in held | {path}:
+            believed = upstream.sync.known("n", list(one)).keys
+            assert believed == upstream.index.match(list(one))
+            assert believed == len(one) or one not in held
+    upstream.now = DEFAULT_TTL_S + 1
+    while upstream.sync.expire():
+        pass
+    assert len(upstream.sync) == upstream.index.stats().num_blocks == 0
+
+
+def test_a_longer_life_is_not_cut_by_who_asks_for_less() -> None:
+    upstream = Aged()
+    upstream.send("abc", 3600.0)
+    upstream.now = 100
+    upstream.send("abx")
+    assert upstream.sync.known("n", "ab").life_s == 3600
+    upstream.now = 1000
+    upstream.sync.expire()
+    assert upstream.index.match(list("abx")) == 2
+    assert upstream.index.match(list("abc")) == 3
+    upstream.sync.learn(0, 5000, 0, 3600.0)
+    upstream.now = 4000
+    upstream.sync.expire()
+    assert upstream.index.match(list("abc")) == 3, "hours were learnt, minutes were not"
+    upstream.now = 100 + 1.5 * 3600 + 1
+    upstream.sync.expire()
+    assert len(upstream.sync) == 0
 
 
 @pytest.mark.slow

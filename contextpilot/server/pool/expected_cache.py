@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contextpilot.block import BlockKey
+from contextpilot.engines.usage import Usage, Written
 from contextpilot.planning import Job, Planned
 from contextpilot.server.pool.prompt_path import ends_of, path_of
-from contextpilot.server.pool.sync_by_age import SyncByAge
+from contextpilot.server.pool.sync_by_age import (
+    MIN_CACHED_TOKENS,
+    Known,
+    SyncByAge,
+    is_miss,
+)
 
 
 @dataclass(frozen=True)
@@ -16,31 +23,76 @@ class Expectation:
     """What was believed of one request before it went to its upstream.
 
     Attributes:
+        keys: its path in the index.
+        ends: prompt tokens up to the end of each key, as we count; a head's are those of all of it.
+        known: what is believed of the path.
         tokens: of its prompt in the cache; None when that cannot be counted.
-        age_s: seconds since these were last used.
+        is_all: the path is all of the prompt.
     """
 
     sync: SyncByAge
     namespace: str
     keys: Sequence[BlockKey]
+    ends: Sequence[int]
+    known: Known
     tokens: int | None
-    age_s: float
+    is_all: bool
 
     @classmethod
     def of(cls, sync: SyncByAge, job: Job, planned: Planned) -> Expectation:
         """Return what is believed of a planned request that was not sent yet."""
-        keys = path_of(job, planned)
-        number, age = sync.known(job.namespace, keys)
-        expected = ends_of(job, planned)[number - 1] if number else 0
-        if 0 < number < len(job.head.keys):  # a head has one count: its parts are not known
-            return cls(sync, job.namespace, keys, None, age)
-        return cls(sync, job.namespace, keys, expected, age)
+        keys, ends = path_of(job, planned), ends_of(job, planned)
+        known = sync.known(job.namespace, keys)
+        expected: int | None = ends[known.keys - 1] if known.keys else 0
+        if 0 < known.keys < len(job.head.keys):  # a head has one count: its parts are not known
+            expected = known.tokens
+        return cls(sync, job.namespace, keys, ends, known, expected, keys == job.head.keys)
 
     def confirm(self) -> None:
-        """Note that the upstream read the prompt: its prefixes live on from now."""
+        """Note that the upstream reads the prompt: its prefixes live on from now.
+
+        How long, its answer tells.
+        """
         self.sync.note(self.namespace, self.keys)
 
-    def compare(self, cached_tokens: int) -> None:
-        """Learn from what the upstream says."""
+    def compare(self, usage: Usage, written: Written | None, asked_s: float) -> None:
+        """Learn from a whole answer: how long prefixes live, and what of this one is there now.
+
+        Args:
+            written: what was written into the cache, where the upstream tells that.
+            asked_s: for so long the request asked to keep it; 0: for as long as usual.
+        """
+        life = asked_s if written is None or written.long_tokens else 0.0
+        self.sync.note(self.namespace, self.keys, life)
+        prompt, cached = usage
+        if cached is None:
+            return
         if self.tokens is not None:
-            self.sync.learn(self.tokens, cached_tokens, self.age_s)
+            life = self.known.life_s if self.known.keys else life
+            self.sync.learn(self.tokens, cached, self.known.age_s, life)
+        held = self._held(prompt, cached, written)
+        keep = bisect_right(self._scaled_ends(prompt), held)
+        if not is_miss(self.tokens or 0, cached):
+            keep = max(keep, self.known.keys)
+        self.sync.take_back(self.namespace, self.keys, keep)
+        if prompt is not None and self.is_all and keep == len(self.keys):
+            self.sync.counted(self.namespace, self.keys, prompt)
+
+    def _held(self, prompt: int | None, cached: int, written: Written | None) -> float:
+        """Return how many leading tokens the cache holds now."""
+        if written is not None:
+            return cached + written.tokens
+        if is_miss(self.tokens or 0, cached):  # what it should have held it did not
+            return cached
+        return 0 if prompt is not None and prompt < MIN_CACHED_TOKENS and not cached else _ALL
+
+    def _scaled_ends(self, prompt: int | None) -> list[float]:
+        """Return where each key ends, in the tokens of the upstream."""
+        ours = self.ends[-1] if self.ends else 0
+        scale = prompt / ours if prompt and ours else 1.0
+        return [end * scale * _SLACK for end in self.ends]
+
+
+_ALL = float("inf")
+_SLACK = 0.9
+"""Our counts are estimates; and what stands behind the last block is no part of the path."""

@@ -333,6 +333,8 @@ class Proxy:
             lease.has_failed = True
         elif delivery.status == 200:
             lease.answered(delivery.usage, delivery.generated_tokens)
+            if (expected := outgoing.expectation) is not None:
+                expected.compare(delivery.usage, delivery.written, target.kind.retention_s(body))
         return None
 
     def _was_read(self, outgoing: Outgoing, lease: Lease) -> None:
@@ -372,8 +374,6 @@ class Proxy:
         record.first_byte_s, record.total_s = delivery.first_byte_s, delivery.total_s
         if outgoing.written is None:
             return
-        if outgoing.expectation is not None and usage.cached_tokens is not None:
-            outgoing.expectation.compare(usage.cached_tokens)
         told = record.explanation
         metrics.add("planned_tokens_total", told.total_tokens)
         metrics.add("expected_hits_tokens_total", told.matched_tokens)

@@ -48,7 +48,7 @@ class Incoming:
         text, parsed: the body, decoded; empty when it is no JSON object.
         rewrite: what can be planned; None when there is nothing.
         lists: the lists of blocks in its messages.
-        head: the messages of a request without a rewrite, to find an engine that holds them.
+        head: the messages of a request without a rewrite, where it matters who holds them.
         volatile: kinds of text at the head of the prompt that change with every request.
         outcome: what the response header says while nothing is planned.
         is_late: it waited too long to be looked through, and goes on as it came.
@@ -172,7 +172,7 @@ class RequestReader:
             request = replace(request, namespace=namespace, volatile=volatile)
             rewrite, lists = self._prepared(request, shape, handed_over)
             request = replace(request, rewrite=rewrite, lists=lists)
-            if rewrite is None and len(self._service.pool.engines) > 1:
+            if rewrite is None and self._is_followed():
                 head = messages_head([*shape.unsearched(parsed), *shape.searched(parsed)])
                 request = replace(request, head=head)
         except FieldError:
@@ -184,6 +184,11 @@ class RequestReader:
         for kind in request.volatile:
             self._metrics.add("volatile_heads_total", kind=kind)
         return request
+
+    def _is_followed(self) -> bool:
+        """Return whether it matters where a request without blocks goes, or when."""
+        engines = self._service.pool.engines
+        return len(engines) > 1 or any(one.sync_by_age is not None for one in engines)
 
     def _prepared(
         self, request: Incoming, shape: Shape, handed_over: ContextField | None

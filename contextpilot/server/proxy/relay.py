@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.types import Receive, Send
 
-from contextpilot.engines.usage import Usage, UsageReader
+from contextpilot.engines.usage import Usage, UsageReader, Written
 from contextpilot.http.pooled import UpstreamError, forwarded_headers
 from contextpilot.http.response import Answer, BrokenAnswerError, Headers
 from contextpilot.server.proxy.prompt_read import ReadingSigns
@@ -47,6 +47,11 @@ class Delivery:
     def usage(self) -> Usage:
         """The token counts that the answer told."""
         return self._usage.result()
+
+    @property
+    def written(self) -> Written | None:
+        """What the answer told of the prompt's writing into a cache."""
+        return self._usage.written()
 
     @property
     def generated_tokens(self) -> int | None:
