@@ -14,7 +14,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 TEXT_FIELDS = (
-    *("text", "content", "page_content", "get_content", "memory", "markdown", "body", "chunk"),
+    *(
+        "text",
+        "content",
+        "page_content",
+        "pageContent",
+        "get_content",
+        "memory",
+        "markdown",
+        "body",
+        "chunk",
+    ),
     *("passage", "document", "chunk_text", "raw_content", "fact", "snippet", "summary"),
     *("excerpt", "abstract", "description", "data"),
 )

@@ -21,6 +21,7 @@ TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS / "corpus"), str(TESTS / "server")]
 
 from corpus_cases import load  # noqa: E402
+from corpus_repeats import repeats  # noqa: E402
 from corpus_run import TalkVerdict, Verdict, judge, judge_talk, prompt_problem, proxy  # noqa: E402
 from corpus_talks import talks  # noqa: E402
 from known import FILE  # noqa: E402
@@ -40,7 +41,8 @@ def main() -> int:
     cases = [c for c in load() if args.only.lower() in f"{c.family} {c.name} {c.shape}".lower()]
     with proxy() as client:
         verdicts = [judge(case, client) for case in cases]
-        told = [judge_talk(talk, client) for talk in talks() if args.only.lower() in talk.name]
+        chosen = (talk for talk in [*talks(), *repeats()] if args.only.lower() in talk.name)
+        told = [judge_talk(talk, client) for talk in chosen]
         prompts = [each for each in system_prompts() if args.only.lower() in each.name]
         altered = {each.name: prompt_problem(each, client) for each in prompts}
     failed = [verdict for verdict in verdicts if verdict.problem]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from corpus_cases import KINDS, load
+from corpus_repeats import repeats
 from corpus_run import Proxy, Verdict, judge, proxy
 from corpus_talks import talks
 from known import KNOWN, MOST_NOT_FOUND
@@ -37,7 +38,7 @@ def test_names_are_unique_and_kinds_known() -> None:
     names = [case.name for case in CASES]
     assert sorted(names) == sorted(set(names))
     assert {case.kind for case in CASES} <= set(KINDS)
-    others = [*talks(), *system_prompts()]
+    others = [*talks(), *repeats(), *system_prompts()]
     assert {*names, *(each.name for each in others)} >= KNOWN
 
 

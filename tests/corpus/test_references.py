@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pytest
+from corpus_repeats import repeats
 from corpus_run import Proxy, TalkVerdict, judge_talk, proxy
 from corpus_talks import talks
 from known import KNOWN
@@ -85,7 +86,7 @@ def client() -> Iterator[Proxy]:
 
 @pytest.fixture(scope="module")
 def verdicts(client: Proxy) -> Sequence[TalkVerdict]:
-    return [judge_talk(talk, client) for talk in talks()]
+    return [judge_talk(talk, client) for talk in [*talks(), *repeats()]]
 
 
 def test_no_conversation_fails_that_is_not_known_to(verdicts: Sequence[TalkVerdict]) -> None:

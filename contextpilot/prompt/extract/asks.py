@@ -78,14 +78,16 @@ _ABBREVIATED, _ABBREVIATED_AFTER = (
     re.compile(r"(?:\.|[°º]\.?)[ \t]{0,2}(\d{1,3})\b(?![.,:]\d|[%°])"),
 )
 _THEM = re.compile(
-    rf"\b(?:(?<!cite )(?<!use )(?:them\b|(?:these|those)\b(?= {NOUN_PATTERN}\b| (?:into|in|from|"
-    rf"with|by|to|as|and|or|up|out|of|is|are|do|does|that|which|who|{NUMBER_WORDS}|\d+)\b|"
+    rf"\b(?:(?<!cite )(?<!use )(?<!without )(?:them\b|(?:these|those)\b(?= {NOUN_PATTERN}\b| "
+    rf"(?:into|in|from|with|by|to|as|and|or|up|out|of|is|are|do|does|that|which|who|build|relate|connect|link|"
+    rf"lead|fit|belong|differ|{NUMBER_WORDS}|\d+)\b|"
     r"[^\w ]|$))|"
     rf"each(?! other)\b|every (?:one\b|single\b|{NOUN_PATTERN}\b)|"
     rf"(?:{EACH})\b(?! (?:{TIMES})\b)|ones\b|"
     r"at the (?:start|beginning|top)\b[^\n]{0,60} at the (?:end|bottom)\b|"
     r"the one (?:on|about|that|with|from|where|which|of)\b|"
-    r"they (?:form|are|come|stand|follow|tell|make)\b|their (?:order|weight|sequence)\b|"
+    r"they (?:form|are(?! (?:not )?(?:relevant|helpful|useful))|come|stand|follow|tell|make)\b|"
+    r"their (?:order|weight|sequence)\b|"
     r"(?:this|these) (?:is|are|was|were) (?:a|an|the|my|our|parts? of|from) (?:\w+ ){0,2}"
     r"(?:conversation|dialogue|chat|thread|transcript|story|novel|log|diary|interview|script|"
     r"timeline|procedure|recipe|sequence|series)\b)|"

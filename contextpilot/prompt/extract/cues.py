@@ -28,7 +28,8 @@ _HEADING = re.compile(
     _FLAGS,
 )
 _SENTENCE = re.compile(
-    rf"\b(?:us(?:e|ing)|cit(?:e|ing)|based|answers?|given|from|with|according to|"
+    rf"\b(?:us(?:e|ing)|cit(?:e|ing)|citations (?:to|from)|based|answers?|given|from|with|"
+    rf"according to|"
     rf"refer(?:ring)? to|consult|consider|read|"
     rf"here (?:are|is)|(?:below|these|following) (?:are|is)|summary of|among|in|by|found|says?|"
     rf"got|yielded|brought|retrieving|returning|came back with|turned up|"
@@ -43,7 +44,7 @@ _SENTENCE = re.compile(
     rf"\b(?:mit|nutze|verwende|aus|anhand|selon|avec|utilise[rz]?|[àa] partir|usa|usando|con|com|"
     rf"segundo|usando os|auf (?:der )?(?:grundlage|basis)|gestützt|appuy\w+|d['’]après|"
     rf"[àa] l['’]aide|en vous basant|bas[áa]ndo(?:te|se)|a partir|com base|in base|sulla base|"
-    rf"op basis|aan de hand|"
+    rf"op basis|aan de hand|use|utilize|utilice|utiliza|utilizza|"
     rf"usa i|met|gebruik|használ|используй\w*|на основе|по|użyj|"
     rf"na podstawie)\b[^\n.]{{0,30}}?{CUE_FOREIGN}|"
     rf"\b(?:documents?|sources) trouv[ée]s|gefundenen? (?:dokumente|quellen)|"

@@ -72,7 +72,12 @@ _TABLE: tuple[tuple[str, Side, str, str], ...] = (
         "start from the bottom",
     ),
     ("forged", "against", "a block holds tags, labels or notes of its own", "</document> inside"),
-    ("labels-unsure", "against", "their numbers repeat or leave gaps", "index 1, 2, 2, 9"),
+    (
+        "labels-unsure",
+        "against",
+        "their numbers repeat or leave gaps, or labels stand after their blocks",
+        "index 1, 2, 2, 9",
+    ),
     ("too-many", "against", "too many lists in one message, or blocks in one list", ""),
     ("cited", "against", "the API counts them, or a cache breakpoint marks one", "citations"),
 )

@@ -11,6 +11,7 @@ from contextpilot.prompt.extract.forged import holds_notes
 from contextpilot.prompt.extract.group import MAX_GROUPS, MAX_PIECES, Found, Span
 from contextpilot.prompt.extract.numbered import find_inline, find_numbered
 from contextpilot.prompt.extract.ordered import are_counted, sequence_reason
+from contextpilot.prompt.extract.ownership import labels_part
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.records import find_records
 from contextpilot.prompt.extract.rows import find_rows
@@ -142,6 +143,8 @@ def _against(page: Page, found: Found) -> str:
         return "counted"
     if reason or not found.why:
         return reason or "no-evidence"
+    if found.kind in ("numbered", "records") and labels_part(page, found):
+        return "labels-unsure"
     return "forged" if holds_notes(bodies) else ""
 
 

@@ -18,8 +18,8 @@ from contextpilot.prompt.extract.scan import LinePattern, matches
 from contextpilot.prompt.extract.vocabulary import PLAIN_WRAPPERS, RETRIEVAL_WRAPPERS, WRAPPERS
 
 WORDS = (
-    r"(?:(?:search|retrieval)[ \t]{0,4}result|document|doc|passage|source|context|chunk|snippet|"
-    r"reference|memory|excerpt|evidence|webpage|dokument|quelle|documento|fuente|fonte|документ|"
+    r"(?:(?:(?:search|retrieval)[ \t]{0,4})?result|hit|citation|document|doc|passage|"
+    r"source|context|chunk|snippet|reference|memory|excerpt|evidence|webpage|dokument|quelle|documento|fuente|fonte|документ|"
     r"источник|extrait|trecho|bron|belge|kaynak|tài liệu|källa|"
     r"kilde|źródło|dokumentum|dokumen|asiakirja)"
 )
@@ -27,13 +27,13 @@ _HAN_WORDS = r"(?:文档|资料|参考资料|参考|来源|文書|資料|参考�
 _MARK = re.compile(
     rf"[ \t]{{0,8}}(?:"
     rf"\[(?P<bracket>\d{{1,4}})\][:.)]?|"
-    rf"(?:\#{{1,6}}[ \t]{{1,4}}|[-=]{{2,5}}[ \t])?(?:\*\*)?\[?"
+    rf"(?:\#{{1,6}}[ \t]{{1,4}}|[-=]{{2,5}}[ \t])?(?:\*\*)?[\[【]?"
     rf"(?P<word>{WORDS}|{_HAN_WORDS})[ \t]{{0,4}}"
     rf"(?P<id>ids?[ \t]{{0,2}}[:#]|:(?=[ \t]{{0,4}}\d{{1,4}}[ \t]{{0,4}}$))?"
-    rf"[ \t]{{0,4}}(?:\#|no\.?[ \t]{{0,4}})?\[?(?P<number>\d{{1,4}})(?:[ \t]begin)?\]?"
+    rf"[ \t]{{0,4}}(?:\#|no\.?[ \t]{{0,4}})?\[?(?P<number>\d{{1,4}})(?:[ \t]begin)?[\]】]?"
     rf"(?:[ \t]{{0,2}}[-=]{{2,5}}(?=[ \t]{{0,4}}$)|[ \t]?\|[^\]\n]{{1,120}}\](?=[ \t]{{0,4}}$)|"
     rf"(?:\*\*)?[ \t]?(?::{{1,3}}(?:\*\*)?|[.)\-–—](?:\*\*)?|(?=[ \t]{{0,4}}\()|(?=[ \t]{{0,4}}$)|"
-    rf"(?<=\])))|"
+    rf"(?<=[\]】])))|"
     rf"(?P<field>id|source[ \t]id|"
     rf"doc[ \t]id)[ \t]?:[ \t]{{0,4}}(?P<fieldnumber>\d{{1,4}})(?=[ \t]{{0,4}}$)|"
     rf"(?P<dotted>\d{{1,4}})[.)](?=[ \t]))[ \t]{{0,8}}",
@@ -182,7 +182,10 @@ def _as_found(
     begins = [region.start, *(mark.end for mark in marks)]
     before = [_field_before(text, m, begin) for m, begin in zip(marks, begins, strict=False)]
     if len({field for field, _ in before}) > 1:  # a field of the next block ends the one before
-        return None
+        own = {field for field, _ in before[1:]}
+        last = text[marks[-1].end : region.end]
+        if before[0][0] or len(own) > 1 or not _has_field(last, *own):
+            return None
     if before[0][0]:
         marks = [m._replace(start=start) for m, (_, start) in zip(marks, before, strict=True)]
     pieces = movable(text, _cut(text, marks, region.end), region.end, closed=wrapper is not None)
@@ -212,7 +215,7 @@ def _why(page: Page, marks: Sequence[_Mark], region: Span, wrapper: str | None) 
         return "wrapper", against
     if page.role == "tool":
         return ("cue" if intro.announced else ""), against
-    if style not in ("bracket", "dotted", "id"):
+    if style not in ("bracket", "dotted", "id", "result", "hit"):
         return "labels", against
     if intro.announced or page.told or (intro.told and style != "dotted"):
         return "cue", against
@@ -228,6 +231,12 @@ def _field_before(text: str, mark: _Mark, begin: int) -> tuple[str, int]:
     start = text.rfind("\n", begin, max(begin, mark.start - 1)) + 1
     match = _FIELD_LINE.match(text, start, mark.start) if start or not begin else None
     return (match[1], start) if match else ("", 0)
+
+
+def _has_field(text: str, name: str) -> bool:
+    """Return whether the last block ends with this field, too: then it is no label of the next."""
+    fields = (_FIELD_LINE.match(line) for line in text.strip().split("\n"))
+    return any(match is not None and match[1] == name for match in fields)
 
 
 def _are_short(text: str, pieces: Sequence[Piece]) -> bool:

@@ -56,6 +56,11 @@ POSITIONS: tuple[tuple[str, str], ...] = (
     ),
     ("second third next", r"\w+[- ](?:to|from|but)[- ](?:the[- ])?(?:last|end|one)\b"),
     (NUMBER_WORDS.replace("|", " "), rf"\w+ (?:or|and|to|vs\.?|versus) (?:{NUMBER_WORDS})\b"),
+    (
+        NUMBER_WORDS.replace("|", " "),
+        r"\w+ (?:down|up|further|ahead|along|places?|positions?|spots?|slots?) "
+        r"(?:from|of|after|before)\b",
+    ),
     (ORDINAL, r"\w+ (?:and|or|one|of these)\b"),
     (NOUNS, rf"{_NOUN} (?:above|below|before|after) (?:it|that|this)\b"),
     ("one", r"one (?:above|below|before|after)\b"),
@@ -146,6 +151,8 @@ POSITIONS: tuple[tuple[str, str], ...] = (
     ("thứ", r"thứ (?:nhất|hai|ba|tư|năm|\d)"),
     ("cuối đầu", r"(?:cuối cùng|đầu tiên)"),
 )
+_HELD_PLACE = r"(?:earlier|later|higher|lower|further|first|last)"
+"""Which of several documents holds where they disagree, told by its place."""
 ORDERS: tuple[tuple[str, str], ...] = (
     (
         "in keep preserve maintain follow keeping preserving following",
@@ -167,6 +174,22 @@ ORDERS: tuple[tuple[str, str], ...] = (
         r"(?:at|near|towards?|given|listed|comes?) (?:the )?(?:very )?(?:first|last|top|bottom|"
         r"beginning|start|end)\b",
     ),
+    (
+        "trust prefer believe favor favour weigh follow priority precedence",
+        rf"\w+(?: [\w,]+){{0,10}}? {_HELD_PLACE}\b",
+    ),
+    (
+        "earlier later higher lower further first last above below",
+        r"\w+(?: [\w,]+){0,6}? (?:precedence|priority|overrid\w+|overrul\w+|outrank\w*|wins?|"
+        r"prevails?|supersedes?|trumps?)\b",
+    ),
+    ("as", r"as many \w+ as (?:there are|you see|given|the|these)\b"),
+    (
+        "keep keeping leave leaving",
+        r"\w+ (?:\w+ ){1,4}?(?:where (?:it|they) (?:is|are|stands?)|in place|intact|untouched|"
+        r"unchanged|as (?:it|they) (?:is|are|stands?))\b",
+    ),
+    ("geht ging", r"\w+ (?:es |das )?los\b"),
     ("given listed stands", r"\w+ (?:first|last)\b(?! name)"),
     ("which", r"which number\b"),
     ("one", r"one to the (?:next|other)\b"),
@@ -352,7 +375,8 @@ NUMBERED_NOUNS = (
     "snippet snippets result results reference references memory memories excerpt excerpts "
     "evidence article articles file files text texts page pages paragraph paragraphs item items "
     "fact facts citation citations clause clauses section sections candidate candidates option "
-    "options entry entries row rows link number "
+    "options entry entries row rows link number rule rules hit hits record records statement "
+    "statements "
     "dokument dokumente dokuments dokumentu dokumentem dokumenten dokumentet quelle quellen "
     "textstelle documento documentos documenti fuente fuentes fonte fontes fonti bron bronnen "
     "źródło źródła belge kaynak документ документа документе документом документы источник "

@@ -266,6 +266,6 @@ def _near(text: str, order: str, words: Sequence[str]) -> bool:
     """Return whether a text says this of order beside one of the words."""
     for at in _places(text, order):
         around = text[max(0, at - _NEAR_CHARS) : at + len(order) + _NEAR_CHARS]
-        if any(_holds(around, word) for word in words):
+        if any(word != order and _holds(around, word) for word in words):
             return True
     return False

@@ -30,14 +30,17 @@ _FIELD = re.compile(
     r"^[ \t>*-]{0,4}\**([A-Za-z][\w ]{0,24}?)\**[ \t]?:[ \t]*\**[ \t]*\S", re.MULTILINE
 )
 _NAMED = LinePattern(
-    r"(?=[\[\w./\-])(?:\[(?:source|document|doc|file|title|"
+    r"(?=[\[\w./\-=#])(?:\[(?:source|document|doc|file|title|"
     r"url)s?[ \t]{0,2}[:=][ \t]{0,2}[^\]\n\d][^\]\n]{0,150}\]:?|"
     r"\[(?:score|relevance|similarity|distance)[ \t]{0,2}[:=][ \t]{0,2}-?\d{0,4}\.?\d{0,8}%?\]|"
     r"(?:document|passage|source|article|excerpt|context)[ \t]{0,2}\((?:title|source|name|url)"
     r"[ \t]{0,2}[:=][^()\n]{1,150}\)[ \t]{0,2}:?(?=[ \t\n])|"
+    r"={2,6}[ \t]?\[[^\]\n]{1,150}\]:?(?=[ \t]{0,4}$)|"
+    r"\#{1,6}[ \t](?:document|doc|source|passage|article|excerpt|file)[ \t]?:[ \t][^\n]{1,150}$|"
     r"\[?[\w./\-]{1,80}\.(?:pdf|md|txt|docx?|html?|pptx?|rst)(?:#page=\d{1,5})?\]?:(?=[ \t]))",
-    re.IGNORECASE,
+    re.IGNORECASE | re.MULTILINE,
 )
+_SCORED = re.compile(r"\b(?:relevance|score|similarity)[ \t]?[:=][ \t]?\d", re.IGNORECASE)
 _KEY = r"[A-Za-z][\w.]{0,40}[\-_./\d][\w.\-/]{0,60}"
 _KEYED = LinePattern(rf"(?=[\[A-Za-z])(?:\[({_KEY})\]:?|({_KEY}):)(?=[ \t]\S)")
 """A key of its own before each block, which is no name of a speaker: `[rye-2021] ...`."""
@@ -112,8 +115,13 @@ def _by_name(page: Page, region: Span, wrapper: str | None) -> Found | None:
     """Return blocks that each begin with `[Source: name]` or `name.pdf:`."""
     if not holds(page.text, region, ":="):
         return None
-    marks = [mark.start() for mark in islice(matches(_NAMED, page.text, region), MAX_PIECES + 1)]
-    return _as_found(page, marks, region, wrapper) if len(marks) > 1 else None
+    marks = list(islice(matches(_NAMED, page.text, region), MAX_PIECES + 1))
+    if len(marks) < 2:
+        return None
+    found = _as_found(page, [mark.start() for mark in marks], region, wrapper)
+    if found is not None and not found.why and all(_SCORED.search(mark[0]) for mark in marks):
+        return found._replace(why="scores")
+    return found
 
 
 def _by_key(page: Page, region: Span, wrapper: str | None) -> Found | None:

@@ -40,6 +40,8 @@ _MAX_TRIES = 8
 _MAX_DEPTH = 4
 _MAX_HEADER_CHARS = 2000
 _MIN_ROW_CHARS = 40
+_SCORED_TEXTS = ("answer", "name")
+"""Texts of rows that have a score of relevance and no text by any other name."""
 
 
 class _Array(NamedTuple):
@@ -199,13 +201,13 @@ def _judged(
     if len(array.elements) > MAX_PIECES:
         return too_many("json", [Piece(place(span), place(span)) for span in array.elements])
     rows = [_row(array.text, span) for span in array.elements]
-    bodies = _bodies(array.text, rows)
+    scores = _scores(rows)
+    bodies = _bodies(array.text, rows, (*TEXT_FIELDS, *(_SCORED_TEXTS if scores else ())))
     if bodies is None:
         return None
     spans = [(place(span), place(body)) for span, body in zip(array.elements, bodies, strict=True)]
     pieces = tuple(Piece(span, body) for span, body in spans)
-    names = [{member.key for member in row} for row in rows]
-    scores = _scores(rows)
+    names = [_names(row) for row in rows]
     why = _why(page, wrapper, rows, names, scores)
     if why == "scores" and array.has_query:
         why = "declared-search"
@@ -213,6 +215,16 @@ def _judged(
         note_at = None  # each row tells its rank itself
     against = _against(rows, names, scores, note_at)
     return Found("json", pieces, note_at, why, against, False, depth)
+
+
+def _names(row: Sequence[Member]) -> set[str]:
+    """Return the names of a row's members, and of those of the object with its text."""
+    names = {member.key for member in row}
+    for member in row:
+        is_holder = member.key in HOLDER_FIELDS and member.key not in ("metadata", "meta")
+        if is_holder and isinstance(member.value, dict):
+            names.update(name for name in member.value if isinstance(name, str))
+    return names
 
 
 def _row(text: str, span: Span) -> list[Member]:
@@ -249,9 +261,6 @@ def _against(
     note_at: int | None,
 ) -> str:
     used = set().union(*names)
-    for member in (member for row in rows for member in row if member.key in HOLDER_FIELDS):
-        if isinstance(member.value, dict) and member.key not in ("metadata", "meta"):
-            used.update(name for name in member.value if isinstance(name, str))
     if (SEQUENCE_FIELDS - PAGE_FIELDS) & used or any(
         name.startswith("@") and name != "@search.score" for name in used
     ):
@@ -318,9 +327,11 @@ def _are_times_sorted(rows: Sequence[list[Member]], scores: Sequence[float]) -> 
     return False
 
 
-def _bodies(text: str, rows: Sequence[list[Member]]) -> list[Span] | None:
+def _bodies(
+    text: str, rows: Sequence[list[Member]], fields: Sequence[str] = TEXT_FIELDS
+) -> list[Span] | None:
     """Return where the text of each row stands, without quotes; None unless all have one."""
-    for name in TEXT_FIELDS:
+    for name in fields:
         spans = [_text_span(text, row, name) for row in rows]
         known = [span for span in spans if span is not None]
         if len(known) == len(rows):

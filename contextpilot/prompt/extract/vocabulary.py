@@ -11,6 +11,7 @@ DOCUMENT_TAGS = frozenset(
     (
         *("document", "doc", "passage", "source", "search_result", "search-result", "memory"),
         *("context", "evidence", "retrieved_document", "retrieved-document"),
+        *("documento", "dokument", "fuente", "fonte", "quelle"),
     )
 )
 """Elements that are documents by their name alone."""
@@ -37,7 +38,8 @@ WRAPPERS = RETRIEVAL_WRAPPERS | frozenset(
     (
         *("documents", "docs", "passages", "snippets", "sources", "memories", "context"),
         *("contexts", "excerpts", "evidence", "references", "knowledge", "chunks", "facts"),
-        "results",
+        *("results", "Cites", "Reference"),  # as FastGPT writes the last two
+        *("documentos", "documenti", "dokumente", "fuentes", "fontes", "fonti", "quellen"),
     )
 )
 PLAIN_WRAPPERS = WRAPPERS - {"context", "contexts", "knowledge", "facts", "references", "results"}
@@ -305,6 +307,7 @@ FIELD_LABELS = frozenset(
         *("description", "abstract", "author", "metadata", "path", "chunk", "page_content"),
         *("question", "query", "note", "memory", "fact", "excerpt", "type", "domain", "uri"),
         *("category", "topic", "subject", "keywords", "section", "citation", "reference", "doc"),
+        *("value", "collection"),
     )
 )
 """`Name: ...` at the head of a block that is a field and no speaker."""

@@ -1,0 +1,76 @@
+"""Whether the labels of a list stand before their blocks: one after its block is the next one's.
+
+A list is cut at its labels. Where these close a block (`text`, `[1]`), or each block has a heading
+above its label, the cut parts a block from what names it; then the list stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from contextpilot.prompt.extract.group import Found
+from contextpilot.prompt.extract.page import Page
+
+_LABEL_CHARS, _HEADING_CHARS = 60, 100
+_RULES = " \t\r\n-=*_#"
+_SENTENCE_ENDS = ".!?。！？…,;"
+_INTRO_ENDS = (":", "：", "]]")
+_OPENING = re.compile(r"<[^/<>][^<>]*>|(?:.*[:：][ \t]*)?\"{3}|.*[:：][ \t]*`{3}\w*")
+_DIGITS = re.compile(r"\d+")
+_FIELD = re.compile(r"[ \t>*-]{0,4}\**[A-Za-z][\w ]{0,24}\**[ \t]?:[ \t]*\**[ \t]*\S")
+
+
+def labels_part(page: Page, found: Found) -> bool:
+    """Return whether moving the blocks of a list may part them from their labels."""
+    text = page.text
+    blocks = [piece.span.of(text).strip() for piece in found.pieces]
+    start = found.pieces[0].span.start
+    above = _line_above(text, start)
+    if not above or above.endswith(_INTRO_ENDS) or _OPENING.fullmatch(above):
+        return False
+    if found.kind == "numbered" and _lead_fields(text, found, blocks):
+        return False
+    is_loose = all("\n\n" in block[: 2 * _LABEL_CHARS] for block in blocks)
+    is_near = is_loose or not _is_blank_above(text, start)
+    if is_near and all(map(_is_label_alone, blocks)) and not page.intro(start).announced:
+        return True
+    return _is_heading(above) and _end_in_headings(blocks)
+
+
+def _lead_fields(text: str, found: Found, blocks: Sequence[str]) -> bool:
+    """Return whether a field follows each label, the list's last one, too."""
+    heads = [block.split("\n", 2) for block in blocks]
+    labels = {_DIGITS.sub("0", head[0]) for head in heads}
+    after = text[found.pieces[-1].span.end :].lstrip().split("\n", 1)[0]
+    is_whole = len(labels) == 1 and _DIGITS.sub("0", after) not in labels
+    return is_whole and all(len(head) > 1 and _FIELD.match(head[1]) for head in heads)
+
+
+def _line_above(text: str, start: int) -> str:
+    """Return the last line before a place that is no rule."""
+    lines = text[max(0, start - 4 * _HEADING_CHARS) : start].rstrip(_RULES).rsplit("\n", 1)
+    return lines[-1].strip()
+
+
+def _is_blank_above(text: str, start: int) -> bool:
+    """Return whether a blank line or a rule stands right above a place."""
+    lines = text[max(0, start - _HEADING_CHARS) : start].split("\n")
+    return len(lines) > 1 and not lines[-2].strip(_RULES)
+
+
+def _is_label_alone(block: str) -> bool:
+    """Return whether the first line of a block is as short as a label, and no sentence."""
+    line = block.split("\n", 1)[0].rstrip()
+    return len(line) <= _LABEL_CHARS and not line.endswith(tuple(_SENTENCE_ENDS))
+
+
+def _end_in_headings(blocks: Sequence[str]) -> bool:
+    """Return whether all blocks but the last end with a line like a heading: the next one's."""
+    lasts = [block.rstrip(_RULES).rsplit("\n", 1) for block in blocks[:-1]]
+    return all(len(lines) > 1 and _is_heading(lines[-1].strip()) for lines in lasts)
+
+
+def _is_heading(line: str) -> bool:
+    is_short = 0 < len(line) <= _HEADING_CHARS
+    return is_short and not line.endswith(tuple(_SENTENCE_ENDS)) and _FIELD.match(line) is None
