@@ -72,7 +72,7 @@ class BlockReader:
             raise TypeError("tokenizer must be a callable text -> number of tokens, or None")
         self._tokenizer = tokenizer
         self._keeps_texts = keeps_texts
-        self._image_model = image_model
+        self.image_model = image_model
         self._memo: dict[str, Block] = {}
         self._memo_chars = 0
         self._weights: dict[bytes, int] = {}
@@ -107,7 +107,7 @@ class BlockReader:
             return [block or self._read_text(text) for block, text in zip(found, context)]  # noqa: B905
         if kinds <= {int}:
             return [Block(value, str(value), UNKNOWN_TOKENS, value) for value in context]
-        return self._read_objects(context, name, bare_ids, self._image_model or image_model)
+        return self._read_objects(context, name, bare_ids, self.image_model or image_model)
 
     def read_batch(
         self, contexts: Any, name: str = "all_contexts", *, bare_ids: bool = False

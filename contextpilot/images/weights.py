@@ -1,7 +1,8 @@
 """What an image weighs in tokens, by the family of the model that reads it.
 
 Families are found by the model's name. Those of engines are computed as their processors do with
-default settings; those of clouds as their documents say. What the engine counts corrects both.
+default settings; those of clouds as their documents said on 2026-11-26 (each function names its
+own). No cloud was asked. What the engine counts corrects both.
 """
 
 from __future__ import annotations
@@ -45,9 +46,20 @@ def _family(model: str) -> Weigh:
 
 
 def _by_area(size: Size, detail: str) -> int:  # noqa: ARG001
-    """As Anthropic's documents say: pixels / 750, after fitting into 1568 by 1568."""
+    """Of no known family: pixels / 750, after fitting into 1568 by 1568."""
     width, height = _fit(size, 1568)
     return min(1600, math.ceil(width * height / 750))
+
+
+def _claude(size: Size, detail: str, *, side: int, most: int) -> int:  # noqa: ARG001
+    """Patches of 28 pixels: "Vision" in Anthropic's documents (platform.claude.com).
+
+    `side` and `most` bound what is not shrunk: 1568 pixels and some 1,600 tokens, 2576 and 4,784
+    from Opus 4.7 on; the latter by reports of counts, the page that was at hand left them out.
+    """
+    width, height = _fit(size, side)
+    patches = math.ceil(width / 28) * math.ceil(height / 28)
+    return min(most, patches)
 
 
 def _patches(
@@ -73,7 +85,7 @@ def _patches(
 
 
 def _tiles(size: Size, detail: str, *, base: int, tile: int) -> int:
-    """As OpenAI's documents say of models with tiles of 512 pixels."""
+    """Tiles of 512 pixels: "Images and vision" in OpenAI's documents (developers.openai.com)."""
     if detail == "low":
         return base
     width, height = _fit(size, 2048)
@@ -82,17 +94,38 @@ def _tiles(size: Size, detail: str, *, base: int, tile: int) -> int:
     return base + tile * tiles
 
 
-def _capped_patches(size: Size, detail: str, *, factor: float) -> int:  # noqa: ARG001
-    """As OpenAI's documents say of models with patches of 32 pixels, 1,536 at most."""
-    width, height = size
-    patches = math.ceil(width / 32) * math.ceil(height / 32)
-    return math.ceil(min(1536, patches) * factor)
+def _capped_patches(
+    size: Size,
+    detail: str,  # noqa: ARG001
+    *,
+    factor: float,
+    most: int = 1536,
+) -> int:
+    """Patches of 32 pixels: "Images and vision" in OpenAI's documents (developers.openai.com).
+
+    There 1800 by 2400 pixels are 1,452 patches. Factors of GPT-5's small models and of those from
+    5.2 on are what users were billed; the documents say 1.62 and 2.46 of the small ones.
+    """
+    width, height = size[0] / 32, size[1] / 32
+    patches = math.ceil(width) * math.ceil(height)
+    if patches > most:
+        shrink = math.sqrt(most / (width * height))
+        width, height = width * shrink, height * shrink
+        whole = min(math.floor(side) / side for side in (width, height) if side >= 1)
+        patches = math.ceil(width * whole - 1e-6) * math.ceil(height * whole - 1e-6)
+    return math.ceil(min(most, patches) * factor)
 
 
 def _gemini(size: Size, detail: str) -> int:  # noqa: ARG001
+    """Tiles of 768 pixels: "Image understanding" in Google's documents (ai.google.dev)."""
     width, height = size
     small = max(width, height) <= 384
     return 258 * (1 if small else math.ceil(width / 768) * math.ceil(height / 768))
+
+
+def _gemini_3(size: Size, detail: str) -> int:  # noqa: ARG001
+    """Of any size: "Media resolution" in Google's documents (ai.google.dev)."""
+    return 280 if detail == "low" else 1120
 
 
 def _pixtral(size: Size, detail: str) -> int:  # noqa: ARG001
@@ -121,11 +154,18 @@ _FAMILIES: tuple[tuple[re.Pattern[str], Weigh], ...] = tuple(
         (r"llava", partial(_same, tokens=576)),
         (r"gemma-?3|paligemma", partial(_same, tokens=256)),
         (r"pixtral|mistral-(small|medium)", _pixtral),
+        (r"gemini-([3-9]|\d\d)", _gemini_3),
         (r"gemini", _gemini),
+        (r"claude-(opus|sonnet)-(4-[7-9]|[5-9])", partial(_claude, side=2576, most=4784)),
+        (r"claude", partial(_claude, side=1568, most=1600)),
         (r"gpt-4o-mini", partial(_tiles, base=2833, tile=5667)),
         (r"gpt-4\.1-mini", partial(_capped_patches, factor=1.62)),
         (r"gpt-4\.1-nano", partial(_capped_patches, factor=2.46)),
         (r"o4-mini", partial(_capped_patches, factor=1.72)),
+        (r"gpt-5(-|\.1-)mini", partial(_capped_patches, factor=1.2)),
+        (r"gpt-5(-|\.1-)nano", partial(_capped_patches, factor=1.5)),
+        (r"gpt-5\.\d.*(mini|nano)", partial(_capped_patches, factor=1.2)),
+        (r"gpt-(5\.[2-9]|[6-9])", partial(_capped_patches, factor=1.2, most=2500)),
         (r"gpt-5", partial(_tiles, base=70, tile=140)),
         (r"^o[13]\b", partial(_tiles, base=75, tile=150)),
         (r"gpt-4", partial(_tiles, base=85, tile=170)),

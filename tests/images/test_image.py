@@ -168,17 +168,26 @@ def test_kind_and_size_are_read_from_the_first_bytes(data: bytes, kind: str) -> 
         ("qwen2.5-vl-7b", (28, 28), 4 + 2),
         ("llava-1.5-7b-hf", (9, 9), 576),
         ("gpt-4o-2024-11-20", (1024, 1024), 765),
-        ("claude-sonnet-4", (1092, 1092), 1590),
+        ("gpt-4.1-mini", (1800, 2400), 2353),
+        ("gpt-5-mini", (1024, 1024), 1229),
+        ("gpt-5.4", (1920, 1080), 2448),
+        ("gpt-5", (1024, 1024), 630),
+        ("claude-sonnet-4-5", (1092, 1092), 1521),
+        ("claude-haiku-4-5", (256, 256), 100),
+        ("claude-opus-4-7", (2560, 1440), 4784),
+        ("claude-sonnet-4-5", (2560, 1440), 1600),
         ("gemini-2.5-pro", (300, 300), 258),
+        ("gemini-3-flash", (4032, 3024), 1120),
     ],
 )
 def test_tokens_of_families(model: str, size: tuple[int, int], tokens: int) -> None:
     assert image_tokens(model, size) == tokens
-    assert is_known(model) == ("claude" not in model)
+    assert is_known(model)
+    assert not is_known("a-model-of-mine")
 
 
 def test_a_huge_image_stays_within_its_family_s_bounds() -> None:
-    for model in ("qwen2-vl", "qwen3-vl", "gpt-4o", "gpt-4.1-mini", "claude", "pixtral-12b"):
+    for model in ("qwen2-vl", "qwen3-vl", "gpt-4o", "gpt-4.1-mini", "gpt-5.5", "claude", "pixtral"):
         assert 0 < image_tokens(model, (30_000, 20_000)) <= 16_386
         assert 0 < image_tokens(model, (1, 20_000)) <= 16_386
 

@@ -196,6 +196,19 @@ def test_later_turns_refer_to_images_of_earlier_ones(turns: list[list[int]], api
     assert all(str(before).count(str(image(n, api))) == 1 for n in shown)
 
 
+@pytest.mark.parametrize("api", APIS)
+def test_references_to_images_save_their_tokens(api: ImageApi) -> None:
+    pilot = cp.ContextPilot(image_model="gemma-3")
+    messages = [user(content([0, 1, 2], api))]
+    assert pilot.rewrite(messages).saved_tokens == 0
+    messages += [{"role": "assistant", "content": []}, user(content([1, 2, 3], api))]
+    done = pilot.rewrite(messages)
+    assert 2 * 256 - 100 < done.saved_tokens < 2 * 256
+    assert done.messages.saved_tokens == done.saved_tokens
+    messages += [{"role": "assistant", "content": []}, user(content([0, 3], api))]
+    assert 4 * 256 - 200 < pilot.rewrite(messages).saved_tokens < 4 * 256
+
+
 def test_results_of_a_search_tool_move_those_of_others_stay() -> None:
     def session(tool: str, numbers: list[int]) -> list[dict[str, Any]]:
         call = {"type": "tool_use", "id": "t", "name": tool, "input": {"query": "houses"}}

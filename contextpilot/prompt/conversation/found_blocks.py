@@ -36,6 +36,7 @@ class _Written(NamedTuple):
     arrangements: list[Arrangement]
     hints: Mapping[int, str]
     saved_chars: int
+    saved_image_tokens: int = 0
 
 
 class FoundBlocksRewrite:
@@ -63,6 +64,8 @@ class FoundBlocksRewrite:
         self._extraction = extraction
         self._options = options
         self._orders = orders
+        model = body.get("model")
+        self._model = reader.image_model or (model if isinstance(model, str) else "")
         before = shape.unsearched(body)
         self._keys = group_keys(namespace, session, before, extraction)
         self._settled = self._order_before(len(self._keys) - 1)
@@ -88,7 +91,8 @@ class FoundBlocksRewrite:
         if tuple(last.order) != order:
             written = self._write([*done, self._arranged(len(done), order)])
         body = self._shape.with_searched(self._body, written.messages)
-        return WrittenBody(body, len(written.hints), written.saved_chars, order)
+        saved = written.saved_chars, written.saved_image_tokens
+        return WrittenBody(body, len(written.hints), *saved, order)
 
     def _bounds(self) -> Bounds:
         """Return how far the last group may move: not at all, where it was written before."""
@@ -111,9 +115,7 @@ class FoundBlocksRewrite:
 
     def _read(self, reader: BlockReader) -> list[Block]:
         """Return the blocks to plan: in their settled order if they have one."""
-        model = self._body.get("model")
-        values, name = self._extraction.last.values, model if isinstance(model, str) else ""
-        blocks = reader.read(values, image_model=name)
+        blocks = reader.read(self._extraction.last.values, image_model=self._model)
         for rank, hint in self._written.hints.items():
             key = content_key(f"{rank}\0{hint}")  # as Extraction.head names it in later turns
             blocks[rank] = Block(key, hint, estimate_tokens(hint), hint)
@@ -152,9 +154,10 @@ class FoundBlocksRewrite:
             given._replace(replacements=hints.get(number, given.replacements))
             for number, given in enumerate(arrangements)
         ]
-        messages, hinted = with_image_references(self._extraction, messages, hinted)
+        done = with_image_references(self._extraction, messages, hinted, self._model)
         saved = report.chars_saved if report is not None else 0
-        return _Written(messages, hinted, hinted[-1].replacements, saved)
+        last = done.arrangements[-1].replacements
+        return _Written(done.messages, done.arrangements, last, saved, done.saved_tokens)
 
     def _note(self, number: int, order: Sequence[int]) -> str:
         group = self._extraction.groups[number]

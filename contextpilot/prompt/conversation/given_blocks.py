@@ -70,7 +70,8 @@ class GivenBlocksRewrite(NamedTuple):
         whole = self.shape.with_turns(self.body, [*self.before, user, *self.after])
         body = {name: value for name, value in whole.items() if name != FIELD}
         saved = sum(len(turn.blocks[rank].text) - len(hint) for rank, hint in turn.hints.items())
-        return WrittenBody(body, len(turn.hints), saved, messages.order, self._cuts(planned))
+        cuts = self._cuts(planned)
+        return WrittenBody(body, len(turn.hints), saved, order=messages.order, cuts=cuts)
 
 
 def given_blocks_rewrite(

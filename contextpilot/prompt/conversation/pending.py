@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from contextpilot.block import Block
+from contextpilot.block import CHARS_PER_TOKEN, Block
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head
 from contextpilot.planning import Job, Planned
@@ -17,6 +17,7 @@ class WrittenBody(NamedTuple):
     Attributes:
         num_hinted: blocks of the planned list that stand as reference hints.
         saved_chars: characters that deduplication saved.
+        saved_image_tokens: tokens of images that it replaced by references.
         order: for each position of the planned list the original rank of its block.
         cuts: characters of the last message after which a prefix may be found again.
     """
@@ -24,8 +25,14 @@ class WrittenBody(NamedTuple):
     body: dict[str, Any]
     num_hinted: int = 0
     saved_chars: int = 0
+    saved_image_tokens: int = 0
     order: Sequence[int] = ()
     cuts: Sequence[int] = ()
+
+    @property
+    def saved_tokens(self) -> int:
+        """What deduplication saved, an estimate."""
+        return self.saved_chars // CHARS_PER_TOKEN + self.saved_image_tokens
 
 
 class PendingRewrite(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from contextpilot.block import CHARS_PER_TOKEN, Block
+from contextpilot.block import Block
 from contextpilot.explain import Explanation
 from contextpilot.planning import Planned
 from contextpilot.prompt.conversation.block_lists import BlockList, BlockLists
@@ -70,14 +70,13 @@ def rewritten(
 ) -> Rewritten:
     """Return what became of a conversation that was planned."""
     told = planned.explanation
-    saved_tokens = written.saved_chars // CHARS_PER_TOKEN
     messages = RewrittenMessages(
         given.messages_of(written.body),
         request_id=planned.request_id,
         order=written.order,
         live_tokens=told.matched_tokens,
         total_tokens=told.total_tokens,
-        saved_tokens=saved_tokens,
+        saved_tokens=written.saved_tokens,
     )
     return Rewritten(
         messages=messages,
@@ -86,7 +85,7 @@ def rewritten(
         order=tuple(written.order),
         num_hinted=written.num_hinted,
         saved_chars=written.saved_chars,
-        saved_tokens=saved_tokens,
+        saved_tokens=written.saved_tokens,
         live_tokens=told.matched_tokens,
         total_tokens=told.total_tokens,
         found=lists.found,

@@ -19,7 +19,6 @@ from functools import partial
 
 from starlette.types import Receive, Scope, Send
 
-from contextpilot.block import CHARS_PER_TOKEN
 from contextpilot.explain import Explanation
 from contextpilot.http.pooled import Upstream, UpstreamError
 from contextpilot.plan.bounds import Bounds
@@ -378,7 +377,7 @@ class Proxy:
         metrics.add("planned_tokens_total", told.total_tokens)
         metrics.add("expected_hits_tokens_total", told.matched_tokens)
         metrics.add("reachable_tokens_total", told.reachable_tokens)
-        metrics.add("dedup_tokens_saved_total", outgoing.written.saved_chars // CHARS_PER_TOKEN)
+        metrics.add("dedup_tokens_saved_total", outgoing.written.saved_tokens)
 
     async def _refuse(
         self,
