@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from oracles import overlap
 
 from contextpilot.plan.overlaps import cpu, partners
-from contextpilot.plan.overlaps.base import num_pairs, set_matrix
+from contextpilot.plan.overlaps.base import num_pairs, set_matrix, weighed
 from contextpilot.plan.overlaps.bound import spanning_bound
+from contextpilot.plan.overlaps.cpu import CPU
 from contextpilot.plan.overlaps.partners import find_near, find_partners
 from contextpilot.plan.overlaps.sample import most_for_a_block, sampled_postings
 
@@ -69,6 +70,33 @@ def test_small_chunks_change_nothing(sets: list[frozenset[int]], weights: list[i
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cpu, "_CHUNK_PAIRS", 3)
         check_partners(sets, weights, list(range(len(sets))), exact=True)
+
+
+@given(set_lists, weight_lists, st.sampled_from([0.0, 0.3, 0.7, 1.0]), st.integers(1, 4))
+@settings(max_examples=300)
+def test_strong_pairs_are_those_of_comparing_all(
+    sets: list[frozenset[int]], weights: list[int], share: float, probes: int
+) -> None:
+    """Whichever rows tell what is weak, and whatever multiplies."""
+    by_block, rows = dict(enumerate(weights)), np.arange(len(sets))
+    overlaps = [
+        [i != j and overlap(a, b, by_block) for j, b in enumerate(sets)] for i, a in enumerate(sets)
+    ]
+    strong = [
+        (i, j, score)
+        for i, scores in enumerate(overlaps)
+        for j, score in enumerate(scores)
+        if score and score >= share * max(scores)
+    ]
+    held = matrix(sets)
+    for multiply in (cpu.csr_matmat, None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cpu, "_PROBES", probes)
+            patch.setattr(cpu, "csr_matmat", multiply)
+            searched = weighed(held, np.array(weights))
+            (pairs,) = CPU.strong_pairs(searched, held.T.tocsr(), rows, share)
+        assert sorted(zip(*(values.tolist() for values in pairs), strict=True)) == strong
+        assert pairs.row.tolist() == sorted(pairs.row.tolist())
 
 
 @given(set_lists, weight_lists, st.integers(1, 20), st.sampled_from([3, 8_000_000]))
