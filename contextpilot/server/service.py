@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from contextpilot.block import Block, BlockReader
 from contextpilot.dedup.conversation import Deduplication
 from contextpilot.held import IndexStats
+from contextpilot.images.image import Image
+from contextpilot.images.json_images import with_images
 from contextpilot.jobs import AnsweredJobs, encode_plans
 from contextpilot.namespace import Counts, Namespace, Namespaces
 from contextpilot.options import Options
@@ -64,7 +66,7 @@ class Service:
         """Plan a batch of contexts; return them as blocks, the plans, and the engine chosen."""
         many = are_many(contexts)
         with input_errors():
-            batch = await offload(many, self.reader.read_batch, contexts, "contexts", bare_ids=True)
+            batch = await offload(many, self._read_batch, contexts, bare_ids=True)
             bounds = self.defaults.override(**options).bounds
         job = Job(namespace, batch, bounds, NO_HEAD, [0] * len(batch))
         if not batch:
@@ -80,7 +82,7 @@ class Service:
         """Plan a batch for itself: nothing known is used, nothing is learnt."""
         many = are_many(contexts)
         with input_errors():
-            batch = await offload(many, self.reader.read_batch, contexts, "contexts", bare_ids=True)
+            batch = await offload(many, self._read_batch, contexts, bare_ids=True)
             bounds = self.defaults.override(**options).bounds
         job = Job("", batch, bounds, NO_HEAD, [0] * len(batch))
         planning = LocalPlanning(Namespaces(self.settings.max_blocks, len(batch) or 1, 1))
@@ -157,8 +159,18 @@ class Service:
     def _turns(
         self, contexts: Sequence[Sequence[Any]], before: list[Message], setting: Options
     ) -> list[Turn]:
-        blocks = self.reader.read_batch(contexts, "contexts")
-        return [Turn.split(context, before, setting) for context in blocks]
+        turns = [Turn.split(one, before, setting) for one in self._read_batch(contexts)]
+        values = (block.value for turn in turns for block in turn.blocks)
+        for image in [value for value in values if type(value) is Image]:
+            image.items(setting.image_api)  # raises where that API has other parts
+        return turns
+
+    def _read_batch(
+        self, contexts: Sequence[Sequence[Any]], *, bare_ids: bool = False
+    ) -> list[list[Block]]:
+        """Return the blocks of contexts, images among them. Raises TypeError, ValueError."""
+        given = [with_images(context, f"contexts[{i}]") for i, context in enumerate(contexts)]
+        return self.reader.read_batch(given, "contexts", bare_ids=bare_ids)
 
     def remember(
         self,

@@ -50,19 +50,19 @@ def _service(request: Request) -> Service:
 @router.post("/reorder", response_model=schemas.Reordered, tags=["planning"])
 async def reorder(body: schemas.ReorderBody, request: Request) -> Response:
     """Put the blocks of one or many contexts in the order that the cache likes."""
-    service = _service(request)
+    service, batch = _service(request), body.batch()
     if body.stateless:
-        found = await service.reorder_stateless(body.batch(), body.options())
+        found = await service.reorder_stateless(batch, body.options())
     else:
-        found = await service.reorder(body.batch(), body.namespace, body.options())
-    batch, planned, engine = found
+        found = await service.reorder(batch, body.namespace, body.options())
+    _, planned, engine = found
     content = {
         "order": [one.position for one in planned],
         "ranks": [one.plan.order for one in planned],
         "request_ids": [one.request_id for one in planned],
         "engine": engine,
     }
-    ordered = ([batch[one.position][rank].value for rank in one.plan.order] for one in planned)
+    ordered = ([batch[one.position][rank] for rank in one.plan.order] for one in planned)
     return await offload(are_many(batch), reply_with, "contexts", ordered, content)
 
 

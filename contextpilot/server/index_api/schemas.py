@@ -14,6 +14,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from contextpilot.images.image import ImageApi
+from contextpilot.images.sources import IMAGE_PARTS
 from contextpilot.jobs import MAX_JOB_ID_CHARS
 from contextpilot.sync.events import MAX_NAME_CHARS, VERSION
 
@@ -25,12 +27,18 @@ BlockObject = Annotated[
     WithJsonSchema(
         {
             "type": "object",
-            "description": "A block with its text, an id, or both; a text identifies the block.",
+            "description": "A block with its text, an id, or both; a text identifies the block. "
+            "Or an image: a content part, or an object whose `image` is a part or an address.",
             "properties": {
                 "text": {"type": "string"},
                 "id": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
             },
-            "anyOf": [{"required": ["text"]}, {"required": ["id"]}],
+            "anyOf": [
+                {"required": ["text"]},
+                {"required": ["id"]},
+                {"required": ["image"]},
+                {"properties": {"type": {"enum": [*IMAGE_PARTS]}}, "required": ["type"]},
+            ],
         }
     ),
 ]
@@ -61,6 +69,7 @@ _OPTIONS = (
     "anchor_blocks",
     "annotate",
     "deduplicate",
+    "image_api",
 )
 
 
@@ -117,6 +126,7 @@ class Writing(Shortening):
     """What every request for messages may say."""
 
     system_instruction: StrictStr | None = Field(None, description="becomes the system message")
+    image_api: ImageApi | None = Field(None, description="whose content parts stand for images")
 
 
 class OptimizeBody(Writing):
