@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import queue
@@ -11,6 +13,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from contextpilot.engines.detect import EngineKinds
 from contextpilot.engines.tokenize import PATH, tokenize_body
 from contextpilot.http.blocking import BlockingHttp
 from contextpilot.sync.receiver import SyncReceiver
@@ -24,7 +27,9 @@ ASK_AFTER_S = 0.5
 """Time that a prompt has to reach its engine before the engine is asked for its tokens."""
 TIMEOUT_S = 10.0
 MAX_WAITING = 1024
+_LOOK_EVERY_S = 0.5
 _NAME = "kv-events"
+_UNKNOWN = "what layers the engine has is not known yet"
 _MEMBERS = ("messages", "prompt", "model", "tools", "tool_choice", "reasoning_effort")
 
 
@@ -48,14 +53,15 @@ class KvListening:
             )
         model, url = addresses[0].tokenizer, addresses[0].engine
         self._tokenizer = LocalTokenizer(model) if model else None
-        self._http = None if model else BlockingHttp(url, {}, TIMEOUT_S)
+        self._http = BlockingHttp(url, {}, TIMEOUT_S) if url else None
+        self._layers: tuple[int, str] = -1, _UNKNOWN
         told = Told(
             receive=receiver.receive,
             leave=partial(receiver.part, _NAME),
             has_hooks=partial(receiver.hears_others, _NAME),
             held=receiver.told_tokens,
         )
-        self._feed = KvFeed(_NAME, addresses[0], told)
+        self._feed = KvFeed(_NAME, addresses[0], told, doubt=self._doubt)
         self._waiting: queue.Queue[tuple[float, str, dict[str, Any]] | None] = queue.Queue(
             MAX_WAITING
         )
@@ -90,8 +96,44 @@ class KvListening:
         if self._http is not None:
             self._http.close()
 
+    def _doubt(self) -> str:
+        if self._http is None:
+            return "its events name no layers, and nobody can be asked for them: add engine="
+        start, why = self._layers
+        return why if start == self._feed.num_begun else _UNKNOWN
+
+    def _ask_layers(self) -> None:
+        """Ask what layers the engine has, unless that is known, or its events will tell."""
+        start = self._feed.num_begun
+        if self._feed.refused != _UNKNOWN:
+            return
+
+        async def asked() -> str:
+            kind = await EngineKinds(self._get).kind("")
+            return await kind.layers_refusal(self._ask)
+
+        with contextlib.suppress(Exception):  # it is not up: asked again with the next prompt
+            self._layers = start, asyncio.run(asked())
+
+    async def _get(self, path: str) -> tuple[int, bytes]:
+        assert self._http is not None
+        reply = self._http.call("GET", path, b"", TIMEOUT_S)
+        return reply.status, reply.body
+
+    async def _ask(self, method: str, path: str) -> tuple[int, Any]:
+        assert method == "GET", "only what has no body is asked"
+        status, body = await self._get(path)
+        return status, json.loads(body) if status == 200 else None
+
     def _work(self) -> None:
-        while (one := self._waiting.get()) is not None:
+        while True:
+            self._ask_layers()
+            try:
+                one = self._waiting.get(timeout=_LOOK_EVERY_S)
+            except queue.Empty:
+                continue
+            if one is None:
+                return
             due, request_id, body = one
             time.sleep(max(0.0, due - time.monotonic()))
             try:

@@ -2,6 +2,7 @@
 
     python scripts/bench_kv_events.py vllm sglang --requests 320
     python scripts/bench_kv_events.py vllm --family gemma3 --hooks
+    python scripts/bench_kv_events.py sglang --family mellum --requests 30
 
 `contextpilot serve` stands before the engine (scripts/engines sets it up; tiny random model, CPU)
 and hears its KV events through a relay, which loses messages when it is told to. Prompts are sent
@@ -9,7 +10,7 @@ again and again, and share beginnings; before each, what the server was told of 
 with the `cached_tokens` of the answer. After a third of the requests the relay loses messages for a
 while, and the engine replays them; after another third the engine is started anew, which shows by
 the numbers of its messages alone. The hooks do not report; with --hooks they do after all that, and
-the events check them.
+the events check them. Of SGLang's layers of several kinds nothing must be told.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ sys.path.insert(0, str(Path(__file__).parent / "engines"))
 import zmq
 from bench_belief import SYSTEM, flags_for, post
 from environments import environment
-from families import FAMILIES, ensure_family
+from families import FAMILIES, SGLANG_FAMILIES, ensure_family
 from launch import MODEL_NAME, free_port, kv_events_flags, launch
 from machine import machine_line
+from sglang_hybrid_run import JOBS, ON_CPU
 
 from contextpilot.named import point_below
 from contextpilot.server.run import make_server
@@ -258,25 +260,28 @@ def bench(engine: str, count: int, family: str, with_hooks: bool) -> None:
         flags[flags.index("--page-size") + 1] = "1"
     model = ensure_family(environment(engine).python, family) if family else None
     flags += ["--load-format", "dummy"] if family else []
+    is_odd = engine == "sglang" and family in JOBS
+    flags += JOBS[family].get("flags", ()) if is_odd else ()
+    env = ON_CPU if is_odd else {}
     relay, part = Relay(ports.events, ports.relay), count // 3
     started = time.monotonic()
     print(f"{engine} {family}, cache of {size:,} tokens, {count} prompts", flush=True)
     with contextlib.ExitStack() as ours:
         ours.callback(relay.close)
-        with launch(engine, port=ports.engine, extra_flags=flags, model=model):
+        with launch(engine, port=ports.engine, extra_flags=flags, model=model, env=env):
             url, pool = ours.enter_context(listening(engine, ports, has_replay=True))
             ready(pool)
             driver = Driver(url, pool, relay)
             show("before", driver.send(part), PAGE[engine])
             gap(relay, driver)
             show("after a gap that was replayed", driver.send(part), PAGE[engine])
-        with launch(engine, port=ports.engine, extra_flags=flags, model=model):
+        with launch(engine, port=ports.engine, extra_flags=flags, model=model, env=env):
             ready(pool)
             driver.forget()
             show("after a restart", driver.send(count - 2 * part), PAGE[engine])
             print(f"  points: {driver.heard.has_points}; {pool.engines[0].kv_events.state()}")
         if with_hooks:
-            telling = {"CONTEXTPILOT_INDEX_URL": url}
+            telling = {**env, "CONTEXTPILOT_INDEX_URL": url}
             with launch(engine, port=ports.engine, extra_flags=flags, model=model, env=telling):
                 ready(pool)
                 driver.forget()
@@ -291,7 +296,9 @@ def ready(pool: Any) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         state = pool.engines[0].kv_events
-        if pool.engines[0].up and state is not None and state.state()["state"] != "off":
+        known = state.state() if state is not None else {"state": "off", "refused": ""}
+        is_refused = known["refused"] and "not known yet" not in known["refused"]
+        if pool.engines[0].up and (known["state"] != "off" or is_refused):
             time.sleep(1.5)
             return
         time.sleep(0.1)
@@ -303,7 +310,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("engines", nargs="+", choices=sorted(PAGE))
     parser.add_argument("--requests", type=int, default=320)
-    parser.add_argument("--family", default="", choices=sorted(FAMILIES), help="of vLLM's model")
+    parser.add_argument(
+        "--family", default="", choices=sorted(FAMILIES | SGLANG_FAMILIES), help="model"
+    )
     parser.add_argument("--hooks", action="store_true", help="then with the hooks, too")
     arguments = parser.parse_args()
     print(machine_line("pyzmq", "msgspec"))

@@ -8,7 +8,7 @@ requests go on as they are, and nothing is asked of it.
 |------------------------|------------------------------------------------------------------------|
 | the pool               | `probes`, `hosts`, `load`, `num_slots`, `is_synced_by_age`             |
 | the proxy              | `members`, ids, salts, `cache_members`, cache marks, slots, `usage`    |
-| KV events              | `tokenize_body`                                                        |
+| KV events              | `tokenize_body`, `layers_refusal`                                      |
 | `contextpilot bench`   | `owner`, `title`, `describe`, `reset`, the flags                       |
 | `contextpilot doctor`  | `distribution`, `program`, `plugin_group`, `hooked_modules`, the flags |
 """
@@ -239,6 +239,13 @@ class EngineKind:
     async def reset(self, ask: Ask, cache: Cache) -> bool:
         """Empty its prefix cache; return whether it did."""
         return False
+
+    async def layers_refusal(self, ask: Ask) -> str:
+        """Return why KV events that name no layers do not tell what can be reused; "" if they do.
+
+        Errors of `ask` pass through.
+        """
+        return ""
 
 
 def member(content: Any, name: str) -> Any:

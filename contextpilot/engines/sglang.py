@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from contextpilot.engines.tokenize import tokenize_body
 _RESET = "/flush_cache"
 _WITHOUT_MEMBERS = "messages"
 """The API at which it takes no members of its own."""
+_ALL_TELL_SINCE = 0, 5, 12
+"""Before, trees whose nodes hold more than tokens publish no events."""
 
 
 class Sglang(EngineKind):
@@ -55,6 +58,35 @@ class Sglang(EngineKind):
     async def reset(self, ask: Ask, cache: Cache) -> bool:
         """Empty its prefix cache."""
         return (await ask("POST", _RESET))[0] == 200
+
+    async def layers_refusal(self, ask: Ask) -> str:
+        """Return what else its tree's nodes hold: its events tell of their tokens alone."""
+        status, info = await ask("GET", "/server_info")
+        if status == 404:
+            status, info = await ask("GET", "/get_server_info")
+        states = member(info, "internal_states")
+        if status != 200 or not states:
+            return f"what layers it has is not known: its /server_info answers {status}"
+        if _is_before(str(member(info, "version")), _ALL_TELL_SINCE):
+            return ""
+        return next(filter(None, map(_refusal, states)), "")
+
+
+def _refusal(state: Any) -> str:
+    """Return what of a scheduler's state, as /server_info has it, its KV events leave out."""
+    if member(state, "uses_mamba_radix_cache") or member(state, "max_mamba_cache_size"):
+        return "layers with states, of which its events tell nothing"
+    memory = member(state, "memory_usage")
+    if member(memory, "token_capacity_swa"):
+        return "layers with a sliding window, of which its events tell nothing"
+    if "token_capacity_swa" in (memory or ()) or member(state, "disable_hybrid_swa_memory"):
+        return ""
+    return "its /server_info does not say whether layers have a window"
+
+
+def _is_before(version: str, first: tuple[int, ...]) -> bool:
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[: len(first)])
+    return len(numbers) == len(first) and numbers < first
 
 
 ENGINE = Sglang()

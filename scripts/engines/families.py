@@ -147,6 +147,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 SGLANG_FAMILIES: dict[str, dict[str, Any]] = {
     **FAMILIES,
+    "llama4": {**FAMILIES["llama4"], "interleave_moe_layer_step": 100},
     "mellum": _family(
         "MellumForCausalLM",
         "mellum",
@@ -165,7 +166,8 @@ SGLANG_FAMILIES: dict[str, dict[str, Any]] = {
         },
     ),
 }
-"""Of Gemma-3 and Mistral SGLang keeps the whole cache; its windows are those of newer families."""
+"""Of Gemma-3 and Mistral SGLang keeps the whole cache; its windows are those of newer families. It
+has no kernel for Llama 4's experts on a CPU."""
 
 
 def ensure_family(python: Path, name: str) -> Path:

@@ -10,27 +10,38 @@ import pytest
 import versions
 
 DRIVE = Path(__file__).with_name("vllm_drive.py")
+KV_EVENTS_DRIVE = Path(__file__).with_name("kv_events_drive.py")
 
 pytestmark = pytest.mark.engine
 
 
 @pytest.fixture
-def drive(engine, required):
-    """Run vllm_drive.py for a version; skips (or fails) where its files are absent."""
+def lines(engine, required):
+    """Run a drive for a version; skips (or fails) where its files are absent."""
 
-    def run(version, mode="exact"):
+    def run(script, version, *modes):
         files = versions.folder("vllm", version)
         fetched = version in versions.present("vllm")
         required(fetched, f"run: python scripts/engines/versions.py vllm {version}")
         done = subprocess.run(
-            [engine("vllm").python, "-B", DRIVE, files, version, mode],
+            [engine("vllm").python, "-B", script, files, version, *modes],
             capture_output=True,
             text=True,
             timeout=200,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        return json.loads(done.stdout.splitlines()[-1])
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return run
+
+
+@pytest.fixture
+def drive(lines):
+    """Run vllm_drive.py for a version and one mode."""
+
+    def run(version, mode="exact"):
+        return lines(DRIVE, version, mode)[-1]
 
     return run
 
@@ -86,6 +97,19 @@ def test_with_eagle_beside_states_never_too_much_is_told(drive, version):
 @pytest.mark.parametrize("wrapper", ["evict", "cache", "reset"])
 def test_the_comparison_notices_a_wrapper_that_sees_nothing(drive, wrapper):
     assert drive("0.32.0", f"blind-{wrapper}")["mismatches"] > 0
+
+
+@pytest.mark.parametrize("version", ["0.12.0", "0.19.1"])
+def test_events_that_name_no_layers_are_never_believed_too_much(lines, version):
+    kinds = ["full", "window", "states", "all-window"]
+    full, window, states, alone = lines(KV_EVENTS_DRIVE, version, *kinds)
+    assert full["refused"] == alone["refused"] == ""
+    assert full["above"] == full["below"] == alone["above"] == 0
+    assert alone["below"] < alone["hits"] / 2
+    for seen in (window, states):
+        assert seen["above"] == 0
+        assert "do not tell apart" in seen["refused"]
+    assert all(seen["hits"] > 30 for seen in (full, window, states, alone))
 
 
 ENDS = ["0.15.1", "0.24.0", "0.33.0"]

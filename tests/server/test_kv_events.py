@@ -12,7 +12,7 @@ import pytest
 from kv_publisher import Publisher, removed, stored, until
 from servers import Client, Scripted, Seen, send_json, serving
 
-from contextpilot.server.pool import kv_follower
+from contextpilot.server.pool import engine_layers, kv_follower
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
 
@@ -33,10 +33,10 @@ def engine_with(**asides: Any) -> Scripted:
 
 
 @contextmanager
-def proxy(publisher: Publisher, engine: Any) -> Iterator[Client]:
+def proxy(publisher: Publisher, engine: Any, kind: str = "vllm") -> Iterator[Client]:
     """Run our server before an engine; yields a client."""
     with serving(engine) as url:
-        settings = Settings(engine=(url,), kind="vllm", port=0, kv_events=(publisher.address,))
+        settings = Settings(engine=(url,), kind=kind, port=0, kv_events=(publisher.address,))
         with serving(make_server(settings)) as ours:
             yield Client(ours)
 
@@ -137,6 +137,89 @@ def test_hooks_speak_where_they_report(publisher: Publisher) -> None:
         until(lambda: client.post("/sync", again).json()["status"] == "ok")
         until(lambda: state(client)["kv_events"]["num_agreed"] == 1)
         assert set(client.get("/health").json()["sync"]) == {"hook"}
+
+
+def scheduler(swa: int | None = None, **more: Any) -> dict[str, Any]:
+    """Return what SGLang says of one of its schedulers."""
+    return {"memory_usage": {"token_capacity": 9, "token_capacity_swa": swa}, **more}
+
+
+OLD_STATE: dict[str, Any] = {"memory_usage": {"token_capacity": 9}}
+
+
+@pytest.mark.parametrize(
+    ("version", "states", "why"),
+    [
+        ("0.5.23", [scheduler(), scheduler(swa=7)], "a sliding window, of which"),
+        ("0.5.23", [scheduler(uses_mamba_radix_cache=True)], "states, of which"),
+        ("0.5.13", [{**OLD_STATE, "max_mamba_cache_size": 48}], "states, of which"),
+        ("0.5.13", [OLD_STATE], "does not say whether layers have a window"),
+        ("0.5.23", [], "what layers it has is not known"),
+        ("0.5.23", [scheduler(), scheduler()], ""),
+        ("0.5.13", [{**OLD_STATE, "disable_hybrid_swa_memory": True}], ""),
+        ("0.5.11", [OLD_STATE], ""),
+    ],
+)
+def test_of_layers_that_events_do_not_tell_nothing_is_believed(
+    publisher: Publisher, version: str, states: list[Any], why: str
+) -> None:
+    said = {"version": version, "internal_states": states}
+    engine = engine_with(tokenize={"tokens": TOKENS}, server_info=said)
+    with proxy(publisher, engine, "sglang") as client:
+        assert publisher.is_subscribed()
+        publisher.publish(stored([1, 2], TOKENS[:8]))
+        until(lambda: state(client)["kv_events"]["num_messages"] == 1)
+        until(lambda: "not known yet" not in state(client)["kv_events"]["refused"])
+        ask(client)
+        if why:
+            assert why in state(client)["kv_events"]["refused"]
+            assert state(client)["kv_events"]["state"] == "off"
+            assert state(client)["sync"] != "exact"
+        else:
+            until(lambda: state(client)["sync"] == "exact")
+
+
+def test_an_engine_that_began_anew_is_asked_anew() -> None:
+    publisher = Publisher()
+    said: dict[str, Any] = {"version": "0.5.23", "internal_states": [scheduler()]}
+    engine = engine_with(tokenize={"tokens": TOKENS}, server_info=said)
+    with proxy(publisher, engine, "sglang") as client:
+        assert publisher.is_subscribed()
+        publisher.publish(stored([1, 2], TOKENS[:8]))
+        ask(client)
+        until(lambda: state(client)["sync"] == "exact")
+        said["internal_states"] = [scheduler(swa=7)]
+        publisher.close()
+        until(lambda: state(client)["kv_events"]["state"] == "off")
+        again = Publisher((publisher.port, publisher.replay_port))
+        assert again.is_subscribed()
+        again.publish(stored([7, 8], TOKENS[:8]))
+        until(lambda: "sliding window" in state(client)["kv_events"]["refused"])
+    again.close()
+
+
+def test_an_engine_that_wants_a_key_is_asked_with_a_request_s(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_layers, "AGAIN_AFTER_S", 0.0)
+    said = {"version": "0.5.23", "internal_states": [scheduler()]}
+    engine = engine_with(tokenize={"tokens": TOKENS}, server_info=said)
+
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
+        if scope.get("path") == "/server_info" and (
+            (b"authorization", b"Bearer k") not in scope["headers"]
+        ):
+            await send({"type": "http.response.start", "status": 401, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await engine(scope, receive, send)
+
+    with proxy(publisher, guarded, "sglang") as client:
+        assert publisher.is_subscribed()
+        publisher.publish(stored([1, 2], TOKENS[:8]))
+        until(lambda: "answers 401" in state(client)["kv_events"]["refused"])
+        ask(client, authorization="Bearer k")
+        until(lambda: state(client)["sync"] == "exact")
 
 
 def test_prompts_and_keys_are_not_logged(

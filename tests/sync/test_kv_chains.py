@@ -356,6 +356,37 @@ def test_windows_alone_do_not_say_where_blocks_stand() -> None:
     assert "keep all of a prompt" in chains.layers.refused
 
 
+def unnamed(*events: Any) -> Chains:
+    chains = Chains()
+    apply(chains, *events)
+    return chains
+
+
+def test_several_layers_show_even_where_none_are_named() -> None:
+    run = stored([1, 2], [1, 1, 2, 2], size=SIZE)
+    assert "do not tell apart" in unnamed(run, run).layers.refused  # each group stored it
+    assert "do not tell apart" in unnamed(stored([2], [1, 1, 2, 2], size=SIZE)).layers.refused
+    assert "several sizes" in unnamed(run, stored([9], [7, 7, 7], size=3)).layers.refused
+    chains = unnamed(run)
+    apply(chains, run)  # in another step: another request computed the same
+    assert not chains.layers.refused
+    assert not unnamed(run, removed(1, 2), run).layers.refused
+    last = stored([3], [3, 3], parent=2, size=SIZE)  # the last block of a prompt is computed anew
+    assert not unnamed(run, last, last).layers.refused
+
+
+def test_what_was_removed_stays_so_where_layers_may_be_a_window() -> None:
+    chains = unnamed(stored([1, 2], [1, 1, 2, 2], size=SIZE), removed(1))
+    apply(chains, stored([3], [3, 3], parent=2, size=SIZE))
+    assert held(chains, 1, 1, 2, 2, 3, 3) == 0
+    apply(chains, stored([1], [1, 1], size=SIZE))
+    assert held(chains, 1, 1, 2, 2, 3, 3) == 6
+    apply(chains, removed(1))
+    chains.clear(0)  # what came meanwhile is not known
+    apply(chains, stored([4], [4, 4], parent=3, size=SIZE))
+    assert held(chains, 1, 1, 2, 2, 3, 3, 4, 4) == 8
+
+
 class Hybrid:
     """A cache with full attention, a window and states, as vLLM looks for hits in it."""
 

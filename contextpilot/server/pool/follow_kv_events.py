@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from contextpilot.http.pooled import Upstream
+from contextpilot.server.pool.engine_layers import EngineLayers
 from contextpilot.server.pool.kv_follower import KvFollower
 from contextpilot.server.pool.member import Engine
 from contextpilot.server.pool.pool_receiver import PoolReceiver
@@ -27,6 +28,8 @@ def follower_of(engine: Engine, receiver: PoolReceiver, upstream: Upstream) -> K
         has_hooks=partial(receiver.has_others, engine, name),
         held=receiver.told_tokens,
     )
-    feed = KvFeed(name, at, told, lambda: engine.kind.name)
+    layers = EngineLayers(engine.url, lambda: engine.kind, upstream)
+    feed = KvFeed(name, at, told, lambda: engine.kind.name, layers.doubt)
+    layers.starts = lambda: feed.num_begun
     tokenizer = LocalTokenizer(at.tokenizer) if at.tokenizer else None
-    return KvFollower(engine.url, feed, lambda: engine.kind, upstream, tokenizer)
+    return KvFollower(engine.url, feed, lambda: engine.kind, upstream, layers, tokenizer)

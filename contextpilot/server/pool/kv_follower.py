@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from contextpilot.engines.base import EngineKind
 from contextpilot.engines.tokenize import PATH
 from contextpilot.http.pooled import Upstream, UpstreamError
+from contextpilot.server.pool.engine_layers import EngineLayers
 from contextpilot.server.request_body import check_parts
 from contextpilot.sync.sources.kv_events.feed import KvFeed, Prompt
 from contextpilot.sync.sources.kv_events.local_tokenizer import LocalTokenizer
@@ -51,6 +52,7 @@ class KvFollower:
     Args:
         url: the engine's base URL.
         kind: returns what kind of engine it is.
+        layers: whether its events tell what can be reused; the feed asks it, too.
         tokenizer: used in the engine's place; None to ask the engine.
     """
 
@@ -60,12 +62,14 @@ class KvFollower:
         feed: KvFeed,
         kind: Callable[[], EngineKind],
         upstream: Upstream,
+        layers: EngineLayers,
         tokenizer: LocalTokenizer | None = None,
     ) -> None:
         self._url = url
         self._feed = feed
         self._kind = kind
         self._upstream = upstream
+        self._layers = layers
         self._tokenizer = tokenizer
         self._waiting: deque[tuple[SentRequest, int | None]] = deque()
         self._bytes = 0
@@ -77,7 +81,8 @@ class KvFollower:
     def start(self) -> None:
         """Begin to listen and to ask."""
         self._feed.start()
-        self._tasks = [asyncio.create_task(self._work()) for _ in range(_AT_ONCE)]
+        work = [self._layers.keep_asking(), *(self._work() for _ in range(_AT_ONCE))]
+        self._tasks = [asyncio.create_task(each) for each in work]
 
     async def close(self) -> None:
         """Stop both."""
@@ -92,7 +97,7 @@ class KvFollower:
         Args:
             prompt_tokens: as the answer said.
         """
-        if self._feed.refused:
+        if self._feed.refused and self._layers.is_settled:
             return
         self._waiting.append((sent, prompt_tokens))
         self._bytes += len(sent.body)
@@ -118,6 +123,7 @@ class KvFollower:
                 self._has_work.clear()
                 continue
             sent, prompt_tokens = self._next()
+            await self._layers.ask_with(sent.headers)
             try:
                 check_parts(sent.body)
                 body = json.loads(sent.body)

@@ -86,6 +86,10 @@ class KvFeed:
         name: under which the receiver knows it.
         told: the receiver.
         kind: returns the kind of engine, for people.
+        doubt: returns why events that name no layers must not be believed; "" where they may.
+
+    Attributes:
+        num_begun: how often the engine, or one of its ranks, began anew.
 
     Raises:
         MissingExtraError: pyzmq or msgspec is not installed.
@@ -97,12 +101,15 @@ class KvFeed:
         address: KvAddress,
         told: Told,
         kind: Callable[[], str] = lambda: "",
+        doubt: Callable[[], str] = lambda: "",
     ) -> None:
         self._zmq = load_packages()
         self.name = name
         self._address = address
         self._told = told
         self._kind = kind
+        self._doubt = doubt
+        self.num_begun = 0
         self._chains = Chains(address.ranks)
         self._subscribers: list[Subscriber] = []
         self._prompts: deque[_Packed] = deque()
@@ -148,7 +155,8 @@ class KvFeed:
     @property
     def refused(self) -> str:
         """Why nothing is told of a cache like this one; "" where it is."""
-        return self._chains.layers.refused
+        layers = self._chains.layers
+        return layers.refused or ("" if layers.are_named else self._doubt())
 
     def state(self) -> dict[str, Any]:
         """Return what is known, for people; any thread may ask."""
@@ -192,6 +200,7 @@ class KvFeed:
 
     def began(self, rank: int, *, is_restart: bool) -> None:
         """Take everything of a rank for gone."""
+        self.num_begun += 1
         self._chains.restart(rank)
         # what was sent just now may be what the engine's first message is about
         self._prompts.extendleft(reversed(self._awaited.values()))

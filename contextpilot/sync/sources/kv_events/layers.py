@@ -9,7 +9,8 @@ A group is a number in the events. It is learnt from what it stores:
 | Mamba, linear attention         | the state that ends there                                   |
 | chunked local attention         | all blocks before it: events do not tell how long chunks are |
 
-Only groups of the first kind store every block, so they alone say where a hash stands.
+Only groups of the first kind store every block, so they alone say where a hash stands. Where no
+kind is told, all layers are taken for full attention, until what is stored shows that they are not.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from contextpilot.named import Points
-from contextpilot.sync.sources.kv_events.wire import FULL, MAX_GROUPS, Stored
+from contextpilot.sync.sources.kv_events.wire import FULL, MAX_GROUPS, SEVERAL, Stored
 
 _MAX_RANGES = 256
 _ALL = (*FULL, "chunked_local_attention")
@@ -41,9 +42,15 @@ class Layers:
 
     def __init__(self) -> None:
         self._groups: dict[int, _Group] = {}
+        self._sizes: set[int] = set()
         self._all = self._states = 0
         self._windows: dict[int, int] = {}  # blocks of a window → bits of its groups
         self.refused = ""
+
+    @property
+    def are_named(self) -> bool:
+        """Whether it was told of what kind all of them are."""
+        return bool(self._groups) and all(group.kind for group in self._groups.values())
 
     @property
     def is_sparse(self) -> bool:
@@ -53,13 +60,15 @@ class Layers:
     def learn(self, stored: Stored) -> bool:
         """Learn of a group from what it stores; return whether anything is new."""
         group = _Group(stored.kind, stored.window, stored.size)
-        if self._groups.get(stored.group) == group:
+        known = self._groups.get(stored.group)
+        if known == group or (known is not None and known.kind == SEVERAL):
             return False
         self._groups[stored.group] = group
+        self._sizes.add(stored.size)
         self._all = self._states = 0
         self._windows.clear()
-        for number, known in self._groups.items():
-            self._add(1 << number, known)
+        for number, each in self._groups.items():
+            self._add(1 << number, each)
         self.refused = self._refusal()
         return True
 
@@ -87,13 +96,15 @@ class Layers:
     def _refusal(self) -> str:
         groups = self._groups.values()
         for group in groups:
+            if group.kind == SEVERAL:
+                return "layers of several kinds, which its events do not tell apart"
             if group.kind is None and self._groups.keys() != {0}:
                 return "groups of layers that are not described"
             if group.kind not in (*_ALL, *_WINDOW, _STATE):
                 return f"layers of kind {group.kind}"
             if group.kind in _WINDOW and group.window is None:
                 return "a window of unknown length"
-        if len({group.size for group in groups}) > 1:
+        if len(self._sizes) > 1:
             return "blocks of several sizes"
         is_placed = any(group.kind in FULL for group in groups)
         return "" if is_placed else "no layers that keep all of a prompt"

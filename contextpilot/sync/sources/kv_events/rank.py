@@ -32,6 +32,7 @@ class Rank:
         self._blocks: dict[object, Block] = {}
         self._counts: dict[int, dict[object, int]] = {}
         self._gone: OrderedDict[Block, object] = OrderedDict()
+        self._removed: set[Block] = set()  # of these, those that were told to have left
 
     @property
     def is_empty(self) -> bool:
@@ -44,7 +45,7 @@ class Rank:
 
     def store(self, stored: Stored, here: Block, size: int) -> None:
         """Take blocks behind another that a group came to hold which holds all of a prompt."""
-        self._mend(here, stored.group)
+        self._mend(here, stored)
         keys = self._tree.keys(here, stored.packed, size, stored.extras)
         for name, key in zip(stored.hashes, keys, strict=False):
             block = self._blocks.get(name)
@@ -76,6 +77,9 @@ class Rank:
                 counts[name] = count - 1
             elif count:
                 self._drop(removed.group, name)
+                block = self._blocks.get(name)
+                if block is not None and block in self._gone:
+                    self._removed.add(block)
         self.forget_gone(_MAX_GONE)
 
     def clear(self) -> None:
@@ -83,11 +87,13 @@ class Rank:
         for group, counts in self._counts.items():
             for name in list(counts):
                 self._drop(group, name)
+        self._removed.clear()
 
     def forget_gone(self, limit: int = _MAX_GONE) -> None:
         """Forget the hashes of blocks that went, the oldest first."""
         while len(self._gone) > limit:
             block, name = self._gone.popitem(last=False)
+            self._removed.discard(block)
             self._unname(name, block)
 
     def _bit(self, group: int) -> int:
@@ -116,18 +122,22 @@ class Rank:
             self._gone[block] = name
 
     def _replace_gone(self, block: Block, name: object) -> None:
+        self._removed.discard(block)
         before = self._gone.pop(block, name)
         if before != name:  # another hash for the same tokens: SGLang tells no extra_key
             self._unname(before, block)
 
-    def _mend(self, last: Block, group: int) -> None:
+    def _mend(self, last: Block, stored: Stored) -> None:
         """Hold a block and those before it again, as far as their hashes are known.
 
-        Whatever is stored behind a block shows that this one, and all before it, are held.
+        Whatever is stored behind a block shows that this one, and all before it, are held: by full
+        attention. Where no kind was told, a window may be behind what it has let go.
         """
         here: Block | None = last
-        bit = self._bit(group)
+        group, bit = stored.group, self._bit(stored.group)
         while here is not None and not here.whole & bit:
+            if stored.kind is None and here in self._removed:
+                return
             if not here.held & bit and here in self._gone:
                 name = self._gone[here]
                 self._count(group, name)

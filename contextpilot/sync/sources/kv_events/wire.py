@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ _REMOVED = ("block_hashes", "medium", "group_idx")
 _DEVICE = (None, "GPU")
 FULL = (None, "full_attention", "mla_attention", "sink_full_attention")
 """Kinds of layers that store every block of a prompt."""
+SEVERAL = "several"
+"""In place of a kind where none is told (vLLM before 0.22), and there must be more than one."""
 MAX_GROUPS = 64
 """Of layers, numbered from 0."""
 
@@ -40,7 +42,7 @@ class Stored(NamedTuple):
         lora, salt: what divides the cache; "" for nothing. A salt is told with the first block.
         extras: for each block what else its content depends on, images say; "" for nothing.
         group: of layers, where there are several; `is_full`: whether it stores every block.
-        kind, window: of its layers, where that was told; a window is in tokens.
+        kind, window: of its layers, where that was told, or `SEVERAL`; a window is in tokens.
     """
 
     hashes: Sequence[Any]
@@ -80,7 +82,7 @@ def decode(payload: bytes) -> list[Change]:
         raise MalformedError("too large")
     try:
         batch = import_module("msgspec.msgpack").decode(payload)
-        return list(_changes(batch[1]))
+        return list(_told_apart(_changes(batch[1])))
     except MalformedError:
         raise
     except Exception as error:  # whatever a stranger's bytes bring about
@@ -109,6 +111,24 @@ def _changes(events: Any) -> Iterator[Change]:
             yield _stored(fields) if kind == "BlockStored" else _removed(fields)
 
 
+def _told_apart(changes: Iterable[Change]) -> Iterator[Change]:
+    """Yield the changes; blocks that two groups stored which are not told apart are `SEVERAL`'s.
+
+    Each group tells of a prompt's blocks, one after the other. Where there is one group alone, a
+    request finds what one before it stored in the same step, except for the last block.
+    """
+    seen: set[tuple[int, Any, tuple[Any, ...]]] = set()
+    for change in changes:
+        if not isinstance(change, Stored):
+            seen.clear()
+        elif change.kind is None and len(change.hashes) > 1:
+            run = change.group, change.parent, tuple(change.hashes)
+            if run in seen:
+                change = change._replace(packed=b"", is_full=False, kind=SEVERAL)
+            seen.add(run)
+        yield change
+
+
 def _fields(event: Any) -> tuple[Any, Mapping[str, Any]]:
     if isinstance(event, Mapping):
         return event.get("type"), event
@@ -126,9 +146,11 @@ def _removed(fields: Mapping[str, Any]) -> Removed:
 def _stored(fields: Mapping[str, Any]) -> Stored:
     hashes, tokens, size = _hashes(fields), fields["token_ids"], fields["block_size"]
     kind, window = fields.get("kv_cache_spec_kind"), fields.get("kv_cache_spec_sliding_window")
-    is_full = kind in FULL
     if type(size) is not int or size < 1 or not isinstance(tokens, list):
         raise MalformedError("block_size")
+    if kind is None and 0 < size * len(hashes) < len(tokens) and not len(tokens) % size:
+        kind = SEVERAL  # a group that does not store every block
+    is_full = kind in FULL
     if is_full and len(tokens) != size * len(hashes):
         raise MalformedError("token_ids")
     if not isinstance(kind, str | None) or not (window is None or type(window) is int):
