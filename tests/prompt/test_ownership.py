@@ -72,3 +72,14 @@ def test_numbers_above_fields_go_along() -> None:
     assert looked.extraction is not None
     for group in looked.extraction.groups:
         assert [text.count("Content:") for text in group.texts] == [1] * len(group.texts)
+
+
+def test_fields_that_are_not_known_stay_with_their_block() -> None:
+    """The first field of each block has a name that says nothing: it is no introduction."""
+    blocks = [
+        f"Shelf mark: {name}-{n}\nSource: https://a.example/{name}\nText: {text}"
+        for n, (name, text) in enumerate(zip(NAMES, TEXTS, strict=True))
+    ]
+    for looked in _both(blocks, "\n\n"):
+        for group in looked.extraction.groups if looked.extraction else ():
+            assert all(text.startswith("Shelf mark") for text in group.texts)

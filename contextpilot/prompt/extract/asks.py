@@ -78,11 +78,13 @@ _ABBREVIATED, _ABBREVIATED_AFTER = (
     re.compile(r"(?:\.|[°º]\.?)[ \t]{0,2}(\d{1,3})\b(?![.,:]\d|[%°])"),
 )
 _THEM = re.compile(
-    rf"\b(?:(?<!cite )(?<!use )(?<!without )(?:them\b|(?:these|those)\b(?= {NOUN_PATTERN}\b| "
+    rf"\b(?:(?<!cite )(?<!use )(?<!without )(?<!question with )(?:them\b(?! in(?:side)? <)|"
+    rf"(?<!using )(?<!only )(?<!based on )(?<!given )(?:these|those)\b(?= {NOUN_PATTERN}\b| "
     rf"(?:into|in|from|with|by|to|as|and|or|up|out|of|is|are|do|does|that|which|who|build|relate|connect|link|"
     rf"lead|fit|belong|differ|{NUMBER_WORDS}|\d+)\b|"
     r"[^\w ]|$))|"
-    rf"each(?! other)\b|every (?:one\b|single\b|{NOUN_PATTERN}\b)|"
+    r"each(?! (?:other|claim|sentence|statement|fact|answer)\b)\b|"
+    rf"every (?:one\b|single\b|{NOUN_PATTERN}\b)|"
     rf"(?:{EACH})\b(?! (?:{TIMES})\b)|ones\b|"
     r"at the (?:start|beginning|top)\b[^\n]{0,60} at the (?:end|bottom)\b|"
     r"the one (?:on|about|that|with|from|where|which|of)\b|"

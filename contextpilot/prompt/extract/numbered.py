@@ -27,7 +27,7 @@ _HAN_WORDS = r"(?:文档|资料|参考资料|参考|来源|文書|資料|参考�
 _MARK = re.compile(
     rf"[ \t]{{0,8}}(?:"
     rf"\[(?P<bracket>\d{{1,4}})\][:.)]?|"
-    rf"(?:\#{{1,6}}[ \t]{{1,4}}|[-=]{{2,5}}[ \t])?(?:\*\*)?[\[【]?"
+    rf"(?:\#{{1,6}}[ \t]{{1,4}}|[-=]{{2,5}}[ \t])?(?:begin[ \t])?(?:\*\*)?[\[【]?"
     rf"(?P<word>{WORDS}|{_HAN_WORDS})[ \t]{{0,4}}"
     rf"(?P<id>ids?[ \t]{{0,2}}[:#]|:(?=[ \t]{{0,4}}\d{{1,4}}[ \t]{{0,4}}$))?"
     rf"[ \t]{{0,4}}(?:\#|no\.?[ \t]{{0,4}})?\[?(?P<number>\d{{1,4}})(?:[ \t]begin)?[\]】]?"
@@ -47,7 +47,11 @@ MIN_MEAN_CHARS = 80
 """Shorter lists are choices or steps as often as documents: automatic detection passes them by."""
 _MIN_INLINE_CHARS = 40
 _QUESTION_CHARS = 400
-_CLOSING = re.compile(r"\[[^\[\]\n]{1,24}?(\d{1,4})[^\[\]\n]{0,8}\]\s*$")
+_CLOSING = re.compile(
+    r"(?:\[[^\[\]\n]{1,24}?(\d{1,4})[^\[\]\n]{0,8}\]|"
+    r"^[-=]{2,5}[ \t]end[ \t][^\d\n]{0,24}(\d{1,4})[ \t]?[-=]{2,5})\s*$",
+    re.IGNORECASE | re.MULTILINE,
+)
 _FIELD_LINE = re.compile(r"[ \t]{0,8}([A-Za-z][\w ]{1,24}):[ \t]*\S")
 _EXAMPLE_END = re.compile(
     r"\b(?:question|query|answer|example|now it'?s your turn|q|a)\b[^\n]{0,2}:|your turn|\bexample",
@@ -249,7 +253,11 @@ def _are_short(text: str, pieces: Sequence[Piece]) -> bool:
 def _closes_itself(text: str, piece: Piece) -> bool:
     """Return whether a block ends with its own number: `[END CONTEXT 2]`."""
     closing = _CLOSING.search(text, max(piece.body.start, piece.body.end - 40), piece.body.end)
-    return closing is not None and piece.label is not None and closing[1] == piece.label.of(text)
+    return (
+        closing is not None
+        and piece.label is not None
+        and (piece.label.of(text) in closing.groups())
+    )
 
 
 def _is_asked_after(text: str, start: int, end: int) -> bool:

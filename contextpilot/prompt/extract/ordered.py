@@ -13,6 +13,7 @@ _END_CHARS = 60
 _SPEAKER = re.compile(
     r"[\s>*_\"'(\[]*([A-Z][\w.'’-]{0,24}(?: [A-Z][\w.'’-]{0,24}){0,2})\]?[*_]{0,2}\s?[:：](?=\s)"
 )
+_NO_SPEAKERS = FIELD_LABELS | {"article", "page"}
 _CLOCK = re.compile(r"[\s>*\[(<\-–•]*(?:\d{1,2}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?(?![\d:])")
 _MONTHS = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _DATE = re.compile(
@@ -63,6 +64,18 @@ _CONTINUES = re.compile(
     r"(?:to be continued|continued (?:on|in|below|overleaf)[^\n]{0,20}|\(continued\))\W*$",
     re.IGNORECASE,
 )
+_THEN = re.compile(
+    r"\W{0,4}(?:then|next|after (?:that|this)|afterwards|finally|lastly|at last|meanwhile|"
+    r"by (?:morning|noon|evening|nightfall|then)|(?:the )?next (?:day|morning)|"
+    r"dann|danach|daraufhin|schließlich|puis|ensuite|enfin|luego|después|entonces|finalmente|poi|"
+    r"infine|depois|então|toen|daarna|потом|затем|наконец)\b",
+    re.IGNORECASE,
+)
+_SOMEBODY = re.compile(
+    r"\W{0,4}(?:s?he|they|him|her|his|their|but|and|er|sie|il|elle|ils|elles|él|ella|lui|lei|ele|ela|"
+    r"hij|zij|он|она|они)\b",
+    re.IGNORECASE,
+)
 _TITLE_NUMBER = re.compile(r"(\d{1,6})")
 _SEPARATORS = re.compile(r"[-/.]")
 
@@ -83,7 +96,16 @@ def sequence_reason(bodies: Sequence[str]) -> str:
         return "counted"
     if any(map(_CONTINUED.match, lines)) or any(_CONTINUES.search(b[-_END_CHARS:]) for b in bodies):
         return "continued"
+    if _is_told_on(lines):
+        return "continued"
     return ""
+
+
+def _is_told_on(lines: Sequence[str]) -> bool:
+    """Return whether one story goes on from block to block: then ..., she ..."""
+    later = lines[1:]
+    told = sum(_THEN.match(line) is not None for line in later)
+    return told > 0 and 2 * (told + sum(map(bool, map(_SOMEBODY.match, later)))) > len(later)
 
 
 def are_numbered_titles(titles: Sequence[str]) -> bool:
@@ -110,7 +132,7 @@ def _are_listings(bodies: Sequence[str]) -> bool:
 def _are_turns(lines: Sequence[str]) -> bool:
     """Return whether most blocks begin with the name of a speaker, and names come again."""
     names = [match[1] for match in map(_SPEAKER.match, lines) if match]
-    named = [name for name in names if name.lower() not in FIELD_LABELS]
+    named = [name for name in names if name.lower() not in _NO_SPEAKERS]
     return 2 * len(named) > len(lines) and len(set(named)) < len(named)
 
 

@@ -183,6 +183,7 @@ ORDERS: tuple[tuple[str, str], ...] = (
         r"\w+(?: [\w,]+){0,6}? (?:precedence|priority|overrid\w+|overrul\w+|outrank\w*|wins?|"
         r"prevails?|supersedes?|trumps?)\b",
     ),
+    ("go goes going went", r"\w+ on(?= (?:once|after|when|from|then|with it)\b|[ ]?[?.!]|$)"),
     ("as", r"as many \w+ as (?:there are|you see|given|the|these)\b"),
     (
         "keep keeping leave leaving",

@@ -35,6 +35,8 @@ def labels_part(page: Page, found: Found) -> bool:
     is_near = is_loose or not _is_blank_above(text, start)
     if is_near and all(map(_is_label_alone, blocks)) and not page.intro(start).announced:
         return True
+    if is_near and (field := _field_of(above)):
+        return all(_field_of(_last_line(block)) == field for block in blocks[:-1])
     return _is_heading(above) and _end_in_headings(blocks)
 
 
@@ -67,8 +69,16 @@ def _is_label_alone(block: str) -> bool:
 
 def _end_in_headings(blocks: Sequence[str]) -> bool:
     """Return whether all blocks but the last end with a line like a heading: the next one's."""
-    lasts = [block.rstrip(_RULES).rsplit("\n", 1) for block in blocks[:-1]]
-    return all(len(lines) > 1 and _is_heading(lines[-1].strip()) for lines in lasts)
+    return all("\n" in block and _is_heading(_last_line(block)) for block in blocks[:-1])
+
+
+def _last_line(block: str) -> str:
+    return block.rstrip(_RULES).rsplit("\n", 1)[-1].strip()
+
+
+def _field_of(line: str) -> str:
+    """Return the name of the field that a line holds; "" where it holds none."""
+    return line.split(":", 1)[0].strip("*> -").lower() if _FIELD.match(line) else ""
 
 
 def _is_heading(line: str) -> bool:

@@ -27,7 +27,7 @@ _SURE_WORDS, _SURE_SHARE = 3, 0.6
 """So much of a question in one document, and what it says of order is of its subject."""
 _NEAR_CHARS = 32
 _MAX_WORDS = 48
-_MAX_QUESTION = 600
+_MAX_QUESTION, _MAX_SPOKEN = 600, 160
 _MAX_SEARCHED = 1 << 18
 _MAX_HITS = 64
 
@@ -146,15 +146,18 @@ class Question(NamedTuple):
         return best if best >= least else 0
 
 
-def question_in(text: str, *, last_alone: bool = False) -> str:
+def question_in(text: str, *, last_alone: bool = False, spoken: bool = False) -> str:
     """Return the question that stands in a text around blocks; "" if there is none.
 
     It is what follows the last label (`Question:`); without one, the last sentences. What only
-    tells to answer from documents is no question.
+    tells to answer from documents is no question, unless a user says so.
 
     Args:
         last_alone: a block may stand before it, so that only the last line is read.
+        spoken: it is a message of its own: where it is short, all of it counts.
     """
+    if spoken and len(text) <= _MAX_SPOKEN:
+        return " ".join(_unlabelled(text).split())
     tail = text[-4 * _MAX_QUESTION :]
     for label in reversed([*_LABEL.finditer(tail)]):
         asked = _asked(tail[label.end() :])

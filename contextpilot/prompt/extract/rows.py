@@ -83,6 +83,9 @@ def _after_cue(page: Page, region: Span, start: int) -> Found | None:
     if not intro.announced or intro.sequence:
         return None
     array, end = _array_within(page.text, start)
+    if array is None and page.text[start] == "{":
+        array = _lines(page.text, start, region.end, whole=False)
+        end = array.end if array is not None else end
     if array is None:
         return None
     found = _judged(page, array, end, None, lambda span: span, 1)
@@ -126,8 +129,8 @@ def _array_within(text: str, start: int) -> tuple[_Array | None, int]:
     return _only_array(text, start, end, 0), end
 
 
-def _lines(text: str, start: int, end: int) -> _Array | None:
-    """Return objects that stand in a line each, and nothing else."""
+def _lines(text: str, start: int, end: int, *, whole: bool = True) -> _Array | None:
+    """Return objects that stand in a line each; where they are the whole, nothing else may."""
     elements: list[Span] = []
     at = start
     while text[at : at + 1] == "{" and at < end and len(elements) <= MAX_PIECES:
@@ -135,7 +138,8 @@ def _lines(text: str, start: int, end: int) -> _Array | None:
         at = skip_space(text, elements[-1].end)
         if "\n" not in text[elements[-1].end : at] and at < end:
             return None
-    return _Array(text, elements, elements[-1].end) if at >= end and len(elements) > 1 else None
+    is_all = at >= end or not whole
+    return _Array(text, elements, elements[-1].end) if is_all and len(elements) > 1 else None
 
 
 def _only_array(text: str, at: int, end: int, depth: int) -> _Array | None:

@@ -7,6 +7,7 @@ comes back, once, at the cost of what was cached behind it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -152,10 +153,11 @@ class Surroundings:
         It is the same in every later turn, so that what stays is not moved by the next one.
         """
         texts: list[str] = []
+        spoken: list[str] = []
         role = self._roles[index]
         if role in _SYSTEM:
             later = (i for i in range(index + 1, len(self._roles)) if self._roles[i] == "user")
-            texts += self._said(list(islice(later, 1)), groups)
+            spoken += self._said(list(islice(later, 1)), groups)
         elif role == "user" and not is_result:
             own = self._texts_of(index, groups.get(index, ()))
             texts += [text for text, after in reversed(own) if after]
@@ -163,8 +165,11 @@ class Surroundings:
             texts += [g.text[: g.start] for g in groups[index] if isinstance(g, Group)][:1]
             texts += [text for text, after in reversed(own) if not after]
         if role not in _SYSTEM:
-            texts += self._said(self._users_of(index), groups)
-        found = (question_in(text, last_alone=last_alone) for text in texts)
+            spoken += self._said(self._users_of(index), groups)
+        found = itertools.chain(
+            (question_in(text, last_alone=last_alone) for text in texts),
+            (question_in(text, spoken=True) for text in spoken),
+        )
         return list(islice(filter(None, found), 1))
 
     def _said(self, indices: Sequence[int], groups: Mapping[int, Sequence[AnyGroup]]) -> list[str]:

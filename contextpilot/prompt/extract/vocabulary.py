@@ -307,7 +307,8 @@ FIELD_LABELS = frozenset(
         *("description", "abstract", "author", "metadata", "path", "chunk", "page_content"),
         *("question", "query", "note", "memory", "fact", "excerpt", "type", "domain", "uri"),
         *("category", "topic", "subject", "keywords", "section", "citation", "reference", "doc"),
-        *("value", "collection"),
+        *("value", "collection", "chunk id", "doc id", "document id", "source id", "node id"),
+        *("file id", "file name", "page title"),
     )
 )
 """`Name: ...` at the head of a block that is a field and no speaker."""
