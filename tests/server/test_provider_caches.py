@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -269,3 +270,51 @@ def test_a_broken_answer_tells_nothing_but_that_it_was_read(
     wait_until(lambda: asking.client.get("/health").json()["engines"][0]["in_flight"] == 0)
     assert asking.live() == 2
     assert asking.ttl_s == ttl.DEFAULT_TTL_S
+
+
+async def stream(send: Any, *pieces: bytes, pause: Callable[[], None] = lambda: None) -> None:
+    """Send events, with something done between the first and the others."""
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for at, piece in enumerate(pieces):
+        data = b"data: " + piece + b"\n\n"
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+        if at == 0:
+            await asyncio.sleep(0.05)  # it is passed on meanwhile
+            pause()
+    await send({"type": "http.response.body", "body": b""})
+
+
+def test_a_day_is_believed_of_streams_that_tell_no_usage(
+    upstream: Scripted, place: Callable[..., Place]
+) -> None:
+    asking = place("openai", {"": 5 * MINUTE, "24h": 24 * HOUR}, long_retention=True)
+
+    async def answer(seen: Seen, send: Any) -> None:
+        await stream(send, b'{"choices": [{"delta": {"content": "a"}}]}', b"[DONE]")
+
+    upstream.answer = answer
+    assert asking.live() == 0
+    asking.provider.now = 23 * HOUR
+    assert asking.live() == 2
+
+
+def test_a_prefix_lives_from_when_it_was_read(
+    upstream: Scripted, place: Callable[..., Place]
+) -> None:
+    """Not from the end of a long answer."""
+    asking = place("openai", {"": 5 * MINUTE})
+
+    def later() -> None:
+        asking.provider.now += 4 * MINUTE
+
+    async def answer(seen: Seen, send: Any) -> None:
+        usage = {"prompt_tokens": 4000, "prompt_tokens_details": {"cached_tokens": 0}}
+        first = b'{"choices": [{"delta": {"content": "a"}}]}'
+        last = json.dumps({"choices": [], "usage": usage}).encode()
+        await stream(send, first, last, b"[DONE]", pause=later)
+
+    upstream.answer = answer
+    assert asking.live() == 0
+    asking.provider.now = 5 * MINUTE + 1
+    assert asking.live() == 0

@@ -28,6 +28,7 @@ class Expectation:
         known: what is believed of the path.
         tokens: of its prompt in the cache; None when that cannot be counted.
         is_all: the path is all of the prompt.
+        tells_writes: its upstream tells what it writes into its cache, and for how long.
     """
 
     sync: SyncByAge
@@ -37,38 +38,42 @@ class Expectation:
     known: Known
     tokens: int | None
     is_all: bool
+    tells_writes: bool
 
     @classmethod
-    def of(cls, sync: SyncByAge, job: Job, planned: Planned) -> Expectation:
+    def of(cls, sync: SyncByAge, job: Job, planned: Planned, *, tells_writes: bool) -> Expectation:
         """Return what is believed of a planned request that was not sent yet."""
         keys, ends = path_of(job, planned), ends_of(job, planned)
         known = sync.known(job.namespace, keys)
         expected: int | None = ends[known.keys - 1] if known.keys else 0
         if 0 < known.keys < len(job.head.keys):  # a head has one count: its parts are not known
             expected = known.tokens
-        return cls(sync, job.namespace, keys, ends, known, expected, keys == job.head.keys)
+        is_all = keys == job.head.keys
+        return cls(sync, job.namespace, keys, ends, known, expected, is_all, tells_writes)
 
-    def confirm(self) -> None:
+    def confirm(self, asked_s: float) -> None:
         """Note that the upstream reads the prompt: its prefixes live on from now.
 
-        How long, its answer tells.
+        Args:
+            asked_s: for so long the request asked to keep it; 0: for as long as usual. Where the
+                answer will tell whether it is, that is waited for.
         """
-        self.sync.note(self.namespace, self.keys)
+        self.sync.note(self.namespace, self.keys, 0.0 if self.tells_writes else asked_s)
 
     def compare(self, usage: Usage, written: Written | None, asked_s: float) -> None:
         """Learn from a whole answer: how long prefixes live, and what of this one is there now.
 
         Args:
             written: what was written into the cache, where the upstream tells that.
-            asked_s: for so long the request asked to keep it; 0: for as long as usual.
+            asked_s: as for `confirm`.
         """
-        life = asked_s if written is None or written.long_tokens else 0.0
-        self.sync.note(self.namespace, self.keys, life)
+        if written is not None and written.long_tokens:
+            self.sync.note(self.namespace, self.keys, asked_s)
         prompt, cached = usage
         if cached is None:
             return
         if self.tokens is not None:
-            life = self.known.life_s if self.known.keys else life
+            life = self.known.life_s if self.known.keys else asked_s
             self.sync.learn(self.tokens, cached, self.known.age_s, life)
         held = self._held(prompt, cached, written)
         keep = bisect_right(self._scaled_ends(prompt), held)

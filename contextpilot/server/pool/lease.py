@@ -107,8 +107,10 @@ class Lease:
 
     def expectation(self, job: Job, planned: Planned) -> Expectation | None:
         """Return what the engine should have cached of a planned request; None where it tells."""
-        by_age = self._engine.sync_by_age
-        return Expectation.of(by_age, job, planned) if by_age is not None else None
+        by_age, tells_writes = self._engine.sync_by_age, bool(self._engine.kind.usage.written)
+        if by_age is None:
+            return None
+        return Expectation.of(by_age, job, planned, tells_writes=tells_writes)
 
     @property
     def id_slot(self) -> int | None:

@@ -314,7 +314,8 @@ class Proxy:
         body = with_members(outgoing.body, members)
         if outgoing.request_id is not None:
             lease.sent(SentRequest(outgoing.request_id, request.api, body, keys_of(headers)))
-        read = partial(self._was_read, outgoing, lease)
+        kept_s = target.kind.retention_s(body)
+        read = partial(self._was_read, outgoing, lease, kept_s)
         try:
             async with self._upstream.open(
                 method, url, headers, body, may_repeat=request.may_repeat
@@ -333,14 +334,14 @@ class Proxy:
         elif delivery.status == 200:
             lease.answered(delivery.usage, delivery.generated_tokens)
             if (expected := outgoing.expectation) is not None:
-                expected.compare(delivery.usage, delivery.written, target.kind.retention_s(body))
+                expected.compare(delivery.usage, delivery.written, kept_s)
         return None
 
-    def _was_read(self, outgoing: Outgoing, lease: Lease) -> None:
+    def _was_read(self, outgoing: Outgoing, lease: Lease, kept_s: float) -> None:
         """Note that the engine has read a prompt: only now its plan is believed."""
         lease.confirm()
         if outgoing.expectation is not None:
-            outgoing.expectation.confirm()
+            outgoing.expectation.confirm(kept_s)
         if outgoing.recurring is not None:
             self._recurring.note(outgoing.recurring)
 
