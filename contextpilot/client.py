@@ -283,10 +283,24 @@ def _headers(token: str | None) -> dict[str, str]:
 
 
 def _encode(body: Mapping[str, Any] | None) -> bytes | None:
-    """Return the body's JSON; what is None is left out, so that the server's default holds."""
+    """Return the body's JSON; what is None is left out, so that the server's default holds.
+
+    Raises:
+        TypeError: it holds what JSON has no form of; images have one.
+    """
     if body is None:
         return None
-    return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
+    given = {name: value for name, value in body.items() if value is not None}
+    return json.dumps(given, default=_image_as_json).encode()
+
+
+def _image_as_json(value: Any) -> Any:
+    from contextpilot.images.image import Image
+    from contextpilot.images.json_images import as_json
+
+    if not isinstance(value, Image):
+        raise TypeError(f"{type(value).__name__} has no JSON form: pass a string or a mapping")
+    return as_json(value)
 
 
 def _decode(told: _Told) -> Json:

@@ -96,6 +96,11 @@ class Image:
         return list(self.source) if is_list else None  # type: ignore[arg-type]
 
     @property
+    def address(self) -> str:
+        """The http(s) or data address of an image that was given as no part."""
+        return self._sources[0].as_url()
+
+    @property
     def digests(self) -> list[str]:
         """What identifies its images, without the texts around them."""
         return [source.digest for source in self._sources.values()]

@@ -30,6 +30,13 @@ def with_images(context: Sequence[Any], name: str) -> Sequence[Any]:
     ]
 
 
+def as_json(image: Image) -> dict[str, Any]:
+    """Return the object that `with_images` makes this image of: a file's bytes go with it."""
+    source: Any = image.given if image.given is not None else image.address
+    others = {name: getattr(image, name) for name in _OTHERS}
+    return {_FIELD: source, **{name: one for name, one in others.items() if one not in (None, "")}}
+
+
 def _holds_image(value: Any) -> bool:
     return isinstance(value, Mapping) and (value.get("type") in IMAGE_PARTS or _FIELD in value)
 

@@ -234,7 +234,11 @@ AGENTS = {
     "opencode": RealAgent("opencode", "npm install -g opencode-ai", _opencode, plugin=True),
     "hermes": RealAgent("hermes", "pip install hermes-agent", _hermes, plugin=True),
     "openclaw": RealAgent(
-        "openclaw", "npm install -g openclaw", _openclaw, plugin=True, is_asked=False
+        "openclaw",
+        "npm install -g openclaw, with Node.js 24.16 or newer",
+        _openclaw,
+        plugin=True,
+        is_asked=False,
     ),
     "mini": RealAgent(
         "mini",

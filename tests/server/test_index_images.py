@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from servers import Client, Start
 
+import contextpilot as cp
+from contextpilot.client import Client as IndexClient
+
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
@@ -81,6 +84,24 @@ def test_a_repeat_in_a_conversation_becomes_a_reference(client: Client) -> None:
     told = client.post("/optimize", body).json()
     assert told["hinted"] == [0]
     assert "The same image as image 1" in json.dumps(told["messages"][-1])
+
+
+def test_the_client_sends_images(client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "plan.png"
+    file.write_bytes(PNG)
+    images = [
+        cp.Image(file, label="Plan", tokens=300),
+        cp.Image("https://example.org/a.png", uuid="one", detail="low", size=(64, 64)),
+        cp.Image([{"type": "text", "text": "a map"}, part(3)], time=4.0),
+    ]
+    here = cp.ContextPilot(index_url="").optimize(images, "q")
+    with IndexClient(client.url) as remote:
+        told = remote.optimize(images, "q")
+        assert told["messages"] == [*here]
+        ordered = remote.reorder(images)["contexts"]
+        assert [one.get("label") for one in ordered[0]] == ["Plan", None, None]
+        with pytest.raises(TypeError, match="object has no JSON form"):
+            remote.optimize([object()], "q")
 
 
 @pytest.mark.parametrize(
