@@ -46,6 +46,22 @@ def test_so_may_a_tool_that_chooses(tool: str, is_place: bool, nested: bool) -> 
     assert names_places({"tools": tools}) is is_place
 
 
+@pytest.mark.parametrize(
+    ("tool", "number", "is_place"),
+    [
+        ("open_result", "result_index", True),
+        ("click", "index", True),
+        ("openHit", "hitNumber", True),
+        ("fetch", "start_index", False),  # of a page's characters
+        ("get_weather", "days", False),
+        ("summarize", "index", False),
+    ],
+)
+def test_so_does_a_tool_that_acts_on_one(tool: str, number: str, is_place: bool) -> None:
+    function = {"name": tool, "parameters": {"properties": {number: {"type": "integer"}}}}
+    assert names_places({"tools": [{"type": "function", "function": function}]}) is is_place
+
+
 def test_schemas_are_searched_so_far_and_no_further() -> None:
     place: Any = {"properties": {"index": {"type": "integer"}}}
     for depth in range(2 * _MAX_DEPTH):

@@ -146,7 +146,11 @@ META_WORDS = (
     "pick mark gist everything retriever relevant fill them here given sent pasted shown "
     "introduced named told appear appears appearance meet reader texte absatz abschnitt fasse "
     "extrait extraits résume relis texto textos fragmento resumen resume brano testo fragment "
-    "tekst текст отрывок перескажи уривок metin metni "
+    "tekst текст отрывок перескажи "
+    "vertaal herhaal übersetze übersetz wiederhole traduis traduisez répète traduce traduzca "
+    "repite traduci ripeti traduza repita översätt upprepa oversæt oversett gentag переведи "
+    "повтори przetłumacz powtórz çevir tekrarla fordítsd ismételd käännä přelož terjemahkan "
+    "dịch μετάφρασε переклади tradu уривок metin metni "
 )
 """What speaks of texts and what to do with them, rather than of what stands in them."""
 
@@ -157,6 +161,7 @@ PLAIN_WORDS = (
     "will would not no nor so than then too very just also only own same such both few more "
     "most other some any all each which what who whom whose where when why how that this "
     "these those there here it its it's i me my we our us you your he him his she her they "
+    "alles alle tout toute todo tutto tudo allt всё все wszystko "
     "write draft compose short brief polite "
     "them their if because while during against again once out off up down s t don isn aren "
     "wasn didn doesn won can't please tell give explain describe say says said know known get "

@@ -18,7 +18,8 @@ _CLOCK = re.compile(r"[\s>*\[(<\-–•]*(?:\d{1,2}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3
 _MONTHS = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _DATE = re.compile(
     rf"[\s>*\[(#\-–•]*(?:(?:date|on|sent|created|updated|posted)[:\s]+)?"
-    rf"((?:19|20)\d\d[-/.]\d{{1,2}}(?:[-/.]\d{{1,2}})?(?:[T ]\d\d:\d\d(?::\d\d)?)?|"
+    rf"((?:1\d|20)\d\d(?=[ \t]?(?:[:–—,)\]]|- ))|"
+    rf"(?:19|20)\d\d[-/.]\d{{1,2}}(?:[-/.]\d{{1,2}})?(?:[T ]\d\d:\d\d(?::\d\d)?)?|"
     rf"\d{{1,2}}[./]\d{{1,2}}[./](?:19|20)?\d\d|"
     rf"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? |(?:\d{{1,2}}\.? )?{_MONTHS}\.? \d{{1,2}})",
     re.IGNORECASE,
@@ -160,7 +161,7 @@ def _dated(date: str) -> tuple[int, ...] | str:
     parts = [part for part in _SEPARATORS.split(date[:10]) if part.isdigit()]
     if len(parts) == 3 and len(parts[0]) < 4:
         parts.reverse()
-    return tuple(map(int, parts)) if len(parts) > 1 else ""
+    return tuple(map(int, parts)) if len(parts) > 1 or len(date) == len("1999") else ""
 
 
 def _are_mails(heads: Sequence[str]) -> bool:

@@ -183,6 +183,7 @@ ORDERS: tuple[tuple[str, str], ...] = (
         r"\w+(?: [\w,]+){0,6}? (?:precedence|priority|overrid\w+|overrul\w+|outrank\w*|wins?|"
         r"prevails?|supersedes?|trumps?)\b",
     ),
+    ("end ends ended", r"\w+ up (?:so |that |this |as )?(?:low|high|far|on top|where|at)\b"),
     ("go goes going went", r"\w+ on(?= (?:once|after|when|from|then|with it)\b|[ ]?[?.!]|$)"),
     ("as", r"as many \w+ as (?:there are|you see|given|the|these)\b"),
     (
@@ -216,8 +217,7 @@ ORDERS: tuple[tuple[str, str], ...] = (
     ("walk", r"walk (?:me |us )?through\b"),
     ("lead", rf"lead {_NOUN}\b"),
     ("right just immediately directly", r"\w+ (?:before|after|above|below)\b"),
-    ("runner", r"runner-?up"),
-    ("tail", r"tail[- ]end"),
+    ("runner tail", r"runner-?up|tail[- ]end"),
     ("top", r"top (?:two|three|four|five)\b(?! (?:search|documents|results|passages|sources))"),
     (NUMBER_WORDS.replace("|", " "), rf"\w+, (?:{NUMBER_WORDS})\b"),
     ("reply respond answer", r"\w+ like \[?\d"),

@@ -7,6 +7,7 @@ a document itself speaks so of the same thing ("the first president").
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -60,6 +61,9 @@ _PLACE = re.compile(
     r"(?<![\w.,:/-])(\d{1,2})(?![.,:/-]?\d)"
     r"(?= (?:and|or|to|und|oder|et|ou|y|e|i|и)\b|\s*[^\w\s%°]|\s*$)"
 )
+_RANGE = re.compile(r"(?<![\w.,:/$€£-])(\d{1,2})[ ]?[-–][ ]?(\d{1,2})(?![\w.,:/%°-]\w?| [a-z]+s\b)")
+_ROMAN = re.compile(r"\b(?:I{2,3}|I?V|VI{1,3}|I?X)\b(?![\w.-]\w)")
+_PAIR = re.compile(r"\b[A-H] (?:\w+ ){1,3}([B-H])\b(?![\w'’.-]\w)")
 _LETTERS = re.compile(r"\b[A-H], [A-H],? (?:[A-H],? )*(?:or|and|oder|ou|o|y|und|et) [A-H]\b")
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 _LABEL = re.compile(
@@ -204,7 +208,11 @@ def read_question(text: str) -> Question:
             words[_stem_of(word)] = None
     if _LETTERS.search(text):
         orders["letters"] = None
-    places = tuple(match[1] for match in islice(_PLACE.finditer(text), _MAX_WORDS))
+    if len(text) <= _MAX_SPOKEN:
+        named = [*(m[0] for m in _ROMAN.finditer(text)), *(m[1] for m in _PAIR.finditer(text))]
+        orders.update(dict.fromkeys(map(str.lower, named)))
+    counted = itertools.chain(_PLACE.finditer(text), _RANGE.finditer(text))
+    places = tuple(n for match in islice(counted, _MAX_WORDS) for n in match.groups())
     asks = any(mark in text for mark in _MARKS) or text.endswith(";")  # as Greek does
     plain = known and asks
     return Question(tuple(words)[:_MAX_WORDS], tuple(orders)[:_MAX_WORDS], metas, plain, places)

@@ -17,27 +17,37 @@ _PLACE = re.compile(
 )
 _EACH = re.compile(r"scores|labels|grades|verdicts|ratings|booleans|judg(?:e)?ments|relevances?")
 _CHOOSING = re.compile(r"(?:^|_)(?:select|choose|pick|rank|rerank|score|grade|label)(?:_|$)")
+_ACTING = re.compile(
+    r"(?:^|_)(?:open|click|visit|expand|follow|cite|quote|delete|remove|keep|drop|fetch|read)"
+    r"(?=_|[A-Z]|$)"
+)
+_ITS_PLACE = re.compile(
+    rf"(?:{_THING}|hit|link|citation)s?_?(?:ind(?:ex|ices)|idx|numbers?|nums?|no|positions?|ranks?)|"
+    r"index|idx|position|rank",
+    re.IGNORECASE,
+)
+"""What an action is told of a result; other numbers, `start_index` say, are no places of one."""
 
 
 def names_places(body: Mapping[str, Any]) -> bool:
     """Return whether what answers a request tells documents by index, number or order."""
     formats = [body[name] for name in _FORMATS if isinstance(body.get(name), Mapping)]
-    return any(
-        _is_place(name, schema)
-        for holder in [*formats, *_choosing_tools(body)]
-        for name, schema in _properties(holder)
-    )
+    answers = [*formats, *_tools(body, _CHOOSING)]
+    if any(_is_place(*found) for holder in answers for found in _properties(holder)):
+        return True
+    acts = (found for tool in _tools(body, _ACTING) for found in _properties(tool))
+    return any(_ITS_PLACE.fullmatch(name) and _is_number(schema) for name, schema in acts)
 
 
-def _choosing_tools(body: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the tools that choose among documents by their name."""
+def _tools(body: Mapping[str, Any], named: re.Pattern[str]) -> Iterator[Any]:
+    """Yield the tools that have such a name."""
     tools = body.get("tools")
     for tool in tools if isinstance(tools, list) else ():
         if isinstance(tool, Mapping):
             function = tool.get("function")
             function = function if isinstance(function, Mapping) else tool
             name = function.get("name")
-            if isinstance(name, str) and _CHOOSING.search(name):
+            if isinstance(name, str) and named.search(name):
                 yield function
 
 
@@ -45,7 +55,12 @@ def _is_place(name: str, schema: Any) -> bool:
     kind = schema.get("type") if isinstance(schema, Mapping) else None
     if kind == "array":
         return bool(_EACH.fullmatch(name) or _PLACE.fullmatch(name))
-    return kind in ("integer", "number") and _PLACE.fullmatch(name) is not None
+    return _is_number(schema) and _PLACE.fullmatch(name) is not None
+
+
+def _is_number(schema: Any) -> bool:
+    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    return kind in ("integer", "number")
 
 
 def _properties(holder: Any) -> Iterator[tuple[str, Any]]:
