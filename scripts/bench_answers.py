@@ -44,11 +44,13 @@ from contextpilot.plan.online import OnlinePlanner, Plan
 from contextpilot.plan.simulate import PrefixCache
 from contextpilot.plan.support import SupportWindow
 from contextpilot.prompt.annotate import annotate
+from contextpilot.prompt.messages import Messages
 
 _BATCH = "batch:"
 _NOTE = "+note"
 _WAY = re.compile(r"(\d+)(?:\+(end|moved)(\d*))?")
 _TOKENS = 24
+PLACES = ("first", "next to the question", "between")
 
 
 class Questions:
@@ -206,25 +208,34 @@ def report(
         shown = [f"{way:8s} hits {100 * hits:4.1f} %"]
         for name, values in scores.items():
             mean = 100 * sum(values) / max(1, len(values))
-            shown.append(
-                f"{name} {mean:.1f} %, to plain {_change([*changes[name], *[0.0] * same])}"
-            )
+            change = _change([*changes[name], *[0.0] * same])
+            shown.append(f"{name} {mean:.1f} %, to {next(iter(ways))} {change}")
         test = McNemar.of(changes["found"])
         shown.append(f"gained {test.gained}, lost {test.lost}, p {test.p:.2f}")
         print("; ".join(shown))
         if scores is not base:
-            print(" " * 9 + _by_class(changes["found"], [prompts[at] for at in asked]))
+            own = [prompts[at] for at in asked]
+            moved = [class_of(prompt) or "" for prompt in own]
+            print(" " * 9 + "found, " + _by_class(changes["found"], moved, CLASSES))
+            places = [_place_of_best(prompt) for prompt in own]
+            print(" " * 9 + "best block " + _by_class(changes["found"], places, PLACES))
 
 
-def _by_class(changes: Sequence[float], prompts: Sequence[Prompt]) -> str:
-    """Return the change of the answered questions by how far their blocks moved."""
-    classes = [class_of(prompt) for prompt in prompts]
+def _by_class(changes: Sequence[float], classes: Sequence[str], names: Sequence[str]) -> str:
+    """Return the change of the answered questions by the classes of these names."""
     parts = []
-    for name in CLASSES:
+    for name in names:
         own = [change for change, of in zip(changes, classes, strict=True) if of == name]
         if own:
             parts.append(f"{name} {_change(own)} ({len(own)})")
-    return "found, " + "; ".join(parts)
+    return "; ".join(parts)
+
+
+def _place_of_best(prompt: Prompt) -> str:
+    """Return where the most relevant block stands."""
+    assert isinstance(prompt.messages, Messages)
+    order = prompt.messages.order
+    return PLACES[0] if order[0] == 0 else PLACES[1 if order[-1] == 0 else 2]
 
 
 def _change(values: Sequence[float]) -> str:
