@@ -108,7 +108,7 @@ class Bench:
         ageing = Ageing(case.window, args.max_overtaken, args.max_delay)
         bounds = Bounds(enabled=case.reorders)
         spaces = Namespaces(2_000_000, 4096, 1)
-        engine = Engine("simulated", "simulated", spaces, args.places, ageing)
+        engine = Engine("simulated", "http://simulated", spaces, args.places, ageing)
         server = SimulatedEngine(engine, self, bounds)
         chance = random.Random(ARRIVAL_SEED)
         mean_s = self.tokens / len(self.contexts) / args.rate + args.answer

@@ -15,6 +15,8 @@ ANCHORS = ("auto", "none", "moved", "end")
 _MANY_BLOCKS = 10
 """From so many on, a batch does without the most relevant block in the fronts that it shares."""
 _ANCHORED_COST = 0.25
+_BETWEEN_COST = 4.0
+"""Where others stand before and behind it the best block is read worst: most that a move costs."""
 _NUMBERS = ("pin_first", "max_shift", "min_gain_tokens", "displacement_cost", "anchor_blocks")
 
 
@@ -32,8 +34,9 @@ class Bounds:
         anchor: where the most relevant blocks go: "end" puts them next to the question in every
             prompt, "moved" only in prompts where blocks move anyway, "none" leaves them among the
             others; "auto" is "moved" where moves have a price, else "none". With "moved" those
-            stay in front that the cache holds there, and in contexts of fewer than ten blocks
-            those that a batch shares.
+            stay in front that the cache holds there (behind others only for four times
+            `displacement_cost`), and in contexts of fewer than ten blocks those that a batch
+            shares.
         anchor_blocks: how many they are.
         min_gain_tokens: keep the original order when the blocks known to recur behind the same
             head weigh less than this, for example less than one block of the engine's cache.
@@ -87,6 +90,11 @@ class Bounds:
         if self.anchor != "moved" or not self.anchor_blocks:
             return 0
         return ceil(_ANCHORED_COST * self.displacement_cost)
+
+    @property
+    def between_cost(self) -> int:
+        """Tokens that a live prefix must hold from where it holds the best block behind others."""
+        return ceil(_BETWEEN_COST * self.displacement_cost)
 
     @property
     def least_gain(self) -> int:

@@ -101,6 +101,10 @@ class OnlinePlanner:
         weights = context.weights
         # What was only sent is live from the next time on, if it is sent in the same order again.
         live = self.index.longest_prefix(given, start, _SENT_WORTH)
+        if context.stands_between(placed, live):
+            other = self.index.longest_prefix(context.rest(placed), start, _SENT_WORTH)
+            lost = sum([weights[key] for key in live]) - sum([weights[key] for key in other])
+            live = live if lost >= bounds.between_cost else other
         context.release(live)
         near = self.window.near(weights)
         if not live and not near.all:

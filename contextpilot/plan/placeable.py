@@ -46,6 +46,11 @@ class Placeable:
         if self.anchored:
             self.anchored = [key for key in self.anchored if key not in live]
 
+    def stands_between(self, placed: Collection[BlockKey], live: Sequence[BlockKey]) -> bool:
+        """Return whether a live prefix after `placed` holds an anchored block behind others."""
+        count = max(0, len(self.anchored) - len(placed))
+        return any(key in self.anchored for key in live[count:])
+
     def given(self, placed: Collection[BlockKey]) -> dict[BlockKey, int]:
         """Return what follows `placed` where nothing is gained, with its tokens."""
         if self._bounds.anchor == "end":

@@ -12,6 +12,7 @@ from plans import FULL, WEIGHTS, blocks_of, contexts, new_planner, run
 
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import OnlinePlanner
+from contextpilot.plan.placeable import Placeable
 from contextpilot.plan.price import displacement, relevances
 
 costs = st.sampled_from([0, 1, 5, 20, 50, 200, 1000, 10**6])
@@ -141,6 +142,32 @@ def test_a_best_block_that_is_live_in_front_stays_there(cost: int) -> None:
     planner = taught([[5, 1, 2], [5, 1, 3]], FULL)
     assert planner.plan(blocks_of([5, 0, 1]), limit).order == (0, 2, 1)
     assert planner.plan(blocks_of([0, 5, 1]), limit).order == (1, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("held", "keys", "cost", "order"),
+    [
+        ([5, 6, 4], [6, 5, 4], 25, (1, 0, 2)),  # 140 tokens from the best block on
+        ([5, 6, 4], [6, 5, 4], 36, (1, 2, 0)),
+        ([5, 1, 2], [1, 5, 2], 17, (1, 0, 2)),  # 70
+        ([5, 1, 2], [1, 5, 2], 18, (1, 2, 0)),
+        ([5, 2, 1], [5, 1, 2], 18, (0, 2, 1)),  # it comes first
+    ],
+)
+def test_a_best_block_that_is_live_behind_others_stays_there_for_four_times_the_price(
+    held: list[int], keys: list[int], cost: int, order: tuple[int, ...]
+) -> None:
+    planner = taught([held], FULL)
+    assert planner.plan(blocks_of(keys), Bounds(displacement_cost=cost)).order == order
+
+
+@pytest.mark.parametrize("placed", [[], [3]])
+def test_only_as_many_blocks_as_are_anchored_stand_in_front(placed: list[int]) -> None:
+    context = Placeable(blocks_of([0, 1, 2, 3]), Bounds(anchor_blocks=2, anchor="moved"))
+    assert not context.stands_between(placed, [1, 2])
+    assert context.stands_between(placed, [1, 0, 2]) == bool(placed)
+    assert context.stands_between(placed, [2, 1]) == bool(placed)
+    assert context.stands_between(placed, [2, 3, 0])
 
 
 @given(contexts, distinct)
