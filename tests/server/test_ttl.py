@@ -123,6 +123,31 @@ def test_what_is_taken_back_is_not_believed(steps: list[tuple[str, int]]) -> Non
     assert len(upstream.sync) == upstream.index.stats().num_blocks == 0
 
 
+@pytest.mark.parametrize("life", [0.0, 3600.0, 86_400.0])
+def test_what_is_learnt_stays_within_its_bounds(life: float) -> None:
+    upstream = Aged()
+    upstream.send("ab", life)
+    for _ in range(40):
+        upstream.sync.learn(0, 5000, 0, life)
+    assert upstream.sync.ttl_s == ttl.MAX_TTL_S
+    for _ in range(40):
+        upstream.sync.learn(5000, 0, 0, life)
+    assert upstream.sync.ttl_s == ttl.MIN_TTL_S
+
+
+def test_no_slice_is_long_with_several_lives() -> None:
+    upstream = Aged()
+    for number in range(3000):
+        upstream.send([number, -number], 900.0 if number % 2 else 0.0)
+    upstream.now = 1000
+    slices = []
+    while gone := upstream.sync.expire():
+        slices.append(gone)
+    assert sum(slices) == 6000
+    assert max(slices) < 2000
+    assert upstream.index.stats().num_blocks == 0
+
+
 def test_a_longer_life_is_not_cut_by_who_asks_for_less() -> None:
     upstream = Aged()
     upstream.send("abc", 3600.0)
