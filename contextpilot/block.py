@@ -20,6 +20,8 @@ CHARS_PER_TOKEN = 4
 """Of English; what a text weighs is estimated by `tokens`."""
 OVERHEAD_TOKENS = 3
 """Tokens that the label and the separator around a block take."""
+MAX_ID_CHARS = 512
+"""A longer id is kept as its hash."""
 UNKNOWN_TOKENS = 256
 """Weight of a block whose text is not known (an integer or a bare id)."""
 
@@ -209,7 +211,10 @@ def block_id(value: Any) -> str | int | None:
 
 def _bare(value: Any) -> Block:
     identity = id_of(value)
-    return Block(("id", identity), str(identity), UNKNOWN_TOKENS, value)
+    known = identity
+    if isinstance(identity, str) and len(identity) > MAX_ID_CHARS:
+        known = content_key(identity).hex()
+    return Block(("id", known), str(identity), UNKNOWN_TOKENS, value)
 
 
 def unique(blocks: Sequence[Block]) -> list[Block]:

@@ -82,7 +82,7 @@ class HeldPaths(PathTree):
 
     @property
     def num_named_blocks(self) -> int:
-        """Blocks in the paths that requests name, and one for each request."""
+        """Blocks in the paths that requests name, one for each request, and what is told of it."""
         return self._num_request_blocks
 
     def release(self, request_id: str, keep: int = 0) -> int:
@@ -145,6 +145,7 @@ class HeldPaths(PathTree):
         """Learn where a request's path can be reused by its word; nowhere else any more."""
         if request.said_of is self._root:
             self._count_stops(request.keys, request.stops, -1)
+        self._num_request_blocks += len(points) - len(request.points)
         request.points, request.stops, request.said_of = points, stops, self._root
         self._count_stops(request.keys, stops, 1)
 
@@ -183,6 +184,9 @@ class HeldPaths(PathTree):
         self._requests[request_id] = request
         self._num_request_blocks += len(request.keys) + 1
         self._remember(request_id)
+        self._bound_names()
+
+    def _bound_names(self) -> None:
         while self._num_request_blocks > self._max_blocks and len(self._requests) > 1:
             self.unname(next(iter(self._requests)))
 

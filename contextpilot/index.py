@@ -249,6 +249,7 @@ class ContextIndex(HeldPaths):
             whole = ((self.granule, told.tokens),) if told.tokens >= self.granule else ()
             points = whole if told.points is None else told.points
             self._say_stops(request, points, stops(request.ends, points, self.granule))
+            self._bound_names()
 
     def _hear(self, request: NamedPath) -> None:
         """Note that an engine knows a request: from the first on, paths need somebody's word."""

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import asdict
 from typing import Any
 
-from contextpilot.block import Block, BlockKey
+from contextpilot.block import MAX_ID_CHARS, Block, BlockKey
 from contextpilot.explain import Explanation, first_miss
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import Head, Plan
@@ -18,6 +18,10 @@ from contextpilot.planning import Job, Planned
 Json = dict[str, Any]
 
 MAX_JOB_ID_CHARS = 64
+_MAX_NAMESPACE_CHARS = 512
+_MAX_HEX_CHARS = 128
+_MAX_KEY_PARTS = 8
+_MAX_TOKENS = 1 << 31
 _MAX_REQUEST_ID_CHARS = 128
 _MAX_REASON_CHARS = 1000
 _MAX_ANSWERED = 1024
@@ -49,13 +53,14 @@ def decode_job(content: Any) -> Job:
         raise ValueError("body must be a JSON object")
     try:
         contexts = [
-            [Block(_decode_key(key), "", int(weight), None) for key, weight in context]
+            [Block(_decode_key(key), "", _tokens(weight), None) for key, weight in context]
             for context in content["contexts"]
         ]
         keys, tokens = content["head"]
-        head = Head(tuple(_decode_key(key) for key in keys), int(tokens))
-        tails = [int(tail) for tail in content["tails"]]
-        job = Job(str(content["namespace"]), contexts, Bounds(**content["bounds"]), head, tails)
+        head = Head(tuple(_decode_key(key) for key in keys), _tokens(tokens))
+        tails = [_tokens(tail) for tail in content["tails"]]
+        namespace = _namespace(content["namespace"])
+        job = Job(namespace, contexts, Bounds(**content["bounds"]), head, tails)
     except KeyError as error:
         raise ValueError(f"field {error} is missing") from None
     if len(tails) != len(contexts):
@@ -149,6 +154,18 @@ def _keeps(bounds: Bounds, order: list[int]) -> bool:
     )
 
 
+def _tokens(value: Any) -> int:
+    if not _is_count(value) or value > _MAX_TOKENS:
+        raise ValueError(f"weights, tokens and tails must be integers of 0 to {_MAX_TOKENS}")
+    return int(value)
+
+
+def _namespace(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > _MAX_NAMESPACE_CHARS:
+        raise ValueError(f"namespace must be text of at most {_MAX_NAMESPACE_CHARS} characters")
+    return value
+
+
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 53
 
@@ -222,11 +239,11 @@ def _encode_key(key: BlockKey) -> Any:
 
 
 def _decode_key(key: Any) -> BlockKey:
-    if isinstance(key, str):
+    if isinstance(key, str) and len(key) <= _MAX_HEX_CHARS:
         return bytes.fromhex(key)
-    if isinstance(key, list):
+    if isinstance(key, list) and len(key) <= _MAX_KEY_PARTS:
         return tuple(_decode_key(part) for part in key)
-    if isinstance(key, dict) and isinstance(key.get("id"), (str, int)):
-        identity: str | int = key["id"]
+    identity: Any = key.get("id") if isinstance(key, dict) else None
+    if isinstance(identity, int) or (isinstance(identity, str) and len(identity) <= MAX_ID_CHARS):
         return identity
-    raise ValueError(f"{key!r} is no block key")
+    raise ValueError(f"{str(key)[:64]!r} is no block key")

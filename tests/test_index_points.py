@@ -143,6 +143,20 @@ def test_belief_is_the_largest_point_and_never_above(seed, dropped):
             assert live <= max(0, truth.reusable(name, ends[-1]) - dropped)
 
 
+def test_points_count_towards_what_is_kept_of_requests():
+    index = ContextIndex(max_blocks=500)
+    index.describe(GRANULE, 0, True)
+    points = ranges(n * GRANULE for n in range(1, 101))
+    for number in range(40):
+        index.insert((number,), f"r{number}", [1600], 1600)
+        index.add_cached(f"r{number}", 1600, 1600, 0, points)
+        assert index.num_named_blocks <= 500
+    assert index.requests() == [f"r{number}" for number in range(36, 40)]
+    for name in index.requests():
+        index.forget(name)
+    assert index.num_named_blocks == 0
+
+
 def test_one_request_tells_it_all_and_exactly():
     index = sparse()
     index.insert("abcd", "r", [300, 600, 900, 1200], 1240)

@@ -32,7 +32,7 @@ ROOMS = [
     "pilot default stream endpoint sent kv_listening reordered arguments awaited openai warming",
     "install_hook llama_server client integrations",
     "server.settings server.errors server.offload server.request_body server.event_lane"
-    " server.one_protocol server.protocol server.static server.older_names",
+    " server.plain_path server.one_protocol server.protocol server.static server.older_names",
     "server.variables",
     "server.observe server.conversations",
     "server.pool",

@@ -38,7 +38,7 @@ class Sglang(EngineKind):
 
     def salt_refusal(self, api: str) -> str:
         """Return why a salt would be ignored; it is read at the OpenAI paths only."""
-        if api != _WITHOUT_MEMBERS:
+        if api not in (_WITHOUT_MEMBERS, "other"):
             return ""
         fix = "ask at /v1/chat/completions, or start the server without --cache-salt"
         return f"would be ignored by SGLang at this path: {fix}"

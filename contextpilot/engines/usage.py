@@ -57,6 +57,8 @@ class UsageReader:
             prompt = cached + computed
         if prompt is not None and names.apart.search(self._head + self._tail):
             prompt += (cached or 0) + (self._last(names.written) or 0)
+        if prompt is not None and cached is not None:
+            cached = min(cached, prompt)
         return Usage(prompt, cached)
 
     def written(self) -> Written | None:
@@ -102,7 +104,7 @@ def _patterns(known: frozenset[UsageNames]) -> _Patterns:
 
 
 def _count(names: Iterable[str]) -> re.Pattern[bytes]:
-    return re.compile(rb'"' + _any_of(names) + rb'"\s*:\s*(\d{1,15})(?!\d)')
+    return re.compile(rb'"' + _any_of(names) + rb'"\s*:\s*(\d{1,15})(?![\d.eE])')
 
 
 def _any_of(names: Iterable[str]) -> bytes:

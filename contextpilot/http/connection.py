@@ -114,14 +114,16 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
-        self._last_heard = self._loop.time()
         answer = self._answer
+        was_in_head = answer is not None and answer.is_in_head
         if answer is None or answer.is_complete or not answer.feed(data):
             is_answered = answer is None or answer.is_complete
             self.has_surplus = is_answered and not data.startswith(_FAREWELLS)
             self.close()
         else:
             self.has_surplus = answer.has_surplus
+        if not (was_in_head and answer is not None and answer.is_in_head):
+            self._last_heard = self._loop.time()  # a head in drops is no sign of life
 
     def connection_lost(self, _: Exception | None) -> None:
         self.is_closed = True

@@ -18,6 +18,7 @@ FRAMING_PER_BODY_BYTE = 8
 _STATUSES = range(200, 600)
 _BODILESS = frozenset((204, 304))
 _FRAMING = (b"content-length", b"transfer-encoding")
+_READ_CODINGS = (b"chunked", b"identity")
 
 
 class BrokenAnswerError(ConnectionError):
@@ -40,6 +41,7 @@ class Answer:
         headers: names and values as they came.
         keeps_alive: whether the connection can carry another request afterwards.
         has_surplus: bytes came behind its end that belong to no answer.
+        is_in_head: a head has begun that has not ended.
     """
 
     def __init__(self, is_bodiless: bool, pause: Callable[[bool], None]) -> None:
@@ -47,6 +49,7 @@ class Answer:
         self.headers: list[tuple[bytes, bytes]] = []
         self.keeps_alive = not is_bodiless
         self.has_begun = False
+        self.is_in_head = False
         self.is_complete = False
         self.has_surplus = False
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
@@ -159,12 +162,14 @@ class Answer:
 
     def on_message_begin(self) -> None:
         self.has_surplus = self.has_surplus or self.is_complete
+        self.is_in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._has_head:  # a trailer is no header
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        self.is_in_head = False
         if self.is_complete:
             return
         assert self._parser is not None
@@ -175,6 +180,10 @@ class Answer:
         if self.status not in _STATUSES:
             text = f"the engine's status {self.status} cannot be passed on"
             self.fail(BrokenAnswerError(text, True))
+            return
+        codings = [value for name, value in self.headers if name.lower() == b"transfer-encoding"]
+        if any(coding.strip().lower() not in _READ_CODINGS for coding in codings):
+            self.fail(BrokenAnswerError("the answer has a coding that is not read", True))
             return
         self._has_head = True
         self.is_complete = self._is_bodiless

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contextpilot.http.callers import AllowedCallers
 from contextpilot.server.errors import error_reply
+from contextpilot.server.plain_path import leads_out
 from contextpilot.server.protocol import cut_short
 
 PROXIED = "/v1/"
@@ -91,12 +92,13 @@ class Entry:
             return error_reply(403, refusal)
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
             return error_reply(400, _TWO_HOSTS)
-        if headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
+        codings = [value for name, value in scope["headers"] if name == b"transfer-encoding"]
+        if any(coding.strip().lower() != b"chunked" for coding in codings):
             return error_reply(501, _OTHER_CODING)
         if scope["method"] == "TRACE":
             return error_reply(405, _NO_TRACE)
         if path.startswith(PROXIED):
-            return error_reply(400, _NO_PATH) if _leads_out(path) else self._proxy
+            return error_reply(400, _NO_PATH) if leads_out(path) else self._proxy
         if self._expected and path not in self._unguarded and not self._is_allowed(headers):
             return error_reply(401, _NO_TOKEN)
         direct = self._posts.get(path) if scope["method"] == "POST" else None
@@ -113,8 +115,3 @@ class Entry:
 
     def _is_allowed(self, headers: Mapping[bytes, bytes]) -> bool:
         return hmac.compare_digest(headers.get(b"authorization", b""), self._expected)
-
-
-def _leads_out(path: str) -> bool:
-    """Whether a path, taken literally, leads upwards."""
-    return ".." in path.replace("\\", "/").split("/")

@@ -20,6 +20,10 @@ from typing import Any, Literal, NamedTuple
 from contextpilot.named import Points
 
 VERSION = 3
+MAX_POINTS = 1024
+"""Ranges that are told of one request."""
+MAX_SLOTS = 4096
+"""Of one engine."""
 MAX_NAME_CHARS = 512
 """Of an engine's name, an epoch, a request id."""
 SLOT_ENGINE = "llamacpp"
@@ -174,6 +178,8 @@ def _points(event: Mapping[str, Any], tokens: int, at: str) -> Points | None:
     given = event.get("points")
     if given is None:
         return None
+    if isinstance(given, list) and len(given) > MAX_POINTS:
+        raise ValueError(f"{at}points must be at most {MAX_POINTS} pairs")
     flat = [length for reach in given for length in reach] if _are_pairs(given) else [-1]
     if any(a > b for a, b in zip([0, *flat], [*flat, tokens], strict=True)):
         raise ValueError(f"{at}points must be pairs [first, last], ascending, up to tokens")
@@ -197,14 +203,14 @@ def _parse_slot_event(event: Any, name: str) -> SlotEvent:
     if kind not in ("slot", "copied", "saved", "loaded"):
         known = "slot, copied, saved, loaded or cleared"
         raise ValueError(f"{name}.event must be {known}, not {kind!r}")
-    slot = _count(event, "slot", None, at)
+    slot = _slot(event, "slot", at)
     if kind == "slot":
         keep, tokens = _count(event, "keep", None, at), _count(event, "tokens", None, at)
         if tokens < keep:
             raise ValueError(f"{name}.tokens must be at least keep ({keep}), not {tokens}")
         return SlotEvent("slot", slot, keep, tokens)
     if kind == "copied":
-        return SlotEvent("copied", slot, to=_count(event, "to", None, at))
+        return SlotEvent("copied", slot, to=_slot(event, "to", at))
     if kind == "saved":
         size = _count(event, "bytes", 0, at)
         return SlotEvent("saved", slot, copy=_text(event, "copy", None, at), num_bytes=size)
@@ -226,6 +232,13 @@ def _count(body: Mapping[str, Any], field: str, default: int | None = None, at: 
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MAX_COUNT:
         raise ValueError(f"{at}{field} must be an integer of at least 0 and below 2^53")
     return value
+
+
+def _slot(event: Mapping[str, Any], field: str, at: str) -> int:
+    number = _count(event, field, None, at)
+    if number >= MAX_SLOTS:
+        raise ValueError(f"{at}{field} must be below {MAX_SLOTS}")
+    return number
 
 
 def _optional_count(body: Mapping[str, Any], field: str) -> int | None:

@@ -78,3 +78,6 @@ def test_only_the_first_lists_of_a_very_long_conversation_are_planned() -> None:
     looked = look(turn * (MAX_REQUEST_GROUPS + 9))
     assert looked.extraction is not None
     assert len(looked.extraction.groups) == MAX_REQUEST_GROUPS
+    looked = look(turn * 20 * MAX_REQUEST_GROUPS)  # each list looks at what all messages say
+    assert looked.extraction is not None
+    assert len(looked.extraction.groups) < MAX_REQUEST_GROUPS

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,6 +49,42 @@ def test_a_status_that_is_none_is_an_error(start: Start, status: bytes) -> None:
     assert reply.json()["error"]["message"].endswith(
         f"status {status.decode()} cannot be passed on"
     )
+
+
+@pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip\r\nTransfer-Encoding: chunked"])
+def test_an_answer_in_a_coding_that_is_not_read_is_an_error(start: Start, coding: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: %b\r\n\r\n2\r\nhi\r\n0\r\n\r\n" % coding
+    with before(start, answer) as (client, _):
+        assert client.post(CHAT, TURN).status == 502
+
+
+def test_a_head_in_drops_is_not_waited_for(start: Start) -> None:
+    ended = threading.Event()
+
+    def drops(connection: Connection) -> bool:
+        if not connection.bodies or b"hello" not in connection.bodies[-1]:
+            return connection.send(200, {})
+        with contextlib.suppress(OSError):
+            for byte in b"HTTP/1.1 200 OK\r\nX: " + b"a" * 600:
+                connection.socket.sendall(bytes([byte]))
+                if ended.wait(0.05):
+                    break
+        return False
+
+    with socket_server(drops) as engine:
+        client = start(engine=(engine.url,), kind="other", read_timeout_s=1)
+        wait_until(lambda: client.get("/health").status == 200)
+        assert client.post(CHAT, TURN).status == 504
+        ended.set()
+
+
+def test_the_result_is_told_once_and_by_us(start: Start) -> None:
+    head = b"HTTP/1.1 200 OK\r\nX-ContextPilot-Result: forged\r\nContent-Length: 2\r\n\r\n{}"
+    with before(start, head) as (client, _):
+        body, named = json.dumps(TURN).encode(), {"Content_Type": "application/json"}
+        with client.open("POST", CHAT, body, **named) as answer:
+            told = answer.headers.get_all("x-contextpilot-result") or []
+    assert [json.loads(result)["status"] for result in told] == ["unplanned"]
 
 
 def test_an_answer_without_a_body_has_no_length(start: Start) -> None:

@@ -68,6 +68,7 @@ def test_who_asks_for_another_protocol_is_served_in_this_one(
         (GET + b"Host: evil.example\r\nHost: x", b"400"),
         (POST + b"Transfer-Encoding: gzip, chunked", b"501"),
         (POST + b"Transfer-Encoding: chunked, chunked", b"400"),
+        (POST + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked", b"501"),
         (POST + b"Transfer-Encoding: xchunked", b"400"),
         (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked", b"400"),
         (POST + b"Content-Length: 2\r\nContent-Length: 12", b"400"),

@@ -232,6 +232,10 @@ def test_names_that_may_be_shared_tell_no_session(proxy: Client, upstream: Scrip
     moved(proxy, upstream, Authorization="Bearer one", x_session_id="main")
     found = next_turn(proxy, upstream, Authorization="Bearer two", x_session_id="main")
     assert found == asked(TEXTS[::-1], "how?")
+    for name in ("customer-support-of-2026", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "1" * 16):
+        moved(proxy, upstream, Authorization=f"Bearer {name}", x_session_id=name)
+        found = next_turn(proxy, upstream, Authorization="Bearer two", x_session_id=name)
+        assert found == asked(TEXTS[::-1], "how?")
 
 
 def test_sessions_count_for_nothing_where_a_gateway_names_tenants(

@@ -73,7 +73,12 @@ def test_a_page_of_another_place_posts_nothing_unasked(start: Start, upstream: S
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/../metrics", "/v1/%2e%2e/metrics", "/v1/..%2fmetrics", "/v1/a/..\\..\\metrics"]
+    "path",
+    [
+        *("/v1/../metrics", "/v1/%2e%2e/metrics", "/v1/..%2fmetrics", "/v1/a/..\\..\\metrics"),
+        *("/v1/%252e%252e/metrics", "/v1/%25252e%25252e/metrics", "/v1/%2525252525252e./metrics"),
+        *("/v1/..;/metrics", "/v1/..;a=b/metrics", "/v1/..%00/metrics", "/v1/..%20/metrics"),
+    ],
 )
 def test_no_path_leads_out_of_v1(start: Start, upstream: Scripted, path: str) -> None:
     assert start(engine=(upstream.url,)).get(path).status == 400

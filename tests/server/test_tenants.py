@@ -128,11 +128,40 @@ def test_no_body_passes_by_the_salt(upstream: Scripted, start: Start, body: byte
         named["Content_Encoding"] = "gzip"
     for path in (CHAT, CHAT + "/", "/v1/completions", "/v1/messages"):
         assert client.request("POST", path, body, **named).status == 400
-    for path in ("/v1//chat/completions", "/v1/Chat/Completions//"):
+    for path in (
+        *("/v1//chat/completions", "/v1/Chat/Completions//", "/v1/./chat/completions"),
+        *("/v1/chat/%2e/completions;a=b", "/v1/completions;", "/v1/%2563hat/completions"),
+        *("/v1/./embeddings", "/v1//chat/completions/batch"),
+    ):
         assert client.request("POST", path, SALTED.encode(), **named).status == 400
     assert upstream.seen == []
     plain = start(engine=(upstream.url,), kind="vllm")
     assert plain.request("POST", CHAT, body, **named).status == 200  # the engine's to judge
+
+
+UNPLANNED = ("chat/completions/batch", "embeddings", "score", "rerank", "pooling", "systemone")
+
+
+def test_prompts_that_are_never_planned_are_salted_too(upstream: Scripted, start: Start) -> None:
+    client = start(engine=(upstream.url,), cache_salt=True, kind="vllm")
+    salts = set()
+    for path in UNPLANNED:
+        for key in ("one", "two"):
+            sent = '{"input":  "why?"}'
+            named = {"Content_Type": "application/json", "Authorization": f"Bearer {key}"}
+            assert client.request("POST", f"/v1/{path}", sent.encode(), **named).status == 200
+            body = upstream.last.body.decode()
+            salts.add(upstream.last.json()["cache_salt"])
+            assert body.startswith(sent[:-1])
+    assert len(salts) == 2
+    num_seen = len(upstream.seen)
+    for path in UNPLANNED:
+        assert client.request("POST", f"/v1/{path}", SALTED.encode("utf-16")).status == 400
+    ignoring = start(engine=(upstream.url,), cache_salt=True, kind="sglang")
+    assert ignoring.post("/v1/embeddings", {"input": "why?"}).status == 400
+    assert len(upstream.seen) == num_seen
+    assert ignoring.get("/v1/models").status == 200
+    assert ignoring.post("/v1/messages/count_tokens", {"messages": []}).status == 200
 
 
 @pytest.mark.slow

@@ -74,4 +74,11 @@ def test_usage_is_found_however_it_is_cut(
     reader = UsageReader()
     for at in range(0, len(text), size):
         reader.feed(text[at : at + size])
-    assert reader.result() == (prompt, cached)
+    assert reader.result() == (prompt, min(prompt, cached))
+
+
+@pytest.mark.parametrize("count", ["1e308", "1.5", "-5", '"5"', "9007199254740993000"])
+def test_counts_that_are_none_are_not_read(count: str) -> None:
+    reader = UsageReader()
+    reader.feed(b'{"usage": {"prompt_tokens": %b}}' % count.encode())
+    assert reader.result() == (None, None)

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextpilot.sync.events import Event, SlotEvent, answer_message, parse_evict, parse_message
+from contextpilot.sync.events import (
+    MAX_POINTS,
+    MAX_SLOTS,
+    SLOT_ENGINE,
+    Event,
+    SlotEvent,
+    answer_message,
+    parse_evict,
+    parse_message,
+)
 
 GOOD: dict[str, Any] = {
     "version": 1,
@@ -166,6 +175,31 @@ def test_points_that_are_none(points: Any) -> None:
     event = {**POINTED["events"][0], "points": points}
     with pytest.raises(ValueError, match=r"events\[0\]\.points must be pairs"):
         parse_message({**POINTED, "events": [event]})
+
+
+@pytest.mark.parametrize("event", [{"event": "slot"}, {"event": "copied", "to": 0}])
+def test_slots_have_a_bound(event: dict[str, Any]) -> None:
+    head = {"version": 3, "engine": "l", "epoch": "1", "seq": 0, "kind": SLOT_ENGINE}
+    full = {"keep": 0, "tokens": 1, **event}
+    for slot, is_read in ((MAX_SLOTS - 1, True), (MAX_SLOTS, False)):
+        message = {**head, "events": [{**full, "slot": slot}]}
+        if is_read:
+            assert parse_message(message).slot_events[0].slot == slot
+        else:
+            with pytest.raises(ValueError, match=r"events\[0\]\.slot must be below"):
+                parse_message(message)
+
+
+def test_points_have_a_bound() -> None:
+    for length, is_read in ((MAX_POINTS, True), (MAX_POINTS + 1, False)):
+        points = [[n, n] for n in range(1, length + 1)]
+        event = {**POINTED["events"][0], "tokens": 1 << 20, "points": points}
+        message = {**POINTED, "events": [event]}
+        if is_read:
+            assert parse_message(message).events[0].points is not None
+        else:
+            with pytest.raises(ValueError, match=r"events\[0\]\.points must be at most"):
+                parse_message(message)
 
 
 @pytest.mark.parametrize("points", [[[32, 128]], [[True, 96]], [[1.5, 96]], [["a", "b"]]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -124,3 +125,11 @@ def test_files_that_slots_were_saved_to(server: Server, monkeypatch: pytest.Monk
     assert server.believed(*"abcd") == [1, 1, 1, 2]
     server.hear(SlotEvent("loaded", 0, copy="file-a", tokens=PROMPT))  # long forgotten
     assert server.believed(*"abcd") == [0] * 4
+
+
+def test_copies_in_ram_have_a_bound(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contextpilot.sync.sources.slot_contents._MAX_COPIES", 8)
+    for number in range(20):
+        server.hear(SlotEvent("saved", 0, copy=str(number), num_bytes=0))
+    source: Any = server.receiver._engines["l"].source
+    assert list(source._copies) == [str(number) for number in range(12, 20)]

@@ -20,6 +20,22 @@ def shape_of(method: str, path: str) -> Shape | None:
     return _SHAPES.get(path.rstrip("/")) if method == "POST" else None
 
 
+_NEVER_PLANNED = frozenset(
+    f"/v1/{name}"
+    for name in (
+        "chat/completions/batch", "embeddings", "rerank", "score", "classify", "pooling",
+        "systemone", "decisions",
+    )
+)  # fmt: skip
+
+
+def has_prompt(method: str, path: str) -> bool:
+    """Return whether what is sent there goes through an engine's prefix cache, planned or not."""
+    if method == "POST" and shape_of(method, path) is not None:
+        return True
+    return method in ("POST", "PUT") and path.rstrip("/") in _NEVER_PLANNED
+
+
 _CALCULATED = frozenset(
     f"/v1/{name}"
     for name in (

@@ -42,6 +42,9 @@ _MIN_CHARS = 20
 """No shorter text holds two blocks."""
 MAX_REQUEST_GROUPS = 256
 """Lists in one request, the first ones; what comes after them stays."""
+_MIN_REQUEST_GROUPS = 8
+_MAX_LOOKS = 1_000_000
+"""Messages looked at for what they say of lists: each may be, once for each list."""
 _MAX_MENTIONS = 5000
 
 
@@ -124,8 +127,9 @@ def look(
     found: list[Group | PartsGroup] = []
     left: list[Left] = []
     lists: Counter[int] = Counter()
+    most = min(MAX_REQUEST_GROUPS, _MIN_REQUEST_GROUPS + _MAX_LOOKS // (len(messages) or 1))
     for place in find_places(messages, _roles(scope)):
-        if len(found) >= MAX_REQUEST_GROUPS:
+        if len(found) >= most:
             break
         before = len(found) + len(left)
         if lists[int(place.path[0])] > MAX_GROUPS:

@@ -218,10 +218,10 @@ class Proxy:
         target = Target(kind, lease.engine.url, None, may_change, long)
         if not self._settings.cache_salt or not kind.salt_member:
             return target
-        refusal = kind.salt_refusal(request.api) or request.why_unsalted()
+        refusal = request.why_unsalted(kind)
         if refusal:
             raise ControlError("cache_salt", refusal)
-        salt = salt_of(request.tenant, self._settings, request.parsed.get(kind.salt_member))
+        salt = salt_of(request.tenant, self._settings, request.salted.get(kind.salt_member))
         return replace(target, salt=salt)
 
     # -- the plan --------------------------------------------------------------------------------

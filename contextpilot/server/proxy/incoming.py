@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,9 +11,10 @@ from typing import Any
 
 from starlette.types import Scope
 
+from contextpilot.engines.base import EngineKind
 from contextpilot.plan.online import NO_HEAD, Head
 from contextpilot.prompt.apis.field import ContextField, FieldError, parse_field
-from contextpilot.prompt.apis.paths import changes_nothing, shape_of
+from contextpilot.prompt.apis.paths import changes_nothing, has_prompt, shape_of
 from contextpilot.prompt.apis.shape import Shape
 from contextpilot.prompt.conversation.block_lists import NO_LISTS, BlockLists
 from contextpilot.prompt.conversation.given_blocks import given_blocks_rewrite
@@ -25,6 +25,7 @@ from contextpilot.prompt.conversation.written_orders import WrittenOrders
 from contextpilot.prompt.messages import Message
 from contextpilot.server.observe.metrics import Metrics
 from contextpilot.server.offload import LARGE_BYTES, parse_slowly
+from contextpilot.server.plain_path import plain_path
 from contextpilot.server.proxy.controls import Controls, read_controls
 from contextpilot.server.proxy.tenants import namespace_of, session_of, tenant_of
 from contextpilot.server.proxy.volatile import volatile_kinds
@@ -46,6 +47,7 @@ class Incoming:
     Attributes:
         shape: the API spoken; None when nothing can be planned at this path.
         text, parsed: the body, decoded; empty when it is no JSON object.
+        salted: what a salt can be written into: `parsed`, or a prompt that is never planned.
         rewrite: what can be planned; None when there is nothing.
         lists: the lists of blocks in its messages.
         head: the messages of a request without a rewrite, where it matters who holds them.
@@ -61,6 +63,7 @@ class Incoming:
     shape: Shape | None = None
     text: str = ""
     parsed: Mapping[str, Any] = field(default_factory=dict)
+    salted: Mapping[str, Any] = field(default_factory=dict)
     namespace: str = ""
     rewrite: PendingRewrite | None = None
     lists: BlockLists = NO_LISTS
@@ -90,18 +93,20 @@ class Incoming:
         """The API's name, for records and metrics."""
         return self.shape.name if self.shape is not None else "other"
 
-    def why_unsalted(self) -> str:
-        """Return why no salt can be written where the engine reads a prompt; "" if it can be.
+    def why_unsalted(self, kind: EngineKind) -> str:
+        """Return why an engine would read a prompt without a salt of ours; "" if it would not.
 
         Engines read more than we do: JSON in UTF-16, compressed bodies, paths with double slashes.
         """
-        path = re.sub("/{2,}", "/", self.scope["path"]).lower()
-        if self.shape is None and shape_of(self.scope["method"], path) is None:
+        method, path = self.scope["method"], self.scope["path"]
+        if not has_prompt(method, plain_path(path)):
             return ""
-        if self.shape is None:
+        if refusal := kind.salt_refusal(self.api):
+            return refusal
+        if not has_prompt(method, path):
             return "cannot be written at this path: write it as the API does"
         encodings = [value for name, value in self.headers if name == b"content-encoding"]
-        if not self.parsed or any(value.strip().lower() != b"identity" for value in encodings):
+        if not self.salted or any(value.strip().lower() != b"identity" for value in encodings):
             return "cannot be written: the body must be a JSON object in UTF-8, not compressed"
         return ""
 
@@ -135,9 +140,10 @@ class RequestReader:
         shape = shape_of(scope["method"], scope["path"])
         request = Incoming(scope, body, controls, tenant, shape)
         if shape is None:
-            return request
+            is_salted = self._settings.cache_salt and has_prompt(scope["method"], scope["path"])
+            return replace(request, salted=_parsed(body)[1]) if is_salted else request
         text, parsed = _parsed(body)
-        request = replace(request, text=text, parsed=parsed)
+        request = replace(request, text=text, parsed=parsed, salted=parsed)
         if not controls.enabled:
             return request
         if is_late:

@@ -175,11 +175,12 @@ def engine_members(
     request: Incoming, target: Target, request_id: str | None, slot: int | None
 ) -> dict[str, Any]:
     """Return the body members that the engine needs and the client did not give."""
+    salt = {target.kind.salt_member: target.salt} if target.salt and request.salted else {}
     if request.shape is None or not request.parsed:
-        return {}
+        return salt
     wanted = target.kind.members(request.api, request_id, slot)
     members = {name: value for name, value in wanted.items() if name not in request.parsed}
-    return members if target.salt is None else {**members, target.kind.salt_member: target.salt}
+    return {**members, **salt}
 
 
 def with_members(body: bytes, members: Mapping[str, Any]) -> bytes:

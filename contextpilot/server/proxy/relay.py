@@ -17,6 +17,8 @@ from contextpilot.server.proxy.prompt_read import ReadingSigns
 
 logger = logging.getLogger(__name__)
 
+_RESULT = b"x-contextpilot-result"
+
 
 class Delivery:
     """One answer on its way to the client; `cut` closes its connection before the answer's end.
@@ -151,6 +153,7 @@ def answer_headers(
     headers = [
         (name.lower(), renamed.get(value, value))
         for name, value in forwarded_headers(response.headers)
+        if name.lower() != _RESULT
     ]
-    headers.append((b"x-contextpilot-result", result))
+    headers.append((_RESULT, result))
     return headers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,8 +19,10 @@ from contextpilot.server.settings import Settings
 
 _KEY_HEADERS = (b"authorization", b"x-api-key", b"api-key")
 _SESSION_HEADERS = (b"x-claude-code-session-id", b"x-session-id", b"session-id", b"session_id")
-_LEAST_SESSION_CHARS = 16
-"""Shorter names could be guessed, or be given to everyone alike."""
+_UNGUESSABLE = re.compile(
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=\D*(\d\D*){3})[0-9A-Za-z]{20,}", re.IGNORECASE
+)
+"""A UUID, or as many letters and digits: other names could be guessed, or be given to everyone."""
 
 
 def tenant_of(
@@ -63,7 +66,7 @@ def session_of(
     given = dict(headers)
     told: list[Any] = [given[name].decode("latin-1") for name in _SESSION_HEADERS if name in given]
     told.append(body.get("prompt_cache_key"))
-    names = [name for name in told if isinstance(name, str) and len(name) >= _LEAST_SESSION_CHARS]
+    names = [name for name in told if isinstance(name, str) and _UNGUESSABLE.search(name)]
     if not names:
         return None
     digest = hashlib.sha256(names[0].encode("utf-8", "replace")).hexdigest()

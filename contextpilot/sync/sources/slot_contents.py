@@ -19,6 +19,8 @@ _MAX_RUNS = 256
 _MAX_STARTS = 4096
 _MAX_HELD = 64
 _MAX_FILES = 256
+_MAX_COPIES = 4096
+"""In RAM, whatever limit an engine tells."""
 
 
 class Held:
@@ -298,6 +300,8 @@ class Contents:
             if older.runs and older.runs[-1].places.get(copy, 0) >= older.tokens:
                 self._drop(other)
                 del ram[other]
+        if len(ram) >= _MAX_COPIES:
+            self._drop(next(iter(ram)))
         if self._ram_limit is None:
             return
         total = sum(c.num_bytes or 0 for c in ram.values()) + (copy.num_bytes or 0)
