@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,3 +84,57 @@ def test_fields_that_are_not_known_stay_with_their_block() -> None:
     for looked in _both(blocks, "\n\n"):
         for group in looked.extraction.groups if looked.extraction else ():
             assert all(text.startswith("Shelf mark") for text in group.texts)
+
+
+@pytest.mark.parametrize("shape", ["{name}\n---\n{text}", "{text}\n---\n{name}"])
+@pytest.mark.parametrize("name", ["The {n} of the valley, an overview", "Source: https://{n}.a"])
+def test_names_between_rules_of_their_own_keep_the_list(shape: str, name: str) -> None:
+    blocks = [
+        shape.format(name=name.format(n=n * 9), text=text)
+        for n, text in zip(NAMES, TEXTS, strict=True)
+    ]
+    for looked in _both(blocks, "\n---\n"):
+        assert looked.extraction is None
+
+
+@pytest.mark.parametrize(
+    ("beside", "moves"),
+    [
+        ({}, True),
+        ({"query": "ferry", "total": 3, "took": 0.2}, True),
+        ({"images": [], "next": None}, True),
+        ({"scores": [0.9, 0.8, 0.7]}, False),
+        ({"ranking": [2, 0, 1]}, False),
+        ({"best_index": 2}, False),
+        ({"meta": {"selected": 1}}, True),  # of something else
+        ({"selected": 1}, False),
+    ],
+)
+def test_what_stands_beside_rows_may_count_them(beside: dict[str, Any], moves: bool) -> None:
+    rows = [
+        {"title": name, "url": f"https://{name}.example", "content": text}
+        for name, text in zip(NAMES, TEXTS, strict=True)
+    ]
+    for body in ({**beside, "results": rows}, {"data": {"results": rows, **beside}}):
+        looked = look(_found_by_tool(json.dumps(body)))
+        assert (looked.extraction is not None) is moves
+
+
+def test_what_is_indented_stays_under_its_memory() -> None:
+    memories = [
+        f"- The user knows the {name}\n  - {text}" for name, text in zip(NAMES, TEXTS, strict=True)
+    ]
+    looked = look([{"role": "user", "content": "User memories:\n" + "\n".join(memories) + ASKED}])
+    assert looked.extraction is not None
+    (group,) = looked.extraction.groups
+    assert [text.count("\n  - ") for text in group.texts] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("names", ["Titles: {}; {}; {}", "Files: {}.pdf, {}.pdf, {}.pdf"])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_list_of_names_beside_documents_counts_them(names: str, before: bool) -> None:
+    documents = "\n".join(f"<document>\n{text}\n</document>" for text in TEXTS)
+    parts = [names.format(*NAMES), f"<documents>\n{documents}\n</documents>"]
+    text = "\n\n".join(parts if before else parts[::-1])
+    assert look([{"role": "user", "content": text + ASKED}]).extraction is None
+    assert look([{"role": "user", "content": documents + ASKED}]).extraction is not None

@@ -122,8 +122,8 @@ _WANTED = re.compile(
 _OPENING = re.compile(r"<([A-Za-z]\w{0,40})[ >]")
 _NUMBERED_QUESTION = re.compile(r"^[ \t]{0,4}\d{1,2}[.)][ \t][^\n?]{2,200}\?[ \t]*$", re.MULTILINE)
 _BESIDE = re.compile(
-    r"^[ \t*]{0,4}(?:labels?|answers?|scores?|titles?|names|categories|ratings?|verdicts?)"
-    r"[ \t*]{0,4}:([^\n]{0,2000},[^\n]*)$",
+    r"^[ \t*]{0,4}(?:labels?|answers?|scores?|titles?|names|categories|ratings?|verdicts?|files|"
+    r"sources|documents|urls|links|authors|dates)[ \t*]{0,4}:([^\n]{0,2000}[,;|][^\n]*)$",
     _FLAGS | re.MULTILINE,
 )
 _EXAMPLES = frozenset(
@@ -226,7 +226,7 @@ def _counts(text: str) -> Iterator[int]:
         yield from (times for name, times in beside.items() if name not in DOCUMENT_TAGS)
     yield len(_NUMBERED_QUESTION.findall(text))
     for line in _BESIDE.findall(text):
-        yield line.count(",") + 1
+        yield from (line.count(sign) + 1 for sign in ",;|")
 
 
 def _in_few_words(text: str) -> Iterator[str]:

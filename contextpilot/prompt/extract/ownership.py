@@ -40,6 +40,23 @@ def labels_part(page: Page, found: Found) -> bool:
     return _is_heading(above) and _end_in_headings(blocks)
 
 
+def labels_alternate(blocks: Sequence[str]) -> bool:
+    """Return whether every other block is no more than what names the one beside it."""
+    for named, texts in ((blocks[::2], blocks[1::2]), (blocks[1::2], blocks[::2])):
+        if texts and all(map(_is_name_alone, named)) and not any(map(_is_name_alone, texts)):
+            return True
+    return False
+
+
+def _is_name_alone(block: str) -> bool:
+    """Return whether a block is a heading, or fields of one line each and no text."""
+    lines = block.split("\n")
+    if len(lines) == 1 and _is_heading(lines[0]):
+        return True
+    is_short = len(block) <= _HEADING_CHARS * len(lines)
+    return is_short and all(_FIELD.match(line) for line in lines)
+
+
 def _lead_fields(text: str, found: Found, blocks: Sequence[str]) -> bool:
     """Return whether a field follows each label, the list's last one, too."""
     heads = [block.split("\n", 2) for block in blocks]

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 from contextpilot.fields import HOLDER_FIELDS, TEXT_FIELDS
+from contextpilot.prompt.extract.arrays import (
+    Rows,
+    only_rows,
+    only_string,
+    rows_in_lines,
+    rows_within,
+)
 from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
 from contextpilot.prompt.extract.json_spans import (
     Member,
@@ -25,11 +31,9 @@ from contextpilot.prompt.extract.vocabulary import (
     ORIGIN_FIELDS,
     PAGE_FIELDS,
     PLAIN_SCORES,
-    QUERY_FIELDS,
     RETRIEVAL_WRAPPERS,
     SCORE_FIELDS,
     SEQUENCE_FIELDS,
-    SEQUENCE_HOLDERS,
     TIME_FIELDS,
     WRAPPERS,
 )
@@ -37,20 +41,9 @@ from contextpilot.prompt.extract.vocabulary import (
 _START = LinePattern(r"(?:\**Observation:\**)?[ \t]{0,8}(?=[\[{])")
 _ARRAY = re.compile(r"\[[ \t\r\n]*\{")
 _MAX_TRIES = 8
-_MAX_DEPTH = 4
 _MAX_HEADER_CHARS = 2000
-_MIN_ROW_CHARS = 40
 _SCORED_TEXTS = ("answer", "name")
 """Texts of rows that have a score of relevance and no text by any other name."""
-
-
-class _Array(NamedTuple):
-    """An array of objects, its elements, and whether a query stands beside it."""
-
-    text: str
-    elements: list[Span]
-    end: int
-    has_query: bool = False
 
 
 def find_rows(
@@ -82,9 +75,9 @@ def _after_cue(page: Page, region: Span, start: int) -> Found | None:
     intro = page.intro(start, region.start)
     if not intro.announced or intro.sequence:
         return None
-    array, end = _array_within(page.text, start)
+    array, end = rows_within(page.text, start)
     if array is None and page.text[start] == "{":
-        array = _lines(page.text, start, region.end, whole=False)
+        array = rows_in_lines(page.text, start, region.end, whole=False)
         end = array.end if array is not None else end
     if array is None:
         return None
@@ -105,97 +98,27 @@ def _start(text: str, region: Span, with_header: bool) -> int | None:
 def _search(
     page: Page, region: Span, text: str, start: int, end: int, wrapper: str | None
 ) -> Found | None:
-    array = _only_array(text, start, end, 0)
-    array = array or _lines(text, start, end)
+    array = only_rows(text, start, end, 0)
+    array = array or rows_in_lines(text, start, end)
     if array is not None:
         return _judged(page, array, region.end, wrapper, lambda span: span, 1)
-    inner = _only_string(text, start)
+    inner = only_string(text, start)
     if inner is None:
         return None
     decoded = str(json.loads(text[inner.start - 1 : inner.end + 1], strict=False))
     at = _start(decoded, Span(0, len(decoded)), True)
     if at is None:
         return None
-    array = _only_array(decoded, at, len(decoded), 0)
+    array = only_rows(decoded, at, len(decoded), 0)
     if array is None:
         return None
     place = places_of(text, inner)
     return _judged(page, array, None, wrapper, lambda s: Span(place(s.start), place(s.end)), 2)
 
 
-def _array_within(text: str, start: int) -> tuple[_Array | None, int]:
-    """Return the one array of objects in the JSON at `start`, and where that ends."""
-    end = (array_at if text[start] == "[" else object_at)(text, start)[1]
-    return _only_array(text, start, end, 0), end
-
-
-def _lines(text: str, start: int, end: int, *, whole: bool = True) -> _Array | None:
-    """Return objects that stand in a line each; where they are the whole, nothing else may."""
-    elements: list[Span] = []
-    at = start
-    while text[at : at + 1] == "{" and at < end and len(elements) <= MAX_PIECES:
-        elements.append(Span(at, object_at(text, at)[1]))
-        at = skip_space(text, elements[-1].end)
-        if "\n" not in text[elements[-1].end : at] and at < end:
-            return None
-    is_all = at >= end or not whole
-    return _Array(text, elements, elements[-1].end) if is_all and len(elements) > 1 else None
-
-
-def _only_array(text: str, at: int, end: int, depth: int) -> _Array | None:
-    """Return the one array of objects in the JSON at `at`; None unless it is all that is there."""
-    if text[at : at + 1] == "[":
-        elements, until = array_at(text, at)
-        if depth == 0 and skip_space(text, until) < end:
-            return None
-        is_rows = len(elements) > 1 and all(text[span.start] == "{" for span in elements)
-        return _Array(text, elements, until) if is_rows else None
-    if text[at : at + 1] != "{" or depth > _MAX_DEPTH:
-        return None
-    members, until = object_at(text, at)
-    if depth == 0 and skip_space(text, until) < end:
-        return None
-    found = {
-        member.key.lower(): array
-        for member in members
-        if isinstance(member.value, (list, dict))
-        for array in [_only_array(text, member.span.start, member.span.end, depth + 1)]
-        if array is not None
-    }
-    if len(found) != 1 or found.keys() & SEQUENCE_HOLDERS:
-        return None
-    array = found.popitem()[1]
-    queried = any(m.key in QUERY_FIELDS and isinstance(m.value, str) and m.value for m in members)
-    return array._replace(has_query=array.has_query or queried)
-
-
-def _only_string(text: str, at: int) -> Span | None:
-    """Return the inside of the one JSON string in an object or an array that holds JSON itself."""
-    found = list(_strings(text, at, 0))
-    return found[0] if len(found) == 1 else None
-
-
-def _strings(text: str, at: int, depth: int) -> Iterator[Span]:
-    if depth > _MAX_DEPTH:
-        return
-    if text[at : at + 1] == "{":
-        spans = [member.span for member in object_at(text, at)[0]]
-    elif text[at : at + 1] == "[":
-        spans = array_at(text, at)[0][:_MAX_TRIES]
-    else:
-        return
-    for span in spans:
-        if text[span.start] == '"':
-            head = text[span.start + 1 : span.start + _MAX_HEADER_CHARS]
-            if "[" in head and "{" in head and span.end - span.start > _MIN_ROW_CHARS:
-                yield Span(span.start + 1, span.end - 1)
-        else:
-            yield from _strings(text, span.start, depth + 1)
-
-
 def _judged(
     page: Page,
-    array: _Array,
+    array: Rows,
     note_at: int | None,
     wrapper: str | None,
     place: Callable[[Span], Span],
@@ -217,7 +140,7 @@ def _judged(
         why = "declared-search"
     if scores is not None:
         note_at = None  # each row tells its rank itself
-    against = _against(rows, names, scores, note_at)
+    against = "row-fields" if array.is_counted else _against(rows, names, scores, note_at)
     return Found("json", pieces, note_at, why, against, False, depth)
 
 

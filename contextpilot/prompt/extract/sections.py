@@ -10,6 +10,7 @@ from itertools import islice
 from contextpilot.prompt.extract.endings import asks, movable
 from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
 from contextpilot.prompt.extract.numbered import MIN_MEAN_CHARS
+from contextpilot.prompt.extract.ownership import labels_alternate
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.records import is_record
 from contextpilot.prompt.extract.scan import LinePattern, matches
@@ -21,7 +22,7 @@ _RULES = ("---", "===", "***", "___", "###")
 _SETEXT = re.compile(r"(?:\A|\n[ \t]*\n)[^\n]{1,60}[^\s.!?:;,]\n(?:-{3,}|={3,})[ \t\r]*(?=\n)")
 """An underlined heading: a short line alone, without a full stop."""
 _MANIFEST = re.compile(r"^(?:apiVersion|kind|---|\w[\w.-]*:[ \t]*[|>&\[{]?[ \t]*$)", re.MULTILINE)
-_BULLET = LinePattern(r"[ \t]{0,4}[-*•][ \t]+(?=\S)")
+_BULLET = LinePattern(r"([ \t]{0,4})[-*•][ \t]+(?=\S)")
 _MEMORY_INTRO = re.compile(
     r"\b(?:memor(?:y|ies)|remember(?:ed)?|facts (?:about|on) (?:the )?user)\b", re.IGNORECASE
 )
@@ -92,6 +93,8 @@ def find_ruled(page: Page, region: Span, wrapper: str | None) -> Found | None:
     found = Found("separator", tuple(pieces), pieces[-1].span.end)
     if _is_one_text(text, region, bodies):
         return found._replace(against="document-file")
+    if labels_alternate(bodies):
+        return found._replace(against="labels-unsure")
     if any(body.endswith(":") or len(body) < MIN_MEAN_CHARS // 2 for body in bodies):
         return found
     if sum(map(len, bodies)) < MIN_MEAN_CHARS * len(bodies):
@@ -183,14 +186,23 @@ def find_bullets(page: Page, region: Span) -> Found | None:
     for run in runs[:64]:
         intro = _paragraph_before(text, run[0].start(), region.start)
         if 1 < len(run) <= MAX_PIECES and _MEMORY_INTRO.search(intro):
-            bodies = [Span(mark.end(), _line_end(text, mark.end())) for mark in run]
-            pieces = tuple(
-                Piece(Span(m.start(), b.end), b) for m, b in zip(run, bodies, strict=True)
-            )
+            pieces = _bulleted(text, run)
+            if len(pieces) < 2:
+                continue
             announced = page.intro(run[0].start(), region.start).announced
             why = "cue" if announced or page.is_found else ""
             return Found("bullets", pieces, pieces[-1].span.end, why)
     return None
+
+
+def _bulleted(text: str, run: Sequence[re.Match[str]]) -> tuple[Piece, ...]:
+    """Return the bullets that are not indented, with those under them; none when unsure."""
+    tops = [mark for mark in run if mark[1] == run[0][1]]
+    if any(len(mark[1]) < len(run[0][1]) for mark in run):
+        return ()
+    ends = [*(mark.start() for mark in tops[1:]), _line_end(text, run[-1].end())]
+    spans = [_trimmed(text, m.start(), end).span for m, end in zip(tops, ends, strict=True)]
+    return tuple(Piece(s, Span(m.end(), s.end)) for m, s in zip(tops, spans, strict=True))
 
 
 def find_files(page: Page, region: Span) -> Found | None:
