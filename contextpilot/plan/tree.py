@@ -17,7 +17,7 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.front import Fronts
 from contextpilot.plan.overlaps.base import Arithmetic, Bools, Floats, Ints
 from contextpilot.plan.overlaps.cpu import CPU
-from contextpilot.plan.overlaps.partners import Partners, find_near, find_partners
+from contextpilot.plan.overlaps.partners import Partners, find_near, find_partners, who_searches
 
 Progress = Callable[[int, int], None]
 
@@ -102,36 +102,44 @@ class _Clusters:
         self._partner: Ints = np.full(len(contexts), -1, np.int64)
         self._score: Floats = np.zeros(len(contexts))
         self._inside: Bools = np.zeros(len(contexts), bool)
-        self._stale: Ints = np.zeros(0, np.int64)
+        self._waiting: Bools = np.zeros(len(contexts), bool)
         equal: dict[bytes, list[int]] = {}
         for i, numbers in enumerate(contexts):
             equal.setdefault(np.sort(numbers).tobytes(), []).append(i)
         self._merge([group for group in equal.values() if len(group) > 1])
-        self._stale = np.arange(len(self.names))
+        self._waiting[:] = True
 
     def merge_round(self) -> bool:
         """Search partners for new and bereft clusters, then merge; False when none is left."""
         if len(self.names) < 2:
             return False
-        self._search()
-        groups = self._select()
+        groups = self._found()
         if not groups:
-            self._stale = np.arange(len(self.names))
-            self._search()
-            groups = self._select()
+            self._waiting[:] = True
+            groups = self._found()
         self._merge(groups)
         return bool(groups)
 
+    def _found(self) -> list[list[int]]:
+        """Search until some can merge; return these, or nothing once nobody waits for a search."""
+        groups: list[list[int]] = []
+        while self._waiting.any() and not groups:
+            self._search()
+            groups = self._select()
+        return groups
+
     def _search(self) -> None:
-        stale = self._stale
-        if not len(stale):
-            return
-        found, inside, holds = self._partners(stale)
-        self._partner[stale], self._score[stale], self._inside[stale] = *found, inside
+        waiting = np.flatnonzero(self._waiting)
+        rows = waiting[who_searches(self._fronts.sets, waiting, self.names)]
+        self._waiting[rows] = False
+        found, inside, holds = self._partners(rows)
+        self._partner[rows], self._score[rows], self._inside[rows] = *found, inside
         at = np.flatnonzero(found.positions >= 0)
         at = at[found.scores[at] >= self._score[found.positions[at]]]
+        if len(rows) < len(waiting):  # then several find the same one: the best comes last
+            at = at[np.argsort(found.scores[at], kind="stable")]
         partners = found.positions[at]  # a new cluster may be an equal or sampled better one
-        self._partner[partners], self._score[partners] = stale[at], found.scores[at]
+        self._partner[partners], self._score[partners] = rows[at], found.scores[at]
         self._inside[partners] = holds[at]
 
     def _partners(self, rows: Ints) -> tuple[Partners, Bools, Bools]:
@@ -204,4 +212,6 @@ class _Clusters:
         self._partner = np.concatenate([partner, np.full(len(new), -1, np.int64)])
         self._score = np.concatenate([self._score[kept], np.zeros(len(new))])
         self._inside = np.concatenate([self._inside[kept], np.zeros(len(new), bool)])
-        self._stale = np.concatenate([bereft, np.arange(len(kept), len(self.names))])
+        waiting = self._waiting[kept]
+        waiting[bereft] = True
+        self._waiting = np.concatenate([waiting, np.ones(len(new), bool)])

@@ -14,7 +14,7 @@ from contextpilot.plan.overlaps import cpu, partners
 from contextpilot.plan.overlaps.base import num_pairs, set_matrix, weighed
 from contextpilot.plan.overlaps.bound import spanning_bound
 from contextpilot.plan.overlaps.cpu import CPU
-from contextpilot.plan.overlaps.partners import find_near, find_partners
+from contextpilot.plan.overlaps.partners import find_near, find_partners, who_searches
 from contextpilot.plan.overlaps.sample import most_for_a_block, sampled_postings
 
 set_lists = st.lists(st.frozensets(st.integers(0, 9), max_size=6), min_size=1, max_size=12)
@@ -131,6 +131,38 @@ def test_a_sample_of_all_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partners, "_SAMPLED_SHARE", 1.0)
     monkeypatch.setattr(partners, "_MAX_COMPARED", 1_000)
     check_partners(sets, weights, list(range(len(sets))), exact=True)
+
+
+@given(set_lists, st.integers(-1, 60), st.data())
+def test_who_searches_among_all_takes_no_more_pairs_than_it_may(
+    sets: list[frozenset[int]], exact: int, data: st.DataObject
+) -> None:
+    """One searches at least; all do where that takes no more."""
+    rows = data.draw(st.lists(st.integers(0, len(sets) - 1), unique=True, min_size=1))
+    rows.sort()
+    with pytest.MonkeyPatch.context() as patch:
+        sample_from_now_on(patch, 1)
+        patch.setattr(partners, "_EXACT_PAIRS", exact)
+        patch.setattr(partners, "_WORTH", 1e9)
+        some = who_searches(matrix(sets), np.array(rows), np.arange(len(sets)) + 5).tolist()
+    pairs = [sum(len(sets[row] & other) for other in sets) for row in rows]
+    assert some == sorted({*some} & {*range(len(rows))})
+    assert len(some) == 1 or sum(pairs[at] for at in some) <= exact
+    assert some
+    assert len(some) == len(rows) or sum(pairs) > exact
+
+
+@pytest.mark.parametrize(("pool", "all_search"), [(20, False), (4_000, True)])
+def test_all_search_a_sample_unless_few_would_be_found_by_it(
+    monkeypatch: pytest.MonkeyPatch, pool: int, all_search: bool
+) -> None:
+    """Blocks that all hold many times stand for few sets, those that few hold for all of them."""
+    draw = np.random.default_rng(5)
+    sets = [frozenset([0, *draw.choice(pool, 4, replace=False)]) for _ in range(600)]
+    sample_from_now_on(monkeypatch, 12)
+    rows = np.arange(len(sets))
+    some = who_searches(matrix(sets, pool), rows, rows)
+    assert (len(some) == len(sets)) == all_search
 
 
 @given(set_lists, st.integers(1, 5))

@@ -46,13 +46,15 @@ def test_shared_sets_are_intersections_and_roots_share_nothing(
     check_tree(grow(sets, weights, min_score), sets, weights, min_score)
 
 
-@given(set_lists, weight_lists)
-@settings(max_examples=60)
+@given(set_lists, weight_lists, st.sampled_from([-1, 5, 40]), st.sampled_from([0.0, 1e9]))
+@settings(max_examples=120)
 def test_invariants_hold_in_the_approximate_regime(
-    sets: list[frozenset[int]], weights: list[int]
+    sets: list[frozenset[int]], weights: list[int], exact: int, worth: float
 ) -> None:
+    """All search a sample, or some among all sets."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(partners, "_EXACT_PAIRS", -1)
+        patch.setattr(partners, "_EXACT_PAIRS", exact)
+        patch.setattr(partners, "_WORTH", worth)
         patch.setattr(partners, "_SAMPLED_PAIRS", 0)
         patch.setattr(partners, "_PAIRS_PER_ROW", 10)
         check_tree(grow(sets, weights), sets, weights)

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from contextpilot.plan.overlaps.base import Arithmetic, Floats, Ints, Pairs, weighed
 from contextpilot.plan.overlaps.cpu import CPU
-from contextpilot.plan.overlaps.sample import most_for_a_block, pair_hash, sampled_postings
+from contextpilot.plan.overlaps.sample import (
+    most_for_a_block,
+    name_hash,
+    num_sampled,
+    pair_hash,
+    sampled_postings,
+)
 
 _EXACT_PAIRS = 60_000_000
 """Beyond this many (set, block, set) pairs in a search, common blocks stand for a sample."""
@@ -25,6 +31,10 @@ _NEAR_SHARE = 0.7
 """Sets that overlap with one by this part of its greatest overlap are near it,"""
 _MAX_NEAR = 4
 """but only so many."""
+_MERGING = 1 / 16
+"""Part of the sets that merge at least after a search of a sample for all of them."""
+_WORTH = 2.0
+"""What the searches of so many cost, in searches of a sample, where these are made instead."""
 _MAX_INT = np.iinfo(np.int32).max
 _MAX_KEY = 1 << 62
 """What ranks pairs by one number stays below."""
@@ -78,6 +88,29 @@ def find_near(
         kept = np.arange(len(pairs.row)) - np.repeat(first, runs) < _MAX_NEAR
         near.append(np.stack([pairs.row[kept], pairs.column[kept]]))
     return np.concatenate(near, axis=1)
+
+
+def who_searches(sets: Any, rows: Ints, names: Ints) -> Ints:
+    """Return which of `rows` best search next, as indexes, rising: all, or some among all sets.
+
+    A sample for all of them has few sets where all blocks are common ones; then most rows find no
+    partner that is not taken by others, and as many exact searches as may merge cost no more.
+
+    The arguments are those of `find_partners`.
+    """
+    held = np.bincount(sets.indices, minlength=sets.shape[1])
+    pairs = sets[rows] @ held.astype(np.float64)
+    total = float(pairs.sum())
+    if total > _EXACT_PAIRS:
+        asked = np.bincount(sets[rows].indices, minlength=sets.shape[1])
+        at_most = max(_SAMPLED_PAIRS, _PAIRS_PER_ROW * len(rows))
+        found = num_sampled(sets, held, most_for_a_block(asked, held, at_most))
+        merging = min(found, _MERGING * len(rows))
+        if merging * total / len(rows) <= _WORTH * at_most:
+            order = np.argsort(name_hash(names[rows]), kind="stable")
+            last = int(np.searchsorted(np.cumsum(pairs[order]), _EXACT_PAIRS, side="right"))
+            return np.sort(order[: max(1, last)])
+    return np.arange(len(rows))
 
 
 def _ranked(

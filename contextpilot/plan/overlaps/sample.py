@@ -31,6 +31,20 @@ def most_for_a_block(asked: Ints, held: Ints, num_pairs: float) -> int:
     return most
 
 
+def num_sampled(sets: Any, held: Ints, most: int) -> float:
+    """Return about how many sets are in a sample in which a block stands for at most so many.
+
+    Args:
+        sets: matrix from `set_matrix`.
+        held: by block, how many sets hold it.
+    """
+    starts = sets.indptr[:-1][np.diff(sets.indptr) > 0]
+    if not len(starts):
+        return 0.0
+    rarest = np.minimum.reduceat(held[sets.indices], starts)
+    return float(np.minimum(1.0, most / rarest).sum())
+
+
 def sampled_postings(sets: Any, names: Ints, most: int) -> Any:
     """Return who holds each block, at most so many: a sparse matrix (blocks x sets) of ones.
 
