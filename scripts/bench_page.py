@@ -36,9 +36,10 @@ Plans are at the default options; `online-full` and `batch-full` move for whatev
 
 Modes took turns, a slice of eight requests each, where the cache holds the prompts of all of them.
 Small caches do not: there modes ran one after another, and what else the machine did meanwhile is
-in their ratios. Rows that were measured more than once, with all that they showed, are in
-[figures.md](figures.md). Hit ratios are exact, but for a salt of a few tokens; llama-server's,
-whose slots and memory the modes shared, are up to a point below what one mode alone would hit.
+in their ratios. Under a high load average (below) times say no more than their intervals do. Rows
+that were measured more than once, with all that they showed, are in [figures.md](figures.md). Hit
+ratios are exact, but for a salt of a few tokens; llama-server's, whose slots and memory the modes
+shared, are up to a point below what one mode alone would hit.
 """
 
 _WORKLOADS = """\

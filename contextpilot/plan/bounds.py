@@ -16,7 +16,8 @@ _MANY_BLOCKS = 10
 """From so many on, a batch does without the most relevant block in the fronts that it shares."""
 _ANCHORED_COST = 0.25
 _BETWEEN_COST = 4.0
-"""Where others stand before and behind it the best block is read worst: most that a move costs."""
+"""What the best block costs behind others, in moves from the first place to the last: there it is
+read worst."""
 _NUMBERS = ("pin_first", "max_shift", "min_gain_tokens", "displacement_cost", "anchor_blocks")
 
 
