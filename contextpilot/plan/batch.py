@@ -67,7 +67,8 @@ class BatchPlanner:
         for position, context in enumerate(contexts):
             pinned = tuple(block.key for block in context[: bounds.pin_first])
             by_pinned.setdefault(pinned, []).append(position)
-        groups = []
+        groups: list[_Group] = []
+        done = 0
         for pinned, members in by_pinned.items():
             orders, weights = _number_blocks([contexts[i] for i in members], set(pinned), bounds)
             tokens = np.array(list(weights.values()) or [1], np.int64)
@@ -79,7 +80,9 @@ class BatchPlanner:
                 if live is not None:
                     alone = self._live_ones(orders, tokens, live)
                 orders = [numbers for i, numbers in enumerate(orders) if i not in alone]
-                tree = agglomerate(orders, tokens, bounds, progress, self._arithmetic)
+                told = _from(progress, done, len(contexts))
+                tree = agglomerate(orders, tokens, bounds, told, self._arithmetic)
+            done += len(members)
             waiting = [position for i, position in enumerate(members) if i not in alone]
             own = [members[i] for i in sorted(alone)]
             groups.append(_Group(pinned, own, waiting, tree, weights, orders))
@@ -219,6 +222,13 @@ class _Group(NamedTuple):
     """Of every block, in order of its number in the tree."""
     orders: list[Ints]
     """Of the waiting: the numbers of their free blocks, most relevant first."""
+
+
+def _from(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Return a callback for a part of a batch, of which so many contexts are done before it."""
+    if progress is None:
+        return None
+    return lambda done, _: progress(before + done, total)
 
 
 def _number_blocks(

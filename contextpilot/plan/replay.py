@@ -74,7 +74,7 @@ def replay_each(
         capacities: tokens that each cache holds between requests; None for no bound.
         window: requests that are planned together in the mode "window".
         bounds: how far blocks may move; default as for `ContextPilot`.
-        progress: called as `progress(done, total)`, in any unit.
+        progress: called as `progress(done, total)`, in any unit, at last with both equal.
         is_sparse: the caches can be reused at few points only; see `PrefixCache`.
 
     Raises:
@@ -143,6 +143,9 @@ class _Run:
     ) -> list[CacheTotals]:
         """Run the plans through caches of these capacities; the planner hears of evictions."""
         planner = OnlinePlanner(ContextIndex(), SupportWindow())
+        planned: Progress | None = None
+        if self._mode == "batch":
+            planned, progress = _part(progress, 0, 2), _part(progress, 1, 2)
         lost: dict[Hashable, int] = {}
 
         def note(name: Hashable, tokens: int) -> None:
@@ -152,7 +155,7 @@ class _Run:
         planner.index.describe(1, 0, knows_points)
         evicted = note if feed_back else None
         caches = [PrefixCache(capacity, evicted, self._is_sparse) for capacity in capacities]
-        for done, (position, plan) in enumerate(self._steps(planner, progress), start=1):
+        for done, (position, plan) in enumerate(self._steps(planner, planned), start=1):
             context, name = self._contexts[position], str(position)
             if self._mode != "plain":
                 planner.learn(context, plan, name, tail_tokens=_QUESTION * knows_points)
@@ -164,7 +167,7 @@ class _Run:
             for request, tokens in lost.items():
                 planner.index.truncate(str(request), tokens)
             lost.clear()
-            if progress is not None and self._mode != "batch":
+            if progress is not None:
                 progress(done, len(self._contexts))
         return [cache.totals for cache in caches]
 
@@ -194,11 +197,10 @@ class _Run:
         from contextpilot.plan.batch import BatchPlanner
 
         together = BatchPlanner(planner)
-        whole = self._mode == "batch"
-        size = max(1, len(self._contexts)) if whole else self._window
+        size = max(1, len(self._contexts)) if self._mode == "batch" else self._window
         for start in range(0, len(self._contexts), size):
             waiting = self._contexts[start : start + size]
-            groups = together.prepare(waiting, self._bounds, progress=progress if whole else None)
+            groups = together.prepare(waiting, self._bounds, progress=progress)
             for position, plan in together.walk(waiting, groups, self._bounds):
                 yield start + position, plan
 
