@@ -79,13 +79,34 @@ class CollectedNodes(ProbedNodes):
     """Either tree core from 0.5.22 on: `collect_path_info` lists the nodes before one."""
 
     def path(self, key: Any, end: Hashable = None) -> list[Span]:
-        length = len(key)
         if end is None:
             length, end, _ = self._core.match_full_device_prefix(key)
-        if not length:
-            return []
+            if not length:
+                return []
+        else:
+            length = len(key)
         (found,) = self._core.collect_path_info((end,))
         return _cut([(node.node_id, node.path_start, node.path_end) for node in found], length)
+
+
+BOUND = "collect_path_info", "get_component_device_value"
+"""What is asked of the Rust core itself."""
+
+
+class BoundNodes(CollectedNodes):
+    """The Rust tree core, asked below SGLang's own wrapping of it: that is a sixth of a step."""
+
+    def __init__(self, core: Any, page_size: int) -> None:
+        super().__init__(core, page_size)
+        binding = core._binding
+        self._collect: Callable[[list[Any]], Any] = binding.collect_path_info
+        self.part = binding.get_component_device_value
+
+    def path(self, key: Any, end: Hashable = None) -> list[Span]:
+        if end is None:
+            return super().path(key)
+        (found,) = self._collect([end])
+        return _cut([(node, start, stop) for node, _, start, stop, *_ in found], len(key))
 
 
 def _cut(spans: list[Span], length: int) -> list[Span]:
@@ -128,9 +149,9 @@ class PartWatch(CacheWatch):
 
     def inserted(self, key: Any, end: Hashable = None) -> None:
         """`key` is in the tree now, whoever's it was; its last node is `end`, if known."""
-        if len(key) < self._tree.page_size:
-            return
-        self._look(_Path(key), end)
+        length = len(key)
+        if length >= self._tree.page_size:
+            self._look(_Path(key), end, length)
 
     def emptied(self, kind: Any, count: int) -> None:
         """Nodes that stay in the tree lost parts of so many units, or states; `settle` follows."""
@@ -159,10 +180,10 @@ class PartWatch(CacheWatch):
         else:
             self._look(path)
 
-    def _look(self, path: _Path, end: Hashable = None) -> list[Span]:
-        """Look at a path, and tell what is so; returns its nodes."""
+    def _look(self, path: _Path, end: Hashable = None, asked: int = 0) -> list[Span]:
+        """Look at a path, and tell what is so; returns its nodes. `asked`: its length, if known."""
         key = path.key
-        asked = len(key)
+        asked = asked or len(key)
         spans = self._tree.path(key, end)
         length = spans[-1][2] if spans else 0
         self._keep(path, spans, asked)
@@ -177,17 +198,21 @@ class PartWatch(CacheWatch):
 
     def _keep(self, path: _Path, spans: list[Span], length: int) -> None:
         """Let this path stand for its nodes: of a conversation only the longest key is kept."""
-        paths = self._paths
+        paths, count = self._paths, 0
         for node, _, _ in spans:
             known = paths.get(node)
             if known is path:
                 continue
             if known is not None:
-                self._leave(known)
+                known.nodes -= 1
+                if not known.nodes:
+                    self._path_tokens -= len(known.key)
             paths[node] = path
+            count += 1
+        if count:
             if not path.nodes:
                 self._path_tokens += length
-            path.nodes += 1
+            path.nodes += count
         if self._path_tokens > self._max_tokens:
             self.lose()
 
@@ -212,12 +237,12 @@ class PartWatch(CacheWatch):
         if kind is not None:
             held, window = self._held[kind], []
             for node, start, end in spans:
-                if part(node, kind) is None:
-                    held.pop(node, None)
-                else:
+                if part(node, kind) is not None:
                     held[node] = end - start
                     held.move_to_end(node)
                     window.append((start + 1, end))
+                elif node in held:
+                    del held[node]
         kind = self._parts.state_kind
         if kind is not None:
             held, states = self._held[kind], []

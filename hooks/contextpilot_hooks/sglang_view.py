@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .patching import NotSupported, resolve
-from .sglang_parts import CollectedNodes, Nodes, Parts, ProbedNodes
+from .sglang_parts import BOUND, BoundNodes, CollectedNodes, Nodes, Parts, ProbedNodes
 from .sglang_tree import ProbedTree, Tree, WalkedTree
 
 RADIX = ("sglang.srt.mem_cache.radix_cache", "RadixCache")
@@ -92,6 +92,9 @@ def _nodes(core: Any, cache: Any) -> Nodes:
     resolve(type(core), "get_component_device_value", ("node_id", "component_type"))
     resolve(type(core), "dec_swa_lock_only", ("node_id",))
     collects = callable(getattr(core, "collect_path_info", None))
+    binding = getattr(core, "_binding", None)
+    if collects and all(callable(getattr(binding, name, None)) for name in BOUND):
+        return BoundNodes(core, cache.page_size)
     return (CollectedNodes if collects else ProbedNodes)(core, cache.page_size)
 
 

@@ -16,6 +16,7 @@ import random
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "hooks")]
@@ -68,6 +69,24 @@ def load(driver: Driver, costs: Costs) -> None:
         costs.end_request((driver.evicted_tokens - before) // driver.page_size)
 
 
+class Nothing:
+    """What is measured when there is nothing to measure."""
+
+    def insert(self, *_: object) -> None:
+        """Do nothing."""
+
+
+def measuring() -> dict[str, float]:
+    """What measuring a step costs that nothing of ours is in."""
+    meter, values = Meter(), list[int]()
+    meter.inner(Nothing, "insert")
+    nothing: Any = Nothing()
+    meter.outer(nothing, "insert", values.append)
+    for _ in range(5000):
+        nothing.insert(values)
+    return microseconds(values)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for name in ("files", "version", "page_size", "core", "url"):
@@ -100,6 +119,7 @@ def main() -> None:
     load(driver, costs)
     result = {
         "step_us": microseconds(costs.steps),
+        "measuring_us": measuring(),
         "evicted_pages": costs.evicted_pages,
         "evict_us": microseconds(costs.per_page),
     }

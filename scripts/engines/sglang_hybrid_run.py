@@ -42,6 +42,8 @@ JOBS: dict[str, dict[str, Any]] = {
         "flags": ("--page-size", "16"),
         "environ": {"SGLANG_UNIFIED_RADIX_TREE_CORE_BACKEND": "python"},
     },
+    "gemma3": {"layers": WINDOWS[:1]},
+    "llama4": {"layers": WINDOWS},
 }
 """By name: the model's family, what its layers are, flags and environment of the server."""
 

@@ -155,7 +155,8 @@ class PartsDriver(Driver):
         node, result, _ = lock
         receipt = result.to_dec_params()
         if hasattr(self.cache, "dec_swa_lock_only"):
-            self.cache.dec_swa_lock_only(node, receipt)
+            known = {"swa_uuid_for_lock": getattr(receipt, "swa_uuid_for_lock", None)}  # in 0.5.19
+            call(self.cache.dec_swa_lock_only, node_id=node, params=receipt, **known)
         else:
             swa = self.base.TreeLock(node, receipt)
             self.cache.release_swa(swa)

