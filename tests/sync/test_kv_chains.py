@@ -91,6 +91,13 @@ def test_other_memories_than_the_device_are_left_out() -> None:
         msgspec.msgpack.encode([1.0, [stored([1], range(3))]]),
         msgspec.msgpack.encode([1.0, [stored([[]], range(4))]]),
         msgspec.msgpack.encode([1.0, [stored([1], range(4), size=0)]]),
+        msgspec.msgpack.encode([1.0, [stored([b"x" * 129], range(4))]]),
+        *(msgspec.msgpack.encode([1.0, [stored([1], range(4), parent=p)]]) for p in ([1], {}, "a")),
+        *(
+            msgspec.msgpack.encode([1.0, [stored([1], range(4), **{name: "x" * 513})]])
+            for name in ("lora_name", "cache_salt")
+        ),
+        msgspec.msgpack.encode([1.0, [stored([1], range(4), extra_keys=[["x" * 513]])]]),
         msgspec.msgpack.encode([1.0, [stored([1], ["a", 1, 2, 3])]]),
         msgspec.msgpack.encode([1.0, [stored([1], [2**63, 1, 2, 3])]]),
         msgspec.msgpack.encode([1.0, [stored([1], [[1, 2]] * 4)]]),

@@ -17,6 +17,7 @@ from contextpilot.sync.sources.kv_events.rank import Rank
 from contextpilot.sync.sources.kv_events.tree import Block, BlockTree
 from contextpilot.sync.sources.kv_events.wire import TOKEN_BYTES, Removed, Stored
 
+_MAX_LORAS = 4096
 MAX_BLOCKS = 1_048_576
 """Some 500 bytes each."""
 MAX_REQUESTS = 65_536
@@ -97,7 +98,7 @@ class Chains:
             self.num_unplaced += len(stored.hashes)
             self._tree.prune(here)
             return
-        if stored.lora:
+        if stored.lora and len(self._loras) < _MAX_LORAS:
             self._loras.add(stored.lora)
         place.store(stored, here, self.block_size)
 

@@ -26,6 +26,8 @@ SEVERAL = "several"
 """In place of a kind where none is told (vLLM before 0.22), and there must be more than one."""
 MAX_GROUPS = 64
 """Of layers, numbered from 0."""
+_MAX_HASH_BYTES = 128
+_MAX_NAME_CHARS = 512
 
 
 class MalformedError(ValueError):
@@ -157,13 +159,15 @@ def _stored(fields: Mapping[str, Any]) -> Stored:
         raise MalformedError("kv_cache_spec")
     lora, salt = _text(fields.get("lora_name")), _text(fields.get("cache_salt"))
     if not lora and fields.get("lora_id") is not None:  # before vLLM 0.14: no request knows it
-        lora = f"#{fields['lora_id']}"
+        lora = _text(f"#{fields['lora_id']}")
     extras: list[str] = []
     for keys in fields.get("extra_keys") or ():
         named, rest = _split(keys, lora)
         salt = salt or named
         extras.append(rest)
     parent, group = fields.get("parent_block_hash"), _group(fields)
+    if parent is not None and not _is_hash(parent):
+        raise MalformedError("parent_block_hash")
     packed = pack(tokens) if is_full else b""
     cut = (hashes, parent, packed, size, lora, salt, extras, group, is_full)
     return Stored(*cut, kind, window if window is None else max(1, window))
@@ -174,16 +178,20 @@ def _split(keys: Any, lora: str) -> tuple[str, str]:
     left = list(keys or ())
     if lora and left[:1] == [lora]:
         del left[0]
-    salts = [key for key in left if isinstance(key, str)]
+    salts = [_text(key) for key in left if isinstance(key, str)]
     rest = [key for key in left if not isinstance(key, str)]
     return "".join(salts[:1]), repr(rest) if rest else ""
 
 
 def _hashes(fields: Mapping[str, Any]) -> list[Any]:
     found = fields["block_hashes"]
-    if not isinstance(found, list) or not all(isinstance(one, (int, bytes)) for one in found):
+    if not isinstance(found, list) or not all(map(_is_hash, found)):
         raise MalformedError("block_hashes")
     return found
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, bytes) and len(value) <= _MAX_HASH_BYTES)
 
 
 def _group(fields: Mapping[str, Any]) -> int:
@@ -194,4 +202,7 @@ def _group(fields: Mapping[str, Any]) -> int:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    text = value if isinstance(value, str) else ""
+    if len(text) > _MAX_NAME_CHARS:
+        raise MalformedError("name")
+    return text
