@@ -232,7 +232,12 @@ def test_names_that_may_be_shared_tell_no_session(proxy: Client, upstream: Scrip
     moved(proxy, upstream, Authorization="Bearer one", x_session_id="main")
     found = next_turn(proxy, upstream, Authorization="Bearer two", x_session_id="main")
     assert found == asked(TEXTS[::-1], "how?")
-    for name in ("customer-support-of-2026", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "1" * 16):
+    for name in (
+        "customer-support-of-2026",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "1" * 16,
+        "a" * 50_000,
+    ):
         moved(proxy, upstream, Authorization=f"Bearer {name}", x_session_id=name)
         found = next_turn(proxy, upstream, Authorization="Bearer two", x_session_id=name)
         assert found == asked(TEXTS[::-1], "how?")

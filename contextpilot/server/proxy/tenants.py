@@ -20,9 +20,11 @@ from contextpilot.server.settings import Settings
 _KEY_HEADERS = (b"authorization", b"x-api-key", b"api-key")
 _SESSION_HEADERS = (b"x-claude-code-session-id", b"x-session-id", b"session-id", b"session_id")
 _UNGUESSABLE = re.compile(
-    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=\D*(\d\D*){3})[0-9A-Za-z]{20,}", re.IGNORECASE
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=[a-z]*([0-9][a-z]*){3})[0-9a-z]{20,}",
+    re.IGNORECASE,
 )
 """A UUID, or as many letters and digits: other names could be guessed, or be given to everyone."""
+_MAX_SESSION_CHARS = 512
 
 
 def tenant_of(
@@ -66,11 +68,15 @@ def session_of(
     given = dict(headers)
     told: list[Any] = [given[name].decode("latin-1") for name in _SESSION_HEADERS if name in given]
     told.append(body.get("prompt_cache_key"))
-    names = [name for name in told if isinstance(name, str) and _UNGUESSABLE.search(name)]
+    names = [name for name in told if isinstance(name, str) and _is_secret(name)]
     if not names:
         return None
     digest = hashlib.sha256(names[0].encode("utf-8", "replace")).hexdigest()
     return _join("session", digest, controls.namespace, *_engine_parts(body))
+
+
+def _is_secret(name: str) -> bool:
+    return len(name) <= _MAX_SESSION_CHARS and _UNGUESSABLE.search(name) is not None
 
 
 def salt_of(tenant: str, settings: Settings, given: object) -> str:
