@@ -85,7 +85,7 @@ _PYTEST = "\n".join(
 
 def repeats() -> list[Talk]:
     """Return the conversations, each through one of the APIs."""
-    found = [*_said_by_users(), *_never_touched(), *_read_again()]
+    found = [*_said_by_users(), *_never_touched(), *_nearly(), *_read_again()]
     apis = ("chat", "messages", "responses")
     return [
         Talk(f"again-{talk.name}", talk.steps, apis[at % 3], talk.saves, talk.stays)
@@ -240,6 +240,53 @@ def _never_touched() -> Iterator[Talk]:
             ("read_file", "story.txt", _STORY),
         ],
     )
+
+
+def _nearly() -> Iterator[Talk]:
+    """Texts that differ where it matters: a number, a sign, a blank, a name."""
+    table = "\n".join(f"| lock {n} | {n * 3} cm | open |" for n in range(30))
+    yield Talk(
+        "a-cell-of-a-table", _tools(table, table.replace("| 21 cm | open", "| 21 cm | shut"))
+    )
+    yield Talk("every-cell-of-a-column", _tools(table, table.replace("open", "shut")))
+    config = "\n".join(f"key_{n}: value of key {n} in the staging area" for n in range(25))
+    yield Talk(
+        "config-one-value", _tools(config, config.replace("of key 9 in the", "of key 9 in no"))
+    )
+    yield _stays("config-of-another-host", _tools(config, config.replace("staging", "live")))
+    yield Talk("last-line-gone", _tools(config, config.rsplit("\n", 1)[0]))
+    yield Talk("a-line-twice", _tools(config, config.replace("key_4:", "key_4:\nkey_4:", 1)))
+    signed = config.replace("key_7: value", "key_7: -value")
+    yield Talk("a-sign", _tools(config, signed))
+    yield _stays(
+        "said-in-the-system-prompt-too",
+        [
+            ("user", "", f"Rules:\n{_RULES}"),
+            _OK,
+            ("user", "", f"Which of these rules did you break?\n{_RULES}"),
+        ],
+    )
+    yield _stays(
+        "a-poem-to-be-corrected", [*_tools(_STORY), _OK, ("user", "", f"Correct it:\n{_STORY}")]
+    )
+    yield Talk(
+        "two-tools-one-text",
+        [
+            ("user", "", "Compare."),
+            ("read_file", "a.txt", _STORY),
+            _OK,
+            ("read_file", "b.txt", _STORY),
+        ],
+    )
+    yield Talk(
+        "grep-after-read",
+        _tools(
+            LONG,
+            "\n".join(f"{n}:{x}" for n, x in enumerate(LONG.split("\n"), 1) if "check" in x),
+            tool="grep",
+        ),
+    )
+    yield Talk("page-in-two-halves", _tools(LONG[:900], LONG[900:], LONG))
 
 
 def _read_again() -> Iterator[Talk]:

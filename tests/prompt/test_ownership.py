@@ -138,3 +138,20 @@ def test_a_list_of_names_beside_documents_counts_them(names: str, before: bool) 
     text = "\n\n".join(parts if before else parts[::-1])
     assert look([{"role": "user", "content": text + ASKED}]).extraction is None
     assert look([{"role": "user", "content": documents + ASKED}]).extraction is not None
+
+
+def test_a_header_with_a_value_for_each_block_counts_them() -> None:
+    hits = "\n---\n".join(TEXTS)
+    assert look(_found_by_tool(f"scores: 0.9, 0.8, 0.7\n\n{hits}")).extraction is None
+    assert look(_found_by_tool(hits)).extraction is not None
+
+
+@pytest.mark.parametrize(("sort", "moves"), [("date", False), ("relevance", True), ("", True)])
+def test_rows_that_are_sorted_otherwise_than_by_relevance_stay(sort: str, moves: bool) -> None:
+    rows = [{"url": f"https://{n}.a", "content": t} for n, t in zip(NAMES, TEXTS, strict=True)]
+    told = _found_by_tool(json.dumps({"sort_by": sort, "results": rows}))
+    asked = _found_by_tool(json.dumps({"results": rows}))
+    arguments = json.dumps({"query": "ferry", "sort_by": sort})
+    asked[1]["tool_calls"][0]["function"]["arguments"] = arguments
+    for messages in (told, asked):
+        assert (look(messages).extraction is not None) is moves

@@ -19,6 +19,15 @@ _MAX_HEADER_CHARS = 2000
 _MIN_ROW_CHARS = 40
 
 
+_SORTING = frozenset(("sort", "sort_by", "sortby", "order_by", "orderby", "ordering", "sorted_by"))
+_RELEVANCE = re.compile(r"relevan|score|best|similar|rank|match", re.IGNORECASE)
+
+
+def is_sorted_by(name: str, value: str) -> bool:
+    """Return whether an argument or member says that rows are sorted, not by relevance."""
+    return name.lower() in _SORTING and value != "" and _RELEVANCE.search(value) is None
+
+
 class Rows(NamedTuple):
     """An array of objects and its elements, and what stands beside it.
 
@@ -88,6 +97,8 @@ def _counts(member: Member, size: int) -> bool:
     value = member.value
     if isinstance(value, list):
         return len(value) == size and not any(isinstance(one, dict) for one in value)
+    if isinstance(value, str):
+        return is_sorted_by(member.key, value)
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return is_number and _PLACE_KEY.search(member.key) is not None
 

@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from contextpilot.prompt.extract.far_scripts import (
@@ -35,6 +36,7 @@ from contextpilot.prompt.extract.ordinals import (
     POSITIONS,
     TIMES,
 )
+from contextpilot.prompt.extract.question import read_question
 from contextpilot.prompt.extract.vocabulary import DOCUMENT_TAGS
 
 _Rules: TypeAlias = tuple[tuple[bool, re.Pattern[str]], ...]
@@ -126,6 +128,22 @@ _BESIDE = re.compile(
     r"sources|documents|urls|links|authors|dates)[ \t*]{0,4}:([^\n]{0,2000}[,;|][^\n]*)$",
     _FLAGS | re.MULTILINE,
 )
+_ROW = re.compile(r"^[ \t]{0,4}\|[^\n]{0,400}[\w)][^\n]{0,400}\|[ \t]*$", re.MULTILINE)
+_NAMED_FILE = re.compile(
+    r"^[ \t]{0,4}(?:\d{1,2}[.):]|[-*•])[ \t]+[^\n]{0,80}(?:\.(?:pdf|md|txt|docx?|html?|csv)\b|://)",
+    re.MULTILINE,
+)
+_LETTERED = re.compile(r"(?<!\w)\(([a-h])\)")
+_CONFLICT = re.compile(
+    r"contradic|conflict|disagree|clash|inconsisten|widersprech|widerspruch|contradi|contraddi|"
+    r"tegenspr|tegenstrijd|motsäg|motsig|modsig|противореч|суперечат|sprzeczn|çeliş|冲突|矛盾|衝突|"
+    r"모순|충돌|تعارض|تناقض|ristiriit|ellentmond|odporuj|rozpor|bertentangan|mâu thuẫn|αντιφά|סותר",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.!?。！？\n]")
+_NO_PRECEDENCE = frozenset(("side", "sides", "each", "every", "list", "lists", "count", "numbers"))
+"""What else is wanted of documents that contradict each other: "tell both sides"."""
+_CONFLICT_CHARS, _MAX_CONFLICTS = 120, 8
 _EXAMPLES = frozenset(
     ("like", "such as", "e g", "eg", "example", "format", "z b", "par exemple", "ejemplo", "for ex")
 )
@@ -205,7 +223,7 @@ def _read(text: str) -> Asks:
         numbers.update(_plain(n) for m in _FAR_NUMBERS.finditer(text) for n in m.groups() if n)
     if not text.isascii() and _UNKNOWN_SCRIPT.search(text[-_QUESTION_CHARS:]):
         position = True
-    order = order or _ANSWERS.search(text) is not None
+    order = order or _ANSWERS.search(text) is not None or _tells_precedence(text)
     return Asks(
         position,
         order,
@@ -214,6 +232,16 @@ def _read(text: str) -> Asks:
         _THEM.search(text[-_QUESTION_CHARS:]) is not None,
         frozenset(_counts(text)),
     )
+
+
+def _tells_precedence(text: str) -> bool:
+    """Return whether a text says that a place decides where documents contradict each other."""
+    for found in islice(_CONFLICT.finditer(text), _MAX_CONFLICTS):
+        before = _SENTENCE_END.split(text[max(0, found.start() - _CONFLICT_CHARS) : found.start()])
+        around = before[-1] + text[found.start() : found.end() + _CONFLICT_CHARS]
+        if not _NO_PRECEDENCE.issuperset(read_question(around).orders):
+            return True
+    return False
 
 
 def _counts(text: str) -> Iterator[int]:
@@ -225,6 +253,9 @@ def _counts(text: str) -> Iterator[int]:
         beside = Counter(_OPENING.findall(text))
         yield from (times for name, times in beside.items() if name not in DOCUMENT_TAGS)
     yield len(_NUMBERED_QUESTION.findall(text))
+    yield len(_ROW.findall(text)) - 1  # the line of headings
+    yield len(_NAMED_FILE.findall(text))
+    yield len(set(_LETTERED.findall(text)))
     for line in _BESIDE.findall(text):
         yield from (line.count(sign) + 1 for sign in ",;|")
 

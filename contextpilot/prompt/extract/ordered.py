@@ -77,6 +77,12 @@ _SOMEBODY = re.compile(
     r"hij|zij|он|она|они)\b",
     re.IGNORECASE,
 )
+_ENDS = (".", "!", "?", "…", '"', "”", "»", ":", ")")
+_SALUTATION = re.compile(
+    r"(?:dear|hi|hello|liebe[rs]?|sehr geehrte[rs]?|chère?|estimad[oa]|querid[oa]|car[oa]|gentile|"
+    r"beste|kära?|kjære|kære|drog[ai]|дорог\w+|уважаем\w+)\b[^\n,]{1,40},",
+    re.IGNORECASE,
+)
 _TITLE_NUMBER = re.compile(r"(\d{1,6})")
 _SEPARATORS = re.compile(r"[-/.]")
 
@@ -97,9 +103,15 @@ def sequence_reason(bodies: Sequence[str]) -> str:
         return "counted"
     if any(map(_CONTINUED.match, lines)) or any(_CONTINUES.search(b[-_END_CHARS:]) for b in bodies):
         return "continued"
-    if _is_told_on(lines):
-        return "continued"
-    return ""
+    return "continued" if _is_told_on(lines) or _are_one_text(bodies) else ""
+
+
+def _are_one_text(bodies: Sequence[str]) -> bool:
+    """Return whether every block but the first goes on in the sentence of the one before."""
+    texts = [body.strip() for body in bodies]
+    if not texts[0][:1].isupper() or not texts[-1].endswith(_ENDS):
+        return False
+    return all(b[:1].islower() and not a.endswith(_ENDS) for a, b in itertools.pairwise(texts))
 
 
 def _is_told_on(lines: Sequence[str]) -> bool:
@@ -165,6 +177,8 @@ def _dated(date: str) -> tuple[int, ...] | str:
 
 
 def _are_mails(heads: Sequence[str]) -> bool:
+    if _most(_SALUTATION, [head.lstrip() for head in heads]):
+        return True
     mails = [len(_MAIL.findall(head)) > 1 and _FROM.search(head) is not None for head in heads]
     return 2 * sum(mails) > len(heads)
 

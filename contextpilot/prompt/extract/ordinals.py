@@ -230,7 +230,7 @@ ORDERS: tuple[tuple[str, str], ...] = (
         "sorted ordered ranked listed",
         r"\w+ (?:from|by|in|chronologically|according|best|most|newest|oldest)\b",
     ),
-    ("newest oldest earliest latest best", r"\w+ (?:ones? )?(?:first|to|on top)\b"),
+    ("newest oldest earliest latest best", r"\w+ (?:ones? )?(?:first|to|on top|at the \w+)\b"),
     ("most", r"most (?:recent|relevant|important) (?:ones? )?(?:first|on top)\b"),
     ("re rerank reranking reranker", r"re-?rank"),
     ("rank ranking", r"\w+ (?:the|these|each|all|them|of|\d|passages|documents)"),

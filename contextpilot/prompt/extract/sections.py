@@ -93,7 +93,7 @@ def find_ruled(page: Page, region: Span, wrapper: str | None) -> Found | None:
     found = Found("separator", tuple(pieces), pieces[-1].span.end)
     if _is_one_text(text, region, bodies):
         return found._replace(against="document-file")
-    if labels_alternate(bodies):
+    if labels_alternate(bodies) or _is_header_of_all(bodies):
         return found._replace(against="labels-unsure")
     if any(body.endswith(":") or len(body) < MIN_MEAN_CHARS // 2 for body in bodies):
         return found
@@ -103,6 +103,12 @@ def find_ruled(page: Page, region: Span, wrapper: str | None) -> Found | None:
     if intro.sequence:
         return found._replace(against="introduced-as-sequence")
     return found._replace(why=_why_ruled(page, wrapper, bodies, intro.announced))
+
+
+def _is_header_of_all(bodies: Sequence[str]) -> bool:
+    """Return whether the first block begins with as many values as there are blocks."""
+    head, _, rest = bodies[0].partition("\n\n")
+    return bool(rest) and any(head.count(sign) + 1 == len(bodies) for sign in ",;|")
 
 
 def _why_ruled(page: Page, wrapper: str | None, bodies: Sequence[str], announced: bool) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from contextpilot.prompt.extract.arrays import is_sorted_by
 from contextpilot.prompt.extract.scan import LinePattern
 from contextpilot.prompt.extract.vocabulary import (
     NO_DOCUMENT_WORDS,
@@ -75,7 +76,8 @@ def kind_of(call: Call | None) -> ToolKind:
         return "unknown" if searches and words & READ_WORDS == {"files"} else "reads"
     if words & RUN_WORDS or (words & WEAK_WORDS and not searches):
         return _kind_of_command(arguments)
-    if words & NO_DOCUMENT_WORDS:
+    sorts = any(isinstance(v, str) and is_sorted_by(str(k), v) for k, v in arguments.items())
+    if words & NO_DOCUMENT_WORDS or sorts:
         return "sequence"
     if searches or _asks_in_words(arguments):
         return "search"
