@@ -82,8 +82,9 @@ def _known_blocks(
             found = [*map(known.get, context)]
             if None in found:
                 for number in context:
-                    known.setdefault(number, Block(number, "", UNKNOWN_TOKENS, None))
-            yield tuple([known[number] for number in context])
+                    if number not in known:
+                        known[number] = Block(number, "", UNKNOWN_TOKENS, None)
+            yield tuple(map(known.__getitem__, context))
             continue
         blocks = reader.read(context, f"contexts[{i}]", bare_ids=True)
         for block in blocks:

@@ -245,7 +245,9 @@ def _number_blocks(
         found = [*map(numbers.get, own)]
         if None in found:
             for key, weight in own.items():
-                weights.setdefault(key, weight)
-            found = [numbers.setdefault(key, len(numbers)) for key in own]
+                if key not in numbers:
+                    numbers[key] = len(numbers)
+                    weights[key] = weight
+            found = [*map(numbers.__getitem__, own)]
         orders.append(np.array(found, np.int64))
     return orders, weights
