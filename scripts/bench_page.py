@@ -39,7 +39,7 @@ Small caches do not: there modes ran one after another, and what else the machin
 in their ratios. Under a high load average (below) times say no more than their intervals do. Rows
 that were measured more than once, with all that they showed, are in [figures.md](figures.md). Hit
 ratios are exact, but for a salt of a few tokens; llama-server's, whose slots and memory the modes
-shared, are up to a point below what one mode alone would hit.
+shared, are up to 1.4 points below what one mode alone would hit.
 """
 
 _WORKLOADS = """\
