@@ -182,6 +182,8 @@ def _why(each: Found, mode: str) -> str:
         return "the proxy names the slot; simulated is llama-server's own choice"
     if each.case["engine"] == "llamacpp" and "interleaved" in each.case["command"]:
         return "the modes shared its slots and its memory"
+    if mode == "proxy" and "--listen" in each.case["command"]:
+        return "it hears what is evicted; simulated is one that does not"
     if each.case["cache"] == "small":
         return "what is evicted: leaves or single blocks, not context blocks"
     return "not known"
