@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from contextpilot.prompt.extract.group import Found
+from contextpilot.prompt.extract.numbered import MIN_MEAN_CHARS
 from contextpilot.prompt.extract.page import Page
 
 _LABEL_CHARS, _HEADING_CHARS = 60, 100
@@ -51,7 +52,7 @@ def labels_alternate(blocks: Sequence[str]) -> bool:
 def _is_name_alone(block: str) -> bool:
     """Return whether a block is a heading, or fields of one line each and no text."""
     lines = block.split("\n")
-    if len(lines) == 1 and _is_heading(lines[0]):
+    if len(lines) == 1 and len(block) < MIN_MEAN_CHARS and _is_heading(block):
         return True
     is_short = len(block) <= _HEADING_CHARS * len(lines)
     return is_short and all(_FIELD.match(line) for line in lines)
