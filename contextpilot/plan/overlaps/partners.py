@@ -34,7 +34,7 @@ _MAX_NEAR = 4
 _MERGING = 1 / 16
 """Part of the sets that merge at least after a search of a sample for all of them."""
 _WORTH = 2.0
-"""What the searches of so many cost, in searches of a sample, where these are made instead."""
+"""Exact searches of so many are made instead where they cost at most so many times the sample's."""
 _MAX_INT = np.iinfo(np.int32).max
 _MAX_KEY = 1 << 62
 """What ranks pairs by one number stays below."""
@@ -99,10 +99,11 @@ def who_searches(sets: Any, rows: Ints, names: Ints) -> Ints:
     The arguments are those of `find_partners`.
     """
     held = np.bincount(sets.indices, minlength=sets.shape[1])
-    pairs = sets[rows] @ held.astype(np.float64)
+    searched = sets[rows]
+    pairs = searched @ held.astype(np.float64)
     total = float(pairs.sum())
     if total > _EXACT_PAIRS:
-        asked = np.bincount(sets[rows].indices, minlength=sets.shape[1])
+        asked = np.bincount(searched.indices, minlength=sets.shape[1])
         at_most = max(_SAMPLED_PAIRS, _PAIRS_PER_ROW * len(rows))
         found = num_sampled(sets, held, most_for_a_block(asked, held, at_most))
         merging = min(found, _MERGING * len(rows))
