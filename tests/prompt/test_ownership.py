@@ -155,3 +155,14 @@ def test_rows_that_are_sorted_otherwise_than_by_relevance_stay(sort: str, moves:
     asked[1]["tool_calls"][0]["function"]["arguments"] = arguments
     for messages in (told, asked):
         assert (look(messages).extraction is not None) is moves
+
+
+@pytest.mark.parametrize(
+    ("score", "texts", "moves"),
+    [("similarity", TEXTS, True), ("score", TEXTS, True), ("score", NAMES, False)],
+)
+def test_scored_names_are_texts_where_they_are_long(
+    score: str, texts: Sequence[str], moves: bool
+) -> None:
+    rows = [{"name": text, score: 0.9 - n / 10} for n, text in enumerate(texts)]
+    assert (look(_found_by_tool(json.dumps(rows))).extraction is not None) is moves

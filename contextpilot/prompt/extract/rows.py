@@ -42,6 +42,7 @@ _START = LinePattern(r"(?:\**Observation:\**)?[ \t]{0,8}(?=[\[{])")
 _ARRAY = re.compile(r"\[[ \t\r\n]*\{")
 _MAX_TRIES = 8
 _MAX_HEADER_CHARS = 2000
+_MIN_TEXT_CHARS = 40
 _SCORED_TEXTS = ("answer", "name")
 """Texts of rows that have a score of relevance and no text by any other name."""
 
@@ -129,7 +130,7 @@ def _judged(
         return too_many("json", [Piece(place(span), place(span)) for span in array.elements])
     rows = [_row(array.text, span) for span in array.elements]
     scores = _scores(rows)
-    bodies = _bodies(array.text, rows, (*TEXT_FIELDS, *(_SCORED_TEXTS if scores else ())))
+    bodies = _bodies(array.text, rows) or _scored_names(page, array.text, rows)
     if bodies is None:
         return None
     spans = [(place(span), place(body)) for span, body in zip(array.elements, bodies, strict=True)]
@@ -264,6 +265,17 @@ def _bodies(
         if len(known) == len(rows):
             return known
     return None
+
+
+def _scored_names(page: Page, text: str, rows: Sequence[list[Member]]) -> list[Span] | None:
+    """Return where the texts of rows stand that a search scored, and that have none by a name of
+    texts: not names alone, as of a leaderboard."""
+    similar = all((SCORE_FIELDS - PLAIN_SCORES) & {member.key for member in row} for row in rows)
+    if not similar and not (page.is_found and _scores(rows)):
+        return None
+    bodies = _bodies(text, rows, _SCORED_TEXTS)
+    is_long = bodies and sum(b.end - b.start for b in bodies) >= _MIN_TEXT_CHARS * len(bodies)
+    return bodies if is_long else None
 
 
 def _text_span(text: str, row: list[Member], name: str) -> Span | None:
