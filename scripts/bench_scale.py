@@ -1,12 +1,14 @@
 """Print and draw time and memory of planning a batch, against how many contexts it has.
 
-    python scripts/bench_scale.py [--sizes 3000 10000 ...] [--out scaling.png] [--add FILE.jsonl]
+    python scripts/bench_scale.py [--sizes 3000 10000 ...] [--shape 20 1000 0]
+                                  [--out scaling.png] [--add FILE.jsonl]
 
-Contexts of 15 of 200,000 blocks of 256 tokens, Zipf 0.8, come from an iterator through
-`contextpilot.plan_stream`; each size in a process of its own, so that memory is its own, too. CPU
-seconds are those of the process, which other load disturbs less than the clock; making the
-contexts is left out of both. The hit ratio is that of an unlimited cache, and of one of 1 % of the
-batch. With `--add` each result is written to a file, and what stands there is not run again.
+Contexts of `--shape` (blocks of each, of how many, Zipf's exponent; 256 tokens a block) come from
+an iterator through `contextpilot.plan_stream`; each size in a process of its own, so that memory is
+its own, too. CPU seconds are those of the process, which other load disturbs less than the clock;
+making the contexts is left out of both. The hit ratio is that of an unlimited cache, and of one of
+1 % of the batch. With `--add` each result is written to a file, and what stands there is not run
+again.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import Any, NamedTuple
 from machine import machine_line
 from synthetic import streamed
 
-BLOCKS, POOL, ZIPF, SEED = 15, 200_000, 0.8, 7
+SHAPE, SEED = ("15", "200000", "0.8"), 7
 SIZES = (3_000, 10_000, 30_000, 100_000)
 ASKED = {100_000: 15.0, 1_000_000: 300.0}
 
@@ -46,10 +48,10 @@ class Run(NamedTuple):
 class Timed:
     """Contexts from an iterator, and the time that making them takes."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, blocks: int, pool: int, zipf: float) -> None:
         self.contexts: list[list[int]] = []
         self.cpu = self.elapsed = 0.0
-        self._source = streamed(count, BLOCKS, POOL, ZIPF, SEED)
+        self._source = streamed(count, blocks, pool, zipf, SEED)
 
     def __iter__(self) -> Iterator[list[int]]:
         while True:
@@ -64,31 +66,32 @@ class Timed:
             yield context
 
 
-def measure(count: int) -> Run:
+def measure(count: int, shape: Sequence[str]) -> Run:
     """Plan a batch of this size in this process."""
 
     from contextpilot import plan_stream
     from contextpilot.block import UNKNOWN_TOKENS
     from contextpilot.plan.simulate import simulate
 
-    source = Timed(count)
+    blocks, pool = int(shape[0]), int(shape[1])
+    source = Timed(count, blocks, pool, float(shape[2]))
     cpu, elapsed = time.process_time(), time.perf_counter()
     steps = list(plan_stream(source))
     cpu = time.process_time() - cpu - source.cpu
     elapsed = time.perf_counter() - elapsed - source.elapsed
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    weights = dict.fromkeys(range(POOL), UNKNOWN_TOKENS)
+    weights = dict.fromkeys(range(pool), UNKNOWN_TOKENS)
     ratios = []
-    for capacity in (None, count * BLOCKS * UNKNOWN_TOKENS // 100):
+    for capacity in (None, count * blocks * UNKNOWN_TOKENS // 100):
         orders = ([source.contexts[at][rank] for rank in order] for at, order in steps)
         ratios.append(100 * simulate(orders, weights, capacity).hit_ratio)
     return Run(count, cpu, elapsed, memory, *ratios, os.getloadavg()[0])
 
 
-def in_a_process(count: int) -> Run:
+def in_a_process(count: int, shape: Sequence[str]) -> Run:
     """The same in a fresh process."""
     done = subprocess.run(
-        [sys.executable, __file__, "--measure", str(count)],
+        [sys.executable, __file__, "--measure", str(count), "--shape", *shape],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
@@ -136,18 +139,20 @@ def main() -> None:
     """Print a line for each size, then the exponents."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
+    parser.add_argument("--shape", nargs=3, default=SHAPE, metavar=("BLOCKS", "OF", "ZIPF"))
     parser.add_argument("--out", type=Path, help="draw into this file")
     parser.add_argument("--add", type=Path, help="JSON Lines of results")
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     arguments: Any = parser.parse_args()
     if arguments.measure is not None:
-        print(json.dumps(measure(arguments.measure)))
+        print(json.dumps(measure(arguments.measure, arguments.shape)))
         return
     print(machine_line("numpy", "scipy"))
+    print("{} of {} blocks, Zipf {}".format(*arguments.shape))
     print("contexts: CPU s, elapsed s, peak memory; hit ratio unlimited / in 1 %; load average")
     known, runs = stored(arguments.add), []
     for size in arguments.sizes:
-        run = known.get(size) or in_a_process(size)
+        run = known.get(size) or in_a_process(size, arguments.shape)
         if arguments.add is not None and size not in known:
             with arguments.add.open("a") as file:
                 file.write(json.dumps(run) + "\n")

@@ -27,6 +27,8 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 MODES = ("auto", "xml", "numbered", "json", "markdown", "separator", "parts", "off")
 SCOPES = ("all", "system", "user", "tool")
 
+_LOOPBACK = "127.0.0.1"
+_SAME_AS_LOOPBACK = ("localhost", "0.0.0.0", "::")  # who listens at all addresses is there, too
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -126,10 +128,15 @@ class Settings:
             raise ValueError(f"port must be at most 65535, but is {self.port}")
         for url in self.engine:
             try:
-                Address.of(url)
+                engine = Address.of(url)
             except ValueError:
                 text = f'engine must be like "http://127.0.0.1:30000", not {quoted(url)}'
                 raise ValueError(text) from None
+            if engine.port == self.port and _plain(engine.host) == _plain(self.host):
+                raise ValueError(
+                    f"engine {quoted(url)} is this server's own address: requests would go round "
+                    "in it; give port or engine another"
+                )
         if self.upstream_key and not self.index_token:
             raise ValueError("upstream_key needs index_token: clients send that in its place")
         if len(parse_addresses(self.kv_events)) > len(self.engine):
@@ -157,6 +164,10 @@ def load_settings(
         return Settings(**chosen)
     except TypeError as error:
         raise ValueError(str(error)) from None
+
+
+def _plain(host: str) -> str:
+    return _LOOPBACK if host.lower() in _SAME_AS_LOOPBACK else host.lower()
 
 
 def _read_file(path: Path) -> dict[str, Any]:
