@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from contextpilot.engines.base import UNKNOWN_LAYERS
 from contextpilot.engines.detect import EngineKinds
 from contextpilot.engines.tokenize import PATH, tokenize_body
 from contextpilot.http.blocking import BlockingHttp
@@ -29,7 +30,8 @@ TIMEOUT_S = 10.0
 MAX_WAITING = 1024
 _LOOK_EVERY_S = 0.5
 _NAME = "kv-events"
-_UNKNOWN = "what layers the engine has is not known yet"
+_ASK_AGAIN_AFTER_S = 2.0
+"""Time after which an engine is asked again that did not say what layers it has."""
 _MEMBERS = ("messages", "prompt", "model", "tools", "tool_choice", "reasoning_effort")
 
 
@@ -54,7 +56,8 @@ class KvListening:
         model, url = addresses[0].tokenizer, addresses[0].engine
         self._tokenizer = LocalTokenizer(model) if model else None
         self._http = BlockingHttp(url, {}, TIMEOUT_S) if url else None
-        self._layers: tuple[int, str] = -1, _UNKNOWN
+        self._layers: tuple[int, str] = -1, UNKNOWN_LAYERS
+        self._asked_for, self._ask_again_at, self._has_said = -1, 0.0, False
         told = Told(
             receive=receiver.receive,
             leave=partial(receiver.part, _NAME),
@@ -100,19 +103,23 @@ class KvListening:
         if self._http is None:
             return "its events name no layers, and nobody can be asked for them: add engine="
         start, why = self._layers
-        return why if start == self._feed.num_begun else _UNKNOWN
+        return why if start == self._feed.num_begun else UNKNOWN_LAYERS
 
     def _ask_layers(self) -> None:
         """Ask what layers the engine has, unless that is known, or its events will tell."""
-        start = self._feed.num_begun
-        if self._feed.refused != _UNKNOWN:
+        start, doubt = self._feed.num_begun, self._doubt()
+        if not doubt or self._feed.refused != doubt or self._http is None:
             return
+        now, is_new = time.monotonic(), start != self._asked_for
+        if not is_new and (self._has_said or now < self._ask_again_at):
+            return
+        self._asked_for, self._ask_again_at, self._has_said = start, now + _ASK_AGAIN_AFTER_S, False
 
         async def asked() -> str:
             kind = await EngineKinds(self._get).kind("")
             return await kind.layers_refusal(self._ask)
 
-        with contextlib.suppress(Exception):  # it is not up: asked again with the next prompt
+        with contextlib.suppress(Exception):  # it is not up: asked again later
             self._layers = start, asyncio.run(asked())
 
     async def _get(self, path: str) -> tuple[int, bytes]:
@@ -123,6 +130,7 @@ class KvListening:
     async def _ask(self, method: str, path: str) -> tuple[int, Any]:
         assert method == "GET", "only what has no body is asked"
         status, body = await self._get(path)
+        self._has_said = status == 200
         return status, json.loads(body) if status == 200 else None
 
     def _work(self) -> None:

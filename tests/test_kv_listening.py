@@ -23,6 +23,12 @@ BLOCKS = ["the first block of a few words", "another block of as many words"]
 class _Engine(BaseHTTPRequestHandler):
     """Answers chats, and tokenizes: a token for each character of the last message."""
 
+    version_status = 200
+
+    def do_GET(self) -> None:
+        is_version = self.path == "/version"
+        self._reply({"version": "0.20.0"}, self.version_status if is_version else 404)
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         tokens = [ord(c) for c in body["messages"][-1]["content"]]
@@ -43,9 +49,9 @@ class _Engine(BaseHTTPRequestHandler):
             }
         )
 
-    def _reply(self, content: Any) -> None:
+    def _reply(self, content: Any, status: int = 200) -> None:
         body = json.dumps(content).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -92,6 +98,31 @@ def test_what_is_sent_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
         until(lambda: held() == 8)
     publisher.close()
     PROMPTS.clear()
+
+
+@pytest.mark.parametrize("status", [404, 503])
+def test_of_an_engine_whose_kind_is_not_known_nothing_is_believed(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kv_listening, "ASK_AFTER_S", 0.0)
+    monkeypatch.setattr(kv_listening, "_ASK_AGAIN_AFTER_S", 0.1)
+    monkeypatch.setattr(_Engine, "version_status", status)
+    publisher = Publisher()
+    with engine() as url, cp.ContextPilot(kv_events=f"{publisher.address},engine={url}") as pilot:
+        assert publisher.is_subscribed()
+        listening = pilot._kv_events
+        assert listening is not None
+        messages = pilot.optimize(BLOCKS, "why?", annotate=False)
+        tokens = [ord(c) for c in messages[-1]["content"]]
+        publisher.publish(stored(range(len(tokens) // 4), tokens[: len(tokens) // 4 * 4]))
+        listening.sent(messages.request_id, {"messages": list(messages), "model": "m"})
+        until(lambda: listening.state()["num_requests"] == 1)
+        until(lambda: "its kind" in listening.state()["refused"])
+        assert not pilot._receiver.told_tokens(messages.request_id)
+        monkeypatch.setattr(_Engine, "version_status", 200)
+        until(lambda: not listening.state()["refused"])
+        until(lambda: pilot._receiver.told_tokens(messages.request_id))
+    publisher.close()
 
 
 def test_a_prompt_whose_tokens_nobody_tells_is_not_believed(

@@ -27,6 +27,9 @@ Get: TypeAlias = Callable[[str], Awaitable[tuple[int, bytes]]]
 Ask: TypeAlias = Callable[..., Awaitable[tuple[int, Any]]]
 """`await ask(method, path, body=None)`: status and content, decoded JSON or else text."""
 
+UNKNOWN_LAYERS = "what layers the engine has is not known yet; nor is it while its kind is not"
+"""Why KV events that name no layers are not believed: nobody could be asked so far."""
+
 
 class Probe(NamedTuple):
     """A path that tells a kind of engine, and what its answer (status 200) contains.
@@ -245,7 +248,7 @@ class EngineKind:
 
         Errors of `ask` pass through.
         """
-        return ""
+        return UNKNOWN_LAYERS
 
 
 def member(content: Any, name: str) -> Any:

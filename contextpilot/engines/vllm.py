@@ -43,6 +43,10 @@ class Vllm(EngineKind):
         _, metrics = await ask("GET", "/metrics")
         return str(member(version, "version")), _cache(metrics)
 
+    async def layers_refusal(self, ask: Ask) -> str:
+        """Return "": what its events name no layers for, they show themselves."""
+        return ""
+
     async def reset(self, ask: Ask, cache: Cache) -> bool:
         """Empty its prefix cache."""
         return (await ask("POST", _RESET))[0] == 200

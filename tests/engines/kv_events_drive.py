@@ -9,7 +9,6 @@ and of parts of it, is compared with what the engine itself would reuse.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,8 @@ sys.path[:0] = [str(HERE.parent / "hooks"), str(ROOT / "hooks"), str(ROOT / "scr
 sys.path.insert(0, str(ROOT))
 
 import msgspec  # noqa: E402
-from forked import print_each  # noqa: E402
-from vllm_drive import Workload, common, finish  # noqa: E402
+from vllm_drive import Workload, common, finish, main  # noqa: E402
 from vllm_engine import BLOCK, VllmEngine  # noqa: E402
-from vllm_files import serve  # noqa: E402
 
 from contextpilot.named import point_below  # noqa: E402
 from contextpilot.sync.sources.kv_events.chains import Chains  # noqa: E402
@@ -111,16 +108,5 @@ def check(engine: VllmEngine, followed: Followed, work: Workload, counts: dict[s
         counts["below"] += told < found
 
 
-def main() -> None:
-    """All kinds of layers, each in a child of its own."""
-    root, version, *layers = sys.argv[1:]
-    serve(Path(root), version)
-    if len(layers) > 1:
-        __import__("vllm.v1.core.sched.scheduler")
-        print_each(layers, seen)
-    else:
-        sys.stdout.write(json.dumps(seen(layers[0])))
-
-
 if __name__ == "__main__":
-    main()
+    main(seen)

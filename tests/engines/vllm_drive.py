@@ -19,6 +19,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -249,15 +250,16 @@ def seen(mode: str) -> dict[str, Any]:
     return {**result, "warnings": warnings.texts, "swallowed": warnings.swallowed}
 
 
-def main() -> None:
+def main(seen: Callable[[str], dict[str, Any]], *usual: str) -> None:
+    """Print what is seen of each mode that the command line names, each in a child of its own."""
     root, version, *modes = sys.argv[1:]
     serve(Path(root), version)
     if len(modes) > 1:
         __import__("vllm.v1.core.sched.scheduler")
         print_each(modes, seen)
     else:
-        sys.stdout.write(json.dumps(seen([*modes, "exact"][0])))
+        sys.stdout.write(json.dumps(seen([*modes, *usual][0])))
 
 
 if __name__ == "__main__":
-    main()
+    main(seen, "exact")

@@ -15,7 +15,7 @@ zmq = pytest.importorskip("zmq")
 ROUNDS = 10
 TESTS = str(Path(kv_publisher.__file__).parent)
 READER = """
-import sys, time, zmq
+import sys, zmq
 from kv_publisher import Publisher
 from contextpilot.sync.sources.kv_events.subscriber import Subscriber
 
@@ -32,8 +32,9 @@ for number in range(int(sys.argv[1])):
         reader.read(20)
     for _ in range(1000):
         publisher.send(b"x" * 300)
-    time.sleep(0.05)
-    reader.read(64 + number)
+    seen = reader.num_messages
+    while reader.num_messages < seen + 64:
+        reader.read(8 + number)
     publisher.pub.close(0)
     reader.read(number)
     publisher.reopen()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from contextpilot.engines.base import EngineKind
+from contextpilot.engines.base import UNKNOWN_LAYERS, EngineKind
 from contextpilot.http.pooled import Upstream, UpstreamError
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,6 @@ AGAIN_AFTER_S = 10.0
 TIMEOUT_S = 10.0
 _MAX_BYTES = 4 << 20
 _DENIED = 401, 403
-_UNKNOWN = "what layers the engine has is not known yet"
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -52,19 +51,19 @@ class EngineLayers:
         """Return why events that name no layers must not be believed; "" where they may."""
         known = self._known
         if known is None or known[:2] != (self.starts(), self._kind()):
-            return _UNKNOWN
+            return UNKNOWN_LAYERS
         return known[2]
 
     @property
     def is_settled(self) -> bool:
         """Whether the engine has answered."""
-        return self.doubt() != _UNKNOWN and self._status not in _DENIED
+        return self.doubt() != UNKNOWN_LAYERS and self._status not in _DENIED
 
     async def keep_asking(self) -> None:
         """Ask whenever the engine began anew, or is of another kind; for ever."""
         while True:
             doubt = self.doubt()
-            if doubt == _UNKNOWN or (doubt and self._status != 200 and self._is_due()):
+            if doubt == UNKNOWN_LAYERS or (doubt and self._status != 200 and self._is_due()):
                 await self._ask_once(())
             await asyncio.sleep(EVERY_S)
 
