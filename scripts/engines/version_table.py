@@ -23,11 +23,12 @@ from environments import environment
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = CHECKOUT / "docs" / "engines.md"
-HEAD = """# Engines
+HEAD = """# Engine versions
 
-What the hooks support. Below, every version's real scheduler and cache classes ran random bursts of
-requests with shared prefixes, evictions and resets, without model and device; `checked` counts the
-comparisons between what the index was told and what the engine itself would reuse.
+This page lists the engine versions that the hooks support. For each version, the engine's real
+scheduler and cache classes ran random bursts of requests with shared prefixes, evictions and
+resets, without a model or a device. `checked` counts the comparisons between what the index was
+told and what the engine itself would reuse.
 """
 
 
@@ -89,7 +90,7 @@ def sglang_row(version: str) -> list[str]:
     """version, cache, tree cores, verdict, checked, wrong, partly and wholly evicted; PARTS."""
     cores = ["python", "rust"] if int(version.split(".")[2]) >= 19 else ["radix"]
     absent = {} if cores != ["radix"] else dict.fromkeys(PARTS[:-1], "other classes, refused")
-    absent |= {"EAGLE": "not there"} if version in WITHOUT_EAGLE else {}
+    absent |= {"EAGLE": "not available"} if version in WITHOUT_EAGLE else {}
     modes = ["", *(part for part in PARTS if part not in absent)]
     by_core = [sglang_modes(version, core, modes) for core in cores]
     driven = dict(zip(modes, zip(*by_core, strict=True), strict=True))
@@ -131,7 +132,7 @@ def sglang_verdict(seen: dict[str, Any]) -> str:
 
 def sglang() -> str:
     """The section on SGLang."""
-    titles = ["version", "prefix cache", "verdict", "checked", "wrong", "partly evicted", "gone"]
+    titles = ["version", "prefix cache", "verdict", "checked", "wrong", "partly evicted", "fully evicted"]
     titles += ["sliding window", "states", "EAGLE"]
     return section("sglang", "SGLang", titles, sglang_row)
 

@@ -17,7 +17,7 @@ import tables
 
 PAGE = PAGES[ROOT / "docs" / "security.md"]
 NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
-WHO = ("client", "tenant", "engine", "document", "web page", "neighbour", "who watches")
+ACTORS = ("client", "tenant", "engine", "document", "web page", "neighbour", "observer")
 
 
 @pytest.mark.parametrize(("path", "name"), NAMED)
@@ -25,12 +25,12 @@ def test_every_test_that_is_named_exists(path: str, name: str) -> None:
     assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text("utf-8"), re.MULTILINE)
 
 
-def test_each_of_those_who_may_try_something_has_a_test() -> None:
+def test_each_actor_has_a_test() -> None:
     rows = [line for line in PAGE.splitlines() if line.startswith("| **")]
     assert len(NAMED) >= 20
-    for who in WHO:
-        (row,) = (row for row in rows if row.startswith(f"| **{who}**"))
-        assert "::test_" in row, who
+    for actor in ACTORS:
+        (row,) = (row for row in rows if row.startswith(f"| **{actor}**"))
+        assert "::test_" in row, actor
 
 
 def test_limits_are_those_of_the_code() -> None:
