@@ -132,8 +132,8 @@ def sglang_verdict(seen: dict[str, Any]) -> str:
 
 def sglang() -> str:
     """The section on SGLang."""
-    titles = ["version", "prefix cache", "verdict", "checked", "wrong", "partly evicted", "fully evicted"]
-    titles += ["sliding window", "states", "EAGLE"]
+    titles = ["version", "prefix cache", "verdict", "checked", "wrong"]
+    titles += ["partly evicted", "fully evicted", "sliding window", "states", "EAGLE"]
     return section("sglang", "SGLang", titles, sglang_row)
 
 
