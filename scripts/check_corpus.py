@@ -29,7 +29,7 @@ from system_prompts import system_prompts  # noqa: E402
 
 import contextpilot  # noqa: E402
 
-HEADER = ("family", "kind", "cases", "found", "moved", "altered", "as it must be")
+HEADER = ("family", "kind", "cases", "found", "moved", "altered", "correct")
 
 
 def main() -> int:
