@@ -52,6 +52,35 @@ ROWS = (
         "tests/server/test_slow_clients.py::test_who_does_not_read_lets_the_engine_go",
     ),
     Row(
+        "blank lines in place of a request",
+        f"{SERVER}protocol.py",
+        "(not self._is_in_request() and self._is_answer_due())",
+        "not self._is_in_request()",
+        "tests/server/test_slow_clients.py::test_blank_lines_are_no_request",
+    ),
+    Row(
+        "another host in the target",
+        f"{SERVER}protocol.py",
+        'if self.url[:1] not in b"/*":',
+        "if False:",
+        "tests/server/test_one_protocol.py::test_what_can_be_read_in_two_ways_reaches_no_engine",
+    ),
+    Row(
+        "other versions of HTTP",
+        f"{SERVER}entry.py",
+        'if scope["http_version"] not in _VERSIONS:',
+        "if False:",
+        "tests/server/test_one_protocol.py::test_what_can_be_read_in_two_ways_reaches_no_engine",
+    ),
+    Row(
+        "headers that gateways take for framing",
+        f"{SERVER}proxy/outgoing.py",
+        "(*_OWN_HEADERS, *_READ_AS_FRAMING)",
+        "_OWN_HEADERS",
+        "tests/server/test_one_protocol.py::"
+        "test_headers_that_gateways_take_for_framing_go_no_further",
+    ),
+    Row(
         "bodies where no engine reads one",
         f"{SERVER}proxy/controls.py",
         "if body and method in _BODILESS:",
@@ -150,6 +179,13 @@ ROWS = (
         "tests/server/test_tenants.py::test_prompts_that_are_never_planned_are_salted_too",
     ),
     Row(
+        "engines that lead back here",
+        f"{SERVER}proxy/loops.py",
+        "if any(name == _VIA and self._name in value for name, value in headers):",
+        "if False:",
+        "tests/server/test_loops.py::test_two_servers_that_are_each_others_engines_say_so",
+    ),
+    Row(
         "an engine's endless trailers",
         "contextpilot/http/response.py",
         "if self._num_framing_bytes > allowed and not self.is_complete:",
@@ -219,6 +255,20 @@ ROWS = (
         "if parent is not None and not _is_hash(parent):",
         "if False:",
         "tests/sync/test_kv_chains.py::test_what_is_no_event_is_an_error",
+    ),
+    Row(
+        "a publisher's endless frames",
+        "contextpilot/sync/sources/kv_events/intake.py",
+        "return self._waiting_bytes() > MAX_WAITING_BYTES",
+        "return False",
+        "tests/sync/test_kv_hostile.py::test_a_message_without_end_is_cut_off",
+    ),
+    Row(
+        "an endless replay",
+        "contextpilot/sync/sources/kv_events/subscriber.py",
+        "> 0 and not intake.is_too_much():",
+        "> 0:",
+        "tests/sync/test_kv_hostile.py::test_a_replay_without_end_is_cut_off",
     ),
     Row(
         "an end of a prompt that is gone, and believed",

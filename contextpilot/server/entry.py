@@ -21,6 +21,8 @@ PROXIED = "/v1/"
 _NO_PATH = "the path must not lead out of /v1"
 _TWO_HOSTS = "Host must be given once"
 _OTHER_CODING = "Transfer-Encoding must be chunked, and nothing else"
+_VERSIONS = ("1.1", "1.0")
+_OTHER_VERSION = "the version must be HTTP/1.1 or HTTP/1.0"
 _NO_TRACE = "TRACE would show keys: it is not served"
 _NO_TOKEN = (
     "Authorization must be 'Bearer' and the index token: set CONTEXTPILOT_INDEX_TOKEN to what "
@@ -97,6 +99,8 @@ class Entry:
             return error_reply(501, _OTHER_CODING)
         if scope["method"] == "TRACE":
             return error_reply(405, _NO_TRACE)
+        if scope["http_version"] not in _VERSIONS:
+            return error_reply(505, _OTHER_VERSION)
         if path.startswith(PROXIED):
             return error_reply(400, _NO_PATH) if leads_out(path) else self._proxy
         if self._expected and path not in self._unguarded and not self._is_allowed(headers):

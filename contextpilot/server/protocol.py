@@ -136,11 +136,11 @@ class Protocol(HttpToolsProtocol):
             earned_s: what it sent is worth so much time: nothing where a head comes in drops.
         """
         now = self.loop.time()
-        if not self._is_in_request():
+        if self._is_full or (not self._is_in_request() and self._is_answer_due()):
             self._owes_since = None
         elif self._owes_since is None or self._has_begun:
             self._owes_since = now
-        else:
+        elif self._is_in_request():  # blank lines before it are worth nothing
             self._owes_since = min(now, self._owes_since + earned_s)
 
     def _refuse_endless(self) -> None:
@@ -197,6 +197,8 @@ class Protocol(HttpToolsProtocol):
         self._is_in_head = False
         if self._is_full:
             return
+        if self.url[:1] not in b"/*":  # whoever takes us for a proxy: this counts (RFC 9112, 3.2.2)
+            self._take_host_from_target()
         super().on_headers_complete()
         if not self.pipeline:
             self._running = self.cycle
@@ -206,6 +208,11 @@ class Protocol(HttpToolsProtocol):
                 _WAITED: WeakMethod(self._waited_s),
             }
             self.cycle.scope["extensions"] = extensions
+
+    def _take_host_from_target(self) -> None:
+        host = self.url.partition(b"://")[2].partition(b"/")[0].rpartition(b"@")[2]
+        self.headers[:] = [header for header in self.headers if header[0] != b"host"]
+        self.headers.append((b"host", host))
 
     def on_response_complete(self) -> None:
         """Go on with the next request; while others wait behind it, none is read."""
@@ -219,6 +226,10 @@ class Protocol(HttpToolsProtocol):
         """Whether an answer has begun that has not ended."""
         running = self._running
         return running is not None and running.response_started and not running.response_complete
+
+    def _is_answer_due(self) -> bool:
+        """Whether a request has come that is not answered to its end."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _is_in_request(self) -> bool:
         """Whether some of a request came, and more of it has to."""

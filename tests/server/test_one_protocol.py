@@ -76,6 +76,9 @@ def test_who_asks_for_another_protocol_is_served_in_this_one(
         (POST + b"Content-Length : 12", b"400"),
         (POST + b"Content-Length: +2", b"400"),
         (POST.replace(b"\r", b"") + b"Content-Length: 2", b"400"),
+        (POST.replace(b"1.1", b"2.0") + b"Content-Length: 13", b"505"),
+        (b"GET http://evil.example/v1/models HTTP/1.1\r\nHost: x", b"403"),
+        (b"GET http://x@evil.example:1/v1/models HTTP/1.1\r\nHost: x", b"403"),
         (b"TRACE /v1/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret", b"405"),
         (b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: x", b"400"),
         (b"PRI * HTTP/2.0\r\n\r\nSM", b"400"),
@@ -93,3 +96,24 @@ def test_what_can_be_read_in_two_ways_reaches_no_engine(
     assert answer[9:12] == status
     assert b"secret" not in answer
     assert upstream.seen == []
+
+
+def test_a_target_with_an_allowed_host_is_served(start: Start, upstream: Scripted) -> None:
+    client = start(engine=(upstream.url,))
+    named = b"GET %b/v1/models HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n"
+    place = urllib.parse.urlsplit(client.url)
+    with socket.create_connection((place.hostname or "", place.port or 0), 20) as sock:
+        sock.sendall(named % client.url.encode())
+        assert sock.recv(1 << 16).startswith(b"HTTP/1.1 200")
+    assert upstream.last.target == "/v1/models"
+
+
+def test_headers_that_gateways_take_for_framing_go_no_further(
+    start: Start, upstream: Scripted
+) -> None:
+    client = start(engine=(upstream.url,))
+    odd = {"Transfer_Encoding": "chunked", "Content_Length": "0", "Expect": "100-continue"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in odd.items()).encode()
+    assert b"200 OK" in exchange(client, [POST + head + SIZED % 2 + b"{}"])
+    assert upstream.last.body == b"{}"
+    assert not {name.lower() for name in odd} & set(upstream.last.headers)

@@ -40,6 +40,18 @@ def test_half_a_request_is_answered_with_408(start: Start, upstream: Scripted, s
     assert upstream.seen == []
 
 
+@pytest.mark.parametrize("before", [b"", HEAD + BODY])
+def test_blank_lines_are_no_request(start: Start, upstream: Scripted, before: bytes) -> None:
+    client = start(engine=(upstream.url,), client_timeout_s=0.3)
+    with connect(client) as sock:
+        sock.sendall(before)
+        if before:
+            assert sock.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            client.get("/health")  # its answer is over
+        sock.sendall(b"\r\n")
+        read_to_end(sock)  # else nobody would end it
+
+
 @pytest.mark.slow
 def test_a_head_in_drops_is_not_waited_for(start: Start, upstream: Scripted) -> None:
     client = start(engine=(upstream.url,), client_timeout_s=1.0)

@@ -63,11 +63,12 @@ def test_libzmq_asks_for_no_signs_of_life() -> None:
     context = zmq.Context()
     try:
         made = Subscriber(zmq, context, "tcp://127.0.0.1:9", "tcp://127.0.0.1:9", "", 0, None)
-        replay = made.open_replay()
+        replay, watched = made.open_replay()
         for socket in (made.socket, replay):
             assert socket.getsockopt(zmq.HEARTBEAT_IVL) == 0
             assert socket.getsockopt(zmq.TCP_KEEPALIVE) == 1
             assert 0 < socket.getsockopt(zmq.RCVHWM) < 10_000
+        watched.close()
         replay.close(0)
         made.close()
     finally:

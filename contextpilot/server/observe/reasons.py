@@ -57,6 +57,10 @@ REFUSED = {
     "engine-failed": Reason(
         "no engine answered", "see below which engines are down, and in their logs why"
     ),
+    "goes-round": Reason(
+        "an engine's address leads back to this server",
+        "give --engine the address of an engine; DELETE /engines/NAME lets one leave",
+    ),
     "bad-request": Reason(
         "a header or the field “contextpilot” asks for what there is not",
         "the answer names the field",

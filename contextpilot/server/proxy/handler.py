@@ -9,7 +9,6 @@ body goes on byte for byte; if planning fails, the request goes unplanned, and t
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -25,12 +24,10 @@ from contextpilot.plan.bounds import Bounds
 from contextpilot.planning import Job
 from contextpilot.prompt.apis.field import FieldError
 from contextpilot.prompt.apis.paths import error_shape
-from contextpilot.prompt.apis.shape import Shape
 from contextpilot.prompt.conversation.pending import PendingRewrite
 from contextpilot.prompt.conversation.written_orders import WrittenOrders
 from contextpilot.prompt.messages import new_request_id
 from contextpilot.server.observe.metrics import Metrics
-from contextpilot.server.observe.reasons import Refusals
 from contextpilot.server.observe.records import without_text
 from contextpilot.server.offload import LateError, offload
 from contextpilot.server.pool.engine_pool import EngineDownError
@@ -45,6 +42,7 @@ from contextpilot.server.proxy.incoming import (
     RequestReader,
     note_failure,
 )
+from contextpilot.server.proxy.loops import LOOP_STATUS, LoopError, Passage
 from contextpilot.server.proxy.outcome import (
     Answered,
     Observer,
@@ -66,12 +64,12 @@ from contextpilot.server.proxy.outgoing import (
     written_for,
 )
 from contextpilot.server.proxy.recurring import RecurringPrefixes
+from contextpilot.server.proxy.refuser import Refuser
 from contextpilot.server.proxy.relay import Delivery, answer_headers, until_disconnect
 from contextpilot.server.proxy.tenants import salt_of
 from contextpilot.server.proxy.timely import TimelyReader
 from contextpilot.server.proxy.unstable_heads import Heads
 from contextpilot.server.request_body import (
-    RETRY_AFTER_S,
     Bodies,
     BodyTooLargeError,
     ClientGoneError,
@@ -82,7 +80,6 @@ from contextpilot.server.service import Service
 
 logger = logging.getLogger(__name__)
 
-_JSON = (b"content-type", b"application/json")
 _NO_MOVES = Bounds(enabled=False)
 _MAX_SENT = 2
 """Engines that get a request before it is given up: it may be what brings them down."""
@@ -111,7 +108,8 @@ class Proxy:
         self._reader = TimelyReader(reader, service.settings.max_plan_wait_s)
         self._heads = Heads()
         self._recurring = RecurringPrefixes()
-        self._refusals = Refusals()
+        self._refuse = Refuser(metrics)
+        self._passage = Passage()
         self._num_taken = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,6 +118,7 @@ class Proxy:
         shape = error_shape(scope["path"])
         self._metrics.in_progress += 1
         try:
+            self._passage.check(scope["headers"])
             self._refuse_beyond(self._settings.max_requests)
             async with self._bodies.read(receive) as body:
                 refuse_stray_body(scope["method"], body)
@@ -133,6 +132,8 @@ class Proxy:
             await self._refuse(delivery, shape, 413, str(error), "too-large")
         except TooManyRequestsError as error:
             await self._refuse(delivery, shape, 429, str(error), "no-room")
+        except LoopError as error:
+            await self._refuse(delivery, shape, LOOP_STATUS, str(error), "goes-round")
         except NoRoomError as error:
             await self._refuse(delivery, shape, 503, str(error), "no-room")
         except (ControlError, FieldError) as error:
@@ -310,6 +311,8 @@ class Proxy:
         """Send a request and pass its answer on; return why that failed before one began."""
         members = engine_members(request, target, outgoing.request_id, lease.id_slot)
         headers, renamed = engine_headers(request, target.kind, outgoing.request_id, self._settings)
+        if target.kind.takes_id_header:
+            headers.append(self._passage.header)
         method, url = request.scope["method"], target_url(target.url, request.scope)
         body = with_members(outgoing.body, members)
         if outgoing.request_id is not None:
@@ -320,8 +323,8 @@ class Proxy:
             async with self._upstream.open(
                 method, url, headers, body, may_repeat=request.may_repeat
             ) as answer:
-                if answer.status == 503 and target.has_stand_in:
-                    raise UpstreamError(503, "the engine is not available")
+                if answer.status in (503, LOOP_STATUS) and target.has_stand_in:
+                    raise UpstreamError(answer.status, "the engine is not available")
                 shown = answer_headers(answer, outgoing.outcome_header(), renamed)
                 await delivery.pass_on(answer, shown, lease.first_byte, read)
         except UpstreamError as error:
@@ -379,22 +382,3 @@ class Proxy:
         metrics.add("expected_hits_tokens_total", told.matched_tokens)
         metrics.add("reachable_tokens_total", told.reachable_tokens)
         metrics.add("dedup_tokens_saved_total", outgoing.written.saved_tokens)
-
-    async def _refuse(
-        self,
-        delivery: Delivery,
-        shape: Shape,
-        status: int,
-        message: str,
-        code: str,
-        field: str | None = None,
-    ) -> None:
-        """Answer with an error of the API that is spoken, unless an answer has begun."""
-        self._metrics.add("requests_total", api=shape.name, outcome="refused")
-        self._metrics.add("refused_total", reason=code)
-        self._refusals.note(code, status)
-        if not delivery.has_begun:
-            body = json.dumps(shape.error(status, message, field)).encode()
-            length = (b"content-length", str(len(body)).encode())
-            later = [(b"retry-after", b"%d" % RETRY_AFTER_S)] if status in (429, 503) else []
-            await delivery.reply(status, [_JSON, length, *later], body)

@@ -26,7 +26,9 @@ from contextpilot.server.proxy.incoming import Incoming
 from contextpilot.server.proxy.recurring import Recurring, RecurringPrefixes
 from contextpilot.server.settings import Settings
 
-_OWN_HEADERS = (b"host", b"content-length", b"accept-encoding", b"x-request-id")
+_OWN_HEADERS = (b"host", b"content-length", b"accept-encoding", b"x-request-id", b"expect")
+_READ_AS_FRAMING = (b"content_length", b"transfer_encoding")
+"""Gateways that know no difference between the two signs take them for those with a dash."""
 _KEY_HEADERS = (b"authorization", b"x-api-key")
 _MAX_ID_CHARS = 128
 
@@ -131,7 +133,7 @@ def engine_headers(
     headers = [
         (name, value)
         for name, value in forwarded_headers(request.headers)
-        if name not in _OWN_HEADERS and not is_control(name)
+        if name not in (*_OWN_HEADERS, *_READ_AS_FRAMING) and not is_control(name)
     ]
     headers.append((b"accept-encoding", b"identity"))
     sent = given

@@ -11,6 +11,7 @@ from a gap; so who was cut off compares the last message that it knows with the 
 | a number too high               | what is missing is replayed; what cannot be makes all unknown  |
 | a payload that is none          | as a gap that cannot be replayed                               |
 | the connection ends             | as a gap, even if no number is missing: nobody knows           |
+| more than may wait for us       | the connection is ended, and made anew a while later           |
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
+from contextpilot.sync.sources.kv_events.intake import LOOK_EVERY_S, Intake
 from contextpilot.sync.sources.kv_events.wire import (
     MAX_BYTES,
     Change,
@@ -106,44 +108,54 @@ class Subscriber:
         self._connect()
 
     def _connect(self) -> None:
-        zmq = self._zmq
-        self.socket = self._open(zmq.SUB, _MAX_QUEUED)
-        self.socket.setsockopt(zmq.SUBSCRIBE, self._topic)
-        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-        self.monitor = self.socket.get_monitor_socket(events)
+        self._make()
         self.socket.connect(self._endpoint)
+
+    def _make(self) -> None:
+        """Make a socket that leads nowhere yet."""
+        self.socket = self._open(self._zmq.SUB, _MAX_QUEUED)
+        self.socket.setsockopt(self._zmq.SUBSCRIBE, self._topic)
+        self._intake = Intake(self._zmq, self.socket, self._zmq.EVENT_HANDSHAKE_SUCCEEDED)
+
+    @property
+    def monitor(self) -> Any:
+        """A socket that becomes readable when the engine's comes or goes."""
+        return self._intake.monitor
 
     def close(self) -> None:
         """Close the sockets."""
-        self.socket.disable_monitor()
-        self.monitor.close(0)
+        self._intake.close()
         self.socket.close(0)
 
     def due_s(self) -> float | None:
         """Return in how many seconds `look` wants to be called; None: not by itself."""
-        due = min(filter(None, (self._look_at, self._reopen_at)), default=None)
-        return None if due is None else max(0.0, due - time.monotonic())
+        times = [at - time.monotonic() for at in (self._look_at, self._reopen_at) if at is not None]
+        if self._intake.is_connected:
+            times.append(LOOK_EVERY_S)
+        return max(0.0, min(times)) if times else None
 
     def read(self, most: int = 256) -> None:
         """Take what has come, of many messages the first."""
         self._watch()
         for _ in range(most):
-            try:
-                frames = self.socket.recv_multipart(self._zmq.NOBLOCK)
-            except self._zmq.Again:
+            frames = self._intake.receive()
+            if frames is None:
                 break
             message = _message(frames)
-            if message is None:
+            if message is None or message.number < 0:
                 self._malformed()
             else:
                 self._take(message)
+        if self._intake.is_too_much():
+            self._cut_off()
         self._look()
 
-    def open_replay(self) -> Any:
-        """Return a socket to where the engine replays."""
+    def open_replay(self) -> tuple[Any, Intake]:
+        """Return a socket to where the engine replays, and what watches it."""
         socket = self._open(self._zmq.DEALER, _MAX_REPLAY_QUEUED)
+        intake = Intake(self._zmq, socket)
         socket.connect(self._replay_at)
-        return socket
+        return socket, intake
 
     def _open(self, kind: int, most: int) -> Any:
         """Return a socket that notices when the engine's machine is gone.
@@ -170,19 +182,24 @@ class Subscriber:
 
     def _watch(self) -> None:
         """Learn whether the engine's socket came or went."""
-        zmq = self._zmq
-        while True:
-            try:
-                frame = self.monitor.recv_multipart(zmq.NOBLOCK)[0]
-            except zmq.Again:
-                return
-            if int.from_bytes(frame[:2], "little") == zmq.EVENT_DISCONNECTED:
-                self.is_connected, self._look_at = False, None
-                self._reopen_at = time.monotonic() + REOPEN_AFTER_S
-                self._is_doubtful = self._next is not None
-            else:
+        for event in self._intake.events():
+            if event == self._zmq.EVENT_DISCONNECTED:
+                self._went()
+            elif event == self._zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.is_connected, self._reopen_at = True, None
                 self._look_at = time.monotonic() + _SUBSCRIBED_AFTER_S
+
+    def _went(self) -> None:
+        self.is_connected, self._look_at = False, None
+        self._reopen_at = time.monotonic() + REOPEN_AFTER_S
+        self._is_doubtful = self._next is not None
+
+    def _cut_off(self) -> None:
+        """End a connection that fills our memory; another is made a while later."""
+        logger.warning("rank %d sends more than is read of it: it is cut off", self._rank)
+        self.close()
+        self._make()
+        self._went()
 
     def _look(self) -> None:
         """Once after each connection: learn what came before it, and while it was being made.
@@ -328,22 +345,33 @@ class _Replay:
         self.before = subscriber.num_replayed
 
     def __iter__(self) -> Iterator[_Message]:
-        socket, left = self._subscriber.open_replay(), MAX_REPLAYED_BYTES
+        socket, intake = self._subscriber.open_replay()
+        left = MAX_REPLAYED_BYTES
         try:
             socket.send_multipart([b"", self._first.to_bytes(8, "big")])
-            while left > 0 and socket.poll(self._left_ms()):
-                message = _message(socket.recv_multipart())
+            for frames in self._messages(socket, intake):
+                message = _message(frames)
                 if message is None or message.number == _END:
                     self.is_whole = message is not None
                     return
                 left -= len(message.payload)
                 if message.number >= self._first:
                     yield message
+                if left <= 0:
+                    return
         finally:
+            intake.close()
             socket.close(0)
 
-    def _left_ms(self) -> int:
-        return max(0, int((self._deadline - time.monotonic()) * 1000))
+    def _messages(self, socket: Any, intake: Intake) -> Iterator[list[bytes]]:
+        """Yield what comes, until that takes too long or too much of it waits."""
+        while (left_s := self._deadline - time.monotonic()) > 0 and not intake.is_too_much():
+            socket.poll(int(1000 * min(left_s, LOOK_EVERY_S)))
+            for _ in intake.events():
+                pass
+            frames = intake.receive()
+            if frames is not None:
+                yield frames
 
 
 def _message(frames: list[bytes]) -> _Message | None:
