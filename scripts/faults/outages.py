@@ -150,18 +150,18 @@ def _clock(world: World) -> Outcome:
 
 
 _INDEX_FAILS = {
-    "killed": "the library plans by itself, and on the index again once it is back; engines report "
-    "anew",
-    "hung": "the same: nobody waits for longer than the library's time-out",
+    "killed": "the library plans by itself, then on the index again once it is back; engines "
+    "report again",
+    "hung": "the same; nobody waits longer than the library's time-out",
     "restarted": "the same",
 }
 _ENGINE_FAILS = {
-    "killed": "another engine stands in; the dead one's cache is forgotten",
+    "killed": "another engine takes over; the dead one's cache is forgotten",
     "hung": "the same, after the read time-out for what was sent there",
-    "upgraded": "what answers at the address is met anew, with another cache",
+    "upgraded": "the engine at the address is detected again, with a new cache",
 }
-_NEVER_ABOVE = "belief is never above the truth afterwards, and exact again"
-_AGAIN = "requests go on; belief is exact again once messages pass"
+_NEVER_ABOVE = "the index never believes too much, and is exact again"
+_AGAIN = "requests continue; the index is exact again once messages arrive"
 
 
 def _rows(
@@ -178,7 +178,7 @@ def _run(run: Callable[[World, str], Outcome], how: str, world: World) -> Outcom
 
 ROWS = [
     *_rows("index", _index_fails, _INDEX_FAILS),
-    Row("server stopped", "answers that have begun come to their end", _streams_end),
+    Row("server stopped", "answers that have begun are completed", _streams_end),
     Row("engine cut off from the index", _AGAIN, _cut_off, is_of_engine=True),
     *_rows("engine", _engine_fails, _ENGINE_FAILS),
     *_rows(
@@ -186,5 +186,5 @@ ROWS = [
         _messages,
         dict.fromkeys(("lost", "doubled", "reordered"), _NEVER_ABOVE),
     ),
-    Row("wall clock jumps", "nothing but the dashboard's clock hangs on it", _clock),
+    Row("wall clock jumps", "only the dashboard's clock depends on it", _clock),
 ]

@@ -76,10 +76,10 @@ def _num_down(index: Index) -> int:
 
 
 ROWS = [
-    Row("disk full", "what cannot be written is known in memory, and said once", _disk),
+    Row("disk full", "what cannot be written is kept in memory, with one warning", _disk),
     Row(
         "out of descriptors",
-        "who comes is told to come later until idle connections were let go; engines stay up",
+        "clients are told to retry until idle connections are closed; engines stay up",
         _descriptors,
     ),
 ]

@@ -202,12 +202,12 @@ def _flood_of_reporters(world: World) -> Outcome:
 
 ROWS = [
     Row("slow clients", "each is answered with 408; nobody else waits", _slow_clients),
-    Row("an engine's answers drip", "a client that goes gives its place back", _slow_engine),
-    Row("abandoned conversations", "places come back, memory is bounded", _abandoned),
-    Row("flood of keys", "memory is bounded; who is served stays known", _flood_of_keys),
+    Row("an engine's answers drip", "a client that leaves frees its place", _slow_engine),
+    Row("abandoned conversations", "places are freed, memory is bounded", _abandoned),
+    Row("flood of keys", "memory is bounded; active tenants stay known", _flood_of_keys),
     Row(
         "flood of reporters",
-        "as many are kept as is bounded; wrong counts are refused",
+        "no more than the limit are kept; wrong counts are refused",
         _flood_of_reporters,
     ),
 ]
