@@ -22,7 +22,7 @@ def tricks(found: Sequence[Found]) -> str:
         return ""
     header = ["launch", "mode", "hit %", "computed", "× plain", "TTFT × faster"]
     return (
-        "\n## Beside the cheap tricks\n\n"
+        "\n## Compared with simple tricks\n\n"
         "`sorted`: blocks of each request sorted by text. `dedup`: relevance order, copies in a\n"
         "request left out. `random`: shuffled.\n\n" + table(header, rows)
     )
@@ -70,4 +70,4 @@ def again(found: Sequence[Found]) -> str:
             + table(["mode", "hit % of each repetition", "wall s of each"], rows)
             + f"\n\nBy wall time: {'; '.join(told)}.\n"
         )
-    return "\n## Run again\n\n" + "\n".join(parts) if parts else ""
+    return "\n## Repeated runs\n\n" + "\n".join(parts) if parts else ""

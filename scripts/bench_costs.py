@@ -50,15 +50,15 @@ def costs(found: Sequence[Found], results: Path) -> str:
             rows.append([each.place, *(_ratios(each, modes, per_work, mode) for mode in SHOWN)])
     if not rows:
         return ""
-    header = ["launch", "fixed, ms", "a computed token, µs", "1,000 tokens before it, µs", "R²"]
+    header = ["launch", "fixed, ms", "per computed token, µs", "per 1,000 tokens before it, µs"]
     return (
         "\n## Where the time goes\n\n"
-        "The times to first token of a launch, fitted by least squares to a fixed part, a part\n"
-        "for each computed token, and a part for each token that it attends to:\n\n"
-        + table(header, fitted)
-        + "\n\nThe limit knows only the second; *by costs* is the × plain that follows from all\n"
-        "three. Attention is dearest at the end of a prompt, where the tokens stand that have\n"
-        "to be computed.\n\n"
+        "The TTFT of each launch, fitted by least squares to a fixed part, a part for each\n"
+        "computed token, and a part for each token that it attends to:\n\n"
+        + table([*header, "R²"], fitted)
+        + "\n\nThe limit only considers the second part; *by costs* is the × plain that follows\n"
+        "from all three. Attention costs most at the end of a prompt, where the computed tokens\n"
+        "are.\n\n"
         + table(["launch", *(f"{mode}: measured / by costs / limit" for mode in SHOWN)], rows)
         + "\n"
     )

@@ -22,7 +22,7 @@ GOALS = (
 
 NOTE = """
 
-*Limit allows*: where the limit itself is below a goal, no engine can meet it with these requests.
+*Limit allows*: if the limit itself is below a goal, no engine can meet it with these requests.
 """
 
 
@@ -67,7 +67,7 @@ def goals(found: Sequence[Found]) -> str:
     met = _met([share >= SHARE for _, share in shares])
     middle = 100 * _median([share for _, share in shares])
     rows.append(
-        [f"≥ {100 * SHARE:.0f} % of the limit, where that is above {WORTH}", met, "all",
+        [f"≥ {100 * SHARE:.0f} % of the limit, if that is above {WORTH}", met, "all",
          f"median {middle:.0f} %; below: {low or 'none'}"]
     )  # fmt: skip
     found_gaps = [abs(gap) for *_, gap in gaps(found)]

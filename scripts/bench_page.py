@@ -21,52 +21,55 @@ ALT = "Hit ratio and prefill throughput over plain, by engine, cache and workloa
 INTRODUCTION = """\
 # Benchmarks
 
-Real engines on a CPU, unchanged, with a random model: what they write means nothing, what they
-compute and how long it takes is real. `scripts/bench_engines.py` makes every figure on this page
-and the page itself; `contextpilot bench` makes the same figures on your engine and your requests.
+Real engines on a CPU, unmodified, with a random model: the output means nothing, but the work and
+its times are real. `scripts/bench_engines.py` writes this page and all its figures;
+`contextpilot bench` measures the same on your engine with your requests.
 
-Each mode sends the same requests, each from a cold cache. Hit ratio: prompt tokens from the prefix
-cache per prompt token, as the engine reports them. × plain: prompt tokens per second of wall time
-over those of the order as given, planning included, with a 95 % bootstrap interval over slices of
-requests. Limit: (1 − hit ratio of plain) / (1 − hit ratio), what × plain would be if only computed
-tokens took time. TTFT × faster: plain's mean time to first token over that of the mode, the same
-requests in both; the annotation's tokens, which × plain counts as throughput, only cost time here.
-Plans are at the default options; `online-full` and `batch-full` move for whatever may be gained
+Each mode sends the same requests, starting from a cold cache.
+
+- *Hit ratio*: the share of prompt tokens served from the prefix cache, as the engine reports it.
+- *× plain*: prompt tokens per second of wall time, planning included, divided by those of the order
+  as given, with a 95 % bootstrap interval over slices of requests.
+- *Limit*: (1 − hit ratio of plain) / (1 − hit ratio): what × plain would be if only computed tokens
+  took time.
+- *TTFT × faster*: plain's mean TTFT divided by that of the mode, for the same requests. The tokens
+  of the annotation only cost time here; × plain counts them as throughput.
+
+Plans use the default options. `online-full` and `batch-full` move for any gain
 (`displacement_cost=0`, no anchor), as versions before 2026-11-25 did.
 
-Modes took turns, a slice of eight requests each, where the cache holds the prompts of all of them.
-Small caches do not: there modes ran one after another, and what else the machine did meanwhile is
-in their ratios. Under a high load average (below) times say no more than their intervals do. Rows
-that were measured more than once, with all that they showed, are in [figures.md](figures.md). Hit
-ratios are exact, but for a salt of a few tokens; llama-server's, whose slots and memory the modes
-shared, are up to 1.4 points below what one mode alone would hit.
+If the cache holds the prompts of all modes, the modes took turns, eight requests each. In small
+caches they ran one after another, so their ratios include whatever else the machine did meanwhile.
+Under a high load average (below), trust times only within their intervals. Rows that were measured
+more than once are in [figures.md](figures.md) with all their results. Hit ratios are exact, except
+for a salt of a few tokens. Those of llama-server, whose slots and memory the modes shared, are up
+to 1.4 points below what one mode alone would hit.
 """
 
 _WORKLOADS = """\
-The workloads are built from public data sets, which you fetch: `scripts/workloads.py --help` names
-them, and how ranks differ from those behind this page.
+The workloads are built from public data sets that you download: `scripts/workloads.py --help` names
+them, and says how ranks differ from those behind this page.
 """
 EXPLANATION = """\
 ## What the simulation leaves out
 
-*Simulated* is what `contextpilot simulate`'s cache expects of the same prompts in the same order,
-weighed by the engine's tokenizer and rounded down to whole blocks of the engine's cache.
+*Simulated* is what the cache of `contextpilot simulate` expects for the same prompts in the same
+order, weighed by the engine's tokenizer and rounded down to whole blocks of the engine's cache.
 
-- It counts whole context blocks. Two blocks that begin alike, and the label `[7]` before a block
-  that differs, hit a few tokens more in the engine.
-- A request that is in flight cannot be hit before its prefill is done: with more than one request
-  in flight, measured is below simulated.
+- It counts whole context blocks. In the engine, two blocks that begin alike, and the label `[7]`
+  before a different block, hit a few more tokens.
+- A request in flight cannot be hit before its prefill is done. With more than one request in
+  flight, measured is below simulated.
 - llama-server holds one prompt per slot, not a tree, and with `--cache-ram` older ones in memory.
-  Simulated is what its own choice of slots hits; the proxy names a slot itself.
-- SGLang evicts whole leaves, vLLM blocks from the end: under a small cache both keep a little less
-  or more than the simulation's whole context blocks.
+  Simulated is what its own choice of slots hits; the proxy chooses a slot itself.
+- SGLang evicts whole leaves, vLLM blocks from the end. In a small cache both keep a little less or
+  more than the whole context blocks of the simulation.
 
 ## What a random model on a CPU leaves out
 
 The order of the blocks changes what a real model answers; `contextpilot bench --answers` scores
-that on your model. No real model was at hand for this page. SGLang's attention for CPUs computes
-the attention of cached tokens again, so that its times fall short of the limit by more than on a
-GPU.
+that with your model. This page used no real model. SGLang's attention on CPUs recomputes the
+attention of cached tokens, so its times fall short of the limit by more than on a GPU.
 """
 
 
@@ -81,7 +84,7 @@ def render_page(
     found = load(results)
     if not found:
         raise SystemExit(f"{results} holds no figures")
-    parts = [INTRODUCTION, _machine(found), "## In one table\n", _summary(found)]
+    parts = [INTRODUCTION, _machine(found), "## Summary\n", _summary(found)]
     shown = [each for each in found if not each.case["variant"]]
     picture = page.with_name(f"{page.stem}-overview.png")
     draw_overview([each.place for each in shown], [each.modes for each in shown], picture)
@@ -95,7 +98,7 @@ def render_page(
     ]
     parts += [scheduling(found), again(found)]
     parts += ["\n## Every figure\n", *_tables(found), EXPLANATION]
-    parts += [_differences(found), "## Run it again\n", _commands(found)]
+    parts += [_differences(found), "## Reproduce\n", _commands(found)]
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(parts)).rstrip() + "\n"
     page.write_text(text, encoding="utf-8")
 
@@ -157,8 +160,8 @@ def _whole(simulated: Mapping[str, Mapping[str, float]]) -> str:
     header = ["workload", "requests", "hit ratio %: plain / online / batch"]
     header += ["at full gain: online / batch", "limit, online"]
     return (
-        "\nWith all requests of each workload, in a cache without limit, by simulation (context\n"
-        "tokens alone):\n\n" + table([*header, "limit, batch"], rows) + "\n"
+        "\nWith all requests of each workload, in an unlimited cache, by simulation (context\n"
+        "tokens only):\n\n" + table([*header, "limit, batch"], rows) + "\n"
     )
 
 
@@ -177,16 +180,16 @@ def _differences(found: Sequence[Found]) -> str:
 def _why(each: Found, mode: str) -> str:
     """Return what the simulation leaves out that tells most here."""
     if each.report["concurrency"] > 1:
-        return f"{each.report['concurrency']} in flight do not hit each other's prefill"
+        return f"{each.report['concurrency']} in flight cannot hit each other's prefill"
     if each.case["engine"] == "llamacpp" and mode == "proxy":
-        return "the proxy names the slot; simulated is llama-server's own choice"
+        return "the proxy chooses the slot; simulated is llama-server's own choice"
     if each.case["engine"] == "llamacpp" and "interleaved" in each.case["command"]:
-        return "the modes shared its slots and its memory"
+        return "the modes shared its slots and memory"
     if mode == "proxy" and "--listen" in each.case["command"]:
-        return "it hears what is evicted; simulated is one that does not"
+        return "the proxy is told what is evicted; the simulated one is not"
     if each.case["cache"] == "small":
-        return "what is evicted: leaves or single blocks, not context blocks"
-    return "not known"
+        return "evicts leaves or single blocks, not context blocks"
+    return "unknown"
 
 
 def _tables(found: Sequence[Found]) -> Iterator[str]:
@@ -217,7 +220,7 @@ def _commands(found: Sequence[Found]) -> str:
     lines = [_WORKLOADS, "```", "python scripts/workloads.py WORKLOADS --locomo FILE --nq FILE",
              "python scripts/engines/setup.py vllm sglang llamacpp",
              "python scripts/bench_engines.py WORKLOADS RESULTS", "```\n",
-             "What that runs against each launch:\n", "```"]  # fmt: skip
+             "This runs against each launch:\n", "```"]  # fmt: skip
     for each in found:
         lines.append(f"# {each.case['case']}: {each.case['seconds']} s")
         lines.append(each.case["command"])

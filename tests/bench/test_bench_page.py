@@ -90,7 +90,7 @@ def test_the_page_shows_each_repetition_of_what_was_run_again(
 ) -> None:
     target = measured(run, workload, tmp_path, AGAIN, 2)
     render_page(tmp_path / "results", tmp_path / "benchmarks.md")
-    section = (tmp_path / "benchmarks.md").read_text().partition("## Run again")[2]
+    section = (tmp_path / "benchmarks.md").read_text().partition("## Repeated runs")[2]
     for mode in json.loads((target / "bench.json").read_text())["modes"]:
         hits = " / ".join(f"{100 * hit:.2f}" for hit in mode["hit_ratio_by_repetition"])
         walls = " / ".join(f"{wall:,.1f}" for wall in mode["wall_s_by_repetition"])
