@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from contextpilot.fields import id_of, is_bare_id, text_of
 from contextpilot.images.image import Image
 from contextpilot.tokens import text_tokens
+from contextpilot.whose import whose
 
 CHARS_PER_TOKEN = 4
 """Of English; what a text weighs is estimated by `tokens`."""
@@ -77,7 +78,7 @@ class BlockReader:
         self.image_model = image_model
         self._memo: dict[str, Block] = {}
         self._memo_chars = 0
-        self._weights: dict[bytes, int] = {}
+        self._weights: dict[tuple[str, bytes], int] = {}
         self._lock = threading.Lock()
 
     def read(
@@ -152,12 +153,13 @@ class BlockReader:
         return block
 
     def _known_weight(self, key: bytes, text: str) -> int:
-        weight = self._weights.get(key)
+        owned = whose(), key
+        weight = self._weights.get(owned)
         if weight is None:
             weight = self._weigh(text)
             if len(self._weights) >= _MAX_WEIGHTS:
                 self._weights = {}
-            self._weights[key] = weight
+            self._weights[owned] = weight
         return weight
 
     def _weigh(self, text: str) -> int:

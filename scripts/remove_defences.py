@@ -144,6 +144,14 @@ ROWS = (
         "tests/server/test_isolation.py::test_content_of_one_tenant_decides_nothing_of_another",
     ),
     Row(
+        "what time tells of another tenant's texts",
+        "contextpilot/whose.py",
+        "return _WHOSE.get()",
+        'return ""',
+        "tests/server/test_isolation.py::"
+        "test_what_was_read_for_one_tenant_is_read_again_for_another",
+    ),
+    Row(
         "tenants named in trailers",
         f"{SERVER}protocol.py",
         "if self._is_in_head and not self._is_full:",
@@ -177,6 +185,13 @@ ROWS = (
         'return method in ("POST", "PUT") and path.rstrip("/") in _NEVER_PLANNED',
         "return False",
         "tests/server/test_tenants.py::test_prompts_that_are_never_planned_are_salted_too",
+    ),
+    Row(
+        "engines' addresses that swallow paths",
+        "contextpilot/http/address.py",
+        'if not is_plain or ".." in urllib.parse.unquote(address.path).split("/"):',
+        "if False:",
+        "tests/server/test_membership.py::test_unfit_engines_are_refused",
     ),
     Row(
         "engines that lead back here",

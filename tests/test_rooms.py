@@ -15,7 +15,7 @@ ROOT = Path(contextpilot.__file__).parent
 HOOKS = ROOT.parent / "hooks" / "contextpilot_hooks"
 
 ROOMS = [
-    "errors http progress tables fields tokens renamed",
+    "errors http progress tables fields tokens renamed whose",
     "images",
     "block",
     "radix",

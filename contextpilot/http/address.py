@@ -59,6 +59,20 @@ class Address(NamedTuple):
         return f"{self.scheme}://{self.place}{self.path}"
 
 
+def base_address(url: Any) -> Address:
+    """Take a URL apart to which paths are added.
+
+    Raises ValueError where those would be swallowed or led astray: by a query, a fragment, steps
+    upwards, or signs that are none of ASCII's.
+    """
+    address = Address.of(url)
+    text = url.strip()
+    is_plain = all("!" <= sign <= "~" and sign not in "?#" for sign in text)
+    if not is_plain or ".." in urllib.parse.unquote(address.path).split("/"):
+        raise ValueError("is no base address")
+    return address
+
+
 def quoted(url: object) -> str:
     """Return what was given for a URL as an error may quote it: no password stands in it."""
     return repr(url.rpartition("@")[2] if isinstance(url, str) else url)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from contextpilot.engines.registry import AUTO, kind_names
-from contextpilot.http.address import Address, quoted
+from contextpilot.http.address import base_address, quoted
 from contextpilot.plan.bounds import ANCHORS, Bounds
 from contextpilot.sync.sources.kv_events.address import parse_addresses
 
@@ -128,7 +128,7 @@ class Settings:
             raise ValueError(f"port must be at most 65535, but is {self.port}")
         for url in self.engine:
             try:
-                engine = Address.of(url)
+                engine = base_address(url)
             except ValueError:
                 text = f'engine must be like "http://127.0.0.1:30000", not {quoted(url)}'
                 raise ValueError(text) from None

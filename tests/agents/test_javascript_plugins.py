@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -204,7 +205,9 @@ def test_what_openclaw_patches_itself_is_not_wrapped(url: str, model: dict[str, 
     assert driven.status.startswith("no prompt yet")
 
 
-@pytest.fixture(params=["absent", "refuses", "garbage", "fewer", "other", "silent"])
+@pytest.fixture(
+    params=["absent", "refuses", "garbage", "fewer", "other", "moved", "endless", "silent"]
+)
 def broken(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
     """A server that fails, and what the line then says of it."""
     if request.param == "absent":
@@ -221,16 +224,22 @@ def broken(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
         "garbage": (200, b"<html>", "JSON"),
         "fewer": (200, b'{"messages": []}', "something else"),
         "other": (200, b"[]", "something else"),
+        "moved": (307, b"", "redirect"),
+        "endless": (200, b" " * 65_536, "too long"),
     }
     status, body, words = answers[request.param]
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
+            is_endless = request.param == "endless"
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", str(len(body) << 10 if is_endless else len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(OSError):
+                for _ in range(1 << 10 if is_endless else 1):
+                    self.wfile.write(body)
 
         def log_message(self, *args: object) -> None:
             pass

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from servers import Client, Scripted, Seen, send_json, serving
+
+from contextpilot import block
+from contextpilot.prompt.extract import asks, memory, question
 
 Start = Callable[..., Client]
 CHAT = "/v1/chat/completions"
@@ -109,3 +113,34 @@ def test_the_test_notices_tenants_that_share(start: Start) -> None:
             world.named = lambda name: {"Authorization": "Bearer both"}
             views.append(lived(world, others, seed=3))
     assert views[0] != views[1]
+
+
+@pytest.mark.parametrize("form", ["field", "found"])
+def test_what_was_read_for_one_tenant_is_read_again_for_another(
+    form: str, start: Start, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the time of an answer would tell that somebody sent the same text."""
+    world, work = World(start, [upstream], "salt"), Counter[str]()
+    for module, name in ((memory, "find_groups"), (block, "estimate_tokens")):
+        monkeypatch.setattr(module, name, counted(work, name, getattr(module, name)))
+
+    def work_for(who: str, documents: list[str]) -> dict[str, int]:
+        work.clear()
+        asked = question._read.cache_info().misses, asks._read.cache_info().misses
+        world.ask(who, documents, form)
+        found = question._read.cache_info().misses, asks._read.cache_info().misses
+        work["asked"] = sum(found) - sum(asked)
+        return dict(work)
+
+    first = work_for("a", DOCUMENTS)
+    assert work_for("b", DOCUMENTS) == first
+    again = work_for("a", DOCUMENTS)
+    assert sum(again.values()) < sum(first.values())  # of one's own texts it is remembered
+
+
+def counted(counts: Counter[str], name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def counting_call(*args: Any, **kwargs: Any) -> Any:
+        counts[name] += 1
+        return original(*args, **kwargs)
+
+    return counting_call

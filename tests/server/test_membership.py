@@ -17,7 +17,8 @@ from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD
 from contextpilot.planning import Job, Planned
-from contextpilot.server.pool.engine_pool import EnginePool, name_of
+from contextpilot.server.pool.engine_pool import EnginePool
+from contextpilot.server.pool.member import name_of
 from contextpilot.sync.events import Event, SyncMessage
 
 CHAT = "/v1/chat/completions"
@@ -126,6 +127,12 @@ def test_the_last_engine_that_leaves_takes_its_waiting_requests_with_an_error(
         ({"url": "127.0.0.1:1"}, "url must be like"),
         ({"url": "ftp://host"}, "url must be like"),
         ({"url": "COM1:", "name": "here"}, "url must be like"),
+        ({"url": "http://here:1/?x=", "name": "here"}, "url must be like"),
+        ({"url": "http://here:1/#", "name": "here"}, "url must be like"),
+        ({"url": "http://here:1/a/%2e%2e/b", "name": "here"}, "url must be like"),
+        ({"url": "http://here:1\u2028/", "name": "here"}, "url must be like"),
+        ({"url": "http://he\r\nre:1", "name": "here"}, "url must be like"),
+        ({"url": "http://here:99999", "name": "here"}, "url must be like"),
         ({"url": "http://here:1", "name": "a b"}, "name must be letters"),
         ({"url": "http://here:1", "name": ""}, "name"),
         ({"url": "http://there:2/"}, "differ in name and URL"),

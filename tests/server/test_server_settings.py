@@ -31,6 +31,7 @@ def test_flag_wins_over_environment_over_file(tmp_path: Path) -> None:
         ({"CONTEXTPILOT_MODE": "guess"}, "mode must be one of"),
         ({"CONTEXTPILOT_ENGINE": "localhost:1"}, "engine must be like"),
         ({"CONTEXTPILOT_ENGINE": "http://localhost:eighty"}, "engine must be like"),
+        ({"CONTEXTPILOT_ENGINE": "http://localhost:1/v1?key=a"}, "engine must be like"),
         ({"CONTEXTPILOT_ENGINE": "http://localhost:8765/"}, "this server's own address"),
         ({"CONTEXTPILOT_ENGINE": "http://127.0.0.1:81", "CONTEXTPILOT_PORT": "81"}, "own address"),
         ({"CONTEXTPILOT_WINDOW": "0"}, "window must be at least 1"),

@@ -15,6 +15,7 @@ from contextpilot.prompt.conversation.repeats import RepeatsRewrite, without_rep
 from contextpilot.prompt.conversation.written_orders import WrittenOrders
 from contextpilot.prompt.extract import FindingMemory, look
 from contextpilot.prompt.extract.schemas import names_places
+from contextpilot.whose import reading_for
 
 OFF = "off"
 """The mode that looks for nothing."""
@@ -67,6 +68,18 @@ class RewritePreparer:
         Raises:
             ValueError: the search is for what there is not.
         """
+        with reading_for(namespace):
+            return self._prepared(shape, body, options, namespace, search, session)
+
+    def _prepared(
+        self,
+        shape: Shape,
+        body: Mapping[str, Any],
+        options: Options,
+        namespace: str,
+        search: Search,
+        session: str | None,
+    ) -> Prepared:
         messages = shape.searched(body)
         if search.mode == OFF or not messages:
             return Prepared(None)

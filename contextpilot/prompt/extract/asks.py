@@ -38,6 +38,7 @@ from contextpilot.prompt.extract.ordinals import (
 )
 from contextpilot.prompt.extract.question import read_question
 from contextpilot.prompt.extract.vocabulary import DOCUMENT_TAGS
+from contextpilot.whose import whose
 
 _Rules: TypeAlias = tuple[tuple[bool, re.Pattern[str]], ...]
 _FLAGS = re.IGNORECASE
@@ -196,11 +197,11 @@ def read_asks(text: str) -> Asks:
     """Read a text that stands around blocks: a question, an instruction."""
     if len(text) > 2 * _MAX_ASKED_CHARS:
         text = f"{text[:_MAX_ASKED_CHARS]}\n{text[-_MAX_ASKED_CHARS:]}"
-    return _read(text)
+    return _read(whose(), text)
 
 
 @lru_cache(maxsize=256)
-def _read(text: str) -> Asks:
+def _read(_whose: str, text: str) -> Asks:
     position = spelled = False
     order = _RANKED.search(text) is not None
     numbers = {*_bracketed(text), *_in_few_words(text)}

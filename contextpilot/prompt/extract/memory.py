@@ -7,13 +7,14 @@ import threading
 
 from contextpilot.prompt.extract.find import Finding, find_groups
 from contextpilot.prompt.extract.page import Page
+from contextpilot.whose import whose
 
 MAX_KEPT = 50_000
 """Texts and blocks; most texts hold none, and take some 150 bytes."""
 
 
 class FindingMemory:
-    """Findings by the digests of texts, so that each text is looked through once. Thread-safe.
+    """Findings by tenant and digest of a text, so that each is looked through once. Thread-safe.
 
     No text is kept. What was not asked for since as much came as is kept is let go.
 
@@ -51,7 +52,7 @@ class FindingMemory:
 
 
 def _digest(page: Page, mode: str, separator: str | None) -> bytes:
-    asked = repr((page.role, page.tool, page.told, mode, separator)).encode()
+    asked = repr((whose(), page.role, page.tool, page.told, mode, separator)).encode()
     digest = hashlib.blake2b(asked + b"\n", digest_size=16)
     digest.update(page.text.encode("utf-8", "surrogatepass"))
     return digest.digest()

@@ -21,6 +21,7 @@ from contextpilot.prompt.extract.order_words import (
     PLAIN_PHRASES,
     PLAIN_WORDS,
 )
+from contextpilot.whose import whose
 
 _STEM_CHARS = 3
 _MIN_SHARE, _MIN_META_SHARE = 1 / 6, 1 / 3
@@ -187,9 +188,13 @@ def _unlabelled(text: str) -> str:
     return plain if _WORD.search(plain) else ""
 
 
-@lru_cache(maxsize=256)
 def read_question(text: str) -> Question:
     """Read a question, of any language that `order_words` knows."""
+    return _read(whose(), text)
+
+
+@lru_cache(maxsize=256)
+def _read(_whose: str, text: str) -> Question:
     words: dict[str, None] = {}
     orders: dict[str, None] = {}
     metas, known = 0, False

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 import time
-import urllib.parse
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +17,6 @@ from contextpilot.engines.base import EngineKind, Get
 from contextpilot.engines.detect import EngineKinds
 from contextpilot.engines.fetch import TIMEOUT_S, Fetch
 from contextpilot.engines.registry import AUTO
-from contextpilot.http.address import quoted
 from contextpilot.http.pooled import Upstream
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
@@ -28,7 +26,7 @@ from contextpilot.server.pool.engines_by_prefix import EnginesByPrefix
 from contextpilot.server.pool.follow_kv_events import follower_of
 from contextpilot.server.pool.health import HealthCheck, Rhythm
 from contextpilot.server.pool.lease import Lease
-from contextpilot.server.pool.member import Engine
+from contextpilot.server.pool.member import Engine, name_of
 from contextpilot.server.pool.pool_receiver import PoolReceiver
 from contextpilot.server.pool.routing import choose_engine
 from contextpilot.server.pool.waiting import Ageing, UnplannedRequest
@@ -162,9 +160,8 @@ class EnginePool:
 
     def _admit(self, url: str, name: str | None = None, at: KvAddress | None = None) -> Engine:
         """Make an engine a member; nobody asks it yet."""
-        url = url.strip().rstrip("/")
         before, default = self._members, name_of(url)
-        name = name or default
+        url, name = url.strip().rstrip("/"), name or default
         if name in before or any(engine.url == url for engine in before.values()):
             raise ValueError(f"engines must differ in name and URL: {name} is there")
         if not _NAME.fullmatch(name):
@@ -378,17 +375,6 @@ class EnginePool:
     def indexes(self) -> list[Namespaces]:
         """Return each engine's part of the index."""
         return [engine.namespaces for engine in self.engines]
-
-
-def name_of(url: str) -> str:
-    """Return the name of an engine that was given none: host, port and path of its URL.
-
-    Raises ValueError for what is no http(s) address.
-    """
-    parts = urllib.parse.urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f'url must be like "http://127.0.0.1:30000", not {quoted(url)}')
-    return parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")
 
 
 async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:

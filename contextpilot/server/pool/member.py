@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import urllib.parse
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 from contextpilot.block import BlockKey
 from contextpilot.engines.base import EngineKind
 from contextpilot.engines.registry import OTHER
-from contextpilot.http.address import Address
+from contextpilot.http.address import Address, base_address, quoted
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.online import Plan
 from contextpilot.planning import Courtesy, Job, LocalPlanning, Planned
@@ -281,3 +282,17 @@ class Engine:
             live_tokens=self.traffic.live_tokens + told.matched_tokens,
             plain_tokens=self.traffic.plain_tokens + plain,
         )
+
+
+def name_of(url: str) -> str:
+    """Return the name of an engine that was given none: host, port and path of its URL.
+
+    Raises ValueError for what is no http(s) address to which paths can be added.
+    """
+    try:
+        base_address(url)
+    except ValueError:
+        text = f'url must be like "http://127.0.0.1:30000", not {quoted(url)}'
+        raise ValueError(text) from None
+    parts = urllib.parse.urlsplit(url.strip())
+    return parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")

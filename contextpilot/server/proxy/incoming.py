@@ -31,6 +31,7 @@ from contextpilot.server.proxy.tenants import namespace_of, session_of, tenant_o
 from contextpilot.server.proxy.volatile import volatile_kinds
 from contextpilot.server.request_body import BodyTooLargeError, check_parts
 from contextpilot.server.service import Service
+from contextpilot.whose import reading_for
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +203,8 @@ class RequestReader:
         reader, options = self._service.reader, self._service.defaults
         controls, body, namespace = request.controls, request.parsed, request.namespace
         if handed_over is not None:
-            return Prepared(given_blocks_rewrite(shape, body, handed_over, reader, options))
+            with reading_for(namespace):
+                return Prepared(given_blocks_rewrite(shape, body, handed_over, reader, options))
         session = session_of(self._settings, controls, request.headers, body)
         search = Search(controls.mode, controls.scope)
         return self._preparer.prepare(shape, body, options, namespace, search, session)

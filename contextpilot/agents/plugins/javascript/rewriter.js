@@ -13,6 +13,8 @@ const DEFAULT_URL = "http://127.0.0.1:8765";
 const TIME_OUT_MS = 2000;
 /** So long nobody waits again for a server that did not answer in time. */
 const PAUSE_MS = 60_000;
+/** An answer has about as many characters as its question, and no more than these beside twice that. */
+const MORE_CHARS = 65_536;
 const LOOPBACK = ["127.0.0.1", "localhost", "::1"];
 
 export class Rewriter {
@@ -61,14 +63,16 @@ export class Rewriter {
     /** @type {Record<string, string>} */
     const headers = { "content-type": "application/json" };
     if (this.token) headers.authorization = `Bearer ${this.token}`;
+    const body = JSON.stringify({ messages });
     const reply = await fetch(`${this.url}/rewrite`, {
       method: "POST",
       headers,
-      body: JSON.stringify({ messages }),
+      body,
+      redirect: "error", // the conversation goes nowhere else
       signal: AbortSignal.timeout(this.timeoutMs),
     });
     if (!reply.ok) throw new Error(`it answered ${reply.status}`);
-    const told = /** @type {any} */ (await reply.json());
+    const told = /** @type {any} */ (JSON.parse(await textOf(reply, body.length)));
     if (!Array.isArray(told?.messages) || told.messages.length !== messages.length) {
       throw new Error("it answered something else");
     }
@@ -97,6 +101,22 @@ export class Rewriter {
     if (!requests) return `no prompt yet; ${url} is asked`;
     return `${rewritten} of ${requests} prompts rewritten by ${url}, ${savedChars} characters not sent`;
   }
+}
+
+/**
+ * Returns the text of an answer to so many characters; one that is far longer is none.
+ *
+ * @param {Response} reply
+ * @param {number} length
+ */
+async function textOf(reply, length) {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const piece of /** @type {AsyncIterable<Uint8Array>} */ (/** @type {unknown} */ (reply.body ?? []))) {
+    text += decoder.decode(piece, { stream: true });
+    if (text.length > 2 * length + MORE_CHARS) throw new Error("its answer is too long");
+  }
+  return text + decoder.decode();
 }
 
 /**
