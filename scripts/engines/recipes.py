@@ -30,6 +30,7 @@ class Recipe:
     source: requirement whose source archive `llama_build` compiles.
     alias: (distribution name, version) of an additional, empty metadata folder.
     shims: folder below `shims/` whose packages are copied into site-packages.
+    npm: packages of Node.js, as `npm install -g` takes them; one of `steps` brings npm.
     """
 
     engine: str
@@ -42,10 +43,14 @@ class Recipe:
     alias: tuple[str, str] | None = None
     shims: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    npm: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """16 hex digits that change with everything the environment is made of."""
-        recipe = hashlib.sha256(json.dumps([FORMAT, asdict(self)], sort_keys=True).encode())
+        made_of = asdict(self)
+        if not self.npm:  # came later: what has none keeps its digest
+            del made_of["npm"]
+        recipe = hashlib.sha256(json.dumps([FORMAT, made_of], sort_keys=True).encode())
         if self.source:
             recipe.update(repr((llama_build.CMAKE_FLAGS, llama_build.EXCEPTIONS)).encode())
         for path in sorted((SHIMS / self.shims).rglob("*.py")) if self.shims else ():

@@ -12,16 +12,18 @@ Call = tuple[str, dict[str, Any]]
 Events = list[dict[str, Any]]
 
 FINAL = "All done: FINAL-ANSWER-42"
+USED = 100
+"""Tokens of a prompt, as the model counts them unless told otherwise."""
 
 
-def chat(call: Call | None, number: int) -> Events:
+def chat(call: Call | None, number: int, used: int = USED) -> Events:
     """Chat Completions."""
     told: dict[str, Any] = {"role": "assistant", "content": None if call else FINAL}
     if call:
         function = {"name": call[0], "arguments": json.dumps(call[1])}
         told["tool_calls"] = [{"id": f"call_{number:06}", "type": "function", "function": function}]
     why = "tool_calls" if call else "stop"
-    usage = {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101}
+    usage = {"prompt_tokens": used, "completion_tokens": 1, "total_tokens": used + 1}
     head = {"id": "chatcmpl-1", "created": 1, "model": "scripted"}
     whole = {**head, "object": "chat.completion", "usage": usage}
     whole["choices"] = [{"index": 0, "finish_reason": why, "message": told}]
@@ -37,7 +39,7 @@ def chat(call: Call | None, number: int) -> Events:
     return [whole, *chunks]
 
 
-def responses(call: Call | None, number: int) -> Events:
+def responses(call: Call | None, number: int, used: int = USED) -> Events:
     """Responses."""
     text = {"type": "output_text", "text": FINAL, "annotations": []}
     item: dict[str, Any] = {"type": "message", "id": "m", "role": "assistant", "content": [text]}
@@ -55,9 +57,9 @@ def responses(call: Call | None, number: int) -> Events:
     whole |= {"model": "scripted", "status": "completed", "parallel_tool_calls": True}
     whole |= {"tools": [], "tool_choice": "auto"}
     whole["usage"] = {
-        "input_tokens": 100,
+        "input_tokens": used,
         "output_tokens": 1,
-        "total_tokens": 101,
+        "total_tokens": used + 1,
         "input_tokens_details": {"cached_tokens": 0},
         "output_tokens_details": {"reasoning_tokens": 0},
     }
@@ -71,7 +73,7 @@ def responses(call: Call | None, number: int) -> Events:
     ]
 
 
-def messages(call: Call | None, number: int) -> Events:
+def messages(call: Call | None, number: int, used: int = USED) -> Events:
     """Anthropic's Messages."""
     block: dict[str, Any] = {"type": "text", "text": FINAL}
     begun: dict[str, Any] = {"type": "text", "text": ""}
@@ -82,7 +84,7 @@ def messages(call: Call | None, number: int) -> Events:
         block = {"type": "tool_use", "id": f"toolu_{number:06}", "name": name, "input": given}
         begun, why = {**block, "input": {}}, "tool_use"
         delta = {"type": "input_json_delta", "partial_json": json.dumps(given)}
-    usage = {"input_tokens": 100, "output_tokens": 1}
+    usage = {"input_tokens": used, "output_tokens": 1}
     usage |= {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
     whole: dict[str, Any] = {"id": f"msg_{number}", "type": "message", "role": "assistant"}
     whole |= {"model": "scripted", "content": [block], "stop_reason": why, "stop_sequence": None}

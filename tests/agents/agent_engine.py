@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import agent_answers
 from agent_answers import Call
 
+NEARLY_FULL = 195_000
 _READERS = ("read", "Read", "read_file", "view", "file_read")
 _SHELLS = ("bash", "Bash", "terminal", "exec", "shell", "exec_command")
 _EDITORS = ("edit", "Edit", "patch", "str_replace", "edit_file")
@@ -48,6 +49,7 @@ class AgentEngine:
         received: path and body of each request, those without tools as well.
         last_call: what stands in place of the answer, for agents that finish with a tool: its name
             and arguments.
+        full_at: number of the prompt of which it says that it nearly fills its window.
     """
 
     steps: Sequence[Step]
@@ -56,6 +58,7 @@ class AgentEngine:
     bodies: list[dict[str, Any]] = field(default_factory=list)
     received: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     last_call: Call | None = None
+    full_at: int = 0
 
     def extending(self) -> int:
         """Return how many prompts begin with all of the one before."""
@@ -180,7 +183,8 @@ def agent_engine(*steps: Step) -> Iterator[AgentEngine]:
                 engine.prompts.append(_parts(body))
             number = len(engine.bodies)
             path = self.path.partition("?")[0]
-            events = _APIS[path.rpartition("/v1/")[2]](call, number)
+            used = NEARLY_FULL if number == engine.full_at else agent_answers.USED
+            events = _APIS[path.rpartition("/v1/")[2]](call, number, used)
             if body.get("stream"):
                 self.answer(_stream(events[1:]), "text/event-stream")
             else:

@@ -1,6 +1,6 @@
 """Agents as they are installed, each against a scripted model: how they are configured and started.
 
-Folders with agents stand in AGENTS_PATH, before those of PATH.
+Folders with agents stand in AGENTS_PATH, before what scripts/stacks.py set up, and PATH.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,21 +106,25 @@ class RealAgent(NamedTuple):
     Attributes:
         program: its program; of a library, "python -m MODULE".
         install: what to do where it is absent.
+        stack: which of scripts/stacks.py brings it; CI has these, and runs them.
         start: writes its files; returns its arguments, and its variables.
         plugin: whether there is a plugin for it.
         is_asked: whether it finds the model by the variables of `contextpilot run`; who does not
             is told the address of the proxy in its own file.
         can_edit: whether it has a tool that the model edits a file with; else it is `sed`.
         finish: the call with which it ends, where that is one.
+        again: arguments with which it goes on with its last session.
     """
 
     program: str
     install: str
     start: Callable[[Place], tuple[list[str], dict[str, str]]]
+    stack: str = ""
     plugin: bool = False
     is_asked: bool = True
     can_edit: bool = True
     finish: tuple[str, dict[str, Any]] | None = None
+    again: tuple[str, ...] = ()
 
 
 class Ran(NamedTuple):
@@ -159,11 +164,23 @@ def _hermes(place: Place) -> tuple[list[str], dict[str, str]]:
     }
     if not place.model:
         config = {"model": {"default": "scripted", "provider": "openai-api"}}
+    variables = {"HERMES_YOLO_MODE": "1"}
     if place.plugin:
         config["plugins"] = {"enabled": ["contextpilot"]}
+        variables["PYTHONPATH"] = _installed_in(place.home)
     (place.home / ".hermes").mkdir()
     (place.home / ".hermes" / "config.yaml").write_text(json.dumps(config))
-    return ["chat", "-Q", "--yolo", "-q", QUESTION], {"HERMES_YOLO_MODE": "1"}
+    return ["chat", "-Q", "--yolo", "-q", QUESTION], variables
+
+
+def _installed_in(folder: Path) -> str:
+    """Return a PYTHONPATH that shows this package to another Python, as if pip had installed it."""
+    made = folder / "contextpilot-0.dist-info"
+    made.mkdir()
+    (made / "METADATA").write_text("Metadata-Version: 2.1\nName: contextpilot\nVersion: 0\n")
+    point = "contextpilot = contextpilot.agents.plugins.hermes"
+    (made / "entry_points.txt").write_text(f"[hermes_agent.plugins]\n{point}\n")
+    return os.pathsep.join([str(folder), str(Path(contextpilot.__file__).parents[1])])
 
 
 def _openclaw(place: Place) -> tuple[list[str], dict[str, str]]:
@@ -229,10 +246,16 @@ def _script(text: str, **variables: str) -> Callable[[Place], tuple[list[str], d
 
 _DONE = "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT && echo FINAL-ANSWER-42"
 AGENTS = {
-    "claude": RealAgent("claude", "npm install -g @anthropic-ai/claude-code", _claude),
+    "claude": RealAgent(
+        "claude", "npm install -g @anthropic-ai/claude-code", _claude, stack="agents-node"
+    ),
     "codex": RealAgent("codex", "npm install -g @openai/codex", _codex, can_edit=False),
-    "opencode": RealAgent("opencode", "npm install -g opencode-ai", _opencode, plugin=True),
-    "hermes": RealAgent("hermes", "pip install hermes-agent", _hermes, plugin=True),
+    "opencode": RealAgent(
+        "opencode", "npm install -g opencode-ai", _opencode, stack="agents-node", plugin=True
+    ),
+    "hermes": RealAgent(
+        "hermes", "pip install hermes-agent", _hermes, stack="agents-hermes", plugin=True
+    ),
     "openclaw": RealAgent(
         "openclaw",
         "npm install -g openclaw, with Node.js 24.16 or newer",
@@ -248,18 +271,23 @@ AGENTS = {
         finish=("bash", {"command": _DONE}),
     ),
     "openai-agents": RealAgent(
-        "python -m agents", "pip install openai-agents", _script(_OPENAI_AGENTS, API="responses")
+        "python -m agents",
+        "pip install openai-agents",
+        _script(_OPENAI_AGENTS, API="responses"),
+        stack="agents-python",
     ),
     "openai-agents-chat": RealAgent(
         "python -m agents",
         "pip install openai-agents",
         _script(_OPENAI_AGENTS, API="chat_completions"),
+        stack="agents-python",
     ),
     "aider": RealAgent("aider", "pip install aider-chat", _aider),
     "smolagents": RealAgent(
         "python -m smolagents",
         "pip install 'smolagents[openai]'",
         _script(_SMOLAGENTS),
+        stack="agents-python",
         finish=("final_answer", {"answer": "FINAL-ANSWER-42"}),
     ),
 }
@@ -267,7 +295,20 @@ AGENTS = {
 
 def search_path() -> str:
     """Return where agents are looked for."""
-    return os.pathsep.join(filter(None, (os.environ.get("AGENTS_PATH"), os.environ["PATH"])))
+    folders = (os.environ.get("AGENTS_PATH"), *_set_up(), os.environ["PATH"])
+    return os.pathsep.join(filter(None, folders))
+
+
+@cache
+def _set_up() -> list[str]:
+    """The programs of the agents that scripts/stacks.py has installed."""
+    if sys.version_info < (3, 11):  # it reads pyproject.toml
+        return []
+    sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+    import stacks
+
+    made = map(stacks.stack, stacks.AGENTS)
+    return [str(one.root / "bin") for one in made if one.is_current()]
 
 
 def find(agent: RealAgent) -> str | None:
@@ -305,13 +346,18 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def run_agent(name: str, mode: str, folder: Path, **settings: str) -> Ran:
+def run_agent(
+    name: str, mode: str, folder: Path, *, full_at: int = 0, turns: int = 1, **settings: str
+) -> Ran:
     """Run a session of an agent.
 
     Args:
         mode: "direct", "run" (behind `contextpilot run`), "plugin", or "plugin-alone" (without the
             server that it asks).
         folder: becomes the agent's home and workspace.
+        full_at: see AgentEngine.
+        turns: how often it is started; each but the first goes on with the session, and reads the
+            files again.
         settings: variables of `contextpilot run`.
     """
     agent = AGENTS[name]
@@ -324,7 +370,7 @@ def run_agent(name: str, mode: str, folder: Path, **settings: str) -> Ran:
         (work / f"{file}.txt").write_text("".join(lines))
     summary = home / "told.json"
     with agent_engine(*steps(work, agent.can_edit)) as engine, _plugin_server(mode) as server:
-        engine.last_call = agent.finish
+        engine.last_call, engine.full_at = agent.finish, full_at
         is_run = mode == "run"
         port = 0 if agent.is_asked else _free_port()
         model = f"http://127.0.0.1:{port}" if port else ""
@@ -340,15 +386,18 @@ def run_agent(name: str, mode: str, folder: Path, **settings: str) -> Ran:
         env |= variables | settings
         if not is_run:
             env |= {"OPENAI_BASE_URL": engine.url + "/v1", "OPENAI_API_BASE": engine.url + "/v1"}
-        done = subprocess.run(
-            command,
-            cwd=work,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            stdin=subprocess.DEVNULL,
-        )
+        for turn in range(turns):
+            if turn:
+                engine.steps = [*engine.steps, *engine.steps[:2]]
+            done = subprocess.run(
+                [*command, *(agent.again if turn else ())],
+                cwd=work,
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_S,
+                stdin=subprocess.DEVNULL,
+            )
         told = json.loads(summary.read_text()) if summary.exists() else {}
         output = done.stdout + done.stderr
         return Ran(done.returncode, output, engine, (work / "alpha.txt").read_text(), told)

@@ -107,10 +107,3 @@ def test_hermes_finds_and_registers_it(caplog: pytest.LogCaptureFixture) -> None
     with caplog.at_level(logging.WARNING):
         hermes.register(SimpleNamespace())  # type: ignore[arg-type]
     assert "no middleware" in caplog.text
-
-
-def test_the_host_itself() -> None:
-    plugins = pytest.importorskip("hermes_cli.plugins", reason="pip install hermes-agent")
-    middleware = pytest.importorskip("hermes_cli.middleware")
-    assert plugins.ENTRY_POINTS_GROUP == "hermes_agent.plugins"
-    assert "llm_request" in middleware.VALID_MIDDLEWARE

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from missing_agents import is_missing
+from real_agents import search_path
 
 import contextpilot
 from contextpilot.agents.local_proxy import running_proxy
@@ -24,17 +26,14 @@ from contextpilot.server.settings import Settings
 
 PLUGINS = Path(contextpilot.__file__).parent / "agents" / "plugins" / "javascript"
 DRIVER = Path(__file__).with_name("drive_plugins.mjs")
-NODE = shutil.which("node")
+NODE = shutil.which("node", path=search_path())
 OPENCLAW = PLUGINS / "openclaw.js"
 CLEARED = "[Old tool result content cleared]"
 FILES = ["\n".join(f"{name}: {at} {at * 7919}" for at in range(40)) for name in ("one", "two")]
 FILES.append(FILES[0].replace("one: 7 ", "seven: "))
 """Two files, and the first after an edit."""
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(NODE is None, reason="install Node.js 20 or newer"),
-]
+pytestmark = pytest.mark.slow
 
 
 class Reading(NamedTuple):
@@ -48,6 +47,12 @@ class Driven(NamedTuple):
     out: list[Any]
     lines: list[str]
     status: str
+
+
+@pytest.fixture(scope="module", autouse=True)
+def node() -> None:
+    if NODE is None:
+        is_missing("install Node.js 20 or newer", "agents-node")
 
 
 @pytest.fixture(scope="module")

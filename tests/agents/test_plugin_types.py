@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from missing_agents import is_missing
 from real_agents import JAVASCRIPT, search_path
 
 TYPES = {
@@ -35,7 +36,8 @@ def _types(host: str) -> Path | None:
 def test_a_plugin_has_the_types_of_its_host(host: str, tmp_path: Path) -> None:
     tsc, types = shutil.which("tsc", path=search_path()), _types(host)
     if tsc is None or types is None:
-        pytest.skip(f"npm install typescript {TYPES[host][0]}, and name .bin in AGENTS_PATH")
+        stack = "agents-node" if host == "opencode" else ""
+        is_missing(f"npm install typescript {TYPES[host][0]}", stack)
     (tmp_path / "node.d.ts").write_text(NODE)
     options = {
         **dict.fromkeys(("allowJs", "checkJs", "noEmit", "strict", "skipLibCheck"), True),

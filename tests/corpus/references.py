@@ -79,6 +79,23 @@ def reference_problem(sent: Any, got: Any, may_move: bool = False) -> str:
     return f"lost where blocks moved: {next(iter(lost))[:60]!r}" if lost else ""
 
 
+def followed(got: Mapping[str, Any]) -> Iterator[Text]:
+    """Yield the texts of a rewritten request, with what its references name in their place.
+
+    A reference that cannot be followed stays.
+    """
+    before: list[Line] = []
+    for source, text in texts_of(got):
+        for one in _strings(text):
+            yield Text(source, "\n".join(_Walk((), Text(source, one), before).followed()))
+            before += [Line(source, line) for line in one.split("\n")]
+
+
+def is_reference(line: str) -> bool:
+    """Return whether a line says that lines stand elsewhere."""
+    return any(form.fullmatch(line.strip()) for form in _FORMS)
+
+
 def _inner(sent: Text, got: Text, whole: Mapping[str, str]) -> Iterator[tuple[Text, Text]]:
     """Yield the strings of two JSON texts in pairs; other texts as they are."""
     said = _UNCHANGED.fullmatch(got.text)
@@ -183,6 +200,7 @@ class _Walk:
             said = match.groupdict() if match else {}
             start = self._place(said.get("quote"), said.get("place")) if match else ""
             if isinstance(start, int) and line not in self._sent:
+                start += int(said.get("first") or 1) - 1
                 there = self._before[start : start + int(said["count"])]
                 lines += [one.text for one in there]
             else:
