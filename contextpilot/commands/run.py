@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,16 +53,27 @@ def _run(args: argparse.Namespace) -> Outcome:
     except ModuleNotFoundError as error:
         fix = "pip install fastapi uvicorn httptools"
         raise CommandError(f"the proxy needs {error.name}: {fix}") from None
+    if args.json is not None and not args.json.parent.is_dir():
+        raise CommandError(f"--json: there is no folder {args.json.parent}")
     _send_logs_to(args.log)
     session = Session()
     with _proxies(args, session) as urls:
         status = _supervise(launch(command, os.environ, urls))
     told = session.as_dict(program_name(command[0]))
-    if args.json is not None:
-        args.json.write_text(json.dumps(told, indent=2) + "\n", "utf-8")
-    if not args.quiet:
-        _tell(told, where_to_put(command[0], urls))
+    with suppress(OSError):  # the terminal may be gone
+        if not args.quiet:
+            _tell(told, where_to_put(command[0], urls))
+        if args.json is not None:
+            _write(args.json, told)
     return Outcome("", status)
+
+
+def _write(path: Path, session: dict[str, Any]) -> None:
+    """Write a session's counts; what fails is said, and leaves the exit status the agent's."""
+    try:
+        path.write_text(json.dumps(session, indent=2) + "\n", "utf-8")
+    except OSError as error:
+        sys.stderr.write(f"contextpilot: --json: {path}: {error.strerror or error}\n")
 
 
 @contextmanager
@@ -96,24 +107,43 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 def _supervise(agent: Launch) -> int:
     """Run an agent in this terminal; return its exit status. Signals are its to answer."""
-    keys = [getattr(signal, name) for name in ("SIGINT", "SIGQUIT") if hasattr(signal, name)]
-    before = {number: signal.signal(number, _ignored) for number in keys}
+    process: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, _: object) -> None:
+        if process is not None and not (number in _keys() and _has_terminal()):
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in _passed_on()}
     try:
         process = subprocess.Popen(agent.command, env=agent.environment)
-    except OSError as error:
-        name = agent.command[0]
-        raise CommandError(f"{name} cannot be started: {error.strerror or error}") from None
-    else:
-        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         status = process.wait()
+    except OSError as error:
+        raise CommandError(_not_started(agent.command[0], error)) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     return status if status >= 0 else _SIGNALLED - status
 
 
-def _ignored(*_: object) -> None:
-    """Let the agent, which the terminal tells as well, decide what a key means."""
+def _keys() -> set[int]:
+    """The signals that a terminal's keys send: to the agent as well, for it is in our group."""
+    return {getattr(signal, name) for name in ("SIGINT", "SIGQUIT") if hasattr(signal, name)}
+
+
+def _passed_on() -> set[int]:
+    ends = {getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)}
+    # what we were told to ignore (nohup), the agent ignores as well
+    return {one for one in _keys() | ends if signal.getsignal(one) is not signal.SIG_IGN}
+
+
+def _has_terminal() -> bool:
+    return any(os.isatty(stream) for stream in range(3))
+
+
+def _not_started(name: str, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{name} cannot be started: there is no such program; is it installed, and in PATH?"
+    return f"{name} cannot be started: {error.strerror or error}"
 
 
 def _send_logs_to(path: Path | None) -> None:
@@ -122,7 +152,11 @@ def _send_logs_to(path: Path | None) -> None:
     if path is not None:
         from contextpilot.server.log_lines import LineFormatter, LineHandler
 
-        handler = LineHandler(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        try:
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise CommandError(f"--log: {path}: {error.strerror or error}") from None
+        handler = LineHandler(file)
         handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in ("contextpilot", "uvicorn"):
         named = logging.getLogger(name)

@@ -183,7 +183,8 @@ def agent_engine(*steps: Step) -> Iterator[AgentEngine]:
                 engine.prompts.append(_parts(body))
             number = len(engine.bodies)
             path = self.path.partition("?")[0]
-            used = NEARLY_FULL if number == engine.full_at else agent_answers.USED
+            is_full = engine.full_at and number == engine.full_at
+            used = NEARLY_FULL if is_full else agent_answers.USED
             events = _APIS[path.rpartition("/v1/")[2]](call, number, used)
             if body.get("stream"):
                 self.answer(_stream(events[1:]), "text/event-stream")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 AGENT = '''
 """Reads a file twice, says what it read, and keeps the conversation, as agents do."""
-import json, os, sys, urllib.request
+import json, os, sys, time, urllib.request
 
 style, turns = sys.argv[1], int(sys.argv[2])
 page = "\\n".join(f"line {i}: the ferry leaves at {i} past" for i in range(60))
@@ -49,7 +50,9 @@ for turn in range(turns):
         calls = [{"id": f"c{turn}", "type": "function", "function": call}]
         messages.append({"role": "assistant", "content": None, "tool_calls": calls})
         messages.append({"role": "tool", "tool_call_id": f"c{turn}", "content": page})
-print("done")
+print("done", flush=True)
+if style == "stays":
+    time.sleep(60)
 sys.exit(7 if style == "fails" else 0)
 '''
 
@@ -67,10 +70,10 @@ async def answer(seen: Seen, send: Any) -> None:
     await send_json(send, {"choices": choices, "usage": usage})
 
 
-def run_agent(
+def command_of(
     tmp_path: Path, *agent: object, flags: tuple[object, ...] = (), **variables: str
-) -> subprocess.CompletedProcess[str]:
-    script = tmp_path / "agent.py"
+) -> tuple[list[str], dict[str, str]]:
+    script = tmp_path / "an agent.py"
     script.write_text(AGENT)
     inherited = {
         name: value
@@ -78,10 +81,12 @@ def run_agent(
         if not name.startswith(("OPENAI_", "ANTHROPIC_")) and not name.lower().endswith("_proxy")
     }
     command = [sys.executable, "-m", "contextpilot", "run", *map(str, flags), "--"]
-    command += [sys.executable, str(script), *map(str, agent)]
-    return subprocess.run(
-        command, env={**inherited, **variables}, capture_output=True, text=True, timeout=120
-    )
+    return [*command, sys.executable, str(script), *map(str, agent)], {**inherited, **variables}
+
+
+def run_agent(tmp_path: Path, *agent: object, **more: Any) -> subprocess.CompletedProcess[str]:
+    command, env = command_of(tmp_path, *agent, **more)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
 
 
 def chars(content: Any) -> int:
@@ -142,6 +147,50 @@ def test_agent_that_takes_its_address_elsewhere_is_told_what_to_do(tmp_path: Pat
     assert done.returncode == 0
     assert f"http://127.0.0.1:{port}/v1" in words
     assert "no request of" in words
+
+
+def test_the_way_to_the_agents_proxy_is_ours_alone(tmp_path: Path) -> None:
+    """A proxy of the network, which is not there, is asked for neither way."""
+    away = dict.fromkeys(("HTTP_PROXY", "http_proxy"), "http://127.0.0.1:9")
+    with serving(Scripted(answer)) as url:
+        done = run_agent(tmp_path, "plain", 1, flags=("--engine", url), **away)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_are_the_agents_and_the_summary_comes_after(tmp_path: Path, name: str) -> None:
+    number = getattr(signal, name)
+    told = tmp_path / "told.json"
+    with serving(Scripted(answer)) as url:
+        command, env = command_of(tmp_path, "stays", 2, flags=("--engine", url, "--json", told))
+        pipes: Any = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+        pipes["stdin"] = subprocess.DEVNULL
+        with subprocess.Popen(command, env=env, text=True, **pipes) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "2 requests of" in errors
+    assert json.loads(told.read_text())["requests"] == 2
+
+
+def test_model_that_is_down_is_told(tmp_path: Path) -> None:
+    done = run_agent(tmp_path, "plain", 1, flags=("--engine", f"http://127.0.0.1:{free_port()}"))
+    assert done.returncode == 1, "the agent's own"
+    words = " ".join(done.stderr.split())
+    assert "1 request of" in words
+    assert "1 of them got no answer" in words
+
+
+@pytest.mark.parametrize("flag", ["--json", "--log"])
+def test_file_that_cannot_be_written_is_told_before_the_agent_starts(
+    tmp_path: Path, flag: str
+) -> None:
+    done = run_agent(tmp_path, "plain", 0, flags=(flag, tmp_path / "none" / "file"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert flag in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_agent_that_is_not_there(tmp_path: Path) -> None:

@@ -187,7 +187,11 @@ class Proxy:
                     if num_sent >= _MAX_SENT or not request.may_repeat:
                         raise failure
         except EngineDownError:
+            self._tell(request, outgoing, delivery)
             raise failure or UpstreamError(503, _NO_ENGINE) from None
+        except UpstreamError:
+            self._tell(request, outgoing, delivery)
+            raise
         except asyncio.CancelledError:  # the client went
             self._count(request, outgoing, waited_s, delivery)
             raise
@@ -367,8 +371,7 @@ class Proxy:
         if usage.cached_tokens is not None:
             metrics.add("prefix_cache_queries_total", usage.prompt_tokens or 0)
             metrics.add("prefix_cache_hits_total", usage.cached_tokens)
-        for observe in self._observers if request.parsed else ():
-            observe(Answered(request, outgoing.body, outgoing.outcome, delivery.status, usage))
+        self._tell(request, outgoing, delivery)
         if record is None:
             return
         record.status = delivery.status
@@ -382,3 +385,9 @@ class Proxy:
         metrics.add("expected_hits_tokens_total", told.matched_tokens)
         metrics.add("reachable_tokens_total", told.reachable_tokens)
         metrics.add("dedup_tokens_saved_total", outgoing.written.saved_tokens)
+
+    def _tell(self, request: Incoming, outgoing: Outgoing, delivery: Delivery) -> None:
+        """Tell the observers of a request that has ended."""
+        told = outgoing.body, outgoing.outcome, delivery.status, delivery.usage
+        for observe in self._observers if request.parsed else ():
+            observe(Answered(request, *told))

@@ -19,7 +19,7 @@ _MAX_TOLD = 4
 
 
 class Answered(NamedTuple):
-    """A request that can be planned, when its answer has ended.
+    """A request that can be planned, when its answer has ended, or when no engine gave one.
 
     Attributes:
         sent: the body as it went to an engine, but for members that only tell the engine its id.
@@ -35,7 +35,7 @@ class Answered(NamedTuple):
 
 
 Observer: TypeAlias = Callable[[Answered], None]
-"""Told of each answered request, on the event loop; must not take long, nor raise."""
+"""Told of each request that has ended, on the event loop; must not take long, nor raise."""
 
 
 def unplanned_outcome(request: Incoming) -> dict[str, Any]:
