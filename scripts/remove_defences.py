@@ -293,6 +293,13 @@ ROWS = (
         "tests/hooks/test_chain.py::test_a_tail_that_went_before_anybody_looked_is_told",
     ),
     Row(
+        "an index whose answers never end, at the hooks",
+        "hooks/contextpilot_hooks/transport.py",
+        "if self._left <= 0 or time.monotonic() > self._until:",
+        "if False:",
+        "tests/hooks/test_transport.py::test_an_answer_without_end_is_none",
+    ),
+    Row(
         "names that lead to this machine",
         "contextpilot/http/callers.py",
         "if len(host) > _MAX_CHARS or not self._is_allowed(host):",

@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 
 logger = logging.getLogger("contextpilot.hooks")
 
+_MAX_DIGITS = 12
+
 
 class Settings(NamedTuple):
     """Address of the index. `path` has no slash at its end."""
@@ -71,12 +73,12 @@ def read_bound(what: str, default: int, environ: Mapping[str, str] = os.environ)
     text = environ.get(variable, "").strip()
     if not text:
         return default
-    if text.isascii() and text.isdigit() and int(text) > 0:
+    if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and int(text) > 0:
         return int(text)
     logger.warning(
         "contextpilot: %s=%r must be an integer of at least 1; it stays at %d",
         variable,
-        text,
+        text[:80],
         default,
     )
     return default

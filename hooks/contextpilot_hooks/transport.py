@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
-from typing import NamedTuple
+import time
+from typing import Any, NamedTuple
 
 from .settings import Settings
 
 _MAX_ANSWER = 65536
+_MAX_RECEIVED = 4 * _MAX_ANSWER
+_ANSWER_S = 10.0
 
 
 class NotDelivered(OSError):  # noqa: N818 - an outcome, handled by the reporter alone
@@ -25,6 +29,39 @@ class Answer(NamedTuple):
 
     status: str
     version: int
+
+
+class _Answered(http.client.HTTPResponse):
+    """An answer that ends: http.client bounds neither trailers nor interim answers."""
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Bounded(sock.makefile("rb", 0)))
+
+
+class _Bounded(io.RawIOBase):
+    """Reads from a socket so many bytes, and for so long."""
+
+    def __init__(self, source: Any) -> None:
+        super().__init__()
+        self._source = source
+        self._left = _MAX_RECEIVED
+        self._until = time.monotonic() + _ANSWER_S
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._left <= 0 or time.monotonic() > self._until:
+            raise NotDelivered("the answer is too long for an index")
+        size: int | None = self._source.readinto(buffer)
+        self._left -= size or 0
+        return size
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
 
 
 class Transport:
@@ -88,7 +125,9 @@ class Transport:
 
     def _open(self) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._settings.secure else http.client.HTTPConnection
-        return kind(self._settings.host, self._settings.port, timeout=self._timeout)
+        connection = kind(self._settings.host, self._settings.port, timeout=self._timeout)
+        connection.response_class = _Answered
+        return connection
 
 
 def _answer(content: bytes) -> Answer:
