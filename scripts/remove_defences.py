@@ -229,6 +229,13 @@ ROWS = (
         "tests/server/test_odd_engines.py::test_the_result_is_told_once_and_by_us",
     ),
     Row(
+        "an engine's pages beside ours",
+        f"{SERVER}proxy/relay.py",
+        "        headers.append(_SANDBOX)",
+        "        pass",
+        "tests/server/test_odd_engines.py::test_a_page_of_an_engine_runs_nothing_beside_our_own",
+    ),
+    Row(
         "counts of thousands of digits",
         "contextpilot/engines/usage.py",
         "(\\d{1,15})(?![\\d.eE])",

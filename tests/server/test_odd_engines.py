@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from servers import Client, Scripted, Start, send_json, serving, wait_until
+from servers import Client, Scripted, Seen, Start, send_json, serving, wait_until
 from socket_server import Connection, SocketServer, socket_server
 
 CHAT = "/v1/chat/completions"
@@ -194,3 +194,27 @@ def test_another_stands_in_for_an_engine_that_is_not_available(
         assert set(upload) <= {200, 503}
         alone = start(engine=(url,)).post("/v1/chat/completions", {"messages": []})
         assert (alone.status, alone.json()) == (503, {"error": "Loading model"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_boxed"),
+    [
+        ("text/html", True),
+        ("IMAGE/SVG+XML", True),
+        (None, True),
+        ("application/json; charset=utf-8", False),
+        ("text/event-stream", False),
+    ],
+)
+def test_a_page_of_an_engine_runs_nothing_beside_our_own(
+    kind: str | None, is_boxed: bool, start: Start, upstream: Scripted
+) -> None:
+    async def page(seen: Seen, send: Any) -> None:
+        headers = [(b"content-type", kind.encode())] if kind else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"<script>steal()</script>"})
+
+    upstream.answer = page
+    reply = start(engine=(upstream.url,)).get("/v1/models")
+    assert reply.headers.get("content-type") == kind
+    assert (reply.headers.get("content-security-policy") == "sandbox") is is_boxed

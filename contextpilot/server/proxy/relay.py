@@ -18,6 +18,12 @@ from contextpilot.server.proxy.prompt_read import ReadingSigns
 logger = logging.getLogger(__name__)
 
 _RESULT = b"x-contextpilot-result"
+_SHOWN_AS_TEXT = (
+    *(b"application/json", b"application/x-ndjson", b"application/octet-stream"),
+    *(b"text/event-stream", b"text/plain", b"audio/"),
+)
+"""Types that no browser takes for a page."""
+_SANDBOX = b"content-security-policy", b"sandbox"
 
 
 class Delivery:
@@ -147,6 +153,9 @@ def answer_headers(
 ) -> list[tuple[bytes, bytes]]:
     """Return the engine's headers as they go to the client, with the one header that is ours.
 
+    What a browser may take for a page runs nothing: it would be at home with our own pages, and the
+    token in them.
+
     Args:
         renamed: values to put back, for example the request id that the client gave.
     """
@@ -156,4 +165,7 @@ def answer_headers(
         if name.lower() != _RESULT
     ]
     headers.append((_RESULT, result))
+    types = [value.strip().lower() for name, value in headers if name == b"content-type"]
+    if not types or not all(kind.startswith(_SHOWN_AS_TEXT) for kind in types):
+        headers.append(_SANDBOX)
     return headers
