@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _ROWS_AT_ONCE = 4096
+_MAX_LINE_BYTES = 256 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -97,13 +99,16 @@ def jsonl_contexts(path: str | Path, field: str = "contexts") -> Iterator[list[A
     """Yield the contexts of a file of JSON Lines, gzipped or not: each line's `field`.
 
     Raises:
-        ValueError: a line is no JSON, or `field` is no list in it; the line is named.
+        ValueError: a line is no JSON, far too long, or `field` is no list in it; it is named.
     """
     with open(path, "rb") as raw:
         is_gzip = raw.read(2) == _GZIP_MAGIC
         raw.seek(0)
         with gzip.open(raw) if is_gzip else raw as lines:
-            for number, line in enumerate(lines, start=1):
+            read = partial(lines.readline, _MAX_LINE_BYTES + 1)
+            for number, line in enumerate(iter(read, b""), start=1):
+                if len(line) > _MAX_LINE_BYTES:
+                    raise ValueError(f"{path}, line {number} is longer than any request")
                 if line.strip():
                     yield _context_of(line, field, f"{path}, line {number}")
 

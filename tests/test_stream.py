@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from contextpilot import stream
 from contextpilot.block import BlockReader
 from contextpilot.index import ContextIndex
 from contextpilot.options import Options
@@ -113,3 +114,13 @@ def test_without_pyarrow_the_fix_is_named(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(ImportError, match="pip install pyarrow"):
         next(parquet_contexts(tmp_path / "requests.parquet"))
+
+
+def test_a_line_without_end_is_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_MAX_LINE_BYTES", 30)
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"contexts": ["a"]}\n{"contexts": ["' + "x" * 30)
+    read = jsonl_contexts(path)
+    assert next(read) == ["a"]
+    with pytest.raises(ValueError, match="line 2 is longer"):
+        next(read)
