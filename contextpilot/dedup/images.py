@@ -27,17 +27,19 @@ def image_references(
     """Return by name what stands for the images that messages before them hold already.
 
     It is the block's text with the place of each image; images are counted over all messages, as
-    the model reads them.
+    the model reads them. One that was shown in another detail is another one.
     """
     if not images or not messages:
         return {}
-    places: dict[str, int] = {}
+    places: dict[tuple[str, str], int] = {}
     for number, part in enumerate(image_parts(messages), start=1):
         source = source_in(part)
         if source is not None:
-            places.setdefault(source.digest, number)
-    return {
-        name: image.shown(lambda digest: IMAGE_HINT.format(number=places[digest]))
-        for name, image in images.items()
-        if places.keys() >= {*image.digests}
-    }
+            places.setdefault((source.digest, source.detail), number)
+    found: dict[_Name, str] = {}
+    for name, image in images.items():
+        own = {source.digest: (source.digest, source.detail) for source in image.sources}
+        if places.keys() >= {*own.values()} and len(own) == len({*image.sources}):
+            hints = {each: IMAGE_HINT.format(number=places[own[each]]) for each in own}
+            found[name] = image.shown(hints.__getitem__)
+    return found

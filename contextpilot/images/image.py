@@ -71,11 +71,13 @@ class Image:
         self._read()
 
     def __repr__(self) -> str:
-        return f"<Image {self.label or self.digests[0]}>"
+        return f"<Image {self.label or self.sources[0].digest}>"
 
     def _read(self) -> None:
         if self.given is None:
-            self._sources[0] = source_of(self.source, self.uuid, self.media_type)
+            detail = self.detail if self.detail and self.detail != "auto" else ""
+            only = source_of(self.source, self.uuid, self.media_type)
+            self._sources[0] = only._replace(detail=detail)
             return
         for at, part in enumerate(self.given):
             found = source_in(part)
@@ -101,16 +103,14 @@ class Image:
         return self._sources[0].as_url()
 
     @property
-    def digests(self) -> list[str]:
-        """What identifies its images, without the texts around them."""
-        return [source.digest for source in self._sources.values()]
+    def sources(self) -> list[Source]:
+        """Its images, without the texts around them."""
+        return list(self._sources.values())
 
     @cached_property
     def identity(self) -> str:
         """What identifies the block: its texts, with each image as its digest."""
-        given = [part.get("image_url", part) for part in self.given or ()]
-        details = [part.get("detail") for part in given if isinstance(part, Mapping)]
-        told = "".join(f" {detail}" for detail in [self.detail, *details] if detail)
+        told = "".join(f" {source.detail}" for source in self.sources if source.detail)
         return self.shown(lambda digest: f"<image {digest}{told}>")
 
     def shown(self, image: Callable[[str], str]) -> str:
@@ -138,9 +138,9 @@ class Image:
         words = text_tokens(self.shown(lambda _: ""))
         if self.tokens is not None:
             return int(self.tokens) + words
-        detail = self.detail or ""
-        sizes = [self.size or source.size for source in self._sources.values()]
-        return sum(image_tokens(model, size, detail) for size in sizes) + words
+        return words + sum(
+            image_tokens(model, self.size or source.size, source.detail) for source in self.sources
+        )
 
     def items(self, api: ImageApi = "chat") -> list[str | Part]:
         """Return its own texts and its content parts; those that were given are the same objects.

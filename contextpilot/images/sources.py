@@ -27,6 +27,7 @@ class Source(NamedTuple):
         size: width and height in pixels; None where they are not known.
         data, media_type: its bytes, and what they are.
         url, file_id: where it is instead, for the engine to fetch.
+        detail: in which the model sees it, where that is not its own choice: "low", "high".
     """
 
     digest: str
@@ -35,6 +36,7 @@ class Source(NamedTuple):
     media_type: str = ""
     url: str = ""
     file_id: str = ""
+    detail: str = ""
 
     def as_url(self) -> str:
         """Return its address; its bytes as one, where it has none."""
@@ -89,10 +91,20 @@ def source_in(part: Any) -> Source | None:
     if not isinstance(part, Mapping) or part.get("type") not in IMAGE_PARTS:
         return None
     found = _source_in(part)
+    if found is None:
+        return None
+    found = found._replace(detail=_detail_in(part))
     uuid = part.get("uuid")
-    if found is None or not isinstance(uuid, str):
+    if not isinstance(uuid, str):
         return found
     return found._replace(digest=_digest(b"uuid\0", uuid.encode("utf-8", "surrogatepass")))
+
+
+def _detail_in(part: Mapping[str, Any]) -> str:
+    """Return what a part says of the detail: beside the image in Responses, else within it."""
+    given = part.get("image_url")
+    said = (given if isinstance(given, Mapping) else part).get("detail")
+    return said if isinstance(said, str) and said != "auto" else ""
 
 
 def _source_in(part: Mapping[str, Any]) -> Source | None:

@@ -248,3 +248,21 @@ def test_a_request_s_model_says_what_images_weigh() -> None:
     assert block.weight == 576 + 3
     (block,) = BlockReader(image_model="gemma-3").read([Image(PICTURES[0])], image_model="llava")
     assert block.weight == 256 + 3
+
+
+@pytest.mark.parametrize("api", APIS[:2])
+@pytest.mark.parametrize(("before", "after"), [("low", "high"), (None, "high"), ("high", None)])
+def test_another_detail_is_another_image(
+    api: ImageApi, before: str | None, after: str | None
+) -> None:
+    """Who saw it coarsely has not seen it."""
+
+    def asked(detail: str | None) -> dict[str, Any]:
+        shown = [Image(PICTURES[at], detail=detail).items(api)[0] for at in range(3)]
+        return user([text(CUE, api), *shown, text("What is the colour of the house?", api)])
+
+    answered = {"role": "assistant", "content": "red"}
+    for first, last in ((before, after), (after, after), (None, "auto")):
+        done = cp.ContextPilot().rewrite([asked(first), answered, asked(last)])
+        is_same = "same image as" in json.dumps(done.messages[-1])
+        assert is_same == ((first, last) != (before, after))

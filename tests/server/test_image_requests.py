@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from linked_images import linked
 from servers import Client, Scripted
 
 PATHS = {
@@ -16,20 +17,11 @@ PATHS = {
 CUE = "Pictures that the search returned:"
 
 
-def picture(name: str, api: str) -> dict[str, Any]:
-    url = f"https://example.org/{name}"
-    if api == "chat":
-        return {"type": "image_url", "image_url": {"url": url, "detail": "high"}}
-    if api == "responses":
-        return {"type": "input_image", "image_url": url}
-    return {"type": "image", "source": {"type": "url", "url": url}}
-
-
 def body(names: str, api: str, cue: str = CUE) -> dict[str, Any]:
     kind = "input_text" if api == "responses" else "text"
     parts: list[Any] = [{"type": kind, "text": cue}]
     for name in names.split():
-        parts += [{"type": kind, "text": f"{name}.png:"}, picture(name, api)]
+        parts += [{"type": kind, "text": f"{name}.png:"}, linked(name, api, "high")]
     parts.append({"type": kind, "text": "Which house is red?"})
     turn = [{"role": "user", "content": parts}]
     return {"model": "qwen2-vl", "input" if api == "responses" else "messages": turn}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from linked_images import linked
 from servers import Client, Start
 
 import contextpilot as cp
@@ -19,12 +20,7 @@ PNG = base64.b64decode(
 
 
 def part(number: int, api: str = "chat") -> dict[str, Any]:
-    url = f"https://example.org/page-{number}.png"
-    if api == "chat":
-        return {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
-    if api == "responses":
-        return {"type": "input_image", "image_url": url}
-    return {"type": "image", "source": {"type": "url", "url": url}}
+    return linked(f"page-{number}.png", api)
 
 
 @pytest.fixture
