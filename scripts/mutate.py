@@ -66,6 +66,25 @@ ROOMS = {
         ),
         ("tests/sync/test_belief_machine.py", "tests/fuzz"),
     ),
+    "receiver": Room(
+        ("contextpilot/sync/receiver.py", "contextpilot/server/pool/pool_receiver.py"),
+        tuple(f"tests/sync/test_{name}.py" for name in ("receiver", "receiver_parting", "owners")),
+        ("tests/sync", "tests/server/test_membership.py"),
+    ),
+    "limits": Room(
+        (
+            *(f"contextpilot/server/{name}.py" for name in ("protocol", "request_body", "entry")),
+            *(f"contextpilot/server/{name}.py" for name in ("one_protocol", "plain_path")),
+            *(f"contextpilot/server/proxy/{name}.py" for name in ("controls", "loops")),
+            "contextpilot/http/callers.py",
+        ),
+        tuple(
+            f"tests/server/test_{name}.py"
+            for name in ("strangers", "one_protocol", "slow_clients", "fuzz", "pipelined", "loops")
+        )
+        + ("tests/http/test_callers.py",),
+        tuple(f"tests/server/test_{name}.py" for name in ("json_parts", "server_bounds", "client")),
+    ),
     "extract": Room(("contextpilot/prompt/extract/",), ("tests/prompt",), ("tests/corpus",)),
 }
 COMPARISONS = {

@@ -323,9 +323,16 @@ ROWS = (
     Row(
         "a state file that others may write",
         f"{SERVER}proxy/state_file.py",
-        'if hasattr(os, "geteuid") and (',
-        "if False and (",
+        "        if others_write or told",
+        "        if told",
         "tests/server/test_state.py::test_what_another_user_may_have_written_is_not_believed",
+    ),
+    Row(
+        "what others planted beside a state file",
+        f"{SERVER}proxy/state_file.py",
+        "    _refuse_anothers(os.lstat(file) for file in beside if os.path.lexists(file))",
+        "",
+        "tests/server/test_state.py::test_what_another_user_planted_beside_it_is_not_believed",
     ),
     Row(
         "an order that is none",

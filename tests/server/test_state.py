@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,38 @@ def test_what_another_user_may_have_written_is_not_believed(
     path.chmod(0o660)  # as volumes with a group of their own have it
     with serve(upstream, path) as client:
         assert next_turn(client, upstream) == written
+
+
+@pytest.mark.parametrize("end", ["-journal", "-wal"])
+def test_what_another_user_planted_beside_it_is_not_believed(
+    upstream: Scripted, tmp_path: Path, caplog: pytest.LogCaptureFixture, end: str
+) -> None:
+    path = tmp_path / "state.db"
+    with serve(upstream, path) as client:
+        moved(client, upstream)
+    planted = tmp_path / f"state.db{end}"
+    planted.touch()
+    planted.chmod(0o666)
+    with serve(upstream, path) as client:
+        assert next_turn(client, upstream) == asked(TEXTS[::-1], "how?")
+    assert "another user may have written it" in caplog.text
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives a link away"
+)
+def test_a_link_that_another_user_made_is_not_followed(upstream: Scripted, tmp_path: Path) -> None:
+    path, victim = tmp_path / "state.db", tmp_path / "victim"
+    path.symlink_to(victim)
+    os.chown(path, 1234, 1234, follow_symlinks=False)
+    with serve(upstream, path) as client:
+        moved(client, upstream)
+    assert not victim.exists()
+    path.unlink()
+    path.symlink_to(victim)
+    with serve(upstream, path) as client:
+        moved(client, upstream)
+    assert victim.exists()
 
 
 @pytest.mark.parametrize("ranks", ["0 0 0 0", "9 8 7 6", "-1 -2 -3 -4", "0", "", "3 2 1 0 0"])

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -23,6 +24,8 @@ FLUSH_S = 1.0
 _LOCK_S = 2.0
 _VERSION = 2
 """Of the file and of its keys: hashes of what an older one meant are found by nobody any more."""
+_BESIDE = ("-wal", "-shm", "-journal")
+"""Files that SQLite reads and writes beside it, and believes."""
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS choices "
     "(key BLOB PRIMARY KEY, ranks TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID"
@@ -150,12 +153,19 @@ def _check_own(path: Path) -> None:
 
     Raises:
         OSError: it cannot be read or written.
-        ValueError: any user of this machine may have written it.
+        ValueError: any user of this machine may have written it, or made the link to it.
     """
+    beside = [path, *(path.with_name(path.name + end) for end in _BESIDE)]
+    _refuse_anothers(os.lstat(file) for file in beside if os.path.lexists(file))
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        told = os.fstat(descriptor)
+        _refuse_anothers([os.fstat(descriptor)])
     finally:
         os.close(descriptor)
-    if hasattr(os, "geteuid") and (told.st_mode & 0o002 or told.st_uid not in (0, os.geteuid())):
-        raise ValueError("another user may have written it")
+
+
+def _refuse_anothers(files: Iterable[os.stat_result]) -> None:
+    for told in files if hasattr(os, "geteuid") else ():
+        others_write = told.st_mode & 0o002 and not stat.S_ISLNK(told.st_mode)
+        if others_write or told.st_uid not in (0, os.geteuid()):
+            raise ValueError("another user may have written it")
