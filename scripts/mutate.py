@@ -78,11 +78,20 @@ ROOMS = {
             *(f"contextpilot/server/proxy/{name}.py" for name in ("controls", "loops")),
             "contextpilot/http/callers.py",
         ),
-        tuple(
-            f"tests/server/test_{name}.py"
-            for name in ("strangers", "one_protocol", "slow_clients", "fuzz", "pipelined", "loops")
-        )
-        + ("tests/http/test_callers.py",),
+        (
+            *tuple(
+                f"tests/server/test_{name}.py"
+                for name in (
+                    "strangers",
+                    "one_protocol",
+                    "slow_clients",
+                    "fuzz",
+                    "pipelined",
+                    "loops",
+                )
+            ),
+            "tests/http/test_callers.py",
+        ),
         tuple(f"tests/server/test_{name}.py" for name in ("json_parts", "server_bounds", "client")),
     ),
     "extract": Room(("contextpilot/prompt/extract/",), ("tests/prompt",), ("tests/corpus",)),
