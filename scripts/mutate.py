@@ -79,20 +79,11 @@ ROOMS = {
             "contextpilot/http/callers.py",
         ),
         (
-            *tuple(
-                f"tests/server/test_{name}.py"
-                for name in (
-                    "strangers",
-                    "one_protocol",
-                    "slow_clients",
-                    "fuzz",
-                    "pipelined",
-                    "loops",
-                )
-            ),
+            *(f"tests/server/test_{name}.py" for name in ("strangers", "one_protocol", "fuzz")),
+            *(f"tests/server/test_{name}.py" for name in ("slow_clients", "pipelined", "loops")),
             "tests/http/test_callers.py",
         ),
-        tuple(f"tests/server/test_{name}.py" for name in ("json_parts", "server_bounds", "client")),
+        tuple(f"tests/server/test_{name}.py" for name in ("json_parts", "server_bounds")),
     ),
     "extract": Room(("contextpilot/prompt/extract/",), ("tests/prompt",), ("tests/corpus",)),
 }
