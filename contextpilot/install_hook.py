@@ -226,8 +226,8 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m contextpilot.install_hook", description=(__doc__ or "").splitlines()[0]
     )
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--remove", action="store_true", help="switch the hooks off again")
-    action.add_argument("--status", action="store_true", help="only say what stands where")
+    action.add_argument("--remove", action="store_true", help="switch the hooks off")
+    action.add_argument("--status", action="store_true", help="only show what is installed where")
     arguments = parser.parse_args(argv)
     try:
         if arguments.remove:

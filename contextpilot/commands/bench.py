@@ -40,7 +40,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="score exact match and token F1 against the workload's field answers",
     )
     answers.add_argument("--judge", metavar="URL", help="ask a judge model at this base URL, too")
-    answers.add_argument("--judge-model", metavar="NAME", help="default: the first it lists")
+    answers.add_argument("--judge-model", metavar="NAME", help="default: the first that it lists")
 
 
 def _add_what(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         help=f"requests, as for simulate; {STDIN} is standard input",
     )
     parser.add_argument("--modes", metavar="A,B", default="", help=f"comma separated: {_MODES}")
-    parser.add_argument("--requests", type=positive, metavar="N", help="use the first N only")
+    parser.add_argument("--requests", type=positive, metavar="N", help="use only the first N")
     parser.add_argument(
         "--wait",
         type=natural,
@@ -60,7 +60,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds to wait for an engine that is still loading (300)",
     )
-    parser.add_argument("--model", metavar="NAME", help="default: the first the engine lists")
+    parser.add_argument("--model", metavar="NAME", help="default: the first that the engine lists")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write bench.json, .csv, .png and .svg there"
     )
@@ -73,12 +73,14 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         "--concurrency", type=positive, default=1, metavar="N", help="requests in flight (1)"
     )
     how.add_argument(
-        "--repetitions", type=positive, default=3, metavar="N", help="of everything (3)"
+        "--repetitions", type=positive, default=3, metavar="N", help="repetitions of everything (3)"
     )
     how.add_argument(
         "--slice", type=positive, default=8, metavar="N", help="requests of a mode in a row (8)"
     )
-    how.add_argument("--warmup", type=natural, default=4, metavar="N", help="not counted (4)")
+    how.add_argument(
+        "--warmup", type=natural, default=4, metavar="N", help="warm-up requests, not counted (4)"
+    )
     how.add_argument(
         "--order",
         choices=_ORDERS,
@@ -88,21 +90,26 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         "the former if the engine's cache holds the prompts of all modes",
     )
     how.add_argument(
-        "--seed", type=natural, default=0, metavar="N", help="of random order and resampling"
+        "--seed", type=natural, default=0, metavar="N", help="seed of random order and resampling"
     )
     how.add_argument(
-        "--max-tokens", type=positive, metavar="N", help="of each answer (1; 64 with --answers)"
+        "--max-tokens",
+        type=positive,
+        metavar="N",
+        help="length of each answer (1; 64 with --answers)",
     )
     how.add_argument(
-        "--cache-tokens", type=positive, metavar="N", help="the cache's size, if it does not tell"
+        "--cache-tokens",
+        type=positive,
+        metavar="N",
+        help="the cache's size, if the engine does not report it",
     )
     how.add_argument(
         "--host-cache-tokens",
         type=natural,
         default=0,
         metavar="N",
-        help="what llama-server keeps in the host's memory besides (--cache-ram), for the "
-        "simulation (0)",
+        help="what llama-server also keeps in host memory (--cache-ram), for the simulation (0)",
     )
     how.add_argument(
         "--times-only", action="store_true", help="go on if the engine reports no cached tokens"
@@ -110,7 +117,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--listen",
         metavar="HOST:PORT",
-        help="where the server of proxy and synced listens; for its events to arrive, launch the "
+        help="where the server of proxy and synced listens; for events to arrive, launch the "
         "engine with CONTEXTPILOT_INDEX_URL set to http://HOST:PORT",
     )
 

@@ -17,15 +17,15 @@ def add_bounds(group: argparse._ActionsContainer) -> None:
         type=natural,
         default=defaults.displacement_cost,
         metavar="TOKENS",
-        help="tokens to gain that are worth moving the most relevant block from the first place "
-        "to the last; 0 moves for whatever may be gained (default: %(default)s)",
+        help="gain in tokens that justifies moving the most relevant block from first place "
+        "to last; 0 moves for any gain (default: %(default)s)",
     )
     group.add_argument(
         "--anchor",
         choices=ANCHORS,
         default=defaults.anchor,
         metavar="WHEN",
-        help="when the most relevant blocks go next to the question: none, moved (in prompts "
+        help="when to put the most relevant blocks next to the question: none, moved (in prompts "
         "whose blocks move anyway) or end (in all; default: %(default)s)",
     )
     group.add_argument(
@@ -33,7 +33,7 @@ def add_bounds(group: argparse._ActionsContainer) -> None:
         type=natural,
         default=defaults.anchor_blocks,
         metavar="K",
-        help="how many they are (default: %(default)s)",
+        help="number of blocks for --anchor (default: %(default)s)",
     )
     group.add_argument(
         "--pin-first",

@@ -67,7 +67,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="URL",
-        help="listen there for a moment, as serve --kv-events would, to see whether events arrive",
+        help="listen there briefly, as serve --kv-events would, to see whether events arrive",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 

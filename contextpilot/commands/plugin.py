@@ -18,7 +18,7 @@ def _run(args: argparse.Namespace) -> Outcome:
 
 COMMAND = Command(
     name="plugin",
-    help="tell how an agent loads its plugin: nothing is changed",
+    help="show how an agent loads its plugin (nothing is changed)",
     examples="contextpilot plugin opencode",
     add_arguments=_add_arguments,
     run=_run,

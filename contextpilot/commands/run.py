@@ -31,12 +31,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         metavar="URL",
-        help="where the model is; by default where the agent's variables point, or else its cloud",
+        help="the model's base URL; default: where the agent's variables point, or else its cloud",
     )
     parser.add_argument(
-        "--port", type=int, default=0, metavar="PORT", help="of the proxy; 0 takes a free one"
+        "--port", type=int, default=0, metavar="PORT", help="port of the proxy; 0 takes a free one"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the summary there")
     parser.add_argument("--log", type=Path, metavar="FILE", help="write the proxy's log there")
     parser.add_argument("--quiet", action="store_true", help="print no summary")
     parser.add_argument(
@@ -180,7 +180,7 @@ def _tell(session: dict[str, Any], where: str) -> None:
 
 COMMAND = Command(
     name="run",
-    help="run an agent behind a proxy of its own, and tell what that saved",
+    help="run an agent behind its own proxy, and print what was saved",
     examples=(
         "contextpilot run -- claude\n"
         "contextpilot run --engine http://127.0.0.1:8000 -- codex exec 'explain main.py'\n"

@@ -35,9 +35,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prices",
         type=Path,
         metavar="FILE",
-        help='JSON, for a million tokens: {"currency": "USD", "models": {"MODEL": '
-        '{"input": 3, "cached": 0.3, "written": 3.75, "output": 15}}}; a name is the beginning of '
-        "a model's, or default",
+        help='JSON, prices per million tokens: {"currency": "USD", "models": {"MODEL": '
+        '{"input": 3, "cached": 0.3, "written": 3.75, "output": 15}}}; MODEL is the beginning of a '
+        "model's name, or default",
     )
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
 
@@ -87,7 +87,7 @@ def _server(url: str, prices: Prices | None) -> Savings:
 
 COMMAND = Command(
     name="savings",
-    help="tell what agents' sessions hold twice, what caches spared, and what that costs",
+    help="count repeats and cache hits in agents' sessions, and what they cost",
     examples=(
         "contextpilot savings ~/.claude/projects ~/.codex/sessions\n"
         "contextpilot savings --prices prices.json session.jsonl\n"

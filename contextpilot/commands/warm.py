@@ -72,7 +72,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         metavar="URL",
-        help="base URL of the engine, or of contextpilot serve before it",
+        help="base URL of the engine, or of contextpilot serve in front of it",
     )
     parser.add_argument(
         "--budget",
@@ -82,26 +82,29 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="show the plan, send nothing")
     parser.add_argument(
-        "--system", metavar="TEXT", help="the system message of the requests to come"
+        "--system", metavar="TEXT", help="the system message of the coming requests"
     )
     parser.add_argument("--system-file", type=Path, metavar="FILE", help="the same, from a file")
-    parser.add_argument("--namespace", metavar="NAME", help="of the requests to come")
+    parser.add_argument("--namespace", metavar="NAME", help="namespace of the coming requests")
     parser.add_argument(
         "--index",
         metavar="URL",
-        help="index server that plans for the engine, where that is none of contextpilot serve "
+        help="index server that plans for the engine, if --engine is not contextpilot serve "
         f"(default: {INDEX_VARIABLE})",
     )
-    parser.add_argument("--model", metavar="NAME", help="default: the first the engine lists")
+    parser.add_argument("--model", metavar="NAME", help="default: the first that the engine lists")
     parser.add_argument(
-        "--cache-tokens", type=positive, metavar="N", help="the cache's size, if it does not tell"
+        "--cache-tokens",
+        type=positive,
+        metavar="N",
+        help="the cache's size, if the engine does not report it",
     )
     parser.add_argument(
         "--patience",
         type=natural,
         default=600,
         metavar="S",
-        help="longest wait for a moment in which nothing runs or waits (600)",
+        help="longest wait for an idle moment (600)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_bounds(parser.add_argument_group("planning"))
@@ -234,7 +237,7 @@ def _as_dict(plan: WarmPlan, capacity: int | None, run: WarmRun | None) -> dict[
 
 COMMAND = Command(
     name="warm",
-    help="fill an engine's empty cache with what yesterday's requests shared",
+    help="fill an engine's empty cache with prefixes that yesterday's requests shared",
     examples=(
         "contextpilot warm --log yesterday.jsonl --dry-run\n"
         "contextpilot warm --log yesterday.jsonl --engine http://127.0.0.1:8765 --budget 200k\n"

@@ -51,28 +51,28 @@ class Settings:
     kv_events: tuple[str, ...] = _setting(
         (),
         "where an engine publishes KV events, tcp://HOST:PORT[,replay=tcp://HOST:PORT][,ranks=N]; "
-        "give it once per engine, in their order",
+        "once per engine, in the same order",
     )
-    kind: str = _setting(AUTO, "what the engines are; auto asks them", KINDS)
+    kind: str = _setting(AUTO, "kind of the engines; auto asks them", KINDS)
     host: str = _setting("127.0.0.1", "address to bind; loopback unless the network is trusted")
     port: int = _setting(8765, "TCP port to bind; 0 takes a free one")
     allowed_host: tuple[str, ...] = _setting(
-        (), "another DNS name by which clients and web pages may call; once per name, * allows any"
+        (), "a further host name that clients and web pages may use; once per name, * allows any"
     )
-    index_token: str = _setting("", "token that the index API asks for as Bearer", secret=True)
+    index_token: str = _setting("", "Bearer token that the index API requires", secret=True)
     open_index: bool = _setting(
-        False, "ask for no index token although other machines can reach the server"
+        False, "require no index token even if other machines can reach the server"
     )
-    max_in_flight: int = _setting(0, "requests that each engine takes at once; 0: learn it")
+    max_in_flight: int = _setting(0, "requests in flight per engine; 0: learn the limit")
     window: int = _setting(16, "waiting requests that are planned together", low=1)
-    max_overtaken: int = _setting(64, "later requests that may be released before one")
-    max_wait_s: float = _setting(10.0, "a request may be overtaken for so many seconds")
+    max_overtaken: int = _setting(64, "how many later requests may overtake one")
+    max_wait_s: float = _setting(10.0, "how long a request may be overtaken, in seconds")
     max_plan_wait_s: float = _setting(
-        2.0, "a request that waited so long for its turn to be planned goes on as it came"
+        2.0, "a request that waited this long for planning is forwarded as it came"
     )
-    tenants: str = _setting("key", "what tells tenants apart on the proxy", TENANTS)
+    tenants: str = _setting("key", "what identifies a tenant on the proxy", TENANTS)
     upstream_key: str = _setting(
-        "", "key for the engines, in place of the index token that clients send", secret=True
+        "", "key for the engines, replacing the index token that clients send", secret=True
     )
     long_retention: bool = _setting(
         False,
@@ -81,45 +81,53 @@ class Settings:
     )
     cache_salt: bool = _setting(False, "send each tenant's own cache_salt to the engine")
     salt_secret: str = _setting("", "mixed into every cache_salt", secret=True)
-    mode: str = _setting("auto", "how blocks are found in messages; off finds none", MODES)
-    scope: str = _setting("all", "whose messages blocks are looked for in", SCOPES)
+    mode: str = _setting("auto", "form of blocks to look for in messages; off: none", MODES)
+    scope: str = _setting("all", "whose messages to search for blocks", SCOPES)
     reorder: bool = _setting(True, "reorder blocks")
     annotate: bool = _setting(True, "write the importance ranking after reordered blocks")
-    deduplicate: bool = _setting(True, "replace repeated blocks by reference hints")
-    pin_first: int = _setting(0, "so many leading blocks stay in place")
-    max_shift: int = _setting(-1, "no block moves by more ranks than this; -1: no limit", low=-1)
-    min_gain_tokens: int = _setting(16, "keep the order when less than this is known to recur")
+    deduplicate: bool = _setting(True, "replace repeated blocks with reference hints")
+    pin_first: int = _setting(0, "keep this many leading blocks in place")
+    max_shift: int = _setting(-1, "move no block by more ranks than this; -1: no limit", low=-1)
+    min_gain_tokens: int = _setting(
+        16, "keep the order if fewer tokens than this are known to recur"
+    )
     displacement_cost: int = _setting(
-        Bounds.displacement_cost, "tokens to gain that are worth moving the best block to the end"
+        Bounds.displacement_cost, "gain in tokens that justifies moving the best block to the end"
     )
-    anchor: str = _setting(Bounds.anchor, "when the best blocks stand at the question", ANCHORS)
-    anchor_blocks: int = _setting(Bounds.anchor_blocks, "how many blocks anchor is about")
+    anchor: str = _setting(
+        Bounds.anchor, "when to put the best blocks next to the question", ANCHORS
+    )
+    anchor_blocks: int = _setting(Bounds.anchor_blocks, "how many blocks anchor applies to")
     max_blocks: int = _setting(
-        2_000_000, "blocks in all indexes together, some 300 bytes each", low=1
+        2_000_000, "blocks in all indexes together, about 300 bytes each", low=1
     )
-    window_size: int = _setting(4096, "recent contexts that planning looks at", low=1)
-    max_namespaces: int = _setting(1000, "the least used ones beyond this go", low=1)
-    state: str = _setting("", "file that keeps how conversations were written, over restarts")
+    window_size: int = _setting(4096, "recent contexts that planning considers", low=1)
+    max_namespaces: int = _setting(
+        1000, "namespaces per engine; beyond this, the least used are dropped", low=1
+    )
+    state: str = _setting("", "file that keeps how conversations were written over restarts")
     warm_keep_s: float = _setting(
-        0.0, "keep planned requests so long in memory, to warm an engine that comes back; 0: none"
+        0.0, "how long to keep planned requests in memory, to warm a restarted engine; 0: none"
     )
-    warm_tokens: int = _setting(200_000, "tokens to compute on an engine that came back empty")
+    warm_tokens: int = _setting(200_000, "tokens to compute on an engine that comes back empty")
     max_body_bytes: int = _setting(64 << 20, "largest request body", low=1)
     max_bodies_bytes: int = _setting(
-        512 << 20, "request bodies held at a time, waiting ones too; beyond, 503", low=1
+        512 << 20, "request bodies held at a time, including waiting ones; beyond, 503", low=1
     )
-    max_requests: int = _setting(4096, "requests at a time, waiting ones too; beyond, 429", low=1)
+    max_requests: int = _setting(
+        4096, "requests at a time, including waiting ones; beyond, 429", low=1
+    )
     max_connections: int = _setting(
-        8192, "connections of clients at a time, idle ones too; beyond, 503", low=1
+        8192, "client connections at a time, including idle ones; beyond, 503", low=1
     )
     connect_timeout_s: float = _setting(5.0, "time to connect to an engine")
     read_timeout_s: float = _setting(600.0, "longest silence of an engine; 0: no limit")
     client_timeout_s: float = _setting(
-        60.0, "longest silence of a client in a request, or not reading; 0: no limit"
+        60.0, "longest silence of a client in a request, or in reading; 0: no limit"
     )
-    shutdown_timeout_s: float = _setting(30.0, "time that running requests have at a stop")
-    log_level: str = _setting("info", "least level that is logged", LOG_LEVELS)
-    log_format: str = _setting("text", "form of the log lines", LOG_FORMATS)
+    shutdown_timeout_s: float = _setting(30.0, "time for running requests to finish at shutdown")
+    log_level: str = _setting("info", "lowest level that is logged", LOG_LEVELS)
+    log_format: str = _setting("text", "format of the log lines", LOG_FORMATS)
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -134,13 +142,13 @@ class Settings:
                 raise ValueError(text) from None
             if engine.port == self.port and _plain(engine.host) == _plain(self.host):
                 raise ValueError(
-                    f"engine {quoted(url)} is this server's own address: requests would go round "
-                    "in it; give port or engine another"
+                    f"engine {quoted(url)} is this server's own address: requests would go in "
+                    "circles; change port or engine"
                 )
         if self.upstream_key and not self.index_token:
-            raise ValueError("upstream_key needs index_token: clients send that in its place")
+            raise ValueError("upstream_key needs index_token: clients send that instead")
         if len(parse_addresses(self.kv_events)) > len(self.engine):
-            raise ValueError("kv_events must be given once per engine, in their order")
+            raise ValueError("kv_events must be given once per engine, in the same order")
 
 
 def load_settings(
@@ -176,7 +184,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         try:
             content: dict[str, Any] = tomllib.load(file)
         except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"{path} is no TOML: {error}") from None
+            raise ValueError(f"{path} is not TOML: {error}") from None
     known = {item.name: item for item in fields(Settings)}
     for name in content:
         if name not in known:

@@ -78,18 +78,18 @@ class Planning(Body):
 
     namespace: Name = Field("default", description=_NAMESPACE)
     reorder: StrictBool | None = Field(None, description="false keeps the order as given")
-    pin_first: Count | None = Field(None, description="so many leading blocks stay in place")
+    pin_first: Count | None = Field(None, description="keep this many leading blocks in place")
     max_shift: Count | None = Field(None, description="no block moves by more ranks than this")
     min_gain_tokens: Count | None = Field(
-        None, description="keep the order when less than this is known to recur"
+        None, description="keep the order if fewer tokens than this are known to recur"
     )
     displacement_cost: Count | None = Field(
-        None, description="tokens to gain that are worth moving the best block to the end"
+        None, description="gain in tokens that justifies moving the best block to the end"
     )
     anchor: Literal["auto", "none", "moved", "end"] | None = Field(
-        None, description="when the best blocks stand at the question"
+        None, description="when to put the best blocks next to the question"
     )
-    anchor_blocks: Count | None = Field(None, description="how many blocks anchor is about")
+    anchor_blocks: Count | None = Field(None, description="how many blocks anchor applies to")
 
     def options(self) -> dict[str, Any]:
         """Return the options that were given, by name."""
