@@ -299,7 +299,9 @@ def _image_as_json(value: Any) -> Any:
     from contextpilot.images.json_images import as_json
 
     if not isinstance(value, Image):
-        raise TypeError(f"{type(value).__name__} has no JSON form: pass a string or a mapping")
+        raise TypeError(
+            f"{type(value).__name__} cannot be written as JSON: pass a string or a mapping"
+        )
     return as_json(value)
 
 

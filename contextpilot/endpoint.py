@@ -199,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         with self.server.body(self.rfile, length) as body:
             if body is None:
-                self._refuse(503, "other requests fill the memory for bodies: send it again later")
+                self._refuse(503, "other requests fill the memory for bodies: retry later")
             elif num_parts(body) > MAX_PARTS:
                 self._refuse(413, "the body's JSON has too many parts: send it in several requests")
             else:

@@ -121,15 +121,15 @@ def _reason(
         return "cold: the first request of this namespace"
     key, before = missed[0], [*head.keys, *matched]
     if index.is_sparse and index.num_known([*before, key]) > len(before):
-        return "not kept: sent before, but the engine keeps no point here that can be reused"
+        return "not kept: sent before, but the engine keeps no reusable point here"
     if key not in window and not index.was_dropped(key):
         return f"new block: not in any of the last {len(window)} contexts"
     if head.keys and index.num_known(head.keys) < len(head.keys):
         return "new head: the system instruction or the history before the blocks is not live"
     if index.was_dropped(key):
-        return "evicted: the engine's cache (or the index's bound) let this block go"
+        return "evicted: the engine's cache (or the index's limit) dropped this block"
     if matched:
-        return "new combination: seen before, but not live after the blocks before it"
+        return "new combination: seen before, but not live after the preceding blocks"
     return "other order: seen before, but no live prompt begins with it"
 
 

@@ -151,7 +151,7 @@ def _holds_something(value: Any) -> bool:
 def _no_text(holder: Any, name: str) -> str:
     known = [field for field in TEXT_FIELDS if field not in ("get_content", "data")]
     identity = next((field for field in ID_FIELDS if _member(holder, field) is not None), None)
-    given = f"only the id {identity!r}, which is not written in place of a text" if identity else ""
+    given = f"only the id {identity!r}, which cannot replace a text" if identity else ""
     if isinstance(holder, Mapping) and holder:
         fields = ", ".join(map(str, list(holder)[:_SHOWN_FIELDS]))
         given = f"{given + '; ' if given else ''}its fields are {fields}"

@@ -109,12 +109,12 @@ def _decode_plan(plan: Any, job: Job) -> Planned:
         raise ValueError("a plan must be position, order, number of live blocks and explanation")
     position, order, num_live, told = plan
     if not _is_count(position) or position >= len(job.contexts):
-        raise ValueError("a plan's position is none of the contexts")
+        raise ValueError("a plan's position is not one of the contexts")
     context = job.contexts[position]
     if not isinstance(order, list) or not all(map(_is_count, order)):
         raise ValueError("a plan's order must be a list of ranks")
     if sorted(order) != list(range(len(context))):
-        raise ValueError("a plan's order is no permutation of the context's ranks")
+        raise ValueError("a plan's order is not a permutation of the context's ranks")
     if not _keeps(job.bounds, order):
         raise ValueError("a plan moves blocks further than the bounds allow")
     if not _is_count(num_live) or num_live > len(context):
@@ -129,7 +129,7 @@ def _decode_explanation(told: Any, context: Any, plan: Plan) -> Explanation:
         raise ValueError("a plan's explanation has no request_id")
     reason, reachable = told.get("reason", "unknown"), told.get("reachable_tokens", 0)
     if not isinstance(reason, str) or not _is_count(reachable):
-        raise ValueError("a plan's explanation is none")
+        raise ValueError("a plan's explanation is not valid")
     weights = [context[rank].weight for rank in plan.order]
     total = sum(weights)
     return Explanation(
@@ -246,4 +246,4 @@ def _decode_key(key: Any) -> BlockKey:
     identity: Any = key.get("id") if isinstance(key, dict) else None
     if isinstance(identity, int) or (isinstance(identity, str) and len(identity) <= MAX_ID_CHARS):
         return identity
-    raise ValueError(f"{str(key)[:64]!r} is no block key")
+    raise ValueError(f"{str(key)[:64]!r} is not a block key")

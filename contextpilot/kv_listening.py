@@ -50,7 +50,7 @@ class KvListening:
         addresses = parse_addresses([text])
         if len(addresses) != 1 or not (addresses[0].engine or addresses[0].tokenizer):
             raise ValueError(
-                "kv_events must be one address, with whom to ask for tokens: "
+                "kv_events must be one address, with the engine to ask for tokens: "
                 '"tcp://127.0.0.1:5557,replay=tcp://127.0.0.1:5558,engine=http://127.0.0.1:8000"'
             )
         model, url = addresses[0].tokenizer, addresses[0].engine
@@ -101,7 +101,7 @@ class KvListening:
 
     def _doubt(self) -> str:
         if self._http is None:
-            return "its events name no layers, and nobody can be asked for them: add engine="
+            return "its events name no layers, and there is no engine to ask: add engine="
         start, why = self._layers
         return why if start == self._feed.num_begun else UNKNOWN_LAYERS
 
@@ -128,7 +128,7 @@ class KvListening:
         return reply.status, reply.body
 
     async def _ask(self, method: str, path: str) -> tuple[int, Any]:
-        assert method == "GET", "only what has no body is asked"
+        assert method == "GET", "only requests without a body are supported"
         status, body = await self._get(path)
         self._has_said = status == 200
         return status, json.loads(body) if status == 200 else None
@@ -147,7 +147,7 @@ class KvListening:
             try:
                 tokens = self._tokens(body)
             except Exception as error:  # it goes unfollowed, as if the engine told nothing of it
-                logger.debug("a prompt's tokens are not known: %s", type(error).__name__)
+                logger.debug("the tokens of a prompt are unknown: %s", type(error).__name__)
                 tokens = None
             model, salt = (str(body.get(name) or "") for name in ("model", "cache_salt"))
             self._feed.follow(Prompt(request_id, tokens, None, model, salt))

@@ -243,7 +243,7 @@ class _Wrapper:
             if prompt_tokens:
                 self._pilot.counted(done.request_id, prompt_tokens)
         except Exception as error:  # the answer is there, and nobody waits for our notes
-            logger.debug("an answer is not understood: %r", error)
+            logger.debug("an answer could not be read: %r", error)
         self._add(
             planned=1,
             saved_tokens=done.saved_tokens,
@@ -254,7 +254,7 @@ class _Wrapper:
 
     def _failed(self, error: Exception) -> None:
         if not self._totals.failed:
-            logger.warning("planning failed (%s); requests go as given", type(error).__name__)
+            logger.warning("planning failed (%s); requests are sent as given", type(error).__name__)
         logger.debug("planning failed", exc_info=error)
         self._add(failed=1)
 

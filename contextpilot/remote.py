@@ -158,7 +158,7 @@ def _decoded(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise ValueError("the answer is no JSON") from None
+        raise ValueError("the answer is not JSON") from None
 
 
 def _checked(timeout_s: float) -> float:

@@ -39,7 +39,9 @@ class SentPrompts:
             import_module("contextpilot_hooks.openai").install()
             self._register = import_module("contextpilot_hooks.prompts").PROMPTS.register
         except ImportError:
-            logger.info("contextpilot_hooks is absent: send messages.request_id as X-Request-Id")
+            logger.info(
+                "contextpilot_hooks is not installed: send messages.request_id as X-Request-Id"
+            )
 
     def follow(self, job: Job, messages: Messages) -> None:
         """Let the id of a planned prompt be found again when a caller rebuilds its messages."""

@@ -117,7 +117,7 @@ def _context_of(line: bytes, field: str, where: str) -> list[Any]:
     try:
         request = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is no JSON: {error}") from None
+        raise ValueError(f"{where} is not JSON: {error}") from None
     context = request.get(field) if isinstance(request, Mapping) else None
     if not isinstance(context, list):
         raise ValueError(f"{where}: {field} must be a list of blocks")

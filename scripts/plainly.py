@@ -55,7 +55,7 @@ def _is_mendable(error: Exception) -> bool:
 
 def _words(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"what was read is no JSON: {error}"
+        return f"what was read is not JSON: {error}"
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed in {sys.executable}: pip install {error.name}"
     if isinstance(error, FileNotFoundError) and str(error.filename).endswith(_WORKLOADS):

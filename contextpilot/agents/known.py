@@ -71,8 +71,8 @@ def where_to_put(program: str, urls: Mapping[str, str]) -> str:
     """Return what to do for an agent that sent nothing through its proxy."""
     place = _CONFIGURED.get(program_name(program), "its own configuration")
     return (
-        f"it may take its base URL from {place}: give --port a number of your choice, and put "
-        f"{urls[OPENAI]}/v1 there (for Anthropic's API {urls[ANTHROPIC]}) with that number as port"
+        f"it may take its base URL from {place}: choose a --port, and put "
+        f"{urls[OPENAI]}/v1 there (for Anthropic's API {urls[ANTHROPIC]}) with that port"
     )
 
 

@@ -31,7 +31,7 @@ def running_proxy(settings: Settings, observer: Observer) -> Iterator[str]:
     while not server.started and thread.is_alive() and time.monotonic() < deadline:
         time.sleep(_LOOK_EVERY_S)
     if not server.started:
-        raise CommandError(f"the proxy did not start: see that port {settings.port} is free")
+        raise CommandError(f"the proxy did not start: check that port {settings.port} is free")
     try:
         yield f"http://127.0.0.1:{server.port}"
     finally:

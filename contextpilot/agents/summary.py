@@ -23,7 +23,7 @@ def summary_lines(session: Mapping[str, Any]) -> Iterator[str]:
         f"{_change(given['longest_prompt_chars'], sent['longest_prompt_chars'])}"
     )
     if session["failed"]:
-        yield f"{session['failed']} of them got no answer, or an error"
+        yield f"{session['failed']} of them failed or got no answer"
     if session["counted"]:
         cached, prompt = session["cached_tokens"], session["prompt_tokens"]
         yield (
@@ -31,7 +31,7 @@ def summary_lines(session: Mapping[str, Any]) -> Iterator[str]:
             f"({percent(cached / max(1, prompt))})"
         )
     else:
-        yield "the provider told no token counts"
+        yield "the provider reported no token counts"
     yield from _continuity(given, sent)
 
 
@@ -40,13 +40,13 @@ def _continuity(given: Mapping[str, Any], sent: Mapping[str, Any]) -> Iterator[s
     if not goes_on:
         return
     yield (
-        f"prompts that begin with all of the one before: {given['continuing']} of {goes_on} as "
+        f"prompts that begin with the whole previous one: {given['continuing']} of {goes_on} as "
         f"written, {sent['continuing']} of {sent['continuing'] + sent['broken']} as sent"
     )
     if not given["broken"] and not sent["broken"]:
         return
     for one in given["breaks"] or sent["breaks"]:
-        why = f" (it holds text that changes: {', '.join(one['volatile'])})"
+        why = f" (it contains text that changes: {', '.join(one['volatile'])})"
         times = f"{one['count']} {_plural('time', one['count'])}"
         changed = why if one["volatile"] else ""
         yield f"the cache was lost from here on, {times}: {one['place']}{changed}"

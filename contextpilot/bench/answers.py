@@ -202,14 +202,14 @@ def render(results: Sequence[AnswerResult], judge: str) -> str:
         rows.append(row)
     header = ["mode", "answers"]
     for name in names:
-        header += [f"{name} %", "to plain, points"]
+        header += [f"{name} %", "vs. plain, points"]
     by = f"; judged by {judge}" if judge else ""
     parts = [f"Answers (95 % intervals{by})\n" + shown_table(header, rows)]
     changed = [_changed(result) for result in results if result.tests]
     if changed:
         header = ["mode", "gained", "lost", "p", *CLASSES]
         title = (
-            f"{names[0]}: requests that gained and lost it, how often chance would (McNemar), and "
+            f"{names[0]}: requests that gained and lost it, p of McNemar's test, and "
             "the change in points by how far blocks moved (requests)"
         )
         parts.append(f"{wrap(title, terminal_width())}\n{shown_table(header, changed)}")

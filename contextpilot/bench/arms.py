@@ -100,7 +100,7 @@ def make_arm(name: str, setting: Setting) -> Arm:
         ),
     }
     if name not in makers:
-        raise ValueError(f"{name!r} is no mode: the modes are {', '.join(ARMS)}")
+        raise ValueError(f"{name!r} is not a mode: the modes are {', '.join(ARMS)}")
     return makers[name]()
 
 

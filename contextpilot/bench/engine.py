@@ -73,7 +73,7 @@ class EngineUnderTest:
         """
         status, listed = await self._ask("GET", "/v1/models")
         if status in (401, 403):
-            raise CommandError(f"the engine asks for a key: set {KEY_VARIABLE}")
+            raise CommandError(f"the engine needs an API key: set {KEY_VARIABLE}")
         listed = member(listed, "data") or []
         model = model or next((str(member(each, "id")) for each in listed), None)
         if model is None:
@@ -151,7 +151,7 @@ def base_url(url: str) -> str:
     try:
         Address.of(url)
     except ValueError:
-        text = f"{quoted(url)} is no http(s) address: for example http://127.0.0.1:8000"
+        text = f"{quoted(url)} is not an http(s) address: use one such as http://127.0.0.1:8000"
         raise CommandError(text) from None
     return url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
 
@@ -173,5 +173,5 @@ def _missing(kind: EngineKind, cached: int | None) -> str:
     fix = f"launch it with {kind.report_flag}" if kind.report_flag else all_report_flags()
     return (
         f"{name} does not report cached tokens, and hit ratios are not guessed here: {fix} "
-        "(and with its prefix cache on). Or give --times-only"
+        "(and enable its prefix cache). Or give --times-only"
     )

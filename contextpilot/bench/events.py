@@ -62,15 +62,15 @@ def _missing(server: str, engines: list[dict[str, Any]]) -> str:
     if any(each["num_events"] for each in engines):
         return (
             "the engine reports to the server of synced, but not under the ids that requests are "
-            "sent with: contextpilot doctor tells why"
+            "sent with: run contextpilot doctor"
         )
     if engines:
         return (
-            "the engine reports to the server of synced, but told nothing of a request: "
-            "contextpilot doctor tells why"
+            "the engine reports to the server of synced, but not about a probe request: "
+            "run contextpilot doctor"
         )
     return (
-        f"synced needs the engine's events, and none arrives at {server}: launch the engine with "
-        f"{INDEX_URL}={server} and contextpilot installed beside it, and give bench "
+        f"synced needs the engine's events, but none arrive at {server}: launch the engine with "
+        f"{INDEX_URL}={server} and contextpilot installed next to it, and give bench "
         f"--listen {place}; or leave synced out of --modes"
     )

@@ -23,7 +23,7 @@ COLORS = {
     "batch": "#0b3d66",
     "batch-full": "#6f8fb0",
 }
-MISSING = "no plots: matplotlib is absent (pip install matplotlib)"
+MISSING = "no plots: matplotlib is not installed (pip install matplotlib)"
 
 
 def has_matplotlib() -> bool:

@@ -113,8 +113,8 @@ def render(report: Report) -> str:
         first = next(iter(report.failed.values()))
         parts.append(
             wrap(
-                f"{_count(len(report.failed), 'request')} failed and counted in no mode's figures "
-                f"but the wall time; the first: {first}",
+                f"{_count(len(report.failed), 'request')} failed and were left out of all figures "
+                f"except the wall time; the first: {first}",
                 width,
             )
         )

@@ -86,12 +86,12 @@ class Isolation:
     def text(self, facts: Facts) -> str:
         """Return one sentence for people."""
         turns = "Modes took turns in slices" if self.order == "interleaved" else "Modes one by one"
-        salt = "each mode and repetition has a salt of its own at the head of its prompts"
+        salt = "each mode and repetition starts its prompts with its own salt"
         if self.resets:
             return f"{turns} ({self.why}); {salt}, and the engine's cache was emptied before"
         hint = facts.kind.reset_hint
         return f"{turns} ({self.why}); {salt}; the engine's cache could not be emptied" + (
-            f" (that takes {hint})" if hint else ""
+            f" (that needs {hint})" if hint else ""
         )
 
 
@@ -181,16 +181,19 @@ class Run:
 
     def _order(self, num_arms: int) -> tuple[Order, str]:
         if self._schedule.order != "auto":
-            return self._schedule.order, "as asked for"
+            return self._schedule.order, "as requested"
         cache = self._facts.cache
         if cache.num_slots is not None:
             return "sequential", "this engine keeps one prompt per slot"
         if cache.tokens is None:
-            return "sequential", "the size of the cache is not known"
+            return "sequential", "the size of the cache is unknown"
         chars = sum(len(block.text) for blocks in self._requests.contexts for block in blocks)
         needed = int(num_arms * chars / _CHARS_PER_TOKEN)
         if needed > _ROOM * cache.tokens:
-            return "sequential", f"together they would overfill the {cache.tokens:,} tokens' cache"
+            return (
+                "sequential",
+                f"together they would overflow the cache of {cache.tokens:,} tokens",
+            )
         return "interleaved", f"the cache of {cache.tokens:,} tokens holds all of them"
 
 

@@ -67,10 +67,10 @@ class WarmRun(NamedTuple):
             computed = self.prompt_tokens - (self.cached_tokens or 0)
             text += f"; the engine computed {computed:,} tokens"
         if self.waited_s:
-            text += f"; {self.waited_s:.1f} s were waiting for others' requests to end"
+            text += f"; {self.waited_s:.1f} s were spent waiting for other requests to end"
         if not self.tells_load:
-            text += "; it does not tell its load, so nothing was waited for"
-        return text + (f". Not all: {self.failure}" if self.failure else "")
+            text += "; it does not report its load, so there was no waiting"
+        return text + (f". Incomplete: {self.failure}" if self.failure else "")
 
 
 async def find_target(url: str, model: str | None, cache_tokens: int | None) -> Target:

@@ -34,7 +34,7 @@ def resolve(text: str, total_tokens: int) -> Capacity:
         return Capacity(UNLIMITED, None)
     form = _FORM.fullmatch(text)
     if form is None:
-        raise ValueError(f"{text!r} is no capacity: write {FORMS}")
+        raise ValueError(f"{text!r} is not a capacity: write {FORMS}")
     number, unit = Decimal(form[1]), form[2].lower()
     if unit == "%":
         return Capacity(text, int(total_tokens * number / 100))

@@ -128,7 +128,7 @@ def render(comparison: Comparison, name: str = "") -> str:
         f"{comparison.num_requests:,} requests, {comparison.num_blocks:,} different blocks, "
         f"{comparison.tokens:,} block tokens"
     )
-    share = "Hit ratio: share of the block tokens that the prefix cache holds already"
+    share = "Hit ratio: share of the block tokens that are already in the prefix cache"
     return "\n\n".join(
         [
             wrap(sizes, width),
@@ -153,9 +153,9 @@ def _sentences(comparison: Comparison, width: int) -> list[str]:
             f"{way} {_change(comparison.totals[mode][i].prefill_tokens, plain)}"
             for mode, way in words.items()
         ]
-        size = "without limit" if capacity.tokens is None else f"of {capacity.tokens:,} tokens"
+        size = "no limit" if capacity.tokens is None else f"{capacity.tokens:,} tokens"
         sentence = (
-            f"Cache {size}: the engine computes {plain:,} tokens for the order as given. "
+            f"Cache size {size}: the engine computes {plain:,} tokens for the order as given. "
             f"Planned {', '.join(changes)}."
         )
         lines.append(wrap(sentence, width, _MARGIN, _MARGIN * 3))

@@ -8,7 +8,7 @@ from contextpilot.plan.replay import Mode
 from contextpilot.tables import percent, shown_table, wrap
 
 _MINUTES, _DOLLARS = 60, 100
-_NEXT = "contextpilot simulate FILE does this for your requests; demo --details tells more."
+_NEXT = "contextpilot simulate FILE does this for your requests; demo --details shows more."
 
 
 def render_screen(comparison: Comparison, shown: BeforeAfter, introduction: str, width: int) -> str:
@@ -24,7 +24,7 @@ def render_screen(comparison: Comparison, shown: BeforeAfter, introduction: str,
         for mode, way in ways.items()
     ]
     header = ["cache size in tokens", *(each.title for each in comparison.capacities)]
-    share = f"Of {comparison.tokens:,} prompt tokens, the prefix cache holds already"
+    share = f"Share of {comparison.tokens:,} prompt tokens that are already in the prefix cache"
     return "\n\n".join(
         [
             wrap(introduction, width),
@@ -62,6 +62,6 @@ def _worth(comparison: Comparison) -> str:
 
     return (
         f"Of every hour and every ${_DOLLARS} that reading these prompts costs as given, planning "
-        f"saves {saved('synced')} one by one, {saved('batch')} all at once (cache without limit), "
-        "and answers begin that much sooner."
+        f"saves {saved('synced')} one by one, {saved('batch')} all at once (unlimited cache), "
+        "and answers start that much sooner."
     )

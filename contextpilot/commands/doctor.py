@@ -87,7 +87,7 @@ def _run(args: argparse.Namespace) -> Outcome:
         checks = [check._asdict() for check in found]
         return Outcome(json.dumps({"ok": not broken, "checks": checks}, indent=2), status)
     names = ", ".join(check.name for check in broken)
-    verdict = f"broken: {names}" if broken else "nothing that is asked for is broken"
+    verdict = f"broken: {names}" if broken else "nothing required is broken"
     return Outcome(f"{_render(found)}\n\n{verdict}", status)
 
 

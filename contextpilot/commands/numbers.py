@@ -16,5 +16,5 @@ def positive(text: str) -> int:
 def natural(text: str) -> int:
     """Return a whole number from 0 on, for argparse."""
     if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 0")
     return int(text)

@@ -47,7 +47,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> Outcome:
     command = args.agent[1:] if args.agent[:1] == ["--"] else args.agent
     if not command:
-        raise CommandError("which agent? For example: contextpilot run -- claude")
+        raise CommandError("name the agent, for example: contextpilot run -- claude")
     try:
         from contextpilot.agents.session import Session
     except ModuleNotFoundError as error:

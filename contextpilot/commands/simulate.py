@@ -20,11 +20,11 @@ from contextpilot.tables import terminal_width, wrap
 
 _NOTE = (
     "Token counts are estimates: a quarter of a block's characters, and 3 for its label; a block "
-    "given by id only counts 256. System prompt, question and answer are left out."
+    "given only by id counts 256. System prompt, question and answer are left out."
 )
 _HYBRID = (
-    "The cache is that of a hybrid model: what a request shares with one before is computed again, "
-    "and kept for the next; only the modes that know evictions know that, too."
+    "The cache is that of a hybrid model: what a request shares with an earlier one is recomputed "
+    "and kept for the next; only the modes that know evictions know that."
 )
 
 

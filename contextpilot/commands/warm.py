@@ -29,7 +29,7 @@ _SHOWN = 10
 _BUDGET = "10%"
 INDEX_VARIABLE = "CONTEXTPILOT_INDEX_URL"
 _NOBODY_KNOWS = (
-    "The engine holds these prefixes, but no planner knows of them: give the URL of contextpilot "
+    "The engine holds these prefixes, but no planner knows of them: use the URL of contextpilot "
     "serve as --engine, or --index, or warm within your program (contextpilot.warming)."
 )
 
@@ -116,7 +116,7 @@ def _run(args: argparse.Namespace) -> Outcome:
     except ModuleNotFoundError as error:
         raise CommandError(f"warm needs {error.name}: pip install {error.name}") from None
     if not args.engine and not args.dry_run:
-        raise CommandError("give --engine URL, or --dry-run to see the plan alone")
+        raise CommandError("give --engine URL, or --dry-run to only see the plan")
     system, target = _system(args), None
     if args.engine:
         target = asyncio.run(find_target(args.engine, args.model, args.cache_tokens))
@@ -184,8 +184,8 @@ def _shown(plan: WarmPlan, capacity: int | None, run: WarmRun | None, as_json: b
         f"{plan.num_requests:,} requests, {plan.tokens:,} block tokens; "
         f"budget {plan.budget:,} tokens{cache}",
         f"Worth computing: {len(plan.prefixes):,} prefixes of {plan.spent:,} tokens "
-        f"({_share(plan.spent, plan.tokens)} of the log's), which {plan.earned:,} tokens of the "
-        f"log's requests begin with ({_share(plan.earned, plan.tokens)})",
+        f"({_share(plan.spent, plan.tokens)} of the log's), which serve {plan.earned:,} tokens of "
+        f"the log's requests ({_share(plan.earned, plan.tokens)})",
     ]
     text = "\n\n".join(wrap(part, width) for part in parts)
     if plan.prefixes:
@@ -199,8 +199,8 @@ def _shown(plan: WarmPlan, capacity: int | None, run: WarmRun | None, as_json: b
         if len(plan.prefixes) > _SHOWN:
             text += f"\n  and {len(plan.prefixes) - _SHOWN:,} more"
     told = (
-        f"Outlook: the log's second half, one request at a time, hits "
-        f"{percent(expected.warm.hit_ratio)} after its first half was warmed, instead of "
+        f"Forecast: the log's second half, one request at a time, hits "
+        f"{percent(expected.warm.hit_ratio)} if its first half was warmed, instead of "
         f"{percent(expected.cold.hit_ratio)}: {expected.spent:,} tokens spent, "
         f"{expected.saved:,} saved (simulated)"
     )

@@ -66,7 +66,7 @@ def read_workload(path: str) -> Workload:
         workload.contexts.append(blocks)
         workload.answers.append(answers)
     if not workload.queries:
-        raise _unreadable(f"{name} holds no request")
+        raise _unreadable(f"{name} contains no request")
     return workload
 
 
@@ -91,7 +91,7 @@ def stream_contexts(path: str) -> Iterator[list[Block]]:
             blocks = reader.read(context, f"{Path(path).name}, request {number}", bare_ids=True)
             yield [known.setdefault(block.key, block) for block in blocks]
     except (EOFError, zlib.error) as error:
-        raise CommandError(f"{path} is no whole gzip file: {error}") from None
+        raise CommandError(f"{path} is not a complete gzip file: {error}") from None
     except (ValueError, TypeError, ImportError) as error:
         raise CommandError(str(error)) from None
 
@@ -102,7 +102,7 @@ def _decode(data: bytes, name: str) -> str:
             data = gzip.decompress(data)
         return data.decode("utf-8-sig")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise CommandError(f"{name} is no whole gzip file: {error}") from None
+        raise CommandError(f"{name} is not a complete gzip file: {error}") from None
     except UnicodeDecodeError as error:
         raise CommandError(f"{name} is not UTF-8 text: {error}") from None
 
@@ -116,14 +116,14 @@ def _document(text: str, name: str) -> Any:
         try:
             json.loads(first)
         except (ValueError, RecursionError):
-            raise _unreadable(f"{name} is no JSON: {error}") from None
+            raise _unreadable(f"{name} is not JSON: {error}") from None
         return None
     return None if isinstance(document, dict) and "contexts" in document else document
 
 
 def _of_document(document: Any, name: str) -> Iterator[_Request]:
     if not isinstance(document, dict):
-        raise _unreadable(f"{name} holds {_kind(document)} where an object belongs")
+        raise _unreadable(f"{name} holds {_kind(document)} where an object is expected")
     for field in ("docs", "requests"):
         if not isinstance(document.get(field), list):
             raise _unreadable(
@@ -145,7 +145,7 @@ def _of_lines(text: str, name: str) -> Iterator[_Request]:
         try:
             request = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise _unreadable(f"{where} is no JSON: {error}") from None
+            raise _unreadable(f"{where} is not JSON: {error}") from None
         query, context, answers = _check_request(request, "the line", where)
         yield query, _read_blocks(reader, context, "contexts", where), answers
 

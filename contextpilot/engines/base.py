@@ -27,7 +27,7 @@ Get: TypeAlias = Callable[[str], Awaitable[tuple[int, bytes]]]
 Ask: TypeAlias = Callable[..., Awaitable[tuple[int, Any]]]
 """`await ask(method, path, body=None)`: status and content, decoded JSON or else text."""
 
-UNKNOWN_LAYERS = "what layers the engine has is not known yet; nor is it while its kind is not"
+UNKNOWN_LAYERS = "the engine's layers are not known yet, or its kind is unknown"
 """Why KV events that name no layers are not believed: nobody could be asked so far."""
 
 

@@ -44,7 +44,7 @@ def kind_named(name: str) -> EngineKind:
     found = next((kind for kind in _known if kind.name == name), None)
     if found is None:
         known = ", ".join(kind_names())
-        raise ValueError(f"{name!r} is no kind of engine: known are {known}")
+        raise ValueError(f"{name!r} is not a kind of engine: known are {known}")
     return found
 
 

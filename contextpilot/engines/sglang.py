@@ -66,7 +66,7 @@ class Sglang(EngineKind):
             status, info = await ask("GET", "/get_server_info")
         states = member(info, "internal_states")
         if status != 200 or not states:
-            return f"what layers it has is not known: its /server_info answers {status}"
+            return f"its layers are unknown: its /server_info answers {status}"
         if _is_before(str(member(info, "version")), _ALL_TELL_SINCE):
             return ""
         return next(filter(None, map(_refusal, states)), "")
@@ -75,10 +75,10 @@ class Sglang(EngineKind):
 def _refusal(state: Any) -> str:
     """Return what of a scheduler's state, as /server_info has it, its KV events leave out."""
     if member(state, "uses_mamba_radix_cache") or member(state, "max_mamba_cache_size"):
-        return "layers with states, of which its events tell nothing"
+        return "layers with states, which its events do not report"
     memory = member(state, "memory_usage")
     if member(memory, "token_capacity_swa"):
-        return "layers with a sliding window, of which its events tell nothing"
+        return "layers with a sliding window, which its events do not report"
     if "token_capacity_swa" in (memory or ()) or member(state, "disable_hybrid_swa_memory"):
         return ""
     return "its /server_info does not say whether layers have a window"

@@ -33,7 +33,7 @@ class Address(NamedTuple):
         except ValueError:  # the port is no number, or the host no IPv6 address
             parts = port = None
         if parts is None or parts.scheme not in PORTS or not parts.hostname or port == 0:
-            raise ValueError("is no http(s) address")
+            raise ValueError("is not an http(s) address")
         return cls(
             parts.scheme,
             parts.hostname,

@@ -52,7 +52,7 @@ class AllowedCallers:
         kind = (content_type or "").partition(";")[0].strip().lower()
         if kind in _UNASKED_TYPES and not self._is_allowed_origin(origin):
             return (
-                "a web page of another place may not send this (Origin): send it with "
+                "a web page from another origin may not send this (Origin): send it with "
                 f"Content-Type: application/json, or {self._fix}"
             )
         return None

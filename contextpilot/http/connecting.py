@@ -123,9 +123,9 @@ def _find_way(server: Address) -> Way:
     try:
         proxy, key = Address.of(url), basic_key(url)
     except ValueError:
-        raise UpstreamError(502, "the environment's proxy is no http(s) address") from None
+        raise UpstreamError(502, "the environment's proxy is not an http(s) address") from None
     if server.scheme == proxy.scheme == "https":
-        raise UpstreamError(502, "https goes over a proxy at http:// only: set HTTPS_PROXY to one")
+        raise UpstreamError(502, "https needs a proxy with an http:// URL: set HTTPS_PROXY to one")
     headers = [(b"proxy-authorization", key)] if key is not None else []
     prefix = f"http://{server.place}" if server.scheme == "http" else ""
     return Way(prefix, headers, proxy)

@@ -118,7 +118,7 @@ class Upstream:
         connection.close()
         if connection.has_surplus and place not in self._astray:
             self._astray.add(place)
-            text = "%s sent more than its answers: each request gets a connection of its own there"
+            text = "%s sent more than its answers: each request now gets its own connection there"
             logger.warning(text, place.url)
 
     def _keep(self, place: Address, connection: Connection) -> None:

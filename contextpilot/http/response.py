@@ -117,7 +117,7 @@ class Answer:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.has_surplus = self.is_complete
-            return self.fail(BrokenAnswerError("the engine's answer is no HTTP", True))
+            return self.fail(BrokenAnswerError("the engine's answer is not HTTP", True))
         self._num_framing_bytes += len(data) - (self._num_body_bytes - body_before)
         allowed = _MAX_HEAD_BYTES + FRAMING_PER_BODY_BYTE * self._num_body_bytes
         if self._num_framing_bytes > allowed and not self.is_complete:
@@ -183,7 +183,7 @@ class Answer:
             return
         codings = [value for name, value in self.headers if name.lower() == b"transfer-encoding"]
         if any(coding.strip().lower() not in _READ_CODINGS for coding in codings):
-            self.fail(BrokenAnswerError("the answer has a coding that is not read", True))
+            self.fail(BrokenAnswerError("the answer has an unsupported transfer coding", True))
             return
         self._has_head = True
         self.is_complete = self._is_bodiless

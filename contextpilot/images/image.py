@@ -65,7 +65,7 @@ class Image:
         check_text("label", self.label)
         check_text("text", self.text)
         if self.time is not None and not (_is_number(self.time) and 0 <= self.time < math.inf):
-            raise ValueError(f"time must be seconds from 0 on, not {self.time!r}")
+            raise ValueError(f"time must be at least 0 seconds, not {self.time!r}")
         if self.tokens is not None and not (_is_number(self.tokens) and self.tokens > 0):
             raise ValueError(f"tokens must be a number above 0, not {self.tokens!r}")
         self._read()

@@ -145,7 +145,7 @@ def _of_bytes(data: bytes, media_type: str | None, name: str) -> Source:
     kind = media_type or media_type_of(data)
     if not kind:
         raise ValueError(
-            f"{name} is no PNG, JPEG, GIF, WebP or BMP: give its media_type ('image/...')"
+            f"{name} is not a PNG, JPEG, GIF, WebP or BMP: give its media_type ('image/...')"
         )
     return Source(_digest(b"", data), image_size(data), data, kind)
 

@@ -64,7 +64,7 @@ def order_memories(found: Any, pilot: ContextPilot | None = None) -> Any:
 
 def _rows(found: Any) -> Sequence[Mapping[str, Any]]:
     if isawaitable(found):
-        raise TypeError("found is not there yet: await what AsyncMemory returns")
+        raise TypeError("found is a coroutine: await what AsyncMemory returns")
     rows = found.get("results") if isinstance(found, Mapping) else found
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Sequence):
         raise TypeError(

@@ -79,7 +79,7 @@ def shim_library(environ: Mapping[str, str]) -> Path:
         folder.chmod(0o700)
         return _compiled(folder, source, compilers, environ)
     except OSError as error:
-        raise InjectionError(f"the shim cannot be kept in {folder}: {error}") from error
+        raise InjectionError(f"the shim cannot be stored in {folder}: {error}") from error
 
 
 def _compiled(
@@ -109,7 +109,7 @@ def _check_own(path: Path) -> None:
     found = path.lstat()
     is_folder = stat.S_ISDIR(found.st_mode)
     if not (is_folder or stat.S_ISREG(found.st_mode)):
-        raise InjectionError(f"{path} is neither a folder nor a file of its own: remove it")
+        raise InjectionError(f"{path} is neither a folder nor a regular file: remove it")
     others_write = not is_folder and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if found.st_uid != os.getuid() or others_write:
         raise InjectionError(f"{path} may have been written by another user: remove it")

@@ -178,7 +178,7 @@ def find_binary(environ: Mapping[str, str]) -> Path:
     if found is not None:
         return Path(found)
     if named:
-        raise FileNotFoundError(f"{BINARY} is {named}, which is no program that can be run")
+        raise FileNotFoundError(f"{BINARY} is {named}, which is not an executable program")
     raise FileNotFoundError(
         f"llama-server is not in PATH: install llama.cpp, or set {BINARY} to the binary"
     )

@@ -35,7 +35,7 @@ def check_linkage(binary: Path, environ: Mapping[str, str]) -> Path:
         library = macho.library_of(binary, "libllama")
     else:
         raise InjectionError(
-            f"{binary} is no program but a script: set LLAMA_SERVER_BIN to llama-server itself"
+            f"{binary} is a script, not a program: set LLAMA_SERVER_BIN to llama-server itself"
         )
     if library is None:
         raise InjectionError(f"{binary} does not use a shared libllama: {_SHARED}")

@@ -60,7 +60,7 @@ def read_prices(path: Path) -> Prices:
     try:
         content = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise CommandError(f"{path}: no JSON: {error}") from None
+        raise CommandError(f"{path}: not JSON: {error}") from None
     models = content.get("models") if isinstance(content, dict) else None
     if not isinstance(models, dict) or not models:
         raise CommandError(f'{path}: models must be an object: {{"MODEL": {{"input": 3.0}}}}')

@@ -106,32 +106,32 @@ def savings_lines(told: Mapping[str, Any], *, is_server: bool = False) -> Iterat
     """
     tokens = told["tokens"]
     where = "" if is_server else f" in {told['sessions']:,} sessions"
-    yield f"{told['calls']:,} calls of a model{where}"
+    yield f"{told['calls']:,} model calls{where}"
     if tokens["prompt"]:
         written = f", {tokens['written']:,} written into it" if tokens["written"] else ""
         yield (
-            f"prompt tokens as the provider told: {tokens['prompt']:,}, of them "
+            f"prompt tokens reported by the provider: {tokens['prompt']:,}, of which "
             f"{tokens['cached']:,} from its cache "
             f"({percent(tokens['cached'] / tokens['prompt'])}){written}"
         )
     else:
-        yield "the provider told no token counts"
+        yield "the provider reported no token counts"
     if told["repeats"]:
         yield from _repeats(told["repeats"])
-    spared, did = told["spared_tokens"], "have spared" if is_server else "spare"
-    yield f"references {did} some {spared:,} prompt tokens (an estimate: four characters each)"
+    spared, did = told["spared_tokens"], "saved" if is_server else "would save"
+    yield f"references {did} about {spared:,} prompt tokens (estimated, four characters each)"
     yield from _money(told["money"], is_server=is_server)
 
 
 def _repeats(counts: Mapping[str, int]) -> Iterator[str]:
     chars = max(1, counts["result_chars"])
     yield (
-        f"results of tools: {counts['results']:,} of {counts['result_chars']:,} characters; "
+        f"tool results: {counts['results']:,} of {counts['result_chars']:,} characters; "
         f"read again: {counts['readings']:,} of {counts['reading_chars']:,} "
         f"({percent(counts['reading_chars'] / chars)})"
     )
     yield (
-        f"runs of lines that stand earlier in the same prompt: {counts['runs']:,}; with every "
+        f"runs of lines that appear earlier in the same prompt: {counts['runs']:,}; with every "
         f"call sent again, they are {counts['spared_chars']:,} of {counts['sent_chars']:,} "
         f"characters ({percent(counts['spared_chars'] / max(1, counts['sent_chars']))})"
     )
@@ -143,9 +143,9 @@ def _money(money: Mapping[str, Any] | None, *, is_server: bool) -> Iterator[str]
     unit = f" {money['currency']}".rstrip()
     if money["paid"] is not None:
         kept = money["without_cache"] - money["paid"]
-        what = "references have spared" if is_server else "what was sent twice"
+        what = "saved by references" if is_server else "text sent twice"
         yield (
-            f"by your prices: {money['paid']:,.2f}{unit}; without the cache "
+            f"at your prices: {money['paid']:,.2f}{unit}; without the cache "
             f"{money['without_cache']:,.2f}{unit} ({kept:+,.2f}); {what}: "
             f"{money['for_repeats']:,.2f}{unit}"
         )

@@ -66,7 +66,7 @@ def session_files(path: Path) -> Iterator[Path]:
         return
     found = sorted(path.rglob("*.jsonl")) if path.is_dir() else []
     if not found:
-        raise CommandError(f"{path}: no session file (*.jsonl) is there")
+        raise CommandError(f"{path}: contains no session file (*.jsonl)")
     yield from found
 
 

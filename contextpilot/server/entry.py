@@ -23,7 +23,7 @@ _TWO_HOSTS = "Host must be given once"
 _OTHER_CODING = "Transfer-Encoding must be chunked, and nothing else"
 _VERSIONS = ("1.1", "1.0")
 _OTHER_VERSION = "the version must be HTTP/1.1 or HTTP/1.0"
-_NO_TRACE = "TRACE would show keys: it is not served"
+_NO_TRACE = "TRACE would reveal keys: it is not supported"
 _NO_TOKEN = (
     "Authorization must be 'Bearer' and the index token: set CONTEXTPILOT_INDEX_TOKEN to what "
     "the server was started with (--index-token)"

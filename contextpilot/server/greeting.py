@@ -44,26 +44,26 @@ async def greeting(settings: Settings, port: int, pool: EnginePool) -> list[Line
 
 
 def _lines(settings: Settings, url: str, engines: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
-    yield Line(f"ContextPilot {__version__} listens at {url}; its page: {url}/")
+    yield Line(f"ContextPilot {__version__} listens at {url}; dashboard: {url}/")
     real = [engine for engine in engines if engine["url"]]
     if real:
-        yield Line(f"clients of OpenAI take {url}/v1 as base URL, clients of Anthropic {url}")
+        yield Line(f"base URL for OpenAI clients: {url}/v1, for Anthropic clients: {url}")
     else:
         yield Line(
-            "no engine is given: index only. Applications plan here with "
+            "no engine given: index only. Applications plan here with "
             f"ContextPilot(index_url={url!r}); requests to /v1 are refused until an engine joins "
             "(--engine URL)"
         )
     for engine in real:
         yield _engine(engine, url)
     if settings.mode == "off" or not (settings.reorder or settings.deduplicate):
-        yield Line("nothing is planned: mode is off, or reorder and deduplicate are", True)
+        yield Line("nothing is planned: mode is off, or reorder and deduplicate are off", True)
     if settings.index_token:
-        yield Line("the index API and the page ask for the index token; /v1 does not")
+        yield Line("the index API and the dashboard require the index token; /v1 does not")
     elif not is_loopback(settings.host):
         yield Line(
-            f"other machines can reach {settings.host}, and --open-index asks for no token: "
-            "whoever does may read and change the index",
+            f"other machines can reach {settings.host}, and --open-index requires no token: "
+            "anyone who reaches it can read and change the index",
             True,
         )
     for name, meant in unread(os.environ):
@@ -74,8 +74,10 @@ def _engine(engine: Mapping[str, Any], url: str) -> Line:
     name, kind = f"engine {engine['engine']}", engine["kind"]
     if not engine["up"]:
         where = "" if engine["engine"] in engine["url"] else f" at {engine['url']}"
-        return Line(f"{name}{where} does not answer yet: requests are refused until one does", True)
+        return Line(
+            f"{name}{where} does not answer yet: requests are refused until an engine does", True
+        )
     if engine["sync"] == "off":
         hint = _REPORTS.format(url=url)
-        return Line(f"{name} ({kind}) answers; sync is off, what it evicts is unknown: {hint}")
+        return Line(f"{name} ({kind}) answers; sync is off, so its evictions are unknown: {hint}")
     return Line(f"{name} ({kind}) answers; sync is {engine['sync']}")

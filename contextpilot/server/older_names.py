@@ -5,13 +5,13 @@ from __future__ import annotations
 PATHS = {
     "/build": "POST /reorder",
     "/schedule": 'POST /reorder with "stateless": true',
-    "/search": "POST /reorder, which searches and learns at once",
-    "/insert": "POST /reorder, which searches and learns at once",
+    "/search": "POST /reorder, which also searches and learns",
+    "/insert": "POST /reorder, which also searches and learns",
     "/metrics/ttft": "GET /metrics",
     "/metrics/ttft/reset": "GET /metrics, whose counters are never reset",
     "/cloud/stats": "GET /health and GET /stats",
 }
-_NOT_HERE = "there is nothing of the kind here: leave it out"
+_NOT_HERE = "it has no counterpart here: leave it out"
 _CONVERSATIONS = "POST /deduplicate compares a context with its conversation_id"
 FIELDS = {
     "alpha": _NOT_HERE,

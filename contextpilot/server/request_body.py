@@ -62,7 +62,7 @@ class Bodies:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise ClientGoneError("the client went while it was sending its request")
+                    raise ClientGoneError("the client disconnected while sending its request")
                 chunk = message.get("body", b"")
                 length += len(chunk)
                 self._held_bytes += len(chunk)
@@ -88,8 +88,8 @@ class Bodies:
     def _check_held(self, own: int) -> None:
         if self._held_bytes > max(self._max_total_bytes, own):
             raise NoRoomError(
-                "the server holds as many bytes of requests as max_bodies_bytes "
-                f"({self._max_total_bytes}) allows: send this one again later"
+                "the server already holds max_bodies_bytes "
+                f"({self._max_total_bytes}) of request bodies: retry later"
             )
 
 
@@ -97,6 +97,6 @@ def check_parts(body: bytes) -> None:
     """Raise BodyTooLargeError where a body's JSON has more parts than are read."""
     if num_parts(body) > MAX_PARTS:
         raise BodyTooLargeError(
-            f"the body's JSON has more than {MAX_PARTS:,} parts beyond those of a text: send it in "
+            f"the body's JSON has more than {MAX_PARTS:,} parts besides text: send it in "
             "several requests"
         )

@@ -29,9 +29,9 @@ logger = logging.getLogger("contextpilot.server")
 
 _BACKLOG = 2048
 _NEW_TOKEN = (
-    "other machines can reach {host}, so the index asks for a token. No --index-token was given; "
-    "that of this run is\n  CONTEXTPILOT_INDEX_TOKEN={token}\nfor engines, applications and the "
-    "page. /v1 asks for none.\n"
+    "other machines can reach {host}, so the index requires a token. No --index-token was given; "
+    "the one for this run is\n  CONTEXTPILOT_INDEX_TOKEN={token}\nfor engines, applications and "
+    "the dashboard. /v1 requires none.\n"
 )
 _MAX_DESCRIPTORS = 65_536
 _OWN_DESCRIPTORS = 64
@@ -94,7 +94,9 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let running requests end."""
-        logger.info("stopping: what runs has %g s to end", self._settings.shutdown_timeout_s)
+        logger.info(
+            "stopping: running requests have %g s to finish", self._settings.shutdown_timeout_s
+        )
         await super().shutdown(sockets)
 
     async def _greet(self, port: int) -> None:

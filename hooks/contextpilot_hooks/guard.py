@@ -53,7 +53,7 @@ class Guard:
             return
         self.active = False
         logger.warning(
-            "contextpilot: %s: switched off (%s); the engine goes on as if it were not there",
+            "contextpilot: %s: switched off (%s); the engine continues without it",
             self.name,
             reason,
         )

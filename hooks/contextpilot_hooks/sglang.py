@@ -266,7 +266,7 @@ def _key_reader(insert: Any) -> Any:
 
 def _refuse(reason: Exception) -> None:
     logger.warning(
-        "no hook in SGLang %s: %s; the engine runs as if contextpilot were not there, and the index"
+        "no hook in SGLang %s: %s; the engine runs without it, and the index"
         " will not know its cache",
         version(),
         reason,

@@ -70,9 +70,9 @@ logger = logging.getLogger("contextpilot.hooks")
 
 TESTED = "0.10.2 to 0.33.0"
 _RETENTION = (
-    "of this model's layers only what stands at the end of a prompt is kept, so the first request"
-    " that shares the beginning of another finds nothing of it in the cache, and the second does;"
-    " --prefix-cache-retention-interval N keeps what the first needs, at every N tokens"
+    "this model's layers are only kept for the end of a prompt, so the first request that shares"
+    " the beginning of another finds nothing in the cache, and only the second does;"
+    " --prefix-cache-retention-interval N keeps what the first needs, every N tokens"
 )
 
 _SCHEDULER = {
@@ -319,7 +319,7 @@ def _version() -> str:
 
 def _refuse(version: str, reason: Exception) -> None:
     logger.warning(
-        "contextpilot: no hook in vLLM %s: %s; the engine runs as if we were not there and the"
+        "contextpilot: no hook in vLLM %s: %s; the engine runs without it and the"
         " index does not know its cache (tested: %s)",
         version,
         reason,

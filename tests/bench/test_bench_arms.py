@@ -116,5 +116,5 @@ def test_every_prompt_says_where_its_question_begins() -> None:
 
 
 def test_an_unknown_mode_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'fast' is no mode: the modes are plain, random"):
+    with pytest.raises(ValueError, match=r"'fast' is not a mode: the modes are plain, random"):
         make_arm("fast", Setting())

@@ -205,7 +205,7 @@ def test_without_matplotlib_the_figures_are_written_all_the_same(
         shown = run("bench", "--engine", engine.url, "--workload", workload,
                     "--modes", "plain", "--repetitions", 1, "--out", tmp_path)  # fmt: skip
     assert shown.status == 0, shown.err
-    assert "no plots: matplotlib is absent (pip install matplotlib)" in shown.out
+    assert "no plots: matplotlib is not installed (pip install matplotlib)" in shown.out
     assert (tmp_path / "bench.csv").exists()
     assert not (tmp_path / "bench.png").exists()
 
@@ -214,7 +214,7 @@ def test_what_cannot_be_run_is_refused_with_the_fix(run: Runner, workload: Path)
     def told(*more: object) -> str:
         return run.refused("bench", "--workload", workload, *more)
 
-    assert "is no http(s) address" in told("--engine", "127.0.0.1:8000")
+    assert "is not an http(s) address" in told("--engine", "127.0.0.1:8000")
     assert "does not answer" in told("--engine", "http://127.0.0.1:9", "--wait", 0)
     with running(PrefixEngine()) as engine:
         assert "the modes are plain, random" in told("--engine", engine.url, "--modes", "fast")

@@ -35,7 +35,7 @@ def test_the_real_thing(run, monkeypatch):
     assert result.err == ""
     assert re.search(rf"^ok    python +\w+ {platform.python_version()} at\s+/", result.out)
     assert "no CONTEXTPILOT_* variable is set" in result.out
-    assert result.out.endswith("nothing that is asked for is broken\n")
+    assert result.out.endswith("nothing required is broken\n")
     assert result.status == 0
 
 
@@ -149,7 +149,7 @@ def test_passwords_in_addresses_are_not_shown(name):
 def test_a_bad_address_fails_and_stays_unseen(run, monkeypatch, url):
     monkeypatch.setenv("CONTEXTPILOT_INDEX_URL", url)
     found = variables(CONTEXTPILOT_INDEX_URL=url)["CONTEXTPILOT_INDEX_URL"]
-    assert (found.status, found.detail) == ("fail", "is no http(s) address")
+    assert (found.status, found.detail) == ("fail", "is not an http(s) address")
     assert found.fix == "export CONTEXTPILOT_INDEX_URL=http://127.0.0.1:8765"
     assert "hunter2" not in str(found)
     with pytest.raises(ValueError, match=r"^is no http\(s\) address$"):

@@ -85,7 +85,7 @@ def test_a_real_index_plans_and_knows_the_id(index, caplog):
     }
     assert checks["index"].detail == f"{index.index_url} answers"
     assert "CONTEXTPILOT_INDEX_URL" in checks["sync"].fix
-    assert "was planned by the index, which knows it" in checks["request ids"].detail
+    assert "was planned by the index, which still knows it" in checks["request ids"].detail
     assert caplog.records == []
 
 
@@ -115,7 +115,7 @@ def test_a_token_that_fits(monkeypatch):
         assert statuses(check_index())["request ids"] == "ok"
 
 
-@pytest.mark.parametrize(("token", "words"), [("wrong", "another"), ("", "asks for a token")])
+@pytest.mark.parametrize(("token", "words"), [("wrong", "different"), ("", "requires a token")])
 def test_a_token_that_does_not_fit(monkeypatch, run, token, words):
     monkeypatch.setenv("CONTEXTPILOT_INDEX_TOKEN", "hunter2")
     with cp.ContextPilot(listen="127.0.0.1:0") as pilot:
@@ -190,7 +190,7 @@ def test_somebody_else_listens(monkeypatch, reply):
         monkeypatch.setenv("CONTEXTPILOT_INDEX_URL", engine.url)
         [check] = check_index()
     assert check.status == "fail"
-    assert f"answers {reply[0]}, but not as an index does" in check.detail
+    assert f"answers {reply[0]}, but not as an index would" in check.detail
     assert "not at an engine" in check.fix
 
 
@@ -235,7 +235,7 @@ _EXPLAINED = [name for name in Explanation.__dataclass_fields__ if name != "firs
         (EVICTS, "the index does not plan"),
         (EVICTS | {"/plan": (200, {"plans": []})}, "does not give one plan for each context"),
         (EVICTS | {"/plan": (200, b"garbage")}, "the index does not plan"),
-        (EVICTS | PLANS, "the index planned cp-1, but does not know it any more"),
+        (EVICTS | PLANS, "the index planned cp-1, but no longer knows it"),
     ],
 )
 def test_an_index_that_breaks_the_way_of_the_request_id(monkeypatch, caplog, script, complaint):

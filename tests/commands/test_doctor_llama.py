@@ -31,7 +31,7 @@ def test_a_server_that_cannot_report_is_warned_of(tmp_path: Path) -> None:
     script.chmod(0o755)
     [check] = check_llama_server()
     assert check.status == "warn"
-    assert "no program but a script" in check.detail
+    assert "is a script, not a program" in check.detail
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into an ELF program")

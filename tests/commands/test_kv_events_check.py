@@ -34,10 +34,10 @@ def test_nothing_there_and_nothing_published(
 ) -> None:
     monkeypatch.setattr(kv_events, "_WAIT_S", 1.0)
     [check] = check_kv_events([publisher.address], None)
-    assert (check.status, check.detail) == ("warn", "connected, and nothing came")
+    assert (check.status, check.detail) == ("warn", "connected, but nothing arrived")
     publisher.close()
     [check] = check_kv_events([publisher.address], None)
-    assert (check.status, check.detail) == ("warn", "nobody publishes there")
+    assert (check.status, check.detail) == ("warn", "nothing publishes there")
     assert "replay_endpoint" in check.fix
 
 
@@ -51,11 +51,11 @@ def test_an_address_that_is_none() -> None:
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        ({"refused": "blocks of several sizes"}, "blocks of several sizes"),
+        ({"refused": "blocks of different sizes"}, "blocks of different sizes"),
         ({"state": "exact", "num_malformed": 2}, "unknown form"),
         ({"state": "exact", "num_differing": 1}, "than the hooks"),
         ({"state": "approximate"}, "before we joined"),
-        ({"state": "exact", "num_agreed": 7}, "as the hooks say of 7"),
+        ({"state": "exact", "num_agreed": 7}, "the hooks agree on 7"),
     ],
 )
 def test_what_a_server_says(state: dict[str, object], said: str) -> None:

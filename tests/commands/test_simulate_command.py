@@ -195,7 +195,7 @@ def test_the_table_says_what_the_json_says(run, save):
 
 def test_words_give_the_savings(run, save):
     out = " ".join(run("simulate", save(THREE), "--capacity", "unlimited").out.split())
-    assert "without limit: the engine computes 1,792 tokens for the order as given" in out
+    assert "no limit: the engine computes 1,792 tokens for the order as given" in out
     assert "all requests together 42.9 % fewer" in out
 
 

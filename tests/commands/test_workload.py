@@ -89,8 +89,8 @@ def test_objects_are_what_their_text_is_and_without_one_what_their_id_is(tmp_pat
 
 
 FAULTS = [
-    ("", "w.jsonl holds no request"),
-    ("\n \n", "w.jsonl holds no request"),
+    ("", "w.jsonl contains no request"),
+    ("\n \n", "w.jsonl contains no request"),
     ('{"contexts": [1]}\n{"contexts": [1]', "w.jsonl, line 2 is no JSON"),
     ('{"contexts": [1]}\n\n[1, 2]', "w.jsonl, line 3: the line is a list, but must be an object"),
     ("17", "w.jsonl, line 1: the line is a number, but must be an object"),
@@ -118,7 +118,7 @@ DOCUMENT_FAULTS = [
     ({"requests": []}, "w.json: docs is missing, but must be a list"),
     ({"docs": []}, "w.json: requests is missing, but must be a list"),
     ({"docs": {}, "requests": []}, "w.json: docs is an object, but must be a list"),
-    ({"docs": [], "requests": []}, "w.json holds no request"),
+    ({"docs": [], "requests": []}, "w.json contains no request"),
     ({"docs": ["a"], "requests": [3]}, "w.json: requests[0] is a number, but must be an object"),
     (
         {"docs": ["a"], "requests": [{"contexts": [0]}, {}]},
@@ -153,8 +153,8 @@ def test_files_that_cannot_be_read(run, tmp_path):
 
 
 BROKEN = [
-    (gzip.compress(LINES.encode(), mtime=0)[:-12], "w.jsonl is no whole gzip file"),
-    (gzip.compress(LINES.encode(), mtime=0)[:20] + b"\0" * 40, "w.jsonl is no whole gzip file"),
+    (gzip.compress(LINES.encode(), mtime=0)[:-12], "w.jsonl is not a complete gzip file"),
+    (gzip.compress(LINES.encode(), mtime=0)[:20] + b"\0" * 40, "w.jsonl is not a complete gzip file"),
     (b'{"contexts": ["\xff"]}', "w.jsonl is not UTF-8 text"),
     (b"\x00\x01\x02", "w.jsonl, line 1 is no JSON"),
 ]

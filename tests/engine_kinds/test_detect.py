@@ -92,7 +92,7 @@ def test_public_hosts_and_named_kinds_are_not_asked() -> None:
         assert await EngineKinds(served).kind("https://api.openai.com") is kind_named("openai")
         assert await EngineKinds(served, "sglang").kind(URL) is kind_named("sglang")
         assert served.asked == []
-        with pytest.raises(ValueError, match="'vlm' is no kind of engine"):
+        with pytest.raises(ValueError, match="'vlm' is not a kind of engine"):
             EngineKinds(served, "vlm")
 
     run(main())

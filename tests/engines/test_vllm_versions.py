@@ -108,7 +108,7 @@ def test_events_that_name_no_layers_are_never_believed_too_much(lines, version):
     assert alone["below"] < alone["hits"] / 2
     for seen in (window, states):
         assert seen["above"] == 0
-        assert "do not tell apart" in seen["refused"]
+        assert "do not distinguish" in seen["refused"]
     assert all(seen["hits"] > 30 for seen in (full, window, states, alone))
 
 

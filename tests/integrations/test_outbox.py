@@ -192,7 +192,7 @@ def test_errors_name_the_argument(tmp_path: Path) -> None:
         Outbox(None, timeout_s=0)
     path = tmp_path / "notes.txt"
     path.write_text("these are my notes\n")
-    with pytest.raises(ValueError, match="is no journal: see byte 0"):
+    with pytest.raises(ValueError, match="is not a journal: see byte 0"):
         Outbox(str(path))
     assert path.read_text() == "these are my notes\n"
 

@@ -172,7 +172,7 @@ def test_a_folder_that_others_may_write_is_closed(tmp_path: Path) -> None:
 
 def test_a_cache_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "contextpilot").write_text("a file")
-    with pytest.raises(InjectionError, match="cannot be kept in"):
+    with pytest.raises(InjectionError, match="cannot be stored in"):
         shim_library({"PATH": os.environ["PATH"], "XDG_CACHE_HOME": str(tmp_path)})
 
 

@@ -236,7 +236,7 @@ def test_the_command_tells_counts_and_no_text(
     assert main(["savings", str(path.parent), "--prices", str(prices)]) == 0
     shown = capsys.readouterr().out
     assert "read again: 1 of" in shown
-    assert "by your prices" in shown
+    assert "at your prices" in shown
     assert main(["savings", "--json", str(path)]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told[str(path)]["repeats"]["readings"] == 1

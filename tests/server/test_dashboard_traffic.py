@@ -87,7 +87,7 @@ def test_without_an_engine_requests_are_refused_and_that_is_said(
             assert chat(Client(url), TAGGED) == 503
         assert [one["code"] for one in feed(url)["why_refused"]] == ["no-engine"]
     said = [text for text in caplog.messages if "refused" in text]
-    assert said == ["a request was refused (503): no engine is given; start with --engine URL, or "
+    assert said == ["a request was refused (503): no engine is configured; start with --engine URL, or "
                     "POST /engines"]  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def test_the_page_of_an_index_alone_says_so(tmp_path: Path) -> None:
     async def script(page: Page) -> None:
         await page.until("document.querySelector('.engine .hint')")
         shown = await page.run("document.getElementById('engines').innerText")
-        assert "No engine is given: requests to /v1 are refused" in shown
+        assert "No engine is configured: requests to /v1 are refused" in shown
         assert "sync" not in shown
 
     with serving(make_server(Settings(port=0))) as url:

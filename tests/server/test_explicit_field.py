@@ -155,7 +155,7 @@ def reasons(proxy: Client, number: int, **members: Any) -> list[str | None]:
 def test_a_question_that_stands_before_the_blocks_is_told(proxy: Client) -> None:
     told = reasons(proxy, TELLING + 2)
     assert told[:TELLING] == [None] * TELLING  # of the first, no block had been seen
-    assert all(one and "leave contextpilot.query out" in one for one in told[TELLING:])
+    assert all(one and "omit contextpilot.query" in one for one in told[TELLING:])
 
 
 def test_a_system_prompt_that_changes_is_told(proxy: Client) -> None:
@@ -164,7 +164,7 @@ def test_a_system_prompt_that_changes_is_told(proxy: Client) -> None:
 
     told = reasons(proxy, TELLING + 1, messages=messages)
     assert told[-1]
-    assert "put what changes behind the blocks" in told[-1]
+    assert "move what changes behind the blocks" in told[-1]
     assert reasons(proxy, 1, messages=lambda _: [SYSTEM])[0]  # new, too
     assert reasons(proxy, 1, messages=lambda _: [SYSTEM]) == [None]
 

@@ -43,7 +43,7 @@ def test_engines_are_named_with_kind_state_and_sync(told: pytest.LogCaptureFixtu
     upstream = Scripted(asides={"/version": {"version": "0.32.0"}})
     with serving(upstream) as engine:
         url, lines = greeted(told, "does not answer yet", engine=(engine, dead), kind="vllm")
-    assert any(f"take {url}/v1 as base URL" in line for line in lines)
+    assert any(f"base URL for OpenAI clients: {url}/v1" in line for line in lines)
     (up,) = [line for line in lines if "sync is off" in line]
     assert f"engine {engine[7:]} (vllm) answers" in up
     assert f"CONTEXTPILOT_INDEX_URL={url}" in up
@@ -57,9 +57,9 @@ def test_what_is_misspelt_open_or_switched_off_is_a_warning(
     _, lines = greeted(told, "nothing reads", host="0.0.0.0", open_index=True, mode="off")
     warnings = [line for line in lines if line.startswith("warning: ")]
     assert any("did you mean CONTEXTPILOT_INDEX_URL?" in line for line in warnings)
-    assert any("--open-index asks for no token" in line for line in warnings)
+    assert any("--open-index requires no token" in line for line in warnings)
     assert any("nothing is planned: mode is off" in line for line in warnings)
-    _, lines = greeted(told, "ask for the index token", host="0.0.0.0", index_token="t")
+    _, lines = greeted(told, "require the index token", host="0.0.0.0", index_token="t")
     assert not any("--open-index" in line for line in lines)
 
 

@@ -96,7 +96,7 @@ def test_the_client_sends_images(client: Client, tmp_path: Path) -> None:
         assert told["messages"] == [*here]
         ordered = remote.reorder(images)["contexts"]
         assert [one.get("label") for one in ordered[0]] == ["Plan", None, None]
-        with pytest.raises(TypeError, match="object has no JSON form"):
+        with pytest.raises(TypeError, match="object cannot be written as JSON"):
             remote.optimize([object()], "q")
 
 

@@ -150,11 +150,11 @@ OLD_STATE: dict[str, Any] = {"memory_usage": {"token_capacity": 9}}
 @pytest.mark.parametrize(
     ("version", "states", "why"),
     [
-        ("0.5.23", [scheduler(), scheduler(swa=7)], "a sliding window, of which"),
+        ("0.5.23", [scheduler(), scheduler(swa=7)], "a sliding window, which its events"),
         ("0.5.23", [scheduler(uses_mamba_radix_cache=True)], "states, of which"),
         ("0.5.13", [{**OLD_STATE, "max_mamba_cache_size": 48}], "states, of which"),
         ("0.5.13", [OLD_STATE], "does not say whether layers have a window"),
-        ("0.5.23", [], "what layers it has is not known"),
+        ("0.5.23", [], "its layers are unknown"),
         ("0.5.23", [scheduler(), scheduler()], ""),
         ("0.5.13", [{**OLD_STATE, "disable_hybrid_swa_memory": True}], ""),
         ("0.5.11", [OLD_STATE], ""),
@@ -272,7 +272,7 @@ def test_an_engine_that_joins_brings_its_events(publisher: Publisher) -> None:
     [
         ("http://127.0.0.1:5557", "kv_events must be like"),
         ("tcp://127.0.0.1:1,tcp://127.0.0.1:2", "kv_events must be one address, not 2"),
-        ("tcp://127.0.0.1:1,tokenizer=x", "named where the server starts"),
+        ("tcp://127.0.0.1:1,tokenizer=x", "only be given at startup"),
     ],
     ids=["no address", "two", "tokenizer"],
 )

@@ -48,7 +48,7 @@ def test_faults_in_the_environment_are_named(environ: dict[str, str], message: s
         ("prot = 1", "unknown setting 'prot'"),
         ("port = 'x'", "port must be of type int"),
         ("reorder = 1", "reorder must be of type bool"),
-        ("port = ", "is no TOML"),
+        ("port = ", "is not TOML"),
     ],
 )
 def test_faults_in_the_file_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -180,7 +180,7 @@ def test_a_file_of_an_older_version_begins_anew(
         written = moved(client, upstream)
     told = [record.getMessage() for record in caplog.records if "state file" in record.msg]
     assert len(told) == 1
-    assert "its 1 written orders are of version 1" in told[0]
+    assert "its 1 stored orders are of version 1" in told[0]
     with serve(upstream, path) as client:
         assert next_turn(client, upstream) == written
     assert b"\0" not in keys_in(path)

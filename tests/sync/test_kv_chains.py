@@ -371,8 +371,8 @@ def unnamed(*events: Any) -> Chains:
 
 def test_several_layers_show_even_where_none_are_named() -> None:
     run = stored([1, 2], [1, 1, 2, 2], size=SIZE)
-    assert "do not tell apart" in unnamed(run, run).layers.refused  # each group stored it
-    assert "do not tell apart" in unnamed(stored([2], [1, 1, 2, 2], size=SIZE)).layers.refused
+    assert "do not distinguish" in unnamed(run, run).layers.refused  # each group stored it
+    assert "do not distinguish" in unnamed(stored([2], [1, 1, 2, 2], size=SIZE)).layers.refused
     assert "several sizes" in unnamed(run, stored([9], [7, 7, 7], size=3)).layers.refused
     chains = unnamed(run)
     apply(chains, run)  # in another step: another request computed the same

@@ -33,7 +33,7 @@ class HermesContext(Protocol):
 def register(ctx: HermesContext) -> None:
     """Called by Hermes when the plugin is enabled."""
     if not hasattr(ctx, "register_middleware"):
-        logger.warning("contextpilot: nothing is rewritten: this Hermes has no middleware")
+        logger.warning("contextpilot: nothing is rewritten, because this Hermes has no middleware")
         return
     rewriting = RequestRewriting()
     ctx.register_middleware("llm_request", rewriting)
@@ -59,7 +59,7 @@ class RequestRewriting:
             return self._rewritten(request)
         except Exception as error:  # the agent's session goes on
             if not self._has_warned:
-                logger.warning("contextpilot: a request stays as it is: %r", error)
+                logger.warning("contextpilot: a request stays unchanged: %r", error)
             self._has_warned = True
             return None
 

@@ -13,7 +13,7 @@ from contextpilot.commands.checks.hooks import INDEX_URL, hooked_kinds, severity
 
 _PROBE = "contextpilot.commands.checks.attach_probe"
 _TIMEOUT_S = 30
-_FIX = "use one of these versions, or a newer contextpilot; the engine itself runs unharmed"
+_FIX = "use one of these versions, or a newer contextpilot; the engine itself is not affected"
 
 
 def check_attach_points() -> Iterator[Check]:
@@ -40,7 +40,7 @@ def _check_engine(engine: str, version: str) -> Check:
         return Check(name, severity(), detail, _FIX)
     if not verdict["is_tested"]:
         detail = f"attach points found, but {version} was never tested (tested: {tested})"
-        return Check(name, "warn", detail, "see that GET /health of the index says sync: exact")
+        return Check(name, "warn", detail, "check that GET /health of the index says sync: exact")
     return Check(name, "ok", f"attach points found in {version} (tested: {tested})")
 
 

@@ -43,7 +43,7 @@ def _check_engine(url: str) -> Check:
     try:
         models = place.ask("/v1/models")
         if models.status in (401, 403):
-            fix = "see that usage.prompt_tokens_details.cached_tokens is in its answers"
+            fix = "check that usage.prompt_tokens_details.cached_tokens is in its answers"
             return Check(name, "warn", "asks for an API key, and doctor sends none", fix)
         model = _first_model(models)
         if model is None:
@@ -61,8 +61,10 @@ def _check_engine(url: str) -> Check:
 def _no_model(name: str, place: Place, models: JsonReply) -> Check:
     """Return what to say of an address that serves no model."""
     if is_index(place.ask("/health")):
-        detail = "is contextpilot serve, and no engine behind it answers"
-        return Check(name, "fail", detail, "give the URL of the engine itself; see that it runs")
+        detail = "is contextpilot serve, but no engine behind it answers"
+        return Check(
+            name, "fail", detail, "give the URL of the engine itself, and check that it runs"
+        )
     detail = f"GET /v1/models answers {models.status} and names no model"
     if models.status == 503:
         return Check(name, "fail", f"{detail}: it is still loading", "run doctor again later")
@@ -86,9 +88,9 @@ def _judge(name: str, answer: JsonReply, owner: str) -> Check:
     if told.cached_tokens is None:
         flag = kind.report_flag if kind is not None else ""
         fix = f"launch it with {flag}" if flag else all_report_flags()
-        return Check(name, "warn", "hides how many prompt tokens were cached", fix)
+        return Check(name, "warn", "does not report how many prompt tokens were cached", fix)
     found = f"{told.cached_tokens} of {told.prompt_tokens} prompt tokens cached when asked again"
     if told.cached_tokens == 0:
         without = "; ".join(f"{k.title}: no {k.uncached_flag}" for k in kinds() if k.uncached_flag)
-        return Check(name, "warn", found, f"launch it with prefix caching on ({without})")
+        return Check(name, "warn", found, f"launch it with prefix caching enabled ({without})")
     return Check(name, "ok", found)

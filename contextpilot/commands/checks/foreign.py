@@ -39,7 +39,7 @@ def foreign_packages(folders: Iterable[Path]) -> Iterator[Check]:
     for folder in folders:
         package = folder / "contextpilot"
         if package != _OURS and any((package / name).is_file() for name in _THEIR_HOOKS):
-            detail = f"{package} is another project's package of the same name"
+            detail = f"{package} is another project's package with the same name"
             yield Check(_NAME, "warn", detail, _AGAIN)
 
 
@@ -48,7 +48,7 @@ def foreign_starts(folders: Iterable[Path]) -> Iterator[Check]:
     for folder in folders:
         path, module = folder / PTH, folder / _THEIR_MODULE
         if path.is_file() and _imports_theirs(path):
-            detail = f"{path} is another project's: it imports that one's hooks"
+            detail = f"{path} belongs to another project: it imports that project's hooks"
             fix = "delete it, then python -m contextpilot.install_hook where the engine runs"
             yield Check(_NAME, "warn", detail, fix)
         if module.is_file():

@@ -59,8 +59,8 @@ def check_startup_files() -> Iterator[Check]:
         detail = f"{path} is there, but the hooks do not start: {_why_not_importable()}"
         yield Check("hooks", severity(), detail, _REINSTALL)
     else:
-        detail = f"{PTH} is in no folder that Python reads at its start"
-        detail += ": engines launched from here report nothing" if is_asked else ""
+        detail = f"{PTH} is in no folder that Python reads at startup"
+        detail += ": engines launched from here will report nothing" if is_asked else ""
         yield Check("hooks", severity() if is_asked else "absent", detail, _INSTALL)
     if now.installed:
         yield _check_pth(path)

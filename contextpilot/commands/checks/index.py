@@ -21,7 +21,7 @@ _RIGHT_PORT = f"point {INDEX_URL} at contextpilot serve (port 8765), not at an e
 _LAUNCH = f"launch the engine with {INDEX_URL} set, where contextpilot is installed"
 _SYNC: dict[str, tuple[Status, str]] = {
     "exact": ("ok", ""),
-    "approximate": ("warn", "see that the engine runs and reaches the index; it then resyncs"),
+    "approximate": ("warn", "check that the engine runs and reaches the index; it then resyncs"),
     "off": ("warn", _LAUNCH),
 }
 
@@ -43,7 +43,7 @@ def check_index() -> Iterator[Check]:
     if health.status == 401:
         yield token_is_wrong("index", place)
     elif not is_index(health):
-        detail = f"{place.shown} answers {health.status}, but not as an index does"
+        detail = f"{place.shown} answers {health.status}, but not as an index would"
         yield Check("index", "fail", detail, _RIGHT_PORT)
     else:
         yield _check_service(health, place)
@@ -56,7 +56,7 @@ def _check_service(health: JsonReply, place: Place) -> Check:
     if health.status == 200:
         return Check("index", "ok", f"{place.shown} answers")
     detail = f"{place.shown} answers {health.status}: none of its engines is up"
-    return Check("index", "warn", detail, "start the engines, or see why they do not answer")
+    return Check("index", "warn", detail, "start the engines, or find out why they do not answer")
 
 
 def _check_reporters(health: Mapping[str, Any]) -> Iterator[Check]:
@@ -81,9 +81,9 @@ def _check_sharing(name: str, told: Mapping[str, Any]) -> Iterator[Check]:
     kinds = [kind for kind in registry.kinds() if kind.name == told.get("kind")]
     if told.get("sparse") and kinds and kinds[0].sharing_flag:
         detail = (
-            "its model's layers let a prompt be reused at few lengths: what two requests share is "
-            f"found by the third, or, with {kinds[0].sharing_flag}, by the second at every "
-            "N tokens, which takes room in the cache"
+            "its model's layers allow reuse of a prompt only at few lengths: what two requests "
+            f"share is found by the third or, with {kinds[0].sharing_flag}, by the second at every "
+            "N tokens, which takes space in the cache"
         )
         yield Check(f"sharing at {name}", "ok", detail)
 

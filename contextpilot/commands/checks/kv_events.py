@@ -53,7 +53,7 @@ def _listen(address: KvAddress, send: Callable[[], object] | None) -> Check:
     finally:
         feed.close()
     if state["state"] != "off" and not state["num_messages"]:
-        return Check(name, "warn", "connected, and nothing came", "send the engine a prompt")
+        return Check(name, "warn", "connected, but nothing arrived", "send the engine a prompt")
     return judge_kv_events(name, state)
 
 
@@ -61,21 +61,21 @@ def judge_kv_events(name: str, state: Mapping[str, Any]) -> Check:
     """Return what a server or a feed says of an engine's KV events, as a check."""
     came = f"{state.get('num_messages')} messages, {state.get('num_gaps')} gaps"
     if state.get("refused"):
-        detail = f"only the hooks tell of a cache with {state['refused']}"
+        detail = f"only the hooks can report a cache with {state['refused']}"
         return Check(name, "warn", detail, "launch the engine with the hooks")
     if state.get("state") == "off":
-        return Check(name, "warn", "nobody publishes there", _LAUNCH)
+        return Check(name, "warn", "nothing publishes there", _LAUNCH)
     if state.get("num_malformed"):
-        detail = f"{state['num_malformed']} payloads of an unknown form"
-        return Check(name, "warn", detail, "see that vLLM or SGLang publishes there")
+        detail = f"{state['num_malformed']} payloads of unknown form"
+        return Check(name, "warn", detail, "check that vLLM or SGLang publishes there")
     if state.get("num_differing"):
-        detail = f"of {state['num_differing']} requests they say another thing than the hooks"
+        detail = f"of {state['num_differing']} requests they disagree with the hooks"
         return Check(name, "warn", detail, "report this")
     if state.get("state") == "approximate":
-        detail = f"{came}; what was cached before we joined is not known"
+        detail = f"{came}; what was cached before we connected is unknown"
         fix = 'add ,replay=tcp://HOST:PORT, and launch the engine with "replay_endpoint"'
         return Check(name, "warn", detail, fix)
-    agree = f", as the hooks say of {state['num_agreed']} requests" if state["num_agreed"] else ""
+    agree = f"; the hooks agree on {state['num_agreed']} requests" if state["num_agreed"] else ""
     return Check(name, "ok", came + agree)
 
 

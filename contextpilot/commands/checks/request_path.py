@@ -39,9 +39,9 @@ def check_request_path(place: Place) -> Iterator[Check]:
 
 def token_is_wrong(name: str, place: Place) -> Check:
     """Return what to say of a 401."""
-    given = "another CONTEXTPILOT_INDEX_TOKEN than this one" if place.token else "a token"
+    given = "a different CONTEXTPILOT_INDEX_TOKEN" if place.token else "a token"
     fix = "set CONTEXTPILOT_INDEX_TOKEN to the index server's --index-token"
-    return Check(name, "fail", f"{place.shown} asks for {given} (401)", fix)
+    return Check(name, "fail", f"{place.shown} requires {given} (401)", fix)
 
 
 def _check_plan(place: Place) -> Iterator[Check]:
@@ -53,9 +53,9 @@ def _check_plan(place: Place) -> Iterator[Check]:
         known = place.ask("/evict", {"request_ids": [request_id]}).content
         place.ask("/reset", {"namespace": NAMESPACE})  # a 404 where only the minimal index listens
         if isinstance(known, dict) and known.get("known") == 1:
-            yield Check(_NAME, "ok", f"{request_id} was planned by the index, which knows it")
+            yield Check(_NAME, "ok", f"{request_id} was planned by the index, which still knows it")
             return
-    yield _broken(f"the index planned {request_id}, but does not know it any more")
+    yield _broken(f"the index planned {request_id}, but no longer knows it")
 
 
 def _plan(place: Place) -> tuple[str, str]:

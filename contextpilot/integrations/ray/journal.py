@@ -118,7 +118,7 @@ class Journal:
             key, sending = record["key"], record.get("sending")
             is_answer = sending is None and isinstance(record["status"], int)
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise ValueError(f"{path} is no journal: see byte {start}") from None
+            raise ValueError(f"{path} is not a journal: see byte {start}") from None
         if sending:
             self._open[key] += 1
             return

@@ -51,5 +51,5 @@ def open_gpu() -> Device:
 
     with memory():
         if int(cupy.arange(3).sum()) != 3:
-            raise RuntimeError("the GPU cannot add")
+            raise RuntimeError("the GPU computes wrong sums")
     return Device(f"GPU {cupy.cuda.Device().id}", cupy, cupy.asnumpy, memory, limit)

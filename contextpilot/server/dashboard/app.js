@@ -65,8 +65,8 @@ function fact(list, name, value) {
 }
 
 function kvEvents(events) {
-  if (events.refused) return `not told: ${events.refused}`;
-  const role = events.role === "tells" ? `tell of ${short(events.num_requests)} requests`
+  if (events.refused) return `not reported: ${events.refused}`;
+  const role = events.role === "tells" ? `report ${short(events.num_requests)} requests`
     : `agree with the hooks on ${short(events.num_agreed)} of ${short(events.num_agreed + events.num_differing)} requests`;
   return `${events.state}; ${role}; ${short(events.num_gaps)} gaps`;
 }
@@ -167,7 +167,7 @@ async function grow(node, place, path) {
     if (found.hidden) node.append(make("p", { className: "hint", textContent: `and ${found.hidden} more` }));
     if (!found.branches.length) node.append(make("p", { className: "hint", textContent: "empty" }));
   } catch (error) {
-    node.append(make("p", { className: "hint", textContent: `not to be seen: ${error.message}` }));
+    node.append(make("p", { className: "hint", textContent: `not available: ${error.message}` }));
   }
 }
 

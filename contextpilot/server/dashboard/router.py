@@ -48,7 +48,7 @@ def make_router(pool: EnginePool, records: Records, metrics: Metrics) -> APIRout
         """Return what follows a path in the index of an engine: runs of blocks, and their sizes."""
         found = await offload(True, feed.tree, engine, namespace, path)
         if found is None:
-            raise HTTPException(404, "namespace or path is not known, or not any more")
+            raise HTTPException(404, "namespace or path is unknown, or no longer known")
         return JSONResponse(found, headers=_NO_STORE)
 
     return router

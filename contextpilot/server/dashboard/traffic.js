@@ -23,10 +23,10 @@ function verdict(requests) {
   if (planned + unplanned + refused + applications === 0) {
     return [`No request has come yet: point a client at ${here}/v1, or an application at ContextPilot(index_url="${here}").`, true];
   }
-  if (refused > planned + unplanned + applications) return ["Most requests are refused: why, and what to do, stands below.", true];
-  if (unplanned > planned) return ["Most requests are not planned: why, and what to do, stands below.", true];
+  if (refused > planned + unplanned + applications) return ["Most requests are refused: see below for reasons and remedies.", true];
+  if (unplanned > planned) return ["Most requests are not planned: see below for reasons and remedies.", true];
   if (unplanned + refused === 0) return ["Every request with a prompt is planned.", false];
-  return ["Why some requests are not planned, and what to do, stands below.", false];
+  return ["Some requests are not planned: see below for reasons and remedies.", false];
 }
 
 function reason(one, kind) {
@@ -57,11 +57,11 @@ export function showTraffic(requests, byId) {
 
 // What an engine's state asks for; "" where all is well.
 export function engineAdvice(engine) {
-  if (!engine.real) return "No engine is given: requests to /v1 are refused until one joins (--engine URL).";
-  if (engine.up === false) return "It does not answer: see that it runs, and that its address is right.";
+  if (!engine.real) return "No engine is configured: requests to /v1 are refused until one joins (--engine URL).";
+  if (engine.up === false) return "It does not answer: check that it runs and that its address is right.";
   if (engine.sync === "off") {
-    return `What it evicts is not known here. Launch it with CONTEXTPILOT_INDEX_URL=${location.origin}, where contextpilot is installed.`;
+    return `Its evictions are unknown. Launch it with CONTEXTPILOT_INDEX_URL=${location.origin}, where contextpilot is installed.`;
   }
-  if (engine.sync === "approximate") return "Some of its events were lost, or it is judged by age; nothing need be done.";
+  if (engine.sync === "approximate") return "Some of its events were lost, or it is judged by age; no action needed.";
   return "";
 }

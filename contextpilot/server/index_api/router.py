@@ -165,7 +165,7 @@ def _kv_address(text: str | None) -> KvAddress | None:
     if len(found) != 1:
         raise ValueError(f"kv_events must be one address, not {len(found)}")
     if found[0].tokenizer:
-        raise ValueError("kv_events: a tokenizer is named where the server starts: leave it out")
+        raise ValueError("kv_events: tokenizer= can only be given at startup: leave it out")
     try:
         load_packages()
     except MissingExtraError as error:
@@ -221,7 +221,7 @@ async def explain(request_id: str, request: Request) -> Response:
     """Tell why a request hit or missed."""
     record = _service(request).records.get(request_id)
     if record is None:
-        raise ApiError(404, "no such request is remembered", "request_id")
+        raise ApiError(404, "this request is not known (any more)", "request_id")
     return reply(record.as_dict())
 
 

@@ -58,7 +58,7 @@ class Body(BaseModel):
 
 
 _NAMESPACE = "what is learnt in one is unknown in all others"
-_CONVERSATION = "the conversation that the blocks are given to"
+_CONVERSATION = "the conversation that the blocks belong to"
 _OPTIONS = (
     "reorder",
     "pin_first",
@@ -79,7 +79,7 @@ class Planning(Body):
     namespace: Name = Field("default", description=_NAMESPACE)
     reorder: StrictBool | None = Field(None, description="false keeps the order as given")
     pin_first: Count | None = Field(None, description="keep this many leading blocks in place")
-    max_shift: Count | None = Field(None, description="no block moves by more ranks than this")
+    max_shift: Count | None = Field(None, description="move no block by more ranks than this")
     min_gain_tokens: Count | None = Field(
         None, description="keep the order if fewer tokens than this are known to recur"
     )
@@ -103,7 +103,7 @@ class ReorderBody(Planning):
     contexts: Annotated[Context | Items[Context], FIRST_FIT] = Field(
         examples=[["a block", "another block"]]
     )
-    stateless: StrictBool = Field(False, description="use nothing known, learn nothing")
+    stateless: StrictBool = Field(False, description="ignore what is known, learn nothing")
 
     def batch(self) -> list[Any]:
         """Return the contexts; one context is a batch of one."""
@@ -115,10 +115,10 @@ class Shortening(Planning):
     """What every request that writes messages may say of how they are written."""
 
     annotate: StrictBool | StrictStr | None = Field(
-        None, description="write the ranking after blocks that moved far; or a template of it"
+        None, description="add a ranking after blocks that moved far; or a template for it"
     )
     deduplicate: StrictBool | None = Field(
-        None, description="blocks that the prompt holds already become short hints"
+        None, description="replace blocks that the prompt already holds with short hints"
     )
 
 
@@ -126,7 +126,9 @@ class Writing(Shortening):
     """What every request for messages may say."""
 
     system_instruction: StrictStr | None = Field(None, description="becomes the system message")
-    image_api: ImageApi | None = Field(None, description="whose content parts stand for images")
+    image_api: ImageApi | None = Field(
+        None, description="whose content parts are written for images"
+    )
 
 
 class OptimizeBody(Writing):
@@ -144,23 +146,23 @@ class OptimizeBatchBody(Writing):
     """Requests that are planned together."""
 
     all_contexts: Items[Context] = Field(description="the blocks of each request")
-    queries: Items[StrictStr] = Field(description="as many questions")
+    queries: Items[StrictStr] = Field(description="one question per request")
 
 
 class RewriteBody(Shortening):
     """A whole conversation, as its client has it: it is searched for blocks and for repeats."""
 
     messages: Items[dict[str, Any]] = Field(
-        description="of Chat Completions, Anthropic or Responses; as in the turn before, and more"
+        description="of Chat Completions, Anthropic or Responses: those of the last turn, and more"
     )
     system: StrictStr | Items[dict[str, Any]] | None = Field(
         None, description="Anthropic's system prompt, or the instructions of Responses"
     )
     tools: Items[dict[str, Any]] | None = Field(
-        None, description="what the engine writes before the messages; never rewritten"
+        None, description="part of the prompt before the messages; never rewritten"
     )
     response_format: dict[str, Any] | None = Field(
-        None, description="of the request: documents stay where the answer is to count them"
+        None, description="the request's; documents stay if the answer must count them"
     )
     mode: StrictStr = Field("auto", description="the form of blocks to look for")
     scope: StrictStr | Items[StrictStr] = Field("all", description="whose messages to search")
@@ -173,7 +175,7 @@ class DeduplicateBody(Body):
     conversation_id: Name = Field(description=_CONVERSATION)
     namespace: Name = Field("default", description=_NAMESPACE)
     hint_template: StrictStr | None = Field(
-        None, description="what stands for a block, with {first_line}"
+        None, description="template of the hint for a block, with {first_line}"
     )
 
 

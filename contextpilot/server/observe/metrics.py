@@ -19,21 +19,21 @@ COUNTERS = {
     "requests_total": "Requests of the proxy, by API and what was done.",
     "unplanned_total": "Requests of the proxy that were not planned, by reason.",
     "refused_total": "Requests of the proxy that were refused, by reason.",
-    "plan_failures_total": "Requests that went unplanned because planning failed.",
+    "plan_failures_total": "Requests that were not planned because planning failed.",
     "prefix_cache_queries_total": "Prompt tokens, as the engines counted them.",
     "prefix_cache_hits_total": "Prompt tokens from the prefix cache, as the engines counted them.",
     "planned_tokens_total": "Tokens of planned blocks, as estimated.",
     "expected_hits_tokens_total": "Tokens of planned blocks believed to be cached.",
     "reachable_tokens_total": "Tokens of planned blocks seen before, in any order.",
-    "dedup_tokens_saved_total": "Tokens that deduplication took out of prompts, as estimated.",
+    "dedup_tokens_saved_total": "Tokens that deduplication removed from prompts, as estimated.",
     "volatile_heads_total": "Requests whose head changes with every request, by kind.",
     "upstream_errors_total": "Attempts at an engine that failed, by status.",
-    "client_disconnects_total": "Clients that went before their answer ended.",
+    "client_disconnects_total": "Clients that left before their answer ended.",
     "broken_answers_total": "Answers of engines that broke off.",
 }
 HISTOGRAMS = {
     "plan_seconds": "Time to plan and write a request.",
-    "wait_seconds": "In the line of requests that wait for an engine.",
+    "wait_seconds": "Waiting time of requests for an engine.",
     "time_to_first_byte_seconds": "From a request's arrival to its answer's first byte.",
     "request_seconds": "From a request's arrival to its answer's last byte.",
 }
@@ -109,7 +109,7 @@ class Metrics:
         with self._lock:
             families = [*self._counter_families(), *self._histogram_families()]
         families.append(
-            _gauge("requests_in_progress", "Requests of the proxy now.", self.in_progress)
+            _gauge("requests_in_progress", "Requests at the proxy now.", self.in_progress)
         )
         families.append(_gauge("request_bodies_bytes", "Request bodies that are held.", held_bytes))
         families += _index_families(stats)
@@ -147,7 +147,7 @@ def _engine_families(engines: list[Mapping[str, Any]]) -> Iterator[Metric]:
             if engine.get(field) is not None:
                 family.add_metric((str(engine["engine"]),), float(engine[field]))
         yield family
-    help = "1 for the state that an engine's index is in."
+    help = "1 for the sync state of an engine."
     family = GaugeMetricFamily(PREFIX + "sync_state", help, labels=("engine", "state"))
     for engine in engines:
         for state in _SYNC_STATES:

@@ -13,8 +13,8 @@ from contextpilot.prompt.extract import RULES
 logger = logging.getLogger("contextpilot.server")
 
 _QUIET_S = 60.0
-_NOT_OURS = "nothing: it went to the engine as it came"
-_HAND_OVER = "hand the documents over in the body's field “contextpilot”"
+_NOT_OURS = "nothing: it was forwarded unchanged"
+_HAND_OVER = "pass the documents in the body's field “contextpilot”"
 
 
 class Reason(NamedTuple):
@@ -32,45 +32,44 @@ class Reason(NamedTuple):
 UNPLANNED = {
     "no-blocks": Reason(
         "no list of documents was found in the messages",
-        "set each document off, as in <documents><document>…</document></documents>, or "
-        + _HAND_OVER,
+        "mark each document, as in <documents><document>…</document></documents>, or " + _HAND_OVER,
     ),
     "switched-off": Reason(
-        "the client or the server's settings look for nothing",
-        "leave the header X-ContextPilot-Enabled out; start the server without --mode off",
+        "planning is switched off by the client or the server's settings",
+        "omit the header X-ContextPilot-Enabled; start the server without --mode off",
     ),
-    "no-prompt": Reason("there is no prompt in it: lists of models, embeddings, …", _NOT_OURS),
-    "no-json": Reason("the body is no JSON object", "see what the engine answered"),
+    "no-prompt": Reason("the request has no prompt: lists of models, embeddings, …", _NOT_OURS),
+    "no-json": Reason("the body is not a JSON object", "see what the engine answered"),
     "no-time": Reason(
-        "so much was to be planned that it waited for --max-plan-wait-s, and went on as it came",
-        "give the server a free core, or a second server half of the requests",
+        "it waited --max-plan-wait-s for planning, then was forwarded unchanged",
+        "give the server a free core, or add a second server",
     ),
     "planning-failed": Reason(
-        "planning failed, and the request went on as it came",
-        "see the server's log, and report what it says",
+        "planning failed, and the request was forwarded unchanged",
+        "see the server's log, and report the error",
     ),
 }
 """By code; the codes of lists that stay are those of the rules of extraction."""
 
 REFUSED = {
-    "no-engine": Reason("no engine is given", "start with --engine URL, or POST /engines"),
+    "no-engine": Reason("no engine is configured", "start with --engine URL, or POST /engines"),
     "engine-failed": Reason(
-        "no engine answered", "see below which engines are down, and in their logs why"
+        "no engine answered", "see below which engines are down, and check their logs"
     ),
     "goes-round": Reason(
         "an engine's address leads back to this server",
-        "give --engine the address of an engine; DELETE /engines/NAME lets one leave",
+        "give --engine the address of an engine; DELETE /engines/NAME removes one",
     ),
     "bad-request": Reason(
-        "a header or the field “contextpilot” asks for what there is not",
+        "a header or the field “contextpilot” has an invalid value",
         "the answer names the field",
     ),
     "no-room": Reason(
-        "the server works on as many requests, or bytes of them, as it may at a time",
-        "let clients send less at once, or start with greater --max-requests, --max-bodies-bytes",
+        "the server is at its limit of requests, or of their bytes",
+        "send less at once, or raise --max-requests or --max-bodies-bytes",
     ),
-    "too-large": Reason("the body is too large", "start with a greater --max-body-bytes"),
-    "proxy-failed": Reason("the proxy failed", "see the server's log, and report what it says"),
+    "too-large": Reason("the body is too large", "raise --max-body-bytes"),
+    "proxy-failed": Reason("the proxy failed", "see the server's log, and report the error"),
 }
 
 
@@ -81,13 +80,13 @@ def why_unplanned(code: str) -> Reason:
     rule = RULES.get(code)
     if code == "no-evidence" or rule is None:
         return Reason(
-            "a list was found, but nothing says that it is documents found by a search",
+            "a list was found, but nothing shows that it is documents found by a search",
             "announce it (“Use the following documents:”), or name its form in the header "
             f"X-ContextPilot-Mode, or {_HAND_OVER}",
         )
     return Reason(
         f"a list stays on purpose: {rule.words}",
-        f"nothing, if order or numbers matter there; else {_HAND_OVER}",
+        f"nothing, if order or numbers matter there; otherwise {_HAND_OVER}",
     )
 
 
@@ -106,9 +105,9 @@ def volatile(counts: Mapping[str, int]) -> list[dict[str, Any]]:
         {
             "code": f"volatile-{kind}",
             "count": count,
-            "words": f"planned, but the system prompt holds text that changes ({kind}), so that no "
-            "request may find the prompt of another",
-            "remedy": "put what changes behind the documents, or leave it out",
+            "words": f"planned, but the system prompt contains text that changes ({kind}), so no "
+            "request can reuse the prompt of another",
+            "remedy": "move it behind the documents, or leave it out",
         }
         for kind, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     ]

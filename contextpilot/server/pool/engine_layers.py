@@ -88,7 +88,7 @@ class EngineLayers:
     async def _ask(
         self, headers: Headers, method: str, path: str, body: object = None
     ) -> tuple[int, Any]:
-        assert body is None, "only what has no body is asked"
+        assert body is None, "only requests without a body are supported"
         content = bytearray()
         async with self._upstream.open(method, self._url + path, headers, b"") as answer:
             async for chunk in answer.chunks():

@@ -163,7 +163,7 @@ class EnginePool:
         before, default = self._members, name_of(url)
         url, name = url.strip().rstrip("/"), name or default
         if name in before or any(engine.url == url for engine in before.values()):
-            raise ValueError(f"engines must differ in name and URL: {name} is there")
+            raise ValueError(f"engines must differ in name and URL:  {name} is there")
         if not _NAME.fullmatch(name):
             raise ValueError(f"name must be letters, digits and . : / [ ] % ~ + - _, not {name!r}")
         engine = self._make(name, url)
@@ -252,7 +252,7 @@ class EnginePool:
         try:
             return await kind.num_slots(engine.url, self._fetch)
         except Exception:  # no request may fail of what an engine says of itself
-            logger.exception("engine %s does not tell its slots", engine.name)
+            logger.exception("engine %s does not report its slots", engine.name)
             return 0
 
     def hurry(self, name: str) -> None:

@@ -110,7 +110,7 @@ class HealthCheck:
             return
         if engine.up is not False:
             engine.up = False
-            logger.warning("engine %s does not answer: it counts as dead", engine.name)
+            logger.warning("engine %s does not answer and counts as dead", engine.name)
             await self._on_death(engine)
 
     async def _greet(self) -> None:
@@ -118,7 +118,7 @@ class HealthCheck:
         try:
             await self._on_life(self._engine)
         except Exception:  # what it is need not be known for requests to go there
-            logger.exception("engine %s could not be looked at", self._engine.name)
+            logger.exception("engine %s could not be checked", self._engine.name)
         self._engine.up = True
 
     async def _observe(self) -> None:

@@ -131,7 +131,7 @@ class KvFollower:
                 model, salt = (_text(body, name) for name in ("model", "cache_salt"))
                 self._feed.follow(Prompt(sent.request, tokens, prompt_tokens, model, salt))
             except Exception as error:  # it goes unfollowed, as if the engine told nothing of it
-                logger.debug("a prompt's tokens are not known: %s", type(error).__name__)
+                logger.debug("the tokens of a prompt are unknown: %s", type(error).__name__)
                 self._feed.follow(Prompt(sent.request, None))
 
     async def _tokens(self, sent: SentRequest, body: Mapping[str, Any]) -> list[int] | None:

@@ -103,6 +103,6 @@ def _limited(job: Job, planned: Planned, blocks: int, scale: Callable[[int], int
         matched_blocks=blocks,
         matched_tokens=min(told.matched_tokens, tokens),
         first_miss=first_miss(context, plan),
-        reason="other slot: what is live of it stands in another slot, or goes with the one taken",
+        reason="other slot: its live part is in another slot, or is lost with the slot taken",
     )
     return Planned(planned.position, plan, told)

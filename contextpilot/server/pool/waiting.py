@@ -227,7 +227,9 @@ class WaitingLine:
         try:
             return self._follow() or self._begin()
         except Exception:
-            logger.exception("waiting requests cannot be planned together: in order of arrival")
+            logger.exception(
+                "waiting requests cannot be planned together: released in order of arrival"
+            )
             self._run = _Run(())
             return None
 
@@ -257,7 +259,9 @@ class WaitingLine:
         try:
             steps = chain(await asyncio.to_thread(_first, order), order)
         except Exception:
-            logger.exception("waiting requests cannot be planned together: in order of arrival")
+            logger.exception(
+                "waiting requests cannot be planned together: released in order of arrival"
+            )
             steps = ((position, None) for position in range(len(waiters)))
         self._planning = None
         self._run = _Run(waiters, steps)

@@ -160,7 +160,7 @@ class Proxy:
 
     def _refuse_beyond(self, most: int) -> None:
         if self._num_taken >= most:
-            text = f"the server works on max_requests ({most}) already: send this one again later"
+            text = f"the server already has max_requests ({most}) requests: retry later"
             raise TooManyRequestsError(text)
 
     async def _answered(self, scope: Scope, body: bytes, delivery: Delivery) -> None:

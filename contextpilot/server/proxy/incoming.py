@@ -105,10 +105,10 @@ class Incoming:
         if refusal := kind.salt_refusal(self.api):
             return refusal
         if not has_prompt(method, path):
-            return "cannot be written at this path: write it as the API does"
+            return "cannot be added at this path: spell the path as the API does"
         encodings = [value for name, value in self.headers if name == b"content-encoding"]
         if not self.salted or any(value.strip().lower() != b"identity" for value in encodings):
-            return "cannot be written: the body must be a JSON object in UTF-8, not compressed"
+            return "cannot be added: the body must be a JSON object in UTF-8, not compressed"
         return ""
 
     @property
@@ -212,7 +212,7 @@ class RequestReader:
 
 def note_failure(metrics: Metrics, error: Exception) -> None:
     """Count a failure of ours; the request goes on unplanned."""
-    logger.warning("planning failed (%s): the request goes unplanned", type(error).__name__)
+    logger.warning("planning failed (%s): the request is forwarded unplanned", type(error).__name__)
     metrics.add("plan_failures_total")
 
 

@@ -98,8 +98,8 @@ class StateFile:
         (lost,) = file.execute("SELECT count(*) FROM choices").fetchone()
         file.execute("DROP TABLE choices")
         logger.warning(
-            "state file %s begins anew: the keys of its %d written orders are of version %d, and "
-            "conversations from before are planned again at their next turn",
+            "state file %s starts empty: the keys of its %d stored orders are of version %d, so "
+            "earlier conversations are planned again at their next turn",
             *(self._path, lost, version),
         )
 

@@ -72,9 +72,9 @@ def reason(in_a_row: int, has_question_before: bool) -> str | None:
     if in_a_row < TELLING:
         return None
     told = (
-        f"what stands before the blocks was new in each of the last {in_a_row} requests, so none "
+        f"the text before the blocks was new in each of the last {in_a_row} requests, so none "
         "of their blocks could be cached"
     )
     if has_question_before:
-        return f"{told}: leave contextpilot.query out, then the last message is the question"
-    return f"{told}: put what changes behind the blocks"
+        return f"{told}: omit contextpilot.query, so that the last message is the question"
+    return f"{told}: move what changes behind the blocks"

@@ -103,8 +103,8 @@ class Warming:
             warmed = await asyncio.wait_for(self._sent_all(engine, kept), self._limit_s)
             logger.info(text, engine.name, warmed[0], len(kept), warmed[1])
         except (UpstreamError, BrokenAnswerError, EngineDownError, asyncio.TimeoutError) as error:
-            why = str(error) or "there was no time in which nothing ran"
-            logger.warning("engine %s is not warmed to the end: %s", engine.name, why)
+            why = str(error) or "the engine was never idle"
+            logger.warning("engine %s was not fully warmed: %s", engine.name, why)
         except Exception:  # whatever it is, requests go on
             logger.exception("engine %s could not be warmed", engine.name)
 

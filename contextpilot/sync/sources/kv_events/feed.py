@@ -230,7 +230,7 @@ class KvFeed:
                 )
             self._listen()
         except Exception:  # the engine and all requests go on without
-            logger.exception("%s: listening failed, and begins again", self.name)
+            logger.exception("%s: listening failed, starting again", self.name)
         finally:
             for subscriber in self._subscribers:
                 subscriber.close()

@@ -97,7 +97,7 @@ class Layers:
         groups = self._groups.values()
         for group in groups:
             if group.kind == SEVERAL:
-                return "layers of several kinds, which its events do not tell apart"
+                return "layers of several kinds, which its events do not distinguish"
             if group.kind is None and self._groups.keys() != {0}:
                 return "groups of layers that are not described"
             if group.kind not in (*_ALL, *_WINDOW, _STATE):
@@ -105,9 +105,9 @@ class Layers:
             if group.kind in _WINDOW and group.window is None:
                 return "a window of unknown length"
         if len(self._sizes) > 1:
-            return "blocks of several sizes"
+            return "blocks of different sizes"
         is_placed = any(group.kind in FULL for group in groups)
-        return "" if is_placed else "no layers that keep all of a prompt"
+        return "" if is_placed else "no layers that keep the whole prompt"
 
     def _numbers(self, held: Sequence[int], shift: int) -> Iterator[int]:
         """Yield after how many blocks a rank can reuse a path."""

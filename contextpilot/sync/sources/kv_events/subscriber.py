@@ -196,7 +196,7 @@ class Subscriber:
 
     def _cut_off(self) -> None:
         """End a connection that fills our memory; another is made a while later."""
-        logger.warning("rank %d sends more than is read of it: it is cut off", self._rank)
+        logger.warning("rank %d sends faster than it is read: it is disconnected", self._rank)
         self.close()
         self._make()
         self._went()
@@ -306,7 +306,7 @@ class Subscriber:
     def _malformed(self) -> None:
         """Note a payload that says nothing; it may have said that blocks are gone."""
         if not self.num_malformed:
-            logger.warning("rank %d publishes what are no KV events of a known form", self._rank)
+            logger.warning("rank %d publishes messages that are not known KV events", self._rank)
         self.num_malformed += 1
         self._lose()
 
