@@ -1,4 +1,4 @@
-"""A pilot whose calls are awaited: planning runs on threads, and the event loop goes on."""
+"""An async pilot: planning runs on threads and does not block the event loop."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _PLANNERS = ThreadPoolExecutor(4, "contextpilot-await")
 
 
 class AsyncContextPilot:
-    """The calls of a `ContextPilot` to await, on its index. For any number of tasks and loops.
+    """The calls of a `ContextPilot`, async, on its index. For any number of tasks and loops.
 
-    A call that is cancelled before its turn is not planned. One that is cancelled while it is
-    planned ends on its thread, and the index then believes nothing of it, as it is not sent.
+    A call that is cancelled before its turn is not planned. If it is cancelled while it is being
+    planned, it ends on its thread, and the index drops it, since it will not be sent.
 
         pilot = AsyncContextPilot()
         messages = await pilot.optimize(documents, "the question")
 
     Args:
-        pilot: whose index is used, also by its own calls; default: a new one.
+        pilot: the pilot whose index is used, also by its own calls; default: a new one.
 
     Attributes:
-        pilot: for whatever does not take long: `explain`, `stats`, `engines`, `reset`.
+        pilot: the pilot itself, for quick calls: `explain`, `stats`, `engines`, `reset`.
     """
 
     def __init__(self, pilot: ContextPilot | None = None) -> None:

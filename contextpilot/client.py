@@ -1,4 +1,4 @@
-"""Clients of a server's index API: `Client`, and `AsyncClient` with the same calls to await.
+"""Clients of a server's index API: `Client`, and `AsyncClient` with the same calls, async.
 
     with Client("http://127.0.0.1:8765") as client:
         prompt = client.optimize(["first block", "second block"], "the question")
@@ -51,7 +51,7 @@ class _Calls(Generic[_Reply, _Text]):
         stateless: bool = False,
         **options: Any,
     ) -> _Reply:
-        """Put the blocks of one context, or of a list of contexts, in the order that hits."""
+        """Put the blocks of one context, or of a list of contexts, in the order that hits most."""
         body = {"contexts": contexts, "namespace": namespace, "stateless": stateless}
         return self._json("POST", "/reorder", body | options)
 
@@ -116,7 +116,7 @@ class _Calls(Generic[_Reply, _Text]):
         namespace: str = "default",
         hint_template: str | None = None,
     ) -> _Reply:
-        """Compare a context with the blocks that its conversation was given."""
+        """Compare a context with the blocks that its conversation already has."""
         body = {
             "contexts": contexts,
             "conversation_id": conversation_id,
@@ -130,7 +130,7 @@ class _Calls(Generic[_Reply, _Text]):
         return self._json("POST", "/plan", job)
 
     def evict(self, request_ids: Sequence[str]) -> _Reply:
-        """Tell that the prompts of requests are wholly gone from the engine's cache."""
+        """Report that the prompts of requests are completely gone from the engine's cache."""
         return self._json("POST", "/evict", {"request_ids": request_ids})
 
     def sync(self, message: Mapping[str, Any]) -> _Reply:
@@ -146,7 +146,7 @@ class _Calls(Generic[_Reply, _Text]):
         return self._json("GET", f"/requests?limit={limit}")
 
     def explain(self, request_id: str) -> _Reply:
-        """Tell why a request hit or missed."""
+        """Say why a request hit or missed."""
         return self._json("GET", "/explain/" + urllib.parse.quote(request_id, safe=""))
 
     def stats(self, namespace: str | None = None) -> _Reply:
@@ -164,15 +164,15 @@ class _Calls(Generic[_Reply, _Text]):
 
 
 class Client(_Calls[Json, str]):
-    """A client that blocks. Thread-safe.
+    """A blocking client. Thread-safe.
 
     Args:
         url: base URL of the server.
         token: the server's index token; default: CONTEXTPILOT_INDEX_TOKEN.
-        timeout_s: longest time that a call may take.
+        timeout_s: longest time for a call.
 
     Raises:
-        ServerError: from every call, when the server refuses it (TokenError: for its token) or
+        ServerError: from every call that the server refuses (TokenError: because of its token) or
             does not answer (UnreachableError, NoIndexError).
     """
 
@@ -186,7 +186,7 @@ class Client(_Calls[Json, str]):
         self._timeout = timeout_s
 
     def close(self) -> None:
-        """Close the connections; the next call opens one again."""
+        """Close the connections; the next call opens a new one."""
         self._http.close()
 
     def __enter__(self) -> Client:
@@ -211,7 +211,7 @@ class Client(_Calls[Json, str]):
 
 
 class AsyncClient(_Calls[Awaitable[Json], Awaitable[str]]):
-    """A client whose calls are awaited. For use within one event loop; arguments as of `Client`."""
+    """An async client, for use within one event loop; arguments as for `Client`."""
 
     def __init__(
         self, url: str = DEFAULT_URL, token: str | None = None, timeout_s: float = _TIMEOUT_S

@@ -32,7 +32,7 @@ def default_pilot() -> ContextPilot:
 
 
 def drop_default_pilot() -> None:
-    """Let the next call make a new instance."""
+    """Make the next call create a new instance."""
     with _LOCK:
         _made.cache_clear()
 

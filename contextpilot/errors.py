@@ -17,21 +17,21 @@ class ContextPilotError(Exception):
 
 
 class UnknownConversationError(ContextPilotError, ValueError):
-    """A conversation id was given that this instance has not seen (or has let go)."""
+    """The conversation id is unknown to this instance (or was dropped)."""
 
 
 class CommandError(ContextPilotError, ValueError):
-    """A command cannot go on: a file, or what its options ask for, needs mending."""
+    """A command cannot continue: a file or an option needs fixing."""
 
 
 class ServerError(ContextPilotError, RuntimeError):
     """The server refused a call, or did not answer as an index server does.
 
     Attributes:
-        status: HTTP status; None when there was no answer.
-        url: what was asked, without user, password and query.
-        words: what the server said.
-        field: the part of the request at fault, where the server named one.
+        status: HTTP status; None if there was no answer.
+        url: the URL, without user, password and query.
+        words: the server's message.
+        field: the part of the request at fault, if the server named one.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class UnreachableError(ServerError, ConnectionError):
 
 
 class TokenError(ServerError, PermissionError):
-    """The server asks for another index token (401 or 403)."""
+    """The server requires a different index token (401 or 403)."""
 
 
 class NoIndexError(ServerError):
-    """Something answers at this URL, but not as an index server does."""
+    """Something answers at this URL, but it is not an index server."""

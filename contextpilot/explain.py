@@ -19,15 +19,15 @@ _HEAD_CHARS = 4 * _LABEL_CHARS
 
 @dataclass(frozen=True)
 class Explanation:
-    """What is known of one request's cache hit, as believed when it was planned.
+    """One request's expected cache hit, as believed when it was planned.
 
     Attributes:
         request_id: the request.
         matched_blocks: leading blocks that were live.
         matched_tokens: their tokens (estimated unless a tokenizer was given).
         total_tokens: tokens of all blocks of the request.
-        first_miss: head of the first block that was not live; None when all were.
-        reason: why the hit ends there; "unknown" when the request is not remembered.
+        first_miss: beginning of the first block that was not live; None if all were.
+        reason: why the hit ends there; "unknown" if the request is not remembered.
         reachable_tokens: tokens of blocks seen before in this namespace, in any order.
     """
 

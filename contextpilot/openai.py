@@ -3,9 +3,9 @@
     client = contextpilot.openai.wrap(openai.OpenAI(base_url="http://127.0.0.1:8000/v1"))
     client.chat.completions.create(model="...", messages=messages)
 
-What `ContextPilot.rewrite` does with the messages happens before each call of chat completions and
-Responses: sync and async, streaming, raw and parsed. Whatever else the client does, and whatever of
-a call is not understood, is as it was. If planning fails, the request goes as it was given.
+The messages of each chat completions or Responses call are first rewritten as by
+`ContextPilot.rewrite`: sync and async, streaming, raw and parsed. Everything else that the client
+does, and calls that cannot be read, are unchanged. If planning fails, the request is sent as given.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Totals:
     """Sums over the calls of a wrapped client.
 
     Attributes:
-        requests, planned, failed: calls with messages; those that were planned; whose planning
-            failed, so that they were sent as given.
-        saved_tokens: what repeats took before, an estimate.
-        prompt_tokens, cached_tokens: as the engine counted them in its answers, streams left out;
-            `cached_tokens` stays 0 with an engine that does not tell them.
+        requests, planned, failed: calls with messages; those that were planned; those whose
+            planning failed and that were sent as given.
+        saved_tokens: tokens of replaced repeats, an estimate.
+        prompt_tokens, cached_tokens: as the engine counted them in its answers, without streams;
+            `cached_tokens` stays 0 if the engine does not report it.
     """
 
     requests: int = 0
@@ -64,17 +64,17 @@ class Totals:
 def wrap(
     client: _Client, pilot: ContextPilot | None = None, **arguments: Unpack[SearchArguments]
 ) -> _Client:
-    """Return a client of the same kind that plans before it sends; `client` itself stays as it is.
+    """Return a client of the same kind that plans before it sends; `client` is not modified.
 
-    Both share their connections. What becomes of it by `with_options` plans, too.
+    Both share their connections. Clients that `with_options` returns plan, too.
 
     Args:
         client: an `OpenAI` or `AsyncOpenAI`, or one derived from them; openai 1.30 or newer.
-        pilot: whose index is used; share one among all that share an engine. Default: a new one.
+        pilot: the pilot to use; share one among all clients of an engine. Default: a new one.
         arguments: `namespace`, `mode`, `scope` and options of `ContextPilot.rewrite`.
 
     Raises:
-        TypeError, ValueError: `client` is none, or an argument is unknown or out of range.
+        TypeError, ValueError: `client` is not one, or an argument is unknown or out of range.
     """
     if not callable(getattr(client, "post", None)) or not hasattr(client, "chat"):
         kind = type(client).__name__
@@ -86,12 +86,12 @@ def wrap(
 
 
 def planned(response: object) -> Rewritten | None:
-    """Return what was done with the request of an answer or a stream; None where nothing was."""
+    """Return what was done with the request of an answer or a stream; None if nothing was."""
     return getattr(response, _NOTE, None)
 
 
 def totals(client: object) -> Totals:
-    """Return the sums of a wrapped client, and of all that `with_options` made of it."""
+    """Return the sums of a wrapped client, including those that `with_options` made from it."""
     wrapper = vars(client).get(_NOTE)
     if not isinstance(wrapper, _Wrapper):
         raise TypeError(f"client must be one that wrap returned, not {type(client).__name__}")

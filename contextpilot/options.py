@@ -40,11 +40,11 @@ class Options:
         bounds: how far blocks may move.
         annotate: True writes the importance ranking after blocks that moved far, False does not; a
             string with the field {ranking} is the template to write.
-        deduplicate: replace blocks that the prompt already holds by reference hints.
+        deduplicate: replace blocks that the prompt already holds with reference hints.
         hint_template: hint for a block of the history, with the field {first_line}.
         copy_template: hint for a repeat within one context, with the field {position}.
-        image_api: whose content parts stand for images: those of "chat" (OpenAI's), "responses"
-            or "messages" (Anthropic's).
+        image_api: format of the content parts for images: "chat" (OpenAI's), "responses" or
+            "messages" (Anthropic's).
     """
 
     bounds: Bounds = field(default_factory=Bounds)

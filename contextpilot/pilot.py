@@ -1,4 +1,4 @@
-"""ContextPilot: the one class that most people use. It only composes the rooms."""
+"""ContextPilot: the class that most people use; it only composes the parts of the library."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ class ContextPilot:
     """Plans context blocks so that the engine's prefix cache hits. Thread-safe.
 
     Args:
-        use_gpu: plan batches on a GPU where one can be used and that is quicker; else, and on an
-            index server, on the CPU. The plans are the same.
+        use_gpu: plan batches on a GPU if one is usable and faster; otherwise, and on an index
+            server, on the CPU. The plans are the same.
         namespace: isolates everything learnt (tenant, cache salt, LoRA, model); calls may name
             another.
         tokenizer: returns the number of tokens of a text; without it weights are estimates.
-        max_blocks: bound on the blocks that all namespaces hold together, some 300 bytes each.
-        window_size: recent contexts of a namespace that conditional support counts.
-        max_namespaces: the least used namespaces beyond this are forgotten.
+        max_blocks: limit on the blocks of all namespaces together, about 300 bytes each.
+        window_size: recent contexts per namespace that planning considers.
+        max_namespaces: beyond this, the least used namespaces are forgotten.
         index_url: plan on this index server, shared with other processes and kept in sync by the
-            engines. Default: CONTEXTPILOT_INDEX_URL, if set; "" plans here all the same.
+            engines. Default: CONTEXTPILOT_INDEX_URL, if set; "" always plans here.
         listen: "host:port" at which this instance receives the engines' events itself, and plans
             for other processes; `index_url` is then what to launch the engine with.
-        kv_events: where an engine publishes KV events, and whose `/tokenize` to ask:
+        kv_events: where an engine publishes KV events, and the engine whose `/tokenize` to use:
             "tcp://HOST:PORT,replay=tcp://HOST:PORT,engine=http://HOST:PORT".
         index_timeout_s: longest wait for the index server's plan of one request; while it does
-            not answer, requests are planned here and nobody waits.
-        progress: show a bar in a terminal while a large batch is planned. Default:
-            CONTEXTPILOT_PROGRESS, else not.
-        image_model: the model that reads images, by name ("Qwen2.5-VL-7B"): what they weigh
-            hangs on its family.
+            not answer, requests are planned here without waiting.
+        progress: show a progress bar in a terminal while a large batch is planned. Default:
+            CONTEXTPILOT_PROGRESS, otherwise no.
+        image_model: name of the model that reads images ("Qwen2.5-VL-7B"); the tokens of an
+            image depend on its family.
         options: defaults for every call, as in `Options`, and by name `reorder` and the members
             of `Bounds`: `displacement_cost`, `anchor`, `pin_first` and so on.
 
@@ -146,7 +146,7 @@ class ContextPilot:
             query: the question, written after the blocks.
             conversation_id: records the blocks, for `deduplicate`.
             system_instruction: becomes the system message.
-            history: earlier messages of the conversation, passed on unchanged. Blocks that stand
+            history: earlier messages of the conversation, passed on unchanged. Blocks that appear
                 in them word for word become reference hints.
             namespace: overrides the instance's namespace.
             options: override the instance's options for this call.
@@ -238,22 +238,22 @@ class ContextPilot:
         scope: str | Collection[str] = "all",
         **options: Unpack[CallOptions],
     ) -> Rewritten:
-        """Find the blocks in a whole conversation, plan them, and replace what stands in it twice.
+        """Find the blocks in a whole conversation, plan them, and replace repeats.
 
-        This is what the proxy does with a request. Give it the client's own history in each turn:
-        what was written in earlier turns is written so again, so that each prompt begins with the
-        one before. Found blocks move only where the prompt says that they are documents found by a
-        search; text around them stays as it is, and nothing that is given is changed.
+        This is what the proxy does with a request. Pass the client's own history in each turn:
+        earlier turns are reproduced as they were written, so that each prompt begins with the
+        previous one. Found blocks move only if the prompt shows that they are documents found by
+        a search; the text around them stays as it is, and the arguments are not modified.
 
             done = pilot.rewrite(messages)
             client.chat.completions.create(model=..., messages=done.messages)
 
         Args:
-            messages: of Chat Completions, Anthropic or Responses; clients' objects among them, too.
+            messages: of Chat Completions, Anthropic or Responses, also as clients' objects.
             system: Anthropic's system prompt, or the instructions of Responses.
-            tools: what the engine writes before the messages; part of the prefix, never rewritten.
-            response_format: of the request, a JSON schema, or a Pydantic model; documents stay
-                where the answer is to count them.
+            tools: the request's tools; part of the prefix, never rewritten.
+            response_format: the request's JSON schema or Pydantic model; documents stay if the
+                answer must count them.
             conversation_id: records the blocks of the newest list, for `deduplicate`.
             namespace: overrides the instance's namespace.
             mode: the form of blocks to look for: "auto", "tool", "xml", "numbered", "json",
@@ -285,7 +285,7 @@ class ContextPilot:
     ) -> Deduplication:
         """Compare one context with the blocks that a conversation has been given.
 
-        For callers who write their own prompts: put a hint only where the conversation's earlier
+        For callers who write their own prompts: use a hint only if the conversation's earlier
         turns are in the same prompt. The new blocks are recorded.
 
         Raises:
@@ -305,7 +305,7 @@ class ContextPilot:
     # -- what is known ---------------------------------------------------------------------------
 
     def explain(self, request: str | Messages, *, namespace: str | None = None) -> Explanation:
-        """Tell why what `optimize` returned, or its `request_id`, was expected to hit or miss."""
+        """Say why a result of `optimize`, or its `request_id`, was expected to hit or miss."""
         request_id: Any = getattr(request, "plan_id", request)
         check_text("request", request_id)
         space = self._namespaces.find(self._name(namespace))
@@ -317,19 +317,19 @@ class ContextPilot:
     def stats(self) -> dict[str, Any]:
         """Return per namespace the requests, tokens and expected hits, and the index's sizes.
 
-        `weights` tells where tokens come from: "tokenizer", "learnt" from the engine's counts of
-        whole prompts, or "estimate"; `weight_ratio` is what estimates are multiplied with.
+        `weights` says where token counts come from: "tokenizer", "learnt" from the engine's
+        counts of whole prompts, or "estimate"; `weight_ratio` is the factor on estimates.
         """
         return {name: space.stats() for name, space in self._namespaces.items()}
 
     def unsent(self, *request_ids: str) -> None:
-        """Believe nothing of these requests: they were planned, and then not sent."""
+        """Drop what is believed of these requests: they were planned, but not sent."""
         self._receiver.evict(request_ids)
         if self._remote is not None:
             self._remote.evict(request_ids)
 
     def counted(self, request_id: str, prompt_tokens: int) -> None:
-        """Learn what a token weighs from how many the engine counted in a request's prompt."""
+        """Learn token weights from the engine's count of a request's prompt tokens."""
         if (owner := self._owner(request_id)) is not None and owner.tokens is not None:
             with owner.lock:
                 owner.tokens.count(request_id, prompt_tokens)

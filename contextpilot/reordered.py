@@ -11,7 +11,7 @@ class Reordered(list[Any]):
 
     Attributes:
         order: for each position the original rank of its block.
-        request_id: the id to send to the engine with the prompt that is written of it.
+        request_id: the id to send to the engine with the prompt written from it.
     """
 
     def __init__(self, blocks: Sequence[Any], order: Sequence[int], request_id: str = "") -> None:

@@ -1,9 +1,9 @@
-"""Batches that are too large to hold: contexts are read one by one, and only their plan is kept.
+"""Batches too large for memory: contexts are read one by one, and only their plan is kept.
 
     for position, order in contextpilot.plan_stream(jsonl_contexts("requests.jsonl.gz")):
         ...
 
-Of a text only what it is known by and what it weighs stays in memory, once for all contexts.
+Only a text's identity and weight stay in memory, once for all contexts.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ def plan_stream(
 ) -> Iterator[Step]:
     """Plan a batch of contexts that come one by one; yield its steps in execution order.
 
-    All are read before the first step. Nothing is learnt: it is a job of its own, planned as if
-    nothing were cached.
+    All contexts are read before the first step. Nothing is learnt: the batch is planned by
+    itself, as if nothing were cached.
 
     Args:
         contexts: the blocks of each, most relevant first: strings, integers, or objects with a
             text or an id.
         tokenizer: returns the number of tokens of a text; without it weights are estimates.
         use_gpu: as for `ContextPilot`.
-        progress: show a bar in a terminal. Default: CONTEXTPILOT_PROGRESS, else not.
+        progress: show a progress bar in a terminal. Default: CONTEXTPILOT_PROGRESS, otherwise no.
         options: those of `Options` that bound moves.
 
     Raises:
@@ -99,7 +99,7 @@ def jsonl_contexts(path: str | Path, field: str = "contexts") -> Iterator[list[A
     """Yield the contexts of a file of JSON Lines, gzipped or not: each line's `field`.
 
     Raises:
-        ValueError: a line is no JSON, far too long, or `field` is no list in it; it is named.
+        ValueError: a line is not JSON or far too long, or its `field` is not a list; it is named.
     """
     with open(path, "rb") as raw:
         is_gzip = raw.read(2) == _GZIP_MAGIC
@@ -129,7 +129,7 @@ def parquet_contexts(path: str | Path, column: str = "contexts") -> Iterator[lis
 
     Raises:
         ImportError: PyArrow is not installed.
-        ValueError: there is no such column, or a row of it is no list; it is named.
+        ValueError: there is no such column, or a row is not a list; it is named.
     """
     try:
         from pyarrow import parquet

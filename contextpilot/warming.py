@@ -30,14 +30,14 @@ def warm_prompts(
 ) -> Iterator[Messages]:
     """Yield prompts to send, one token each; the pilot plans by them from then on.
 
-    Each is believed to be cached once it is yielded: send it before you ask for the next, and tell
-    `pilot.unsent(messages.request_id)` if you could not.
+    Each is believed to be cached once it is yielded: send it before you ask for the next, and call
+    `pilot.unsent(messages.request_id)` if you could not send it.
 
     Args:
-        all_contexts: those of yesterday, most relevant block first, as for `optimize_batch`.
-        budget: tokens to spend, the system instruction's with them.
-        system_instruction: as of the requests to come.
-        options: of planning, where the pilot has others than the default.
+        all_contexts: yesterday's contexts, most relevant block first, as for `optimize_batch`.
+        budget: tokens to spend, including those of the system instruction.
+        system_instruction: that of the coming requests.
+        options: planning options, if they differ from the default.
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind or out of range; it is named.

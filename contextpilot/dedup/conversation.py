@@ -26,10 +26,10 @@ class Deduplication(NamedTuple):
     """One context compared with what its conversation holds.
 
     Attributes:
-        new_blocks: what the caller passed and the conversation did not hold yet, or holds among
-            others that begin alike, so that no hint could tell it from them; in order.
-        overlapping_blocks: what it holds already.
-        reference_hints: for each overlapping block the text that may stand for it.
+        new_blocks: blocks that the conversation does not hold yet, in order; also those that no
+            hint could tell from others that begin alike.
+        overlapping_blocks: blocks that it already holds.
+        reference_hints: for each overlapping block, the text that can replace it.
     """
 
     new_blocks: list[Any]

@@ -15,21 +15,21 @@ from .stream import Spans
 def deduplicate_messages(
     messages: Sequence[Any], *, min_chars: int = DEFAULT_MIN_CHARS
 ) -> tuple[list[Any], DedupReport]:
-    """Replace lines of tool results and documents that stand in earlier messages of this prompt.
+    """Replace lines of tool results and documents that appear in earlier messages of this prompt.
 
     `messages` are chat messages of the OpenAI (Chat Completions, Responses) or Anthropic shape.
-    Each maximal run of lines that stands earlier and holds at least `min_chars` characters becomes
+    Each maximal run of lines that appears earlier and has at least `min_chars` characters becomes
     one line, for example
 
         [7 lines omitted, same as tool result #1: "def main() -> None:"]
 
-    if that is shorter and the quotation begins exactly one line before it. A result that was given
-    before as a whole becomes one sentence. What a message repeats of itself stays, the earliest
+    if that is shorter and the quotation is the start of exactly one earlier line. A result that was
+    given before as a whole becomes one sentence. Repetitions within one message stay, the earliest
     copy always stays, and no reference points at text that was itself replaced, that reads like a
     reference, or that another tool returned (tools that read files and run commands count as one).
-    Line numbers as file readers print them do not count for matching. JSON keeps its structure:
-    only its string values are shortened. What the system, the user and the assistant said is
-    named, but left alone, and so is text with Anthropic citations enabled.
+    Line numbers printed by file readers are ignored in matching. JSON keeps its structure: only its
+    string values are shortened. System, user and assistant text may be referenced, but is never
+    replaced; the same goes for text with Anthropic citations enabled.
 
     Returns new messages (untouched ones are the same objects; nothing is mutated) and a report
     whose `expand()` gives back the original. Appending messages never changes the outcome for

@@ -33,16 +33,16 @@ class Image:
     """An image as a block of context: planned, written and deduplicated as one.
 
     Attributes:
-        source: a file's path, an http(s) or data address (never fetched here), bytes, or content
-            parts as an API takes them: one, or a list of an image and the texts that go with it.
-        label: written before it, and moves with it.
-        text: written after it; a caption, say.
-        time: seconds from the beginning of the video that it is a frame of.
-        uuid: identifies it instead of its content; vLLM takes it for its cache's key.
+        source: a file path, an http(s) or data URL (never fetched here), bytes, or content parts
+            as an API takes them: one, or a list of an image and its texts.
+        label: written before the image, and moves with it.
+        text: written after the image, for example a caption.
+        time: for a frame, seconds from the start of the video.
+        uuid: identifies the image instead of its content; vLLM uses it as the cache key.
         detail: as the API takes it: "low", "high", "auto".
-        media_type: "image/png" and so on, where the bytes do not tell.
-        size: width and height in pixels, where the bytes do not tell.
-        tokens: what it weighs, where you know it.
+        media_type: "image/png" and so on, if the bytes do not tell.
+        size: width and height in pixels, if the bytes do not tell.
+        tokens: the image's weight, if you know it.
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind; it is named.
@@ -176,7 +176,7 @@ def frames(
 
     Args:
         sources: as `Image` takes them, in order of time.
-        times: seconds of each; or else `fps`, how many of them make a second.
+        times: seconds of each; or give `fps`, the frames per second.
 
     Raises:
         TypeError, ValueError: there is not one time for each, or neither was given.

@@ -69,8 +69,8 @@ class LlamaServer:
 
     Attributes:
         process: the server's own process.
-        engine_id: the name under which it reports; "" where it does not.
-        problem: why the index will not know what its slots hold; None when its shim has reported.
+        engine_id: the name under which it reports; "" if it does not.
+        problem: why the index will not know what its slots hold; None if its shim has reported.
     """
 
     process: subprocess.Popen[Any]
@@ -91,12 +91,12 @@ def launch(
     wait_s: float = 600.0,
     **options: Any,
 ) -> LlamaServer:
-    """Start llama-server, and wait until its shim has reported at the index.
+    """Start llama-server, and wait until its shim has reported to the index.
 
     Args:
         arguments: llama-server's own flags.
         index_url: where to report; default: `CONTEXTPILOT_INDEX_URL` of the environment. Without
-            any, llama-server starts plainly and nothing is waited for.
+            one, llama-server starts without the shim, and there is no waiting.
         environ: its environment; default: this process's.
         wait_s: how long to wait for the shim; it reports once the model is loaded.
         options: as `subprocess.Popen` takes them.

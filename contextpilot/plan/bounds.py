@@ -27,20 +27,19 @@ class Bounds:
 
     Attributes:
         enabled: False keeps every context in its original order.
-        pin_first: the first so many blocks stay in place.
-        max_shift: no block moves by more than so many ranks; None for no limit.
-        displacement_cost: tokens that must be gained to move the most relevant block from the
-            first place to the last; other moves cost in proportion to how far they go and to the
-            rank of what they displace. 0 moves for whatever may be gained.
+        pin_first: this many leading blocks stay in place.
+        max_shift: no block moves by more ranks than this; None for no limit.
+        displacement_cost: gain in tokens that justifies moving the most relevant block from first
+            place to last; other moves cost in proportion to their distance and to the rank of what
+            they displace. 0 moves for any gain.
         anchor: where the most relevant blocks go: "end" puts them next to the question in every
             prompt, "moved" only in prompts where blocks move anyway, "none" leaves them among the
-            others; "auto" is "moved" where moves have a price, else "none". With "moved" those
-            stay in front that the cache holds there (behind others only for four times
-            `displacement_cost`), and in contexts of fewer than ten blocks those that a batch
-            shares.
-        anchor_blocks: how many they are.
-        min_gain_tokens: keep the original order when the blocks known to recur behind the same
-            head weigh less than this, for example less than one block of the engine's cache.
+            others; "auto" is "moved" if moves have a price, otherwise "none". With "moved", blocks
+            stay in front if the cache holds them there (behind others only for four times
+            `displacement_cost`), or if a batch shares them in contexts of fewer than ten blocks.
+        anchor_blocks: the number of these blocks.
+        min_gain_tokens: keep the original order if the blocks known to recur behind the same head
+            weigh less than this, for example less than one block of the engine's cache.
     """
 
     enabled: bool = True

@@ -14,10 +14,10 @@ class Citation(NamedTuple):
     """One number that an answer cites.
 
     Attributes:
-        number: as the prompt shows it, from 1.
-        rank: original rank of its block, from 0: the block is `contexts[rank]`.
+        number: as the prompt shows it, starting at 1.
+        rank: original rank of its block, starting at 0: the block is `contexts[rank]`.
         block: what the caller passed there; None in messages that were pickled.
-        start, end: where the brackets stand in the answer.
+        start, end: position of the brackets in the answer.
     """
 
     number: int

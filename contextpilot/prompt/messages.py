@@ -19,16 +19,16 @@ _ENCODER = json.JSONEncoder(sort_keys=True, default=str)
 
 
 class Messages(list[Any]):
-    """Messages, as the clients of OpenAI and Anthropic take them, that know how they came about.
+    """Messages for the OpenAI and Anthropic clients that know how they were planned.
 
-    What is made of them by list operations (`[system] + messages`, slices, copies) knows it too.
+    Lists derived from them (`[system] + messages`, slices, copies) know it, too.
 
     Attributes:
         order: for each position in the prompt the original rank of its block.
-        hinted: original ranks of the blocks that stand as reference hints.
-        live_tokens, total_tokens: of the planned blocks, believed to be in the cache when they
-            were planned, and all.
-        saved_tokens: what reference hints took out of the prompt, an estimate.
+        hinted: original ranks of the blocks that became reference hints.
+        live_tokens, total_tokens: tokens of the planned blocks that were believed to be cached
+            at planning time, and of all blocks.
+        saved_tokens: tokens that reference hints removed from the prompt, an estimate.
     """
 
     _blocks: Sequence[Any] = ()
@@ -60,15 +60,15 @@ class Messages(list[Any]):
 
     @property
     def num_moved(self) -> int:
-        """Blocks that do not stand at their original rank."""
+        """Blocks that are not at their original rank."""
         return sum(rank != position for position, rank in enumerate(self.order))
 
     def citations(self, answer: str) -> list[Citation]:
         """Return the blocks that an answer cites by the numbers of this prompt (`[3]`, `[1, 2]`).
 
         Raises:
-            TypeError: `answer` is no string, or these are the messages of `rewrite`, in which a
-                note has the model cite the caller's own numbers.
+            TypeError: `answer` is not a string, or these are messages of `rewrite`, in which a
+                note asks the model to cite the caller's own numbers.
         """
         if not isinstance(answer, str):
             raise TypeError(f"answer must be a string, not {type(answer).__name__}")
@@ -76,10 +76,10 @@ class Messages(list[Any]):
 
     @property
     def request_id(self) -> str:
-        """Names the request towards engine and index (`cp-` and 24 hex digits).
+        """The request's id for engine and index (`cp-` and 24 hex digits).
 
-        Empty while these messages are another prompt than the planned one: the planned message is
-        gone, stands twice, or is not the last user message any more. `plan_id` stays.
+        Empty if these messages are not the planned prompt: the planned message is gone, appears
+        twice, or is no longer the last user message. `plan_id` stays.
         """
         planned = self._planned
         if planned is None or not self.plan_id:
@@ -129,9 +129,9 @@ class Messages(list[Any]):
 
 
 class RewrittenMessages(Messages):
-    """A whole conversation that was planned: the id is that of these very messages.
+    """A whole conversation that was planned: the id is that of exactly these messages.
 
-    `request_id` is empty as soon as the last message is another one: that is another prompt.
+    `request_id` is empty once the last message is a different one: that is a different prompt.
     """
 
     def __init__(self, messages: Iterable[Any] = (), **known: Any) -> None:

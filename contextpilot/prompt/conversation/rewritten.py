@@ -18,20 +18,20 @@ from contextpilot.prompt.messages import Messages, RewrittenMessages
 
 @dataclass(frozen=True)
 class Rewritten:
-    """A conversation as it may go to the engine, and what was done.
+    """A conversation ready for the engine, and what was done.
 
     Attributes:
-        messages: in the shape in which they were given; what did not change is the same object.
-        system: the system prompt beside them: as given, or rewritten if it held blocks.
-        request_id: names the request towards engine and index; "" where nothing was rewritten.
-        order: for each position of the last list in `found` the original rank of its block. A list
-            of an earlier turn is written as it was then.
-        num_hinted: blocks of that list that stand as reference hints.
-        saved_chars, saved_tokens: what repeats took before; the tokens are an estimate.
-        live_tokens, total_tokens: of the list's blocks, believed to be in the cache, and all.
+        messages: in the format in which they were given; unchanged ones are the same objects.
+        system: the separate system prompt: as given, or rewritten if it held blocks.
+        request_id: the request's id for engine and index; "" if nothing was rewritten.
+        order: for each position of the last list in `found`, the original rank of its block. A
+            list of an earlier turn is written as it was then.
+        num_hinted: blocks of that list that became reference hints.
+        saved_chars, saved_tokens: size of the replaced repeats; the tokens are an estimate.
+        live_tokens, total_tokens: tokens of the list's blocks believed to be cached, and of all.
         found: the lists of blocks that may move.
         left: the lists that stay, each with the reason.
-        reason: why nothing was rewritten; "" where something was planned.
+        reason: why nothing was rewritten; "" if something was planned.
     """
 
     messages: Messages
@@ -54,7 +54,7 @@ class Rewritten:
 
     @property
     def num_moved(self) -> int:
-        """Blocks of the last list that do not stand at their original rank."""
+        """Blocks of the last list that are not at their original rank."""
         return sum(rank != position for position, rank in enumerate(self.order))
 
 

@@ -49,7 +49,7 @@ def _service(request: Request) -> Service:
 
 @router.post("/reorder", response_model=schemas.Reordered, tags=["planning"])
 async def reorder(body: schemas.ReorderBody, request: Request) -> Response:
-    """Put the blocks of one or many contexts in the order that the cache likes."""
+    """Put the blocks of one or many contexts in the order that suits the cache."""
     service, batch = _service(request), body.batch()
     if body.stateless:
         found = await service.reorder_stateless(batch, body.options())
@@ -85,7 +85,7 @@ async def optimize(body: schemas.OptimizeBody, request: Request) -> Response:
 
 @router.post("/optimize_batch", response_model=schemas.Prompts, tags=["planning"])
 async def optimize_batch(body: schemas.OptimizeBatchBody, request: Request) -> Response:
-    """Plan requests together; reply their messages in execution order."""
+    """Plan requests together; return their messages in execution order."""
     if len(body.queries) != len(body.all_contexts):
         message = f"must be as many as all_contexts: {len(body.queries)}, {len(body.all_contexts)}"
         raise ApiError(422, message, "queries")
@@ -100,7 +100,7 @@ async def optimize_batch(body: schemas.OptimizeBatchBody, request: Request) -> R
 
 @router.post("/deduplicate", response_model=schemas.Deduplicated, tags=["planning"])
 async def deduplicate(body: schemas.DeduplicateBody, request: Request) -> Response:
-    """Compare a context with the blocks that its conversation was given."""
+    """Compare a context with the blocks that its conversation already has."""
     template = HINT_TEMPLATE if body.hint_template is None else body.hint_template
     is_large = request.state.is_large
     found = await _service(request).deduplicate(
@@ -111,7 +111,7 @@ async def deduplicate(body: schemas.DeduplicateBody, request: Request) -> Respon
 
 @router.post("/rewrite", response_model=schemas.Rewritten, tags=["planning"])
 async def rewrite(body: schemas.RewriteBody, request: Request) -> Response:
-    """Plan the documents in a whole conversation, and replace what stands in it twice."""
+    """Plan the documents in a whole conversation, and replace repeats."""
     rewriting: Rewriting = request.app.state.rewriting
     is_large = request.state.is_large
     return await offload(is_large, reply, as_reply(await rewriting.rewrite(body, is_large)))
@@ -119,7 +119,7 @@ async def rewrite(body: schemas.RewriteBody, request: Request) -> Response:
 
 @router.post("/plan", tags=["planning"])
 async def plan(body: schemas.PlanBody, request: Request) -> Response:
-    """Plan a job of the library in another process, which sends keys and weights, no texts."""
+    """Plan a job of the library in another process, which sends keys and weights but no texts."""
     many = are_many(body.contexts)
     with input_errors():
         job = await offload(many, lambda: decode_job(body.model_dump()))
@@ -134,7 +134,7 @@ async def plan(body: schemas.PlanBody, request: Request) -> Response:
 @router.post("/sync", tags=["engines"])
 @in_order
 async def sync(body: schemas.SyncBody, request: Request) -> Response:
-    """Take a message of an engine; "resync" asks it for a snapshot."""
+    """Take a message from an engine; "resync" asks it for a snapshot."""
     with input_errors():
         status = await _service(request).lane.take(dict(body))
     return reply(answer_message(status))
@@ -142,7 +142,7 @@ async def sync(body: schemas.SyncBody, request: Request) -> Response:
 
 @router.post("/engines", tags=["engines"], status_code=201)
 async def add_engine(body: schemas.EngineBody, request: Request) -> Response:
-    """Let an engine join: requests go there from now on."""
+    """Add an engine: requests go there from now on."""
     _check_may_change_engines(request)
     pool = _service(request).pool
     with input_errors():
@@ -175,7 +175,7 @@ def _kv_address(text: str | None) -> KvAddress | None:
 
 @router.delete("/engines/{name:path}", tags=["engines"])
 async def remove_engine(name: str, request: Request) -> Response:
-    """Let an engine leave: what runs there ends there, what waits for it goes elsewhere."""
+    """Remove an engine: running requests finish there, waiting ones go elsewhere."""
     _check_may_change_engines(request)
     try:
         await _service(request).pool.remove(name)
@@ -194,7 +194,7 @@ def _check_may_change_engines(request: Request) -> None:
 
 @router.post("/evict", tags=["engines"])
 async def evict(body: schemas.EvictBody, request: Request) -> Response:
-    """Forget requests whose prompts are gone; reply how many were known."""
+    """Forget requests whose prompts are gone; return how many were known."""
     receiver = _service(request).pool.receiver
     known = await offload(are_many([body.request_ids]), receiver.evict, body.request_ids)
     return reply({"status": "ok", "known": known})
@@ -218,7 +218,7 @@ async def requests(request: Request, limit: int = Query(100, ge=1, le=10_000)) -
 
 @router.get("/explain/{request_id}", tags=["state"])
 async def explain(request_id: str, request: Request) -> Response:
-    """Tell why a request hit or missed."""
+    """Say why a request hit or missed."""
     record = _service(request).records.get(request_id)
     if record is None:
         raise ApiError(404, "this request is not known (any more)", "request_id")
@@ -244,7 +244,7 @@ async def metrics(request: Request) -> Response:
 
 @router.get("/health", tags=["state"])
 async def health(request: Request) -> Response:
-    """Return 200 when requests can be served, 503 otherwise; and the state of each engine."""
+    """Return 200 if requests can be served, otherwise 503; and the state of each engine."""
     content = _service(request).health()
     answer = reply(content)
     answer.status_code = 200 if content["status"] == "ok" else 503

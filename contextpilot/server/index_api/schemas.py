@@ -150,7 +150,7 @@ class OptimizeBatchBody(Writing):
 
 
 class RewriteBody(Shortening):
-    """A whole conversation, as its client has it: it is searched for blocks and for repeats."""
+    """A whole conversation, as its client has it, to be searched for blocks and repeats."""
 
     messages: Items[dict[str, Any]] = Field(
         description="of Chat Completions, Anthropic or Responses: those of the last turn, and more"
@@ -180,7 +180,7 @@ class DeduplicateBody(Body):
 
 
 class EngineBody(Body):
-    """An engine that joins; `name` is host and port of its URL where it is left out.
+    """An engine that joins; the default `name` is the host and port of its URL.
 
     `kv_events` is where it publishes KV events, as in the flag of that name.
     """
@@ -193,7 +193,7 @@ class EngineBody(Body):
 
 
 class EvictBody(Body):
-    """Requests whose prompts are wholly gone from the engine's cache."""
+    """Requests whose prompts are completely gone from the engine's cache."""
 
     request_ids: Items[StrictStr]
 
@@ -224,7 +224,7 @@ class SyncBody(BaseModel):
 
 
 class PlanBody(BaseModel):
-    """A job of another process: keys and weights, never texts. `id` is new for each job."""
+    """A job from another process: keys and weights, never texts. `id` is new for each job."""
 
     id: Annotated[StrictStr, Field(max_length=MAX_JOB_ID_CHARS)] | None = None
     namespace: str
@@ -246,7 +246,7 @@ class Reordered(BaseModel):
 
 
 class Prompt(BaseModel):
-    """Chat messages and how they came about."""
+    """Chat messages and how they were planned."""
 
     messages: list[dict[str, Any]]
     request_id: str
@@ -262,7 +262,7 @@ class Prompts(BaseModel):
 
 
 class Rewritten(BaseModel):
-    """A conversation as it may go to the engine; `reason` tells why nothing was rewritten.
+    """A conversation ready for the engine; `reason` says why nothing was rewritten.
 
     `ranks` and `num_hinted` are of the last list of blocks that was found.
     """
@@ -277,7 +277,7 @@ class Rewritten(BaseModel):
 
 
 class Deduplicated(BaseModel):
-    """The new blocks, and for each block that the conversation holds a hint."""
+    """The new blocks, and a hint for each block that the conversation holds."""
 
     new_blocks: list[Any]
     overlapping_blocks: list[Any]
