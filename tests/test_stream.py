@@ -86,7 +86,7 @@ def test_json_lines_are_read_one_by_one(tmp_path: Path, zipped: bool) -> None:
 
 @pytest.mark.parametrize(
     ("line", "told"),
-    [("{", "line 2 is no JSON"), ('{"docs": []}', "contexts must be a list"), ("[1]", "line 2")],
+    [("{", "line 2 is not JSON"), ('{"docs": []}', "contexts must be a list"), ("[1]", "line 2")],
 )
 def test_a_line_that_cannot_be_read_is_named(tmp_path: Path, line: str, told: str) -> None:
     path = tmp_path / "requests.jsonl"

@@ -18,7 +18,7 @@ CONFIG_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"
 _GROUPS = {
     "engine": "engines",
     "host": "address",
-    "max_in_flight": "requests that wait",
+    "max_in_flight": "waiting requests",
     "tenants": "tenants",
     "mode": "finding and planning blocks",
     "max_blocks": "memory",

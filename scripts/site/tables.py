@@ -59,28 +59,36 @@ def limits() -> str:
     rows = [(f"`{item.name}`", _shown(item), item.metadata["help"]) for item in _bounding_fields()]
     rows += [(what, f"{value:,}", meaning) for what, value, meaning in FIXED]
     lines = [f"| {what} | {value} | {escaped(meaning)} |" for what, value, meaning in rows]
-    return "\n".join(["| limit | value | of what |", "|---|---|---|", *lines, ""])
+    return "\n".join(["| limit | value | meaning |", "|---|---|---|", *lines, ""])
 
 
 FIXED = (
-    ("head of a request", MAX_HEAD_BYTES, "bytes; its trailers and framing beside the body, too"),
-    ("framing", FRAMING_PER_BODY_BYTE, "further bytes for each byte of a body in chunks"),
-    ("head of an engine's answer", _MAX_HEAD_BYTES, "bytes; its trailers, too"),
-    ("unread bytes of an answer", HIGH_WATER_BYTES, "above which an engine is read no further"),
-    ("a name in an event", MAX_NAME_CHARS, "characters: of an engine, an epoch, a request"),
-    ("reporters", _MAX_ENGINES, "of one index; beyond, the most silent one is forgotten"),
-    ("requests of a reporter", _MAX_REQUESTS, "that are told of; beyond, the oldest are forgotten"),
-    ("lists of blocks", MAX_REQUEST_GROUPS, "in one request; what comes after them stays"),
-    ("records", _MAX_RECORDS, "of requests, for `/requests` and `/explain`"),
+    ("head of a request", MAX_HEAD_BYTES, "bytes; also its trailers, and framing around the body"),
+    ("framing", FRAMING_PER_BODY_BYTE, "extra bytes per byte of a chunked body"),
+    ("head of an engine's answer", _MAX_HEAD_BYTES, "bytes; also its trailers"),
+    (
+        "unread bytes of an answer",
+        HIGH_WATER_BYTES,
+        "bytes, beyond which reading from the engine pauses",
+    ),
+    ("a name in an event", MAX_NAME_CHARS, "characters, for an engine, an epoch, a request"),
+    ("reporters", _MAX_ENGINES, "per index; beyond, the one silent for longest is forgotten"),
+    (
+        "requests of a reporter",
+        _MAX_REQUESTS,
+        "that are followed; beyond, the oldest are forgotten",
+    ),
+    ("lists of blocks", MAX_REQUEST_GROUPS, "in one request; later lists stay as they are"),
+    ("records", _MAX_RECORDS, "of requests, kept for `/requests` and `/explain`"),
     (
         "lines of the log",
         _MAX_LINES,
-        "that wait for a reader; beyond, they are dropped and counted",
+        "waiting for a reader; beyond, they are dropped and counted",
     ),
     ("body of the library's endpoint", MAX_BODY_BYTES, "bytes, of `ContextPilot(listen=...)`"),
     ("connections of the library's endpoint", MAX_CONNECTIONS, "at a time"),
 )
-"""What no setting changes."""
+"""Limits that no setting changes."""
 
 
 def _bounding_fields() -> list[Any]:

@@ -156,7 +156,7 @@ def test_wrong_usage_is_told(log, capsys, arguments, said) -> None:
     ("name", "content", "said"),
     [
         ("log.jsonl", b'{"contexts": [null]}', "request 1"),
-        ("log.jsonl", b'{"contexts": ["a"]}\nno', "line 2 is no JSON"),
+        ("log.jsonl", b'{"contexts": ["a"]}\nno', "line 2 is not JSON"),
         ("log.jsonl.gz", gzip.compress(b'{"contexts": ["a"]}' * 9, mtime=0)[:-12], "gzip"),
         ("log.json", b"[]", "an object"),
     ],

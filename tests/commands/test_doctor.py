@@ -152,7 +152,7 @@ def test_a_bad_address_fails_and_stays_unseen(run, monkeypatch, url):
     assert (found.status, found.detail) == ("fail", "is not an http(s) address")
     assert found.fix == "export CONTEXTPILOT_INDEX_URL=http://127.0.0.1:8765"
     assert "hunter2" not in str(found)
-    with pytest.raises(ValueError, match=r"^is no http\(s\) address$"):
+    with pytest.raises(ValueError, match=r"^is not an http\(s\) address$"):
         exchange.Place.at(url)
 
 

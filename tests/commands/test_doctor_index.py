@@ -268,9 +268,9 @@ COLD = {"prompt_tokens": 300, "prompt_tokens_details": {"cached_tokens": 0}}
     ("script", "status", "detail", "fix"),
     [
         (engine("vllm", TOLD), "ok", "288 of 300 prompt tokens cached", ""),
-        (engine("vllm", HIDDEN), "warn", "hides", "--enable-prompt-tokens-details"),
-        (engine("sglang", {"prompt_tokens": 9}), "warn", "hides", "--enable-cache-report"),
-        (engine("somebody", HIDDEN), "warn", "hides", "vLLM: launch with --enable-prompt"),
+        (engine("vllm", HIDDEN), "warn", "does not report", "--enable-prompt-tokens-details"),
+        (engine("sglang", {"prompt_tokens": 9}), "warn", "does not report", "--enable-cache-report"),
+        (engine("somebody", HIDDEN), "warn", "does not report", "vLLM: launch with --enable-prompt"),
         (engine("llamacpp", {"prompt_tokens": 300}, timings={"cache_n": 299}), "ok", "299", ""),
         (engine("sglang", COLD), "warn", "0 of 300", "--disable-radix-cache"),
         (engine("vllm", None), "warn", "without usage", "log"),
@@ -302,7 +302,7 @@ def test_an_engine_that_is_not_there_and_one_that_is_no_address():
         down, wrong = check_cached_tokens([f"http://127.0.0.1:{taken.getsockname()[1]}", "here"])
     assert (down.status, wrong.status) == ("fail", "fail")
     assert "does not answer" in down.detail
-    assert "--engine is no http(s) address" in wrong.detail
+    assert "--engine is not an http(s) address" in wrong.detail
 
 
 def test_an_engine_at_a_usual_port_is_pointed_to(monkeypatch):
@@ -326,6 +326,6 @@ def test_the_command_asks_the_engine_it_is_given(run):
     with scripted(engine("vllm", HIDDEN)) as server:
         shown = run("doctor", "--engine", server.url)
     out = " ".join(shown.out.split())
-    assert f"warn engine {server.url} hides" in out
+    assert f"warn engine {server.url} does not report" in out
     assert "fix: launch it with --enable-prompt-tokens-details" in out
     assert shown.status == 0

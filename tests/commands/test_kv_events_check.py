@@ -53,8 +53,8 @@ def test_an_address_that_is_none() -> None:
     [
         ({"refused": "blocks of different sizes"}, "blocks of different sizes"),
         ({"state": "exact", "num_malformed": 2}, "unknown form"),
-        ({"state": "exact", "num_differing": 1}, "than the hooks"),
-        ({"state": "approximate"}, "before we joined"),
+        ({"state": "exact", "num_differing": 1}, "disagree with the hooks"),
+        ({"state": "approximate"}, "before we connected"),
         ({"state": "exact", "num_agreed": 7}, "the hooks agree on 7"),
     ],
 )

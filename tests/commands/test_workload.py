@@ -91,7 +91,7 @@ def test_objects_are_what_their_text_is_and_without_one_what_their_id_is(tmp_pat
 FAULTS = [
     ("", "w.jsonl contains no request"),
     ("\n \n", "w.jsonl contains no request"),
-    ('{"contexts": [1]}\n{"contexts": [1]', "w.jsonl, line 2 is no JSON"),
+    ('{"contexts": [1]}\n{"contexts": [1]', "w.jsonl, line 2 is not JSON"),
     ('{"contexts": [1]}\n\n[1, 2]', "w.jsonl, line 3: the line is a list, but must be an object"),
     ("17", "w.jsonl, line 1: the line is a number, but must be an object"),
     ('{"query": "who?"}', "w.jsonl, line 1: contexts is missing, but must be a list"),
@@ -100,7 +100,7 @@ FAULTS = [
     ('{"contexts": [1, "a"]}', "w.jsonl, line 1: contexts"),
     ('{"contexts": [[1]]}', "w.jsonl, line 1: contexts[0]"),
     ('{"contexts": [null]}', "w.jsonl, line 1: contexts[0]"),
-    ("[" * 100_000, "w.jsonl, line 1 is no JSON"),
+    ("[" * 100_000, "w.jsonl, line 1 is not JSON"),
 ]
 
 
@@ -156,7 +156,7 @@ BROKEN = [
     (gzip.compress(LINES.encode(), mtime=0)[:-12], "w.jsonl is not a complete gzip file"),
     (gzip.compress(LINES.encode(), mtime=0)[:20] + b"\0" * 40, "w.jsonl is not a complete gzip file"),
     (b'{"contexts": ["\xff"]}', "w.jsonl is not UTF-8 text"),
-    (b"\x00\x01\x02", "w.jsonl, line 1 is no JSON"),
+    (b"\x00\x01\x02", "w.jsonl, line 1 is not JSON"),
 ]
 
 
@@ -171,5 +171,5 @@ def test_neither_lines_nor_document(run, tmp_path):
     path = tmp_path / "w.txt"
     path.write_text("query,contexts\nwho?,1\n")
     said = run.refused("simulate", path)
-    assert "w.txt is no JSON" in said
+    assert "w.txt is not JSON" in said
     assert EXPECTED in said

@@ -30,7 +30,7 @@ def test_an_address_is_shown_without_secrets(url: str, shown: str) -> None:
     "url", ["", "host:80", "ftp://host", "http://", "http://host:x", "http://host:0", "http://[", 5]
 )
 def test_what_is_no_address_is_refused_without_being_told(url: object) -> None:
-    with pytest.raises(ValueError, match=r"^is no http\(s\) address$"):
+    with pytest.raises(ValueError, match=r"^is not an http\(s\) address$"):
         Address.of(url)
 
 

@@ -157,7 +157,7 @@ def test_what_another_user_may_have_planted_is_not_run(tmp_path: Path, planted: 
         lock = library.with_suffix(".lock")
         lock.unlink()
         lock.symlink_to(victim)
-    with pytest.raises(InjectionError, match=r"remove it|cannot be kept"):
+    with pytest.raises(InjectionError, match=r"remove it|cannot be stored"):
         shim_library(environ)
     assert victim.read_text() == "mine"
 
@@ -209,7 +209,7 @@ def test_the_binary_is_named_or_found_in_path(built: Path, tmp_path: Path) -> No
     assert find_binary({"PATH": str(built / "new")}) == built / "new" / "llama-server"
     with pytest.raises(FileNotFoundError, match="not in PATH: install llama"):
         find_binary({"PATH": str(tmp_path)})
-    with pytest.raises(FileNotFoundError, match=r"LLAMA_SERVER_BIN is .*no program"):
+    with pytest.raises(FileNotFoundError, match=r"LLAMA_SERVER_BIN is .*not an executable program"):
         find_binary({"PATH": str(built), "LLAMA_SERVER_BIN": str(tmp_path / "gone")})
 
 

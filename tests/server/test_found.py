@@ -151,7 +151,7 @@ def test_the_header_tells_what_was_found_and_why_the_rest_stays(proxy: Client) -
     assert reply.result["status"] == "unplanned"
     (left,) = reply.result["left"]
     assert (left["form"], left["blocks"], left["why"]) == ("xml", 4, "position-asked")
-    assert left["words"] == "the prompt counts them"
+    assert left["words"] == "the prompt refers to them by position"
 
 
 def test_explain_tells_the_same_of_the_lists(proxy: Client) -> None:
@@ -163,7 +163,7 @@ def test_explain_tells_the_same_of_the_lists(proxy: Client) -> None:
         assert known["found"] == told.get("found", [])
         assert known["left"] == told.get("left", [])
     assert known["reason"] == "unplanned: no blocks"
-    assert known["left"][0]["words"] == "the prompt counts them"
+    assert known["left"][0]["words"] == "the prompt refers to them by position"
 
 
 def test_a_request_without_lists_is_not_remembered(proxy: Client) -> None:

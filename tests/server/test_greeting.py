@@ -32,7 +32,7 @@ def greeted(told: pytest.LogCaptureFixture, last: str, **settings: object) -> tu
 
 def test_without_an_engine_it_is_an_index_only(told: pytest.LogCaptureFixture) -> None:
     url, lines = greeted(told, "index only")
-    assert any(f"listens at {url}; its page: {url}/" in line for line in lines)
+    assert any(f"listens at {url}; dashboard: {url}/" in line for line in lines)
     (line,) = [line for line in lines if "index only" in line]
     assert f"ContextPilot(index_url='{url}')" in line
     assert "--engine URL" in line

@@ -151,8 +151,8 @@ OLD_STATE: dict[str, Any] = {"memory_usage": {"token_capacity": 9}}
     ("version", "states", "why"),
     [
         ("0.5.23", [scheduler(), scheduler(swa=7)], "a sliding window, which its events"),
-        ("0.5.23", [scheduler(uses_mamba_radix_cache=True)], "states, of which"),
-        ("0.5.13", [{**OLD_STATE, "max_mamba_cache_size": 48}], "states, of which"),
+        ("0.5.23", [scheduler(uses_mamba_radix_cache=True)], "states, which its events"),
+        ("0.5.13", [{**OLD_STATE, "max_mamba_cache_size": 48}], "states, which its events"),
         ("0.5.13", [OLD_STATE], "does not say whether layers have a window"),
         ("0.5.23", [], "its layers are unknown"),
         ("0.5.23", [scheduler(), scheduler()], ""),

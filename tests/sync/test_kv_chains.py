@@ -342,7 +342,7 @@ def test_ranks_have_points_of_their_own() -> None:
     [
         ([{"group_idx": 1}], "not described"),
         ([{**KINDS[1], "kv_cache_spec_sliding_window": None}], "unknown length"),
-        ([{**KINDS[2], "size": 2 * SIZE}], "several sizes"),
+        ([{**KINDS[2], "size": 2 * SIZE}], "different sizes"),
         ([{**KINDS[2], "kv_cache_spec_kind": "cross_attention"}], "cross_attention"),
         ([], ""),
     ],
@@ -360,7 +360,7 @@ def test_what_is_not_understood_is_refused(more: list[dict[str, Any]], why: str)
 def test_windows_alone_do_not_say_where_blocks_stand() -> None:
     chains = Chains()
     apply(chains, stored([2], [1, 1, 2, 2], size=SIZE, **{**KINDS[1], "group_idx": 0}))
-    assert "keep all of a prompt" in chains.layers.refused
+    assert "keep the whole prompt" in chains.layers.refused
 
 
 def unnamed(*events: Any) -> Chains:
@@ -373,7 +373,7 @@ def test_several_layers_show_even_where_none_are_named() -> None:
     run = stored([1, 2], [1, 1, 2, 2], size=SIZE)
     assert "do not distinguish" in unnamed(run, run).layers.refused  # each group stored it
     assert "do not distinguish" in unnamed(stored([2], [1, 1, 2, 2], size=SIZE)).layers.refused
-    assert "several sizes" in unnamed(run, stored([9], [7, 7, 7], size=3)).layers.refused
+    assert "different sizes" in unnamed(run, stored([9], [7, 7, 7], size=3)).layers.refused
     chains = unnamed(run)
     apply(chains, run)  # in another step: another request computed the same
     assert not chains.layers.refused

@@ -407,7 +407,7 @@ def test_a_failure_of_ours_begins_again(
         index.fails = True
         publisher.publish(stored([2], [2] * 4))
         feed.follow(Prompt("b", [2] * 4))
-        until(lambda: any("begins again" in text for text in caplog.messages))
+        until(lambda: any("starting again" in text for text in caplog.messages))
         until(lambda: not index.fails)
         feed.follow(Prompt("c", [1] * 4))
         until(lambda: index.held.get("c") == 4)
