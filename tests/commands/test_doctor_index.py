@@ -269,8 +269,8 @@ COLD = {"prompt_tokens": 300, "prompt_tokens_details": {"cached_tokens": 0}}
     [
         (engine("vllm", TOLD), "ok", "288 of 300 prompt tokens cached", ""),
         (engine("vllm", HIDDEN), "warn", "does not report", "--enable-prompt-tokens-details"),
-        (engine("sglang", {"prompt_tokens": 9}), "warn", "does not report", "--enable-cache-report"),
-        (engine("somebody", HIDDEN), "warn", "does not report", "vLLM: launch with --enable-prompt"),
+        (engine("sglang", {"prompt_tokens": 9}), "warn", "not report", "--enable-cache-report"),
+        (engine("somebody", HIDDEN), "warn", "not report", "vLLM: launch with --enable-prompt"),
         (engine("llamacpp", {"prompt_tokens": 300}, timings={"cache_n": 299}), "ok", "299", ""),
         (engine("sglang", COLD), "warn", "0 of 300", "--disable-radix-cache"),
         (engine("vllm", None), "warn", "without usage", "log"),

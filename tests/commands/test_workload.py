@@ -153,8 +153,8 @@ def test_files_that_cannot_be_read(run, tmp_path):
 
 
 BROKEN = [
-    (gzip.compress(LINES.encode(), mtime=0)[:-12], "w.jsonl is not a complete gzip file"),
-    (gzip.compress(LINES.encode(), mtime=0)[:20] + b"\0" * 40, "w.jsonl is not a complete gzip file"),
+    (gzip.compress(LINES.encode(), mtime=0)[:-12], "w.jsonl is not a complete gzip"),
+    (gzip.compress(LINES.encode(), mtime=0)[:20] + b"\0" * 40, "w.jsonl is not a complete gzip"),
     (b'{"contexts": ["\xff"]}', "w.jsonl is not UTF-8 text"),
     (b"\x00\x01\x02", "w.jsonl, line 1 is not JSON"),
 ]

@@ -87,8 +87,8 @@ def test_without_an_engine_requests_are_refused_and_that_is_said(
             assert chat(Client(url), TAGGED) == 503
         assert [one["code"] for one in feed(url)["why_refused"]] == ["no-engine"]
     said = [text for text in caplog.messages if "refused" in text]
-    assert said == ["a request was refused (503): no engine is configured; start with --engine URL, or "
-                    "POST /engines"]  # fmt: skip
+    assert said == ["a request was refused (503): no engine is configured; start with --engine "
+                    "URL, or POST /engines"]  # fmt: skip
 
 
 def test_refusals_are_said_again_with_their_number(caplog: pytest.LogCaptureFixture) -> None:
