@@ -4,14 +4,17 @@ Our own time per step (one prefill or one finish: an insert of 200 to 3,000 toke
 page, with a healthy, an absent and a hanging index, on the real caches of several versions; and
 what measuring a step takes by itself, which is not taken off.
 
-    --processor    the thread's own time alone: on a busy machine the longest steps are those in
-                   which another process took the processor
+    --processor          the thread's own time alone: on a busy machine the longest steps are those
+                         in which another process took the processor
+    --core rust:SWA      this core alone, as often as given
+    --against CHECKOUT   the hooks of another checkout, too, by turns
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,9 +41,11 @@ CASES = (
 )
 
 
-def cost(version: str, page_size: str, core: str, url: str, *flags: str) -> dict[str, Any]:
+def cost(
+    version: str, page_size: str, core: str, url: str, *flags: str, checkout: Path = CHECKOUT
+) -> dict[str, Any]:
     """One run of sglang_cost.py in SGLang's environment."""
-    script = CHECKOUT / "scripts" / "engines" / "sglang_cost.py"
+    script = checkout / "scripts" / "engines" / "sglang_cost.py"
     files = versions.fetch("sglang", version)
     command = [
         environment("sglang").python,
@@ -63,22 +68,37 @@ def cost(version: str, page_size: str, core: str, url: str, *flags: str) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--processor", action="store_true")
-    flags = ["--processor"] if parser.parse_args().processor else []
-    print(machine_line())
+    parser.add_argument("--core", action="append", help="of the cases, those of this core alone")
+    parser.add_argument("--against", type=Path, help="another checkout, measured in turn")
+    given = parser.parse_args()
+    flags = ["--processor"] if given.processor else []
+    checkouts = (
+        {"": CHECKOUT} if given.against is None else {"before": given.against, "now": CHECKOUT}
+    )
+    print(machine_line(), f"· load {os.getloadavg()[0]:.1f}")
     print(
         "version page core       index    per step, us: median p90 p99   per evicted page, the same"
     )
     with indexes() as urls:
-        for version, page_size, core in CASES:
-            for name, url in urls.items():
-                seen = cost(version, page_size, core, url, *flags)
-                step, page = (
-                    " ".join(f"{seen[key][cut]:7.2f}" for cut in ("median", "p90", "p99"))
-                    for key in ("step_us", "evict_us")
-                )
-                case = f"{version:7} {page_size:>4} {core:10} {name:8}"
-                measuring = f"measuring {seen['measuring_us']['median']:.2f}"
-                print(f"{case} {step}   {page} ({seen['evicted_pages']} evicted), {measuring}")
+        for case in (case for case in CASES if not given.core or case[2] in given.core):
+            for index, url in urls.items():
+                for name, checkout in checkouts.items():
+                    show(case, index, name, cost(*case, url, *flags, checkout=checkout))
+
+
+def show(case: tuple[str, str, str], index: str, name: str, seen: dict[str, Any]) -> None:
+    """Print one run."""
+    step, page = (
+        " ".join(f"{seen[key][cut]:7.2f}" for cut in ("median", "p90", "p99"))
+        for key in ("step_us", "evict_us")
+    )
+    version, page_size, core = case
+    measuring = f"measuring {seen['measuring_us']['median']:.2f}"
+    print(
+        f"{version:7} {page_size:>4} {core:10} {index:8} {step}   {page} "
+        f"({seen['evicted_pages']} evicted), {measuring} {name}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ points (see `points`), follows from those on its way:
 
     ledger = PathLedger(page_size=1, window=128)
     ledger.hand_over(Admitted("cp-...", tokens, namespace))
-    ledger.hand_over(Told(tokens, 2400, namespace, 2400, Facts(((1, 900),), ((1, 2400),))))
-    ledger.hand_over(Told(tokens, 2400, namespace, 1200, Facts(((1, 900),), ((1, 1200),))))
+    ledger.hand_over(Told(tokens, 2400, namespace, 2400, [(1, 900)], [(1, 2400)]))
+    ledger.hand_over(Told(tokens, 2400, namespace, 1200, [(1, 900)], [(1, 1200)]))
 
 | facts  | ranges, first and last, ascending                                                     |
 |--------|---------------------------------------------------------------------------------------|
@@ -24,7 +24,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from .ledger import MAX_REQUESTS, Mark, Points, limited
@@ -50,14 +50,15 @@ class Facts(NamedTuple):
 class Told(NamedTuple):
     """Of `tokens[:asked]`, the first `length` are in the tree. Lengths are in the keys' units.
 
-    The ranges of the window in `facts` may be of one node each.
+    `window` and `states` are facts; ranges of the window may be of one node each.
     """
 
     tokens: Iterable[int]
     asked: int
     namespace: Hashable
     length: int
-    facts: Facts
+    window: Sequence[tuple[int, int]]
+    states: Sequence[tuple[int, int]]
 
 
 class _Part:
@@ -196,7 +197,7 @@ class PathLedger(StepLedger):
         if part is None:
             return
         length = step.length
-        facts = Facts(_merged(step.facts.window), step.facts.states)
+        facts = Facts(_merged(step.window), tuple(step.states))
         units = self._packed(step.tokens)[: min(step.asked, length + self.page_size) * WIDTH]
         place, highest = 0, None
         while place < len(units):
@@ -320,7 +321,7 @@ def _within(ranges: Points, start: int, end: int) -> Points:
     )
 
 
-def _merged(ranges: Points) -> Points:
+def _merged(ranges: Iterable[tuple[int, int]]) -> Points:
     """Ascending ranges; what touches is one."""
     found: list[tuple[int, int]] = []
     for first, last in ranges:

@@ -22,11 +22,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol
 
-from .paths import Facts, PathLedger, Told
+from .paths import PathLedger, Told
 from .sglang_watch import CacheWatch
 
 Span = tuple[Hashable, int, int]
 """A node, and the units of a path that it stands for: from where, up to where."""
+Units = tuple[int, int]
+"""The first and the last of some units, the first of a path being 1."""
 
 
 class Parts(NamedTuple):
@@ -50,8 +52,8 @@ class Nodes(Protocol):
     part: Callable[[Any, Any], object]
     """`part(node, kind)` of a node in the tree: None when it is not on the device."""
 
-    def path(self, key: Any, end: Hashable = None) -> list[Span]:
-        """The nodes along `key` that are there; `end`: the node of its end, where it is known."""
+    def path(self, key: Any, length: int, end: Hashable = None) -> list[Span]:
+        """The nodes along `key`, of `length` units, that are there; `end`: its last, if known."""
 
 
 class ProbedNodes:
@@ -62,13 +64,13 @@ class ProbedNodes:
         self.page_size = page_size
         self.part = core.get_component_device_value
 
-    def path(self, key: Any, end: Hashable = None) -> list[Span]:  # noqa: ARG002
+    def path(self, key: Any, length: int, end: Hashable = None) -> list[Span]:  # noqa: ARG002
         spans: list[Span] = []
         start = 0
-        while start + self.page_size <= len(key):
+        while start + self.page_size <= length:
             probe = key[: start + self.page_size]
-            length, node, deepest = self._core.match_full_device_prefix(probe)
-            if length <= start:
+            found, node, deepest = self._core.match_full_device_prefix(probe)
+            if found <= start:
                 break
             spans.append((node, start, deepest))
             start = deepest
@@ -78,13 +80,11 @@ class ProbedNodes:
 class CollectedNodes(ProbedNodes):
     """Either tree core from 0.5.22 on: `collect_path_info` lists the nodes before one."""
 
-    def path(self, key: Any, end: Hashable = None) -> list[Span]:
+    def path(self, key: Any, length: int, end: Hashable = None) -> list[Span]:
         if end is None:
             length, end, _ = self._core.match_full_device_prefix(key)
             if not length:
                 return []
-        else:
-            length = len(key)
         (found,) = self._core.collect_path_info((end,))
         return _cut([(node.node_id, node.path_start, node.path_end) for node in found], length)
 
@@ -102,11 +102,11 @@ class BoundNodes(CollectedNodes):
         self._collect: Callable[[list[Any]], Any] = binding.collect_path_info
         self.part = binding.get_component_device_value
 
-    def path(self, key: Any, end: Hashable = None) -> list[Span]:
+    def path(self, key: Any, length: int, end: Hashable = None) -> list[Span]:
         if end is None:
-            return super().path(key)
+            return super().path(key, length)
         (found,) = self._collect([end])
-        return _cut([(node, start, stop) for node, _, start, stop, *_ in found], len(key))
+        return _cut([(node[0], node[2], node[3]) for node in found], length)
 
 
 def _cut(spans: list[Span], length: int) -> list[Span]:
@@ -114,16 +114,6 @@ def _cut(spans: list[Span], length: int) -> list[Span]:
     if spans and spans[-1][2] > length:
         spans[-1] = (*spans[-1][:2], length)
     return spans
-
-
-class _Path:
-    """A key that leads through some nodes."""
-
-    __slots__ = ("key", "nodes")
-
-    def __init__(self, key: Any) -> None:
-        self.key = key
-        self.nodes = 0
 
 
 class PartWatch(CacheWatch):
@@ -140,9 +130,10 @@ class PartWatch(CacheWatch):
 
     def _forget(self) -> None:
         super()._forget()
-        self._paths: dict[Hashable, _Path] = {}
-        self._path_tokens = 0
-        self._held: dict[Any, OrderedDict[Hashable, int]] = {
+        self._ends: dict[Hashable, Hashable] = {}
+        self._keys: dict[Hashable, Any] = {}
+        self._key_tokens = 0
+        self._held: dict[Any, OrderedDict[Hashable, None]] = {
             kind: OrderedDict() for kind in self.kinds
         }
         self._lost = dict.fromkeys(self._held, 0)
@@ -151,7 +142,7 @@ class PartWatch(CacheWatch):
         """`key` is in the tree now, whoever's it was; its last node is `end`, if known."""
         length = len(key)
         if length >= self._tree.page_size:
-            self._look(_Path(key), end, length)
+            self._look(key, length, end)
 
     def emptied(self, kind: Any, count: int) -> None:
         """Nodes that stay in the tree lost parts of so many units, or states; `settle` follows."""
@@ -160,13 +151,9 @@ class PartWatch(CacheWatch):
     def settle(self) -> None:
         """Find out what is left of the paths from which something went."""
         gone, self._gone = self._gone, []
-        paths: dict[_Path, None] = {}
-        for node in gone:
-            path = self._release(node)
-            if path is not None:
-                paths[path] = None
-        for path in paths:
-            self._look(path)
+        keys = [key for key in map(self._release, gone) if key is not None]
+        for key in keys:
+            self._look(key)
         for kind, count in self._lost.items():
             if count:
                 self._lost[kind] = 0
@@ -174,86 +161,93 @@ class PartWatch(CacheWatch):
 
     def released(self, node: Hashable) -> None:
         """Parts on the path to a node may have been freed."""
-        path = self._paths.get(node)
-        if path is None:
+        key = self._key_through(node)
+        if key is None:
             self._look_at_all()
         else:
-            self._look(path)
+            self._look(key)
 
-    def _look(self, path: _Path, end: Hashable = None, asked: int = 0) -> list[Span]:
-        """Look at a path, and tell what is so; returns its nodes. `asked`: its length, if known."""
-        key = path.key
+    def _look(self, key: Any, asked: int = 0, end: Hashable = None) -> list[Span]:
+        """Look at a path, and tell what is so; returns its nodes.
+
+        asked: its length, if known. end: just after its insert, its last node, if known.
+        """
         asked = asked or len(key)
-        spans = self._tree.path(key, end)
+        spans = self._tree.path(key, asked, end)
         length = spans[-1][2] if spans else 0
-        self._keep(path, spans, asked)
-        facts = self._facts(spans, length)
+        if length:
+            self._keep(key if length == asked else key[:length], spans)
+        window = self._window(spans, length, is_inserted=end is not None)
+        states = self._states(spans, length)
         if self._following:
             tokens = getattr(key, "token_ids", key)
-            self._hand_over(Told(tokens, asked, self._namespace(key), length, facts))
-        if 0 < length < asked and path.nodes:
-            self._path_tokens -= asked - length
-            path.key = key[:length]
+            self._hand_over(Told(tokens, asked, self._namespace(key), length, window, states))
         return spans
 
-    def _keep(self, path: _Path, spans: list[Span], length: int) -> None:
-        """Let this path stand for its nodes: of a conversation only the longest key is kept."""
-        paths, count = self._paths, 0
+    def _keep(self, key: Any, spans: list[Span]) -> None:
+        """Let a key stand for all nodes that it leads through: shorter ones among them go."""
+        ends, keys = self._ends, self._keys
+        end = spans[-1][0]
         for node, _, _ in spans:
-            known = paths.get(node)
-            if known is path:
-                continue
-            if known is not None:
-                known.nodes -= 1
-                if not known.nodes:
-                    self._path_tokens -= len(known.key)
-            paths[node] = path
-            count += 1
-        if count:
-            if not path.nodes:
-                self._path_tokens += length
-            path.nodes += count
-        if self._path_tokens > self._max_tokens:
+            ends[node] = end
+            if node in keys:
+                self._key_tokens -= len(keys.pop(node))
+        keys[end] = key
+        self._key_tokens += spans[-1][2]
+        if self._key_tokens > self._max_tokens:
             self.lose()
 
-    def _leave(self, path: _Path) -> None:
-        path.nodes -= 1
-        if not path.nodes:
-            self._path_tokens -= len(path.key)
+    def _key_through(self, node: Hashable) -> Any:
+        """A key that leads through a node, or None."""
+        return self._keys.get(self._ends.get(node))
 
-    def _release(self, node: Hashable) -> _Path | None:
+    def _release(self, node: Hashable) -> Any:
+        """Keep nothing of a leaf that went; returns the key that led there, the first time."""
         for held in self._held.values():
             held.pop(node, None)
-        path = self._paths.pop(node, None)
-        if path is not None:
-            self._leave(path)
-        return path
+        key = self._keys.pop(self._ends.pop(node, None), None)
+        if key is not None:
+            self._key_tokens -= len(key)
+        return key
 
-    def _facts(self, spans: list[Span], length: int) -> Facts:
-        """What the nodes of a path have; notes which node has which part."""
-        window: list[tuple[int, int]] = [(1, length)] if length else []
-        states = window
+    def _window(self, spans: list[Span], length: int, is_inserted: bool) -> list[Units]:
+        """The units of a path that have the window's cache; notes which nodes have.
+
+        An insert takes no window from a node, and what eviction takes is found at once: so just
+        after an insert nodes that had one are not asked again.
+        """
         part, kind = self._tree.part, self._parts.window_kind
-        if kind is not None:
-            held, window = self._held[kind], []
-            for node, start, end in spans:
-                if part(node, kind) is not None:
-                    held[node] = end - start
+        if kind is None:
+            return [(1, length)] if length else []
+        held, found = self._held[kind], list[Units]()
+        known = held if is_inserted and not self._lost[kind] else ()
+        used = length - self._parts.window
+        for node, start, end in spans:
+            if node in known:
+                found.append((start + 1, end))
+                if end > used:
                     held.move_to_end(node)
-                    window.append((start + 1, end))
-                elif node in held:
-                    del held[node]
-        kind = self._parts.state_kind
-        if kind is not None:
-            held, states = self._held[kind], []
-            for node, _, end in spans:
-                if part(node, kind) is None:
-                    held.pop(node, None)
-                else:
-                    held[node] = 1
-                    held.move_to_end(node)
-                    states.append((end, end))
-        return Facts(tuple(window), tuple(states))
+            elif part(node, kind) is not None:
+                found.append((start + 1, end))
+                held[node] = None
+            elif node in held:
+                del held[node]
+        return found
+
+    def _states(self, spans: list[Span], length: int) -> list[Units]:
+        """The lengths of a path at which there is a state; notes which nodes have one."""
+        part, kind = self._tree.part, self._parts.state_kind
+        if kind is None:
+            return [(1, length)] if length else []
+        held, found = self._held[kind], list[Units]()
+        for node, _, end in spans:
+            if part(node, kind) is None:
+                held.pop(node, None)
+            else:
+                found.append((end, end))
+                held[node] = None
+                held.move_to_end(node)
+        return found
 
     def _search(self, kind: Any, count: int) -> None:
         """Find the nodes inside the tree that lost parts of `count` units together."""
@@ -265,17 +259,17 @@ class PartWatch(CacheWatch):
             if self._tree.part(node, kind) is not None:
                 held.move_to_end(node)
                 continue
-            size = held.pop(node)
-            path = self._paths.get(node)
-            # It may have been split since: what is left of it tells its size.
-            spans = self._look(path) if path is not None else []
+            del held[node]
+            key = self._key_through(node)
+            spans = self._look(key) if key is not None else []
             if kind == self._parts.window_kind:
-                size = next((end - start for found, start, end in spans if found == node), 0)
-            count -= size
+                count -= next((end - start for found, start, end in spans if found == node), 0)
+            else:
+                count -= 1
         if count > 0:
             self._look_at_all()
 
     def _look_at_all(self) -> None:
         self.num_searches += 1
-        for path in dict.fromkeys(self._paths.values()):
-            self._look(path)
+        for key in list(self._keys.values()):
+            self._look(key)

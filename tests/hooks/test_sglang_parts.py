@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import hypothesis.strategies as st
 import pytest
-from contextpilot_hooks.paths import Facts, PathLedger, Told
+from contextpilot_hooks.paths import PathLedger, Told
 from contextpilot_hooks.sglang_parts import CollectedNodes, Parts, PartWatch, ProbedNodes
 from contextpilot_hooks.steps import Admitted
 from hypothesis import given, settings
@@ -271,7 +271,7 @@ def test_pairs_need_one_token_more_than_is_reused(page_size):
 def test_namespaces_tell_nothing_of_each_other():
     ledger = PathLedger(1)
     ledger.hand_over(Admitted(name(1), [1, 2], "a"))
-    ledger.hand_over(Told([1, 2], 2, "b", 2, Facts(((1, 2),), ((1, 2),))))
+    ledger.hand_over(Told([1, 2], 2, "b", 2, [(1, 2)], [(1, 2)]))
     assert ledger.take() == []
 
 
@@ -344,7 +344,7 @@ def test_no_more_ranges_are_told_than_a_message_takes(count):
     prompt = list(range(2 * count))
     ledger.hand_over(Admitted(name(1), prompt, None))
     points = tuple((2 * n, 2 * n) for n in range(1, count + 1))
-    ledger.hand_over(Told(prompt, 2 * count, None, 2 * count, Facts(((1, 2 * count),), points)))
+    ledger.hand_over(Told(prompt, 2 * count, None, 2 * count, [(1, 2 * count)], points))
     (event,) = ledger.take()
     assert len(event.points) == min(count, 256)
     assert event.points[-1] == points[-1]
