@@ -264,6 +264,41 @@ def test_a_gap_that_nobody_replays_sets_belief_back(
         until(lambda: index.holds(a=4, b=4))
 
 
+def test_a_gap_at_the_end_shows_once_a_prompt_was_read(publisher: Publisher) -> None:
+    index = Index()
+    with feed_on(index, publisher.address) as feed:
+        begin(feed, index, publisher)
+        publisher.publish(removed(1), lose=True)
+        publisher.publish(stored([2], [3] * 4), lose=True)
+        feed.follow(Prompt("b", [3] * 4))
+        until(lambda: index.holds(b=4))
+        assert feed.state()["num_replayed"] == 2
+        num_asked = publisher.num_asked
+        feed.follow(Prompt("c", [3] * 4))
+        until(lambda: publisher.num_asked > num_asked)
+        assert index.holds(b=4, c=4)
+        assert (feed.state()["num_replayed"], feed.state()["num_repeated"]) == (2, 0)
+
+
+def test_who_does_not_replay_is_not_asked_again(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriber_module, "REPLAY_TIMEOUT_S", 0.2)
+    index = Index()
+    with feed_on(index, publisher.address) as feed:
+        begin(feed, index, publisher)
+        until(lambda: publisher.num_asked > 0)  # once it was connected
+        publisher.answers = False
+        num_asked = publisher.num_asked
+        for name in ("b", "c"):
+            feed.follow(Prompt(name, [5] * 4))
+            until(lambda name=name: name in feed._settling)  # type: ignore[misc]
+            until(lambda: not feed._settling)
+        publisher.publish(stored([5], [5] * 4))
+        until(lambda: index.holds(a=4, b=4, c=4))
+        assert publisher.num_asked == num_asked + 1
+
+
 def test_a_message_that_comes_again_is_ignored(publisher: Publisher) -> None:
     index = Index()
     with feed_on(index, publisher.address) as feed:

@@ -250,6 +250,7 @@ class KvFeed:
             for subscriber in self._subscribers:
                 subscriber.read()
             self._take_prompts()
+            self._doubt_silence()
             self._tell()
             self._check()
             time.sleep(TELL_EVERY_S)  # what comes meanwhile is told together
@@ -291,6 +292,13 @@ class KvFeed:
     def _give_up(self, request: str) -> None:
         self._num_unmapped += 1
         self._given_up.append(Event("unfollowed", request))
+
+    def _doubt_silence(self) -> None:
+        """Look for what was lost without a trace, once all has been quiet since a prompt."""
+        due = next(iter(self._settling.values()), float("inf"))
+        if due <= time.monotonic():
+            for rank in self._subscribers:
+                rank.check(due - SETTLE_S)
 
     # -- telling ---------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from a gap; so who was cut off compares the last message that it knows with the 
 | a payload that is none          | as a gap that cannot be replayed                               |
 | the connection ends             | as a gap, even if no number is missing: nobody knows           |
 | more than may wait for us       | the connection is ended, and made anew a while later           |
+| nothing, though prompts were    | what comes after the last message is asked for                 |
+| read                            |                                                                |
 """
 
 from __future__ import annotations
@@ -102,6 +104,8 @@ class Subscriber:
         self._look_at: float | None = None
         self._reopen_at: float | None = None
         self._is_doubtful = False
+        self._heard_at = float("-inf")
+        self._answers = True
         self.is_connected = self.is_complete = False
         self.num_messages = self.num_replayed = self.num_gaps = 0
         self.num_restarts = self.num_malformed = self.num_repeated = 0
@@ -150,6 +154,17 @@ class Subscriber:
             self._cut_off()
         self._look()
 
+    def check(self, since: float) -> None:
+        """Learn what was lost without a trace, if nothing came since a monotonic time.
+
+        An engine that did not replay when it was asked here is not asked again.
+        """
+        has_all = self._next is None or self._heard_at >= since
+        if has_all or not (self._replay_at and self._answers and self.is_connected):
+            return
+        self._answers = self._catch_up()
+        self._heard_at = time.monotonic()
+
     def open_replay(self) -> tuple[Any, Intake]:
         """Return a socket to where the engine replays, and what watches it."""
         socket = self._open(self._zmq.DEALER, _MAX_REPLAY_QUEUED)
@@ -186,7 +201,7 @@ class Subscriber:
             if event == self._zmq.EVENT_DISCONNECTED:
                 self._went()
             elif event == self._zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self.is_connected, self._reopen_at = True, None
+                self.is_connected, self._answers, self._reopen_at = True, True, None
                 self._look_at = time.monotonic() + _SUBSCRIBED_AFTER_S
 
     def _went(self) -> None:
@@ -249,8 +264,8 @@ class Subscriber:
             self._lose()
         self._apply(message)
 
-    def _catch_up(self) -> None:
-        """Apply what is missing, as far as the engine still has it.
+    def _catch_up(self) -> bool:
+        """Apply what is missing, as far as the engine still has it; return whether it said so.
 
         Its queue towards us may overflow meanwhile: what fell out is asked for again.
         """
@@ -259,9 +274,10 @@ class Subscriber:
             before = self._next
             if self._replay(deadline):
                 self._is_doubtful = False
-                return
+                return True
             if self._next == before:
-                return
+                break
+        return False
 
     def _replay(self, deadline: float) -> bool:
         """Replay once, from the last message that is known; return whether nothing is missing.
@@ -290,7 +306,7 @@ class Subscriber:
         return replay.is_whole
 
     def _apply(self, message: _Message) -> None:
-        self._next = message.number + 1
+        self._next, self._heard_at = message.number + 1, time.monotonic()
         self._seen[message.number] = hash(message.payload)
         if len(self._seen) > _MAX_SEEN:
             self._seen.popitem(last=False)
