@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import logging
 import queue
@@ -13,8 +11,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from contextpilot.engines.base import UNKNOWN_LAYERS
-from contextpilot.engines.detect import EngineKinds
+from contextpilot.engines.base import ToldLayers
+from contextpilot.engines.blocking_layers import BlockingLayers
 from contextpilot.engines.tokenize import PATH, tokenize_body
 from contextpilot.http.blocking import BlockingHttp
 from contextpilot.sync.receiver import SyncReceiver
@@ -31,7 +29,10 @@ MAX_WAITING = 1024
 _LOOK_EVERY_S = 0.5
 _NAME = "kv-events"
 _ASK_AGAIN_AFTER_S = 2.0
-"""Time after which an engine is asked again that did not say what layers it has."""
+"""Time after which it is looked again whether an engine has to be asked for its layers."""
+_NOBODY_TO_ASK = ToldLayers(
+    "its events name no layers, and there is no engine to ask: add engine=", drafts=True
+)
 _MEMBERS = ("messages", "prompt", "model", "tools", "tool_choice", "reasoning_effort")
 
 
@@ -56,15 +57,18 @@ class KvListening:
         model, url = addresses[0].tokenizer, addresses[0].engine
         self._tokenizer = LocalTokenizer(model) if model else None
         self._http = BlockingHttp(url, {}, TIMEOUT_S) if url else None
-        self._layers: tuple[int, str] = -1, UNKNOWN_LAYERS
-        self._asked_for, self._ask_again_at, self._has_said = -1, 0.0, False
+        self._layers = BlockingLayers(self._http) if self._http else None
+        self._ask_again_at = 0.0
         told = Told(
             receive=receiver.receive,
             leave=partial(receiver.part, _NAME),
             has_hooks=partial(receiver.hears_others, _NAME),
             held=receiver.told_tokens,
         )
-        self._feed = KvFeed(_NAME, addresses[0], told, doubt=self._doubt)
+        known = self._layers.known if self._layers else lambda: _NOBODY_TO_ASK
+        self._feed = KvFeed(_NAME, addresses[0], told, layers=known)
+        if self._layers:
+            self._layers.starts = lambda: self._feed.num_begun
         self._waiting: queue.Queue[tuple[float, str, dict[str, Any]] | None] = queue.Queue(
             MAX_WAITING
         )
@@ -99,39 +103,12 @@ class KvListening:
         if self._http is not None:
             self._http.close()
 
-    def _doubt(self) -> str:
-        if self._http is None:
-            return "its events name no layers, and there is no engine to ask: add engine="
-        start, why = self._layers
-        return why if start == self._feed.num_begun else UNKNOWN_LAYERS
-
     def _ask_layers(self) -> None:
-        """Ask what layers the engine has, unless that is known, or its events will tell."""
-        start, doubt = self._feed.num_begun, self._doubt()
-        if not doubt or self._feed.refused != doubt or self._http is None:
+        """Ask what layers the engine has, where that is not known."""
+        if self._layers is None or time.monotonic() < self._ask_again_at:
             return
-        now, is_new = time.monotonic(), start != self._asked_for
-        if not is_new and (self._has_said or now < self._ask_again_at):
-            return
-        self._asked_for, self._ask_again_at, self._has_said = start, now + _ASK_AGAIN_AFTER_S, False
-
-        async def asked() -> str:
-            kind = await EngineKinds(self._get).kind("")
-            return await kind.layers_refusal(self._ask)
-
-        with contextlib.suppress(Exception):  # it is not up: asked again later
-            self._layers = start, asyncio.run(asked())
-
-    async def _get(self, path: str) -> tuple[int, bytes]:
-        assert self._http is not None
-        reply = self._http.call("GET", path, b"", TIMEOUT_S)
-        return reply.status, reply.body
-
-    async def _ask(self, method: str, path: str) -> tuple[int, Any]:
-        assert method == "GET", "only requests without a body are supported"
-        status, body = await self._get(path)
-        self._has_said = status == 200
-        return status, json.loads(body) if status == 200 else None
+        self._ask_again_at = time.monotonic() + _ASK_AGAIN_AFTER_S
+        self._layers.ask()
 
     def _work(self) -> None:
         while True:

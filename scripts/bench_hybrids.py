@@ -26,7 +26,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT / "scripts" / "engines"))
 
 from environments import environment  # noqa: E402
-from families import FAMILIES, ensure_family, ensure_head  # noqa: E402
+from families import FAMILIES, ensure_drafts, ensure_family  # noqa: E402
 from machine import machine_line  # noqa: E402
 from sglang_hybrid_run import JOBS  # noqa: E402
 from sglang_hybrid_run import job as sglang_job  # noqa: E402
@@ -44,8 +44,7 @@ def job(family: str, checks: int = 0, **more: Any) -> dict[str, Any]:
 
 def eagle(checks: int) -> dict[str, Any]:
     """Llama with a drafting head."""
-    head = ensure_head(environment("vllm").python)
-    draft = {"method": "eagle", "model": str(head), "num_speculative_tokens": 2}
+    draft = ensure_drafts(environment("vllm").python)
     return {**job("llama", checks, options={"speculative_config": draft}), "name": "llama, EAGLE"}
 
 

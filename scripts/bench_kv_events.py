@@ -2,6 +2,7 @@
 
     python scripts/bench_kv_events.py vllm sglang --requests 320
     python scripts/bench_kv_events.py vllm --family gemma3 --hooks
+    python scripts/bench_kv_events.py vllm --family llama --eagle
     python scripts/bench_kv_events.py sglang --family mellum --requests 30
 
 `contextpilot serve` stands before the engine (scripts/engines sets it up; tiny random model, CPU)
@@ -31,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent / "engines"))
 import zmq
 from bench_belief import SYSTEM, flags_for, post
 from environments import environment
-from families import FAMILIES, SGLANG_FAMILIES, ensure_family
+from families import FAMILIES, SGLANG_FAMILIES, ensure_drafts, ensure_family
 from launch import MODEL_NAME, free_port, kv_events_flags, launch
 from machine import machine_line
 from sglang_hybrid_run import JOBS, ON_CPU
@@ -39,6 +40,7 @@ from sglang_hybrid_run import JOBS, ON_CPU
 from contextpilot.named import point_below
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
+from contextpilot.sync.sources.kv_events.feed import SETTLE_S
 
 PAGE = {"vllm": 32, "sglang": 1}
 CACHE_TOKENS = 6000
@@ -99,6 +101,7 @@ class Heard:
     def __init__(self, pool: Any) -> None:
         self._told: dict[str, Any] = {}
         self._page = 1
+        self._dropped = 0
         self.has_points = False
         receive = pool.receiver.receive
 
@@ -107,7 +110,7 @@ class Heard:
                 self._told.clear()
             self._told.update((event.request, event) for event in message.events)
             self.has_points = self.has_points or message.sparse
-            self._page = message.block_size
+            self._page, self._dropped = message.block_size, message.dropped
             return receive(message)
 
         pool.receiver.receive = heard
@@ -118,7 +121,8 @@ class Heard:
         if event is None or event.kind == "unfollowed":
             return None
         if event.points is not None:
-            return point_below(event.points, (prompt_tokens - 1) // self._page * self._page)
+            whole = (prompt_tokens - 1) // self._page * self._page
+            return max(0, point_below(event.points, whole) - self._dropped)
         return min(event.tokens, prompt_tokens - 1) // self._page * self._page
 
 
@@ -249,10 +253,13 @@ def gap(relay: Relay, driver: Driver, messages: int = 12) -> None:
     while relay.num_lost < lost + messages:
         driver.send(1)
     relay.loses.clear()
+    driver.send(1)
+    time.sleep(2 * SETTLE_S)  # what was lost last shows once all has been quiet
 
 
-def bench(engine: str, count: int, family: str, with_hooks: bool) -> None:
+def bench(engine: str, options: argparse.Namespace) -> None:
     """All parts on one engine."""
+    count, family, with_hooks = options.requests, options.family, options.hooks
     ports = Ports(*(free_port() for _ in Ports._fields))
     size = FAMILY_CACHE_TOKENS if family else CACHE_TOKENS
     flags = [*flags_for(engine, size, 0), *kv_events_flags(ports.events, ports.replay)]
@@ -260,6 +267,8 @@ def bench(engine: str, count: int, family: str, with_hooks: bool) -> None:
         flags[flags.index("--page-size") + 1] = "1"
     model = ensure_family(environment(engine).python, family) if family else None
     flags += ["--load-format", "dummy"] if family else []
+    if options.eagle:
+        flags += ["--speculative-config", json.dumps(ensure_drafts(environment(engine).python))]
     is_odd = engine == "sglang" and family in JOBS
     flags += JOBS[family].get("flags", ()) if is_odd else ()
     env = ON_CPU if is_odd else {}
@@ -314,10 +323,13 @@ def main() -> None:
         "--family", default="", choices=sorted(FAMILIES | SGLANG_FAMILIES), help="model"
     )
     parser.add_argument("--hooks", action="store_true", help="then with the hooks, too")
+    parser.add_argument(
+        "--eagle", action="store_true", help="vLLM, with --family llama: drafts, too"
+    )
     arguments = parser.parse_args()
     print(machine_line("pyzmq", "msgspec"))
     for engine in arguments.engines:
-        bench(engine, arguments.requests, arguments.family, arguments.hooks)
+        bench(engine, arguments)
 
 
 if __name__ == "__main__":

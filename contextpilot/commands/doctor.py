@@ -78,7 +78,7 @@ def _run(args: argparse.Namespace) -> Outcome:
 
     def check_kv_events() -> Iterator[Check]:
         send = (lambda: list(check_cached_tokens())) if args.engine else None
-        return kv_events.check_kv_events(args.kv_events, send)
+        return kv_events.check_kv_events(args.kv_events, send, args.engine)
 
     found = run_checks((*CHECKS, check_kv_events, check_cached_tokens))
     broken = [check for check in found if check.status == "fail"]

@@ -8,7 +8,7 @@ requests go on as they are, and nothing is asked of it.
 |------------------------|------------------------------------------------------------------------|
 | the pool               | `probes`, `hosts`, `load`, `num_slots`, `is_synced_by_age`             |
 | the proxy              | `members`, ids, salts, `cache_members`, cache marks, slots, `usage`    |
-| KV events              | `tokenize_body`, `layers_refusal`                                      |
+| KV events              | `tokenize_body`, `told_layers`                                         |
 | `contextpilot bench`   | `owner`, `title`, `describe`, `reset`, the flags                       |
 | `contextpilot doctor`  | `distribution`, `program`, `plugin_group`, `hooked_modules`, the flags |
 """
@@ -27,8 +27,24 @@ Get: TypeAlias = Callable[[str], Awaitable[tuple[int, bytes]]]
 Ask: TypeAlias = Callable[..., Awaitable[tuple[int, Any]]]
 """`await ask(method, path, body=None)`: status and content, decoded JSON or else text."""
 
-UNKNOWN_LAYERS = "the engine's layers are not known yet, or its kind is unknown"
-"""Why KV events that name no layers are not believed: nobody could be asked so far."""
+
+class ToldLayers(NamedTuple):
+    """What an engine says of its layers that its KV events leave out.
+
+    Attributes:
+        doubt: why events that name no layers do not tell what can be reused; "" if they do.
+        drafts: whether some of them may draft (EAGLE, MTP): then the last block of what is found
+            in the cache is computed anew.
+    """
+
+    doubt: str = ""
+    drafts: bool = False
+
+
+UNKNOWN_LAYERS = ToldLayers(
+    "the engine's layers are not known yet, or its kind is unknown", drafts=True
+)
+"""Nobody could be asked so far."""
 
 
 class Probe(NamedTuple):
@@ -243,11 +259,8 @@ class EngineKind:
         """Empty its prefix cache; return whether it did."""
         return False
 
-    async def layers_refusal(self, ask: Ask) -> str:
-        """Return why KV events that name no layers do not tell what can be reused; "" if they do.
-
-        Errors of `ask` pass through.
-        """
+    async def told_layers(self, ask: Ask) -> ToldLayers:
+        """Return what it says of its layers; errors of `ask` pass through."""
         return UNKNOWN_LAYERS
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from contextpilot.http.pooled import Upstream, UpstreamError
+from contextpilot.http.response import Headers
 
 TIMEOUT_S = 5.0
 _MAX_BYTES = 4 << 20
@@ -16,7 +17,9 @@ class Fetch:
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
 
-    async def __call__(self, url: str) -> tuple[int, bytes]:
+    async def __call__(
+        self, url: str, method: str = "GET", headers: Headers = ()
+    ) -> tuple[int, bytes]:
         """Return status and body of a URL; of a long body only the head.
 
         Raises:
@@ -24,7 +27,7 @@ class Fetch:
             TimeoutError: not in time.
         """
         try:
-            return await asyncio.wait_for(self._read(url), TIMEOUT_S)
+            return await asyncio.wait_for(self._read(url, method, headers), TIMEOUT_S)
         except asyncio.TimeoutError as error:
             raise TimeoutError(str(error)) from error
         except UpstreamError as error:
@@ -32,9 +35,9 @@ class Fetch:
             fault = error.cause or kind(str(error))
         raise fault  # not within `except`: a cause cannot be caused by what it caused
 
-    async def _read(self, url: str) -> tuple[int, bytes]:
+    async def _read(self, url: str, method: str, headers: Headers) -> tuple[int, bytes]:
         body = b""
-        async with self._upstream.open("GET", url, (), b"") as answer:
+        async with self._upstream.open(method, url, headers, b"") as answer:
             async for chunk in answer.chunks():
                 body += chunk
                 if len(body) > _MAX_BYTES:

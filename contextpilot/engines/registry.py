@@ -16,7 +16,10 @@ AUTO = "auto"
 """Stands for "find out" in the place of a kind's name."""
 OTHER: EngineKind = other.ENGINE
 """What nothing is known of."""
-_WITHOUT_KIND = {"base", "detect", "fetch", "load", "registry", "tokenize", "usage"}
+_WITHOUT_KIND = {
+    *("asked_layers", "base", "blocking_layers", "detect", "fetch", "load", "registry"),
+    *("tokenize", "usage"),
+}
 _known: tuple[EngineKind, ...] = ()
 
 

@@ -6,7 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from contextpilot.engines.base import Ask, Cache, EngineKind, LoadNames, Probe, member
+from contextpilot.engines.base import (
+    Ask,
+    Cache,
+    EngineKind,
+    LoadNames,
+    Probe,
+    ToldLayers,
+    member,
+)
 from contextpilot.engines.tokenize import tokenize_body
 
 _RESET = "/flush_cache"
@@ -59,20 +67,22 @@ class Sglang(EngineKind):
         """Empty its prefix cache."""
         return (await ask("POST", _RESET))[0] == 200
 
-    async def layers_refusal(self, ask: Ask) -> str:
+    async def told_layers(self, ask: Ask) -> ToldLayers:
         """Return what else its tree's nodes hold: its events tell of their tokens alone."""
         status, info = await ask("GET", "/server_info")
         if status == 404:
             status, info = await ask("GET", "/get_server_info")
         states = member(info, "internal_states")
         if status != 200 or not states:
-            return f"its layers are unknown: its /server_info answers {status}"
+            doubt = f"its layers are unknown: its /server_info answers {status}"
+            return ToldLayers(doubt, drafts=True)
+        drafts = "speculative_algorithm" not in info or bool(info["speculative_algorithm"])
         if _is_before(str(member(info, "version")), _ALL_TELL_SINCE):
-            return ""
-        return next(filter(None, map(_refusal, states)), "")
+            return ToldLayers(drafts=drafts)
+        return ToldLayers(next(filter(None, map(_doubt, states)), ""), drafts)
 
 
-def _refusal(state: Any) -> str:
+def _doubt(state: Any) -> str:
     """Return what of a scheduler's state, as /server_info has it, its KV events leave out."""
     if member(state, "uses_mamba_radix_cache") or member(state, "max_mamba_cache_size"):
         return "layers with states, which its events do not report"

@@ -6,11 +6,20 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from contextpilot.engines.base import Ask, Cache, EngineKind, LoadNames, Probe, member
+from contextpilot.engines.base import (
+    Ask,
+    Cache,
+    EngineKind,
+    LoadNames,
+    Probe,
+    ToldLayers,
+    member,
+)
 from contextpilot.engines.tokenize import tokenize_body
 
 _CACHE = re.compile(r"vllm:cache_config_info\{([^}]*)\}")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
+_COUNTS, _DRAFTS = "vllm:num_requests_running", "vllm:spec_decode_num_"
 _RESET = "/reset_prefix_cache"
 
 
@@ -43,9 +52,16 @@ class Vllm(EngineKind):
         _, metrics = await ask("GET", "/metrics")
         return str(member(version, "version")), _cache(metrics)
 
-    async def layers_refusal(self, ask: Ask) -> str:
-        """Return "": what its events name no layers for, they show themselves."""
-        return ""
+    async def told_layers(self, ask: Ask) -> ToldLayers:
+        """Return whether layers draft; what its events name no layers for, they show themselves.
+
+        Its metrics count drafts where there are any, of n-grams too, after which nothing is
+        computed anew: there a block too little is known. With --disable-log-stats they count
+        nothing at all.
+        """
+        _, metrics = await ask("GET", "/metrics")
+        text = metrics if isinstance(metrics, str) else ""
+        return ToldLayers(drafts=_COUNTS not in text or _DRAFTS in text)
 
     async def reset(self, ask: Ask, cache: Cache) -> bool:
         """Empty its prefix cache."""

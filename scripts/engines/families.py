@@ -175,9 +175,10 @@ def ensure_family(python: Path, name: str) -> Path:
     return _ensure(python, name, SGLANG_FAMILIES[name])
 
 
-def ensure_head(python: Path) -> Path:
-    """The folder of a drafting head for "llama", as EAGLE wants it."""
-    return _ensure(python, "llama-head", {**FAMILIES["llama"], "num_hidden_layers": 1})
+def ensure_drafts(python: Path) -> dict[str, Any]:
+    """vLLM's `speculative_config` for "llama": EAGLE, with a head of random weights."""
+    head = _ensure(python, "llama-head", {**FAMILIES["llama"], "num_hidden_layers": 1})
+    return {"method": "eagle", "model": str(head), "num_speculative_tokens": 2}
 
 
 def _ensure(python: Path, name: str, family: dict[str, Any]) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from kv_publisher import Publisher, stored
+from scripted import Script, scripted
 
 from contextpilot.commands.checks import kv_events
 from contextpilot.commands.checks.kv_events import check_kv_events, judge_kv_events
@@ -39,6 +40,24 @@ def test_nothing_there_and_nothing_published(
     [check] = check_kv_events([publisher.address], None)
     assert (check.status, check.detail) == ("warn", "nothing publishes there")
     assert "replay_endpoint" in check.fix
+
+
+@pytest.mark.parametrize("is_named", [False, True], ids=["beside", "in the address"])
+def test_an_engine_is_asked_for_what_its_events_leave_out(
+    publisher: Publisher, is_named: bool
+) -> None:
+    publisher.publish(stored([1], [1] * 4))
+    state = {"memory_usage": {"token_capacity": 9, "token_capacity_swa": 7}}
+    said = {"version": "0.5.23", "internal_states": [state]}
+    script: Script = {"/model_info": (200, {"model_path": "m"}), "/server_info": (200, said)}
+    with scripted(script) as engine:
+        address = f"{publisher.address},engine={engine.url}" if is_named else publisher.address
+        [check] = check_kv_events([address], None, () if is_named else [engine.url])
+        assert check.status == "warn"
+        assert "a sliding window" in check.detail
+        state["memory_usage"]["token_capacity_swa"] = None  # type: ignore[assignment]
+        [check] = check_kv_events([address], None, () if is_named else [engine.url])
+        assert check.status == "ok"
 
 
 def test_an_address_that_is_none() -> None:

@@ -12,7 +12,8 @@ import pytest
 from kv_publisher import Publisher, removed, stored, until
 from servers import Client, Scripted, Seen, send_json, serving
 
-from contextpilot.server.pool import engine_layers, kv_follower
+from contextpilot.engines import asked_layers
+from contextpilot.server.pool import kv_follower
 from contextpilot.server.run import make_server
 from contextpilot.server.settings import Settings
 
@@ -201,7 +202,7 @@ def test_an_engine_that_began_anew_is_asked_anew() -> None:
 def test_an_engine_that_wants_a_key_is_asked_with_a_request_s(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_layers, "AGAIN_AFTER_S", 0.0)
+    monkeypatch.setattr(asked_layers, "AGAIN_AFTER_S", 0.0)
     said = {"version": "0.5.23", "internal_states": [scheduler()]}
     engine = engine_with(tokenize={"tokens": TOKENS}, server_info=said)
 
@@ -219,6 +220,26 @@ def test_an_engine_that_wants_a_key_is_asked_with_a_request_s(
         publisher.publish(stored([1, 2], TOKENS[:8]))
         until(lambda: "answers 401" in state(client)["kv_events"]["refused"])
         ask(client, authorization="Bearer k")
+        until(lambda: state(client)["sync"] == "exact")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "drafts"),
+    [
+        ("vllm:num_requests_running 0\n", False),
+        ("vllm:num_requests_running 0\nvllm:spec_decode_num_drafts_total 0\n", True),
+        ("python_info 1\n", True),
+        ({}, True),
+    ],
+    ids=["none", "some", "not counted", "nonsense"],
+)
+def test_whether_layers_draft_is_asked(publisher: Publisher, metrics: Any, drafts: bool) -> None:
+    with proxy(publisher, engine_with(tokenize={"tokens": TOKENS}, metrics=metrics)) as client:
+        assert publisher.is_subscribed()
+        publisher.publish(stored([1, 2], TOKENS[:8]))
+        until(lambda: state(client)["kv_events"]["num_messages"] == 1)
+        until(lambda: state(client)["kv_events"]["drafts"] == drafts)
+        ask(client)
         until(lambda: state(client)["sync"] == "exact")
 
 

@@ -155,6 +155,23 @@ def test_nothing_is_shared_between_salts_loras_and_images() -> None:
     assert held(chains, 3, 3) == 0
 
 
+def test_beyond_their_bound_what_may_be_a_lora_holds_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("contextpilot.sync.sources.kv_events.chains._MAX_LORAS", 2)
+    chains = Chains()
+    apply(chains, stored([1], [1, 1], size=SIZE))
+    for number in (2, 3):
+        apply(chains, stored([number], [number] * 2, size=SIZE, lora_name=f"l{number}"))
+    assert held(chains, 1, 1, model="base") == 2
+    apply(chains, stored([4], [4, 4], size=SIZE, lora_name="l4"))
+    apply(chains, stored([3], [3, 3], size=SIZE, lora_name="l3"))
+    assert held(chains, 3, 3, model="l3") == held(chains, 1, 1) == 2
+    chains.follow("late", pack([1, 1]), "l4")
+    assert chains.held_tokens("late") is None
+    assert Event("unfollowed", "late") in chains.changes()
+
+
 def test_what_is_stored_behind_an_unknown_block_is_not_believed() -> None:
     chains = Chains()
     apply(chains, stored([2], [2, 2], parent=1, size=SIZE))

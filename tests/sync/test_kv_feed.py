@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from kv_publisher import CLEARED, Publisher, msgspec, removed, stored, until
 
+from contextpilot.engines.base import ToldLayers
 from contextpilot.sync.events import Event, SyncMessage
 from contextpilot.sync.sources.kv_events import subscriber as subscriber_module
 from contextpilot.sync.sources.kv_events.address import KvAddress, parse_addresses
@@ -467,6 +468,27 @@ def test_of_a_hybrid_cache_points_are_told(publisher: Publisher) -> None:
         publisher.publish(removed(1, group_idx=1))
         until(lambda: index.holds())
         assert (feed.state()["state"], feed.state()["is_hybrid"]) == ("exact", True)
+
+
+def test_of_layers_that_may_draft_what_is_computed_anew_is_told(publisher: Publisher) -> None:
+    index, said = Index(), ToldLayers(drafts=True)
+    feed = KvFeed("kv", parse_addresses([publisher.address])[0], index.told(), layers=lambda: said)
+    feed.start()
+    with contextlib.closing(feed):
+        begin(feed, index, publisher)
+        publisher.publish(stored([2], [2] * 4, parent=1))
+        feed.follow(Prompt("b", [1, 1, 1, 1, 2, 2, 2, 2, 3]))
+        until(lambda: index.holds(a=4, b=8))
+        last = next(m for m in reversed(index.messages) if m.events)
+        assert (last.dropped, last.events[-1].points) == (4, ((4, 8),))
+        said = ToldLayers()
+        until(lambda: index.messages[-1].dropped == 0)
+        assert index.messages[-1].events[-1].points is None
+        publisher.publish(stored([1], [1] * 4, **STATES))
+        until(lambda: feed.state()["is_hybrid"])
+        said = ToldLayers(drafts=True)
+        until(lambda: "may draft" in feed.refused)
+        until(lambda: index.holds())
 
 
 def test_a_hybrid_cache_that_is_not_understood_is_not_told_of(publisher: Publisher) -> None:

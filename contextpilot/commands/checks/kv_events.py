@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from contextpilot.commands.checks.check import Check
+from contextpilot.engines.base import ToldLayers
+from contextpilot.engines.blocking_layers import BlockingLayers
+from contextpilot.http.blocking import BlockingHttp
 from contextpilot.sync.sources.kv_events.address import KvAddress, parse_addresses
 from contextpilot.sync.sources.kv_events.feed import KvFeed, Told
 from contextpilot.sync.sources.kv_events.packages import MissingExtraError
@@ -18,10 +21,13 @@ _LAUNCH = (
 )
 
 
-def check_kv_events(texts: Sequence[str], send: Callable[[], object] | None) -> Iterator[Check]:
+def check_kv_events(
+    texts: Sequence[str], send: Callable[[], object] | None, engines: Sequence[str] = ()
+) -> Iterator[Check]:
     """Listen at each address for a few seconds.
 
     Args:
+        engines: base URLs, in the order of the addresses: asked for what their events leave out.
         send: lets the engine read a prompt meanwhile, so that there is something to publish.
     """
     if not texts:
@@ -32,23 +38,29 @@ def check_kv_events(texts: Sequence[str], send: Callable[[], object] | None) -> 
         like = "--kv-events tcp://127.0.0.1:5557,replay=tcp://127.0.0.1:5558"
         yield Check("KV events", "fail", str(error), like)
         return
-    for address in addresses:
-        yield _listen(address, send)
+    for address, url in zip(addresses, [*engines, *[""] * len(addresses)], strict=False):
+        yield _listen(address, address.engine or url, send)
 
 
-def _listen(address: KvAddress, send: Callable[[], object] | None) -> Check:
+def _listen(address: KvAddress, url: str, send: Callable[[], object] | None) -> Check:
     name = f"KV events at {address.endpoint}"
+    layers = BlockingLayers(BlockingHttp(url, {}, _WAIT_S)) if url else None
     try:
         told = Told(lambda _: "ok", lambda: None, lambda: False, lambda _: None)
-        feed = KvFeed("doctor", address, told)
+        known = layers.known if layers else ToldLayers
+        feed = KvFeed("doctor", address, told, layers=known)
+        if layers is not None:
+            layers.starts = lambda: feed.num_begun
     except MissingExtraError as error:
         return Check(name, "fail", str(error), "pip install pyzmq msgspec")
     feed.start()
     try:
-        _wait(lambda: feed.state()["state"] != "off")
+        _wait(lambda: feed.is_connected)
         if send is not None:
             send()
         _wait(lambda: bool(feed.state()["num_messages"]))
+        if layers is not None:
+            layers.ask()
         state = feed.state()
     finally:
         feed.close()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from contextpilot.engines.asked_layers import EngineLayers
+from contextpilot.engines.fetch import Fetch
 from contextpilot.http.pooled import Upstream
-from contextpilot.server.pool.engine_layers import EngineLayers
+from contextpilot.http.response import Headers
 from contextpilot.server.pool.kv_follower import KvFollower
 from contextpilot.server.pool.member import Engine
 from contextpilot.server.pool.pool_receiver import PoolReceiver
@@ -28,8 +30,13 @@ def follower_of(engine: Engine, receiver: PoolReceiver, upstream: Upstream) -> K
         has_hooks=partial(receiver.has_others, engine, name),
         held=receiver.told_tokens,
     )
-    layers = EngineLayers(engine.url, lambda: engine.kind, upstream)
-    feed = KvFeed(name, at, told, lambda: engine.kind.name, layers.doubt)
+    fetch = Fetch(upstream)
+
+    async def ask(headers: Headers, method: str, path: str) -> tuple[int, bytes]:
+        return await fetch(engine.url + path, method, headers)
+
+    layers = EngineLayers(engine.url, lambda: engine.kind, ask)
+    feed = KvFeed(name, at, told, lambda: engine.kind.name, layers.known)
     layers.starts = lambda: feed.num_begun
     tokenizer = LocalTokenizer(at.tokenizer) if at.tokenizer else None
     return KvFollower(engine.url, feed, lambda: engine.kind, upstream, layers, tokenizer)

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from contextpilot.engines.asked_layers import EngineLayers
 from contextpilot.engines.base import EngineKind
 from contextpilot.engines.tokenize import PATH
 from contextpilot.http.pooled import Upstream, UpstreamError
-from contextpilot.server.pool.engine_layers import EngineLayers
 from contextpilot.server.request_body import check_parts
 from contextpilot.sync.sources.kv_events.feed import KvFeed, Prompt
 from contextpilot.sync.sources.kv_events.local_tokenizer import LocalTokenizer
@@ -29,6 +29,7 @@ MAX_WAITING = 1024
 MAX_WAITING_BYTES = 64 << 20
 _MAX_ANSWER_BYTES = 32 << 20
 _AT_ONCE = 2
+_ASK_LAYERS_EVERY_S = 0.5
 _OWN_HEADERS = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
 
 
@@ -81,7 +82,7 @@ class KvFollower:
     def start(self) -> None:
         """Begin to listen and to ask."""
         self._feed.start()
-        work = [self._layers.keep_asking(), *(self._work() for _ in range(_AT_ONCE))]
+        work = [self._ask_layers(), *(self._work() for _ in range(_AT_ONCE))]
         self._tasks = [asyncio.create_task(each) for each in work]
 
     async def close(self) -> None:
@@ -115,6 +116,11 @@ class KvFollower:
         sent, prompt_tokens = self._waiting.popleft()
         self._bytes -= len(sent.body)
         return sent, prompt_tokens
+
+    async def _ask_layers(self) -> None:
+        while True:
+            await self._layers.ask_if_due()
+            await asyncio.sleep(_ASK_LAYERS_EVERY_S)
 
     async def _work(self) -> None:
         while True:

@@ -18,6 +18,7 @@ from contextpilot.sync.sources.kv_events.tree import Block, BlockTree
 from contextpilot.sync.sources.kv_events.wire import TOKEN_BYTES, Removed, Stored
 
 _MAX_LORAS = 4096
+"""Names; of a request that names another model nothing is believed once there are more."""
 MAX_BLOCKS = 1_048_576
 """Some 500 bytes each."""
 MAX_REQUESTS = 65_536
@@ -69,6 +70,7 @@ class Chains:
         self._touched: dict[str, None] = {}
         self._gone: dict[str, None] = {}
         self._loras: set[str] = set()
+        self._has_more_loras = False
         self.layers = Layers()
         self.block_size = 0
         self.num_stored = self.num_removed = self.num_unplaced = self.num_unfollowed = 0
@@ -98,8 +100,9 @@ class Chains:
             self.num_unplaced += len(stored.hashes)
             self._tree.prune(here)
             return
-        if stored.lora and len(self._loras) < _MAX_LORAS:
-            self._loras.add(stored.lora)
+        if stored.lora and stored.lora not in self._loras:
+            self._has_more_loras = len(self._loras) >= _MAX_LORAS
+            self._loras.update(() if self._has_more_loras else (stored.lora,))
         place.store(stored, here, self.block_size)
 
     def remove(self, rank: int, removed: Removed) -> None:
@@ -120,7 +123,13 @@ class Chains:
         if all(place.is_empty for place in self._ranks):
             for request in list(self._prompts):
                 self._release(request)
-            self.layers, self.block_size = Layers(), 0
+            self.layers, self.block_size = Layers(self.layers.drafts), 0
+
+    def expect_drafts(self, drafts: bool) -> None:
+        """Note whether layers may draft: then the last block of what is held is computed anew."""
+        if self.layers.drafts != drafts:
+            self.layers.drafts = drafts
+            self._touched.update(dict.fromkeys(self._prompts))
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -133,7 +142,11 @@ class Chains:
         """
         if request in self._prompts:
             self._release(request)
-        here = self._tree.root(model if model in self._loras else "", salt)
+        is_lora = model in self._loras
+        if model and not is_lora and self._has_more_loras:
+            self._gone[request] = None
+            return
+        here = self._tree.root(model if is_lora else "", salt)
         for key in self._tree.keys(here, packed, self.block_size):
             here = self._tree.child(here, key)
         here.names = here.names or {}

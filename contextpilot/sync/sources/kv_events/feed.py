@@ -16,6 +16,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from contextpilot.engines.base import ToldLayers
 from contextpilot.sync.events import Event, SyncMessage
 from contextpilot.sync.sources.kv_events.address import KvAddress
 from contextpilot.sync.sources.kv_events.agreement import Agreement
@@ -86,7 +87,7 @@ class KvFeed:
         name: under which the receiver knows it.
         told: the receiver.
         kind: returns the kind of engine, for people.
-        doubt: returns why events that name no layers must not be believed; "" where they may.
+        layers: returns what the engine itself says of its layers.
 
     Attributes:
         num_begun: how often the engine, or one of its ranks, began anew.
@@ -101,14 +102,14 @@ class KvFeed:
         address: KvAddress,
         told: Told,
         kind: Callable[[], str] = lambda: "",
-        doubt: Callable[[], str] = lambda: "",
+        layers: Callable[[], ToldLayers] = ToldLayers,
     ) -> None:
         self._zmq = load_packages()
         self.name = name
         self._address = address
         self._told = told
         self._kind = kind
-        self._doubt = doubt
+        self._layers = layers
         self.num_begun = 0
         self._chains = Chains(address.ranks)
         self._subscribers: list[Subscriber] = []
@@ -119,7 +120,7 @@ class KvFeed:
         self._given_up: list[Event] = []
         self._agreement = Agreement()
         self._epoch, self._number = "", 0
-        self._shape = 0, False
+        self._shape = 0, False, False
         self._sent_at = self._checked_at = float("-inf")
         self._speaks = self._is_set_back = self._has_ended = False
         self._num_unmapped = 0
@@ -156,12 +157,17 @@ class KvFeed:
     def refused(self) -> str:
         """Why nothing is told of a cache like this one; "" where it is."""
         layers = self._chains.layers
-        return layers.refused or ("" if layers.are_named else self._doubt())
+        return layers.refused or ("" if layers.are_named else self._layers().doubt)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether all ranks are there; any thread may ask."""
+        ranks = self._subscribers
+        return bool(ranks) and all(rank.is_connected for rank in ranks)
 
     def state(self) -> dict[str, Any]:
         """Return what is known, for people; any thread may ask."""
-        ranks = self._subscribers
-        connected = bool(ranks) and all(rank.is_connected for rank in ranks)
+        ranks, connected = self._subscribers, self.is_connected
         complete = connected and all(rank.is_complete for rank in ranks)
         state = "off" if not connected else "exact" if complete else "approximate"
         if self.refused:
@@ -170,7 +176,8 @@ class KvFeed:
         return {
             "state": state,
             "role": "tells" if self._speaks else "checks",
-            "is_hybrid": self._chains.layers.is_sparse,
+            "is_hybrid": self._chains.layers.is_hybrid,
+            "drafts": self._chains.layers.drafts,
             "refused": self.refused,
             "ranks": len(ranks),
             **{f"num_{n}": sum(getattr(rank, f"num_{n}") for rank in ranks) for n in counts},
@@ -249,6 +256,7 @@ class KvFeed:
                 self._woken.recv(4096)
             for subscriber in self._subscribers:
                 subscriber.read()
+            self._chains.expect_drafts(self._layers().drafts)
             self._take_prompts()
             self._doubt_silence()
             self._tell()
@@ -304,7 +312,7 @@ class KvFeed:
 
     def _tell(self) -> None:
         """Tell what changed, or that all is well."""
-        is_connected = all(rank.is_connected for rank in self._subscribers)
+        is_connected = self.is_connected
         speaks = not self.refused and not self._told.has_hooks()
         if self._speaks and not speaks:
             self._speaks = False
@@ -313,7 +321,8 @@ class KvFeed:
         self._given_up = []
         if not speaks or not (self._speaks or is_connected):
             return
-        shape = self._chains.block_size, self._chains.layers.is_sparse
+        layers = self._chains.layers
+        shape = self._chains.block_size, layers.is_sparse, layers.drafts
         if not (self._speaks and self._epoch) or shape != self._shape:
             self._epoch, self._number, self._shape = uuid.uuid4().hex, 0, shape
             self._speaks = self._is_set_back = True
@@ -349,7 +358,7 @@ class KvFeed:
 
     def _deliver(self, events: Sequence[Event], *, is_snapshot: bool = False, more: int = 0) -> str:
         is_whole = all(rank.is_connected and rank.is_complete for rank in self._subscribers)
-        size, is_sparse = self._shape
+        size, is_sparse, drafts = self._shape
         message = SyncMessage(
             engine=self.name,
             epoch=self._epoch,
@@ -360,6 +369,7 @@ class KvFeed:
             block_size=size or 1,
             more=more or (0 if is_whole else 1),
             sparse=is_sparse,
+            dropped=size if drafts else 0,
         )
         self._sent_at = time.monotonic()
         self._number += 1

@@ -37,15 +37,23 @@ class Layers:
     """What is known of one engine's groups. For use on one thread.
 
     Attributes:
-        refused: why it cannot be said what of the cache can be reused; "" where it can.
+        drafts: whether some layers may draft (EAGLE, MTP).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, drafts: bool = False) -> None:
         self._groups: dict[int, _Group] = {}
         self._sizes: set[int] = set()
         self._all = self._states = 0
         self._windows: dict[int, int] = {}  # blocks of a window → bits of its groups
-        self.refused = ""
+        self._refused = ""
+        self.drafts = drafts
+
+    @property
+    def refused(self) -> str:
+        """Why it cannot be said what of the cache can be reused; "" where it can."""
+        if self.drafts and (self._states or self._windows):
+            return "windows or states where layers may draft (EAGLE, MTP)"
+        return self._refused
 
     @property
     def are_named(self) -> bool:
@@ -53,9 +61,14 @@ class Layers:
         return bool(self._groups) and all(group.kind for group in self._groups.values())
 
     @property
+    def is_hybrid(self) -> bool:
+        """Whether they are of several kinds."""
+        return len(self._groups) > 1 or bool(self._states or self._windows)
+
+    @property
     def is_sparse(self) -> bool:
         """Whether not every prefix of what is held can be reused."""
-        return len(self._groups) > 1 or bool(self._states or self._windows)
+        return self.drafts or self.is_hybrid
 
     def learn(self, stored: Stored) -> bool:
         """Learn of a group from what it stores; return whether anything is new."""
@@ -69,7 +82,7 @@ class Layers:
         self._windows.clear()
         for number, each in self._groups.items():
             self._add(1 << number, each)
-        self.refused = self._refusal()
+        self._refused = self._refusal()
         return True
 
     def points(self, held: Sequence[int], num_ranks: int) -> Points:
@@ -78,11 +91,13 @@ class Layers:
         Args:
             held: of each block, from the first on, the bits of the ranks and groups that hold it.
         """
+        if not self._groups:
+            return ()
         numbers = self._numbers(held, 0)
         if num_ranks > 1:
             ranks = (self._numbers(held, rank * MAX_GROUPS) for rank in range(num_ranks))
             numbers = iter(sorted({number for each in ranks for number in each}))
-        return _ranges(numbers, next(iter(self._groups.values())).size)
+        return _ranges(numbers, next(iter(self._sizes)))
 
     def _add(self, bit: int, group: _Group) -> None:
         if group.kind in _ALL:
