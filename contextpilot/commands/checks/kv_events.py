@@ -9,7 +9,6 @@ from typing import Any
 from contextpilot.commands.checks.check import Check
 from contextpilot.engines.base import ToldLayers
 from contextpilot.engines.blocking_layers import BlockingLayers
-from contextpilot.http.blocking import BlockingHttp
 from contextpilot.sync.sources.kv_events.address import KvAddress, parse_addresses
 from contextpilot.sync.sources.kv_events.feed import KvFeed, Told
 from contextpilot.sync.sources.kv_events.packages import MissingExtraError
@@ -44,7 +43,7 @@ def check_kv_events(
 
 def _listen(address: KvAddress, url: str, send: Callable[[], object] | None) -> Check:
     name = f"KV events at {address.endpoint}"
-    layers = BlockingLayers(BlockingHttp(url, {}, _WAIT_S)) if url else None
+    layers = _layers_at(url)
     try:
         told = Told(lambda _: "ok", lambda: None, lambda: False, lambda _: None)
         known = layers.known if layers else ToldLayers
@@ -67,6 +66,15 @@ def _listen(address: KvAddress, url: str, send: Callable[[], object] | None) -> 
     if state["state"] != "off" and not state["num_messages"]:
         return Check(name, "warn", "connected, but nothing arrived", "send the engine a prompt")
     return judge_kv_events(name, state)
+
+
+def _layers_at(url: str) -> BlockingLayers | None:
+    from contextpilot.http.blocking import BlockingHttp  # requests takes a while to import
+
+    try:
+        return BlockingLayers(BlockingHttp(url, {}, _WAIT_S)) if url else None
+    except ValueError:  # the check of the engine says what is wrong with it
+        return None
 
 
 def judge_kv_events(name: str, state: Mapping[str, Any]) -> Check:
