@@ -194,6 +194,13 @@ ROWS = (
         "tests/server/test_membership.py::test_unfit_engines_are_refused",
     ),
     Row(
+        "engines without end",
+        f"{SERVER}pool/engine_pool.py",
+        "if len(before) >= MAX_ENGINES:",
+        "if False:",
+        "tests/server/test_membership.py::test_engines_have_a_bound",
+    ),
+    Row(
         "engines that lead back here",
         f"{SERVER}proxy/loops.py",
         "if any(name == _VIA and self._name in value for name, value in headers):",

@@ -17,6 +17,7 @@ from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import NO_HEAD
 from contextpilot.planning import Job, Planned
+from contextpilot.server.pool import engine_pool
 from contextpilot.server.pool.engine_pool import EnginePool
 from contextpilot.server.pool.member import name_of
 from contextpilot.sync.events import Event, SyncMessage
@@ -146,6 +147,15 @@ def test_unfit_engines_are_refused(start: Start, content: dict[str, str], field:
     assert reply.status == 422
     assert field in reply.json()["error"]["message"]
     assert names(client) == ["there:2"]
+
+
+def test_engines_have_a_bound(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_pool, "MAX_ENGINES", 3)
+    client = start()
+    joined = [client.post("/engines", {"url": f"http://there:{n}"}).status for n in range(1, 5)]
+    assert joined == [201, 201, 201, 422]
+    client.request("DELETE", "/engines/there:1")
+    assert client.post("/engines", {"url": "http://there:4"}).status == 201
 
 
 def test_who_may_change_engines(start: Start) -> None:

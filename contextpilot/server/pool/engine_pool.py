@@ -38,6 +38,7 @@ _BATCH = "contextpilot.plan.batch"
 _MAX_CONVERSATIONS = 100_000
 _CANCEL_AGAIN_S = 0.1
 _AGE_EVERY_S = 1.0
+MAX_ENGINES = 1024
 _NAME = re.compile(r"[\w.:/\[\]%~+-]{1,200}", re.ASCII)
 _INDEX_ALONE = "index"
 """Name of the place that holds the index while there is no engine."""
@@ -163,7 +164,9 @@ class EnginePool:
         before, default = self._members, name_of(url)
         url, name = url.strip().rstrip("/"), name or default
         if name in before or any(engine.url == url for engine in before.values()):
-            raise ValueError(f"engines must differ in name and URL:  {name} is there")
+            raise ValueError(f"engines must differ in name and URL: {name} is there")
+        if len(before) >= MAX_ENGINES:
+            raise ValueError(f"there are {MAX_ENGINES} engines already: DELETE /engines/NAME first")
         if not _NAME.fullmatch(name):
             raise ValueError(f"name must be letters, digits and . : / [ ] % ~ + - _, not {name!r}")
         engine = self._make(name, url)
