@@ -41,7 +41,9 @@ def test_half_a_request_is_answered_with_408(start: Start, upstream: Scripted, s
 
 
 @pytest.mark.parametrize("before", [b"", HEAD + BODY])
-def test_blank_lines_are_no_request(start: Start, upstream: Scripted, before: bytes) -> None:
+def test_blank_lines_are_no_request(
+    start: Start, upstream: Scripted, before: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     client = start(engine=(upstream.url,), client_timeout_s=0.3)
     with connect(client) as sock:
         sock.sendall(before)
@@ -50,6 +52,7 @@ def test_blank_lines_are_no_request(start: Start, upstream: Scripted, before: by
             client.get("/health")  # its answer is over
         sock.sendall(b"\r\n")
         read_to_end(sock)  # else nobody would end it
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 @pytest.mark.slow
