@@ -215,7 +215,7 @@ def _describe(now: Status) -> str:
             f"start-up     {place}",
             f"active       {'yes' if now.active else 'no'}"
             + (f", switched off by {now.off}" if now.off else ""),
-            f"index        {now.url or 'CONTEXTPILOT_INDEX_URL is not set: the hooks stay out'}",
+            f"index        {now.url or 'CONTEXTPILOT_INDEX_URL is not set: hooks are inactive'}",
         ]
     )
 

@@ -22,7 +22,7 @@ _VARIABLES = {
 _OPENCODE = "OPENCODE_CONFIG_CONTENT"
 _CONFIGURED = {
     "openclaw": "models.providers.NAME.baseUrl in its openclaw.json",
-    "hermes": "model.base_url in its config.yaml (with provider openai-api it is told)",
+    "hermes": "model.base_url in its config.yaml (provider openai-api reads the variable)",
 }
 
 

@@ -71,6 +71,6 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
                 return
         time.sleep(0.1)
     if process.poll() is None:
-        raise CommandError(f"contextpilot serve did not get ready at {url} in time")
+        raise CommandError(f"contextpilot serve was not ready in time at {url}")
     said = (process.communicate()[1] or b"").decode(errors="replace").strip()
     raise CommandError(f"contextpilot serve ended: {said.splitlines()[-1:] or 'no reason given'}")

@@ -142,7 +142,7 @@ def _has_terminal() -> bool:
 
 def _not_started(name: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"{name} cannot be started: there is no such program; is it installed, and in PATH?"
+        return f"{name} cannot be started: no such program; is it installed and in PATH?"
     return f"{name} cannot be started: {error.strerror or error}"
 
 

@@ -51,7 +51,7 @@ def wait_for_hello(
             deadline = min(deadline, now + GRACE_S)
         time.sleep(_PAUSE_S)
     if told is None:
-        return f"the index at {watched.index_url} does not answer; the shim goes on trying"
+        return f"the index at {watched.index_url} does not answer; the shim keeps trying"
     return (
         "the shim has not reported: llama-server may be static or protected; "
         "the index will not know what its slots hold"

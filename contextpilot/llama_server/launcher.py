@@ -32,11 +32,12 @@ _HELP = f"""\
 usage: {_NAME} [llama-server's flags]
 
 Starts llama-server with a small library inside, which tells
-an index what each slot holds; unchanged without an index.
+an index what each slot holds; without an index,
+llama-server is unchanged.
 
-  {INDEX_URL}    where the index listens, as
+  {INDEX_URL}    the index's URL, for example
                             http://127.0.0.1:8765
-  {INDEX_TOKEN}  its token, if it asks for one
+  {INDEX_TOKEN}  its token, if it requires one
   {ENGINE_ID}    name in the index
   {BINARY}          llama-server, if not in PATH
   {RAM_BYTES}

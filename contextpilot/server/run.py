@@ -163,7 +163,7 @@ def serve(settings: Settings) -> int:
     try:
         server.run()
     except SystemExit:  # it could not start, and has logged why
-        logger.error("not started: see that %s:%s is free, or give --port", *_place(settings))
+        logger.error("not started: check that %s:%s is free, or set --port", *_place(settings))
         return 1
     return 0 if server.started else 1
 

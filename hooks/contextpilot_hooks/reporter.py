@@ -239,7 +239,7 @@ class Reporter:
     def _fail(self, reason: str) -> None:
         if not self._pause:
             logger.warning(
-                "contextpilot: index at %s:%s: %s; the engine goes on, changes are sent later",
+                "contextpilot: index at %s:%s: %s; the engine continues, changes are sent later",
                 self._settings.host,
                 self._settings.port,
                 reason,

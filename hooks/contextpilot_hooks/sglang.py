@@ -241,7 +241,7 @@ def placement(scheduler: Any) -> Placement:
         if isinstance(getattr(ranks, "attn_tp_rank", None), int):
             break
     else:
-        raise NotSupported("the scheduler's ranks are not where we know them")
+        raise NotSupported("the scheduler's ranks are not where they are expected")
     first = not any((ranks.attn_tp_rank, getattr(ranks, "attn_cp_rank", 0), ranks.pp_rank))
     replica = ranks.dp_rank
     attention_width: int = getattr(ranks, "attn_dp_size", 1) if ranks is parallel else 1

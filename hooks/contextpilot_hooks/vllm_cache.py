@@ -161,7 +161,7 @@ def _alignment(coordinator: Any) -> int:
         size = getattr(coordinator, name, None)
         if size is not None:
             return int(size)
-    raise NotSupported(f"{type(coordinator).__name__} does not tell at which lengths hits end")
+    raise NotSupported(f"{type(coordinator).__name__} does not report at which lengths hits end")
 
 
 def _scale(manager: Any, unit: int) -> int:

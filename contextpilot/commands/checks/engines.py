@@ -31,7 +31,7 @@ def _check_program(name: str, variable: str) -> Check:
     path = shutil.which(named or name)
     if path is None and named:
         fix = f"set {variable} to the {name} program, or unset it"
-        return Check(name, "fail", f"{variable}={named} is no program", fix)
+        return Check(name, "fail", f"{variable}={named} is not a program", fix)
     if path is None:
         return Check(name, "absent", f"not on PATH, and {variable} is not set")
     try:

@@ -29,7 +29,7 @@ COUNTERS = {
     "volatile_heads_total": "Requests whose head changes with every request, by kind.",
     "upstream_errors_total": "Attempts at an engine that failed, by status.",
     "client_disconnects_total": "Clients that left before their answer ended.",
-    "broken_answers_total": "Answers of engines that broke off.",
+    "broken_answers_total": "Engine answers that broke off.",
 }
 HISTOGRAMS = {
     "plan_seconds": "Time to plan and write a request.",
