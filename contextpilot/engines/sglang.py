@@ -20,6 +20,8 @@ from contextpilot.engines.tokenize import tokenize_body
 _RESET = "/flush_cache"
 _WITHOUT_MEMBERS = "messages"
 """The API at which it takes no members of its own."""
+_DRAFTS_WITHOUT_PAIRS = "NGRAM", "STANDALONE"
+"""What drafts, but leaves the tree's keys as they are; with others its events name pairs."""
 _ALL_TELL_SINCE = 0, 5, 12
 """Before, trees whose nodes hold more than tokens publish no events."""
 
@@ -76,7 +78,10 @@ class Sglang(EngineKind):
         if status != 200 or not states:
             doubt = f"its layers are unknown: its /server_info answers {status}"
             return ToldLayers(doubt, drafts=True)
-        drafts = "speculative_algorithm" not in info or bool(info["speculative_algorithm"])
+        algorithm = str(member(info, "speculative_algorithm")).upper()
+        if algorithm and algorithm not in _DRAFTS_WITHOUT_PAIRS:
+            return ToldLayers("keys that are pairs of tokens (EAGLE, MTP)", drafts=True)
+        drafts = bool(algorithm) or "speculative_algorithm" not in info
         if _is_before(str(member(info, "version")), _ALL_TELL_SINCE):
             return ToldLayers(drafts=drafts)
         return ToldLayers(next(filter(None, map(_doubt, states)), ""), drafts)

@@ -156,6 +156,7 @@ OLD_STATE: dict[str, Any] = {"memory_usage": {"token_capacity": 9}}
         ("0.5.13", [{**OLD_STATE, "max_mamba_cache_size": 48}], "states, which its events"),
         ("0.5.13", [OLD_STATE], "does not say whether layers have a window"),
         ("0.5.23", [], "its layers are unknown"),
+        ("0.5.23", [scheduler()], "pairs of tokens"),
         ("0.5.23", [scheduler(), scheduler()], ""),
         ("0.5.13", [{**OLD_STATE, "disable_hybrid_swa_memory": True}], ""),
         ("0.5.11", [OLD_STATE], ""),
@@ -165,6 +166,8 @@ def test_of_layers_that_events_do_not_tell_nothing_is_believed(
     publisher: Publisher, version: str, states: list[Any], why: str
 ) -> None:
     said = {"version": version, "internal_states": states}
+    if "pairs" in why:
+        said["speculative_algorithm"] = "EAGLE3"
     engine = engine_with(tokenize={"tokens": TOKENS}, server_info=said)
     with proxy(publisher, engine, "sglang") as client:
         assert publisher.is_subscribed()
