@@ -182,6 +182,9 @@ class Engine:
             kept += len(part.units) // 8
             stack.extend(part.children.values())
         assert kept == self.ledger._kept
+        keys = self.watch._keys
+        assert self.watch._key_tokens == sum(map(len, keys.values()))
+        assert set(keys) <= set(self.tree.nodes())
 
     def truth(self, tokens):
         return self.tree.reuse(self.key(tokens), self.kinds)
@@ -239,6 +242,22 @@ def test_a_window_that_went_inside_takes_the_points_before_the_next_window():
     engine.check()
     assert engine.points[name(1)] == ((15, 20),)
     assert engine.watch.num_searches == 0
+
+
+def test_after_an_insert_only_nodes_that_had_no_window_are_asked():
+    engine, asked = Engine(1, ("window",)), []
+    engine.run(name(1), list(range(20)))
+    part = engine.watch._tree.part
+    engine.watch._tree.part = lambda node, kind: asked.append(node) or part(node, kind)
+    engine.insert(list(range(20)))
+    assert asked == []
+    engine.insert(list(range(24)))
+    assert len(asked) == 1
+    engine.empty([0], "window")
+    asked.clear()
+    engine.insert(list(range(24)))
+    assert len(asked) == 1
+    engine.check()
 
 
 def test_a_state_that_another_prompt_leaves_on_the_way_is_a_point_of_this_one():
