@@ -4,8 +4,9 @@
 
 WORKLOADS is a folder of NAME.json.gz (scripts/workloads.py builds them). Each is sent to an engine
 of its own, one request after the other: as given, planned blindly, with the lengths that the hook
-tells, and with the points too (scripts/engines/vllm_hits_run.py). Tiny random models, on the CPU;
-with --no-model vLLM's scheduler and cache alone, which is a tenth of the work.
+tells, with the points too, and if asked for as a batch, which wants SciPy in vLLM's environment or
+in PYTHONPATH (scripts/engines/vllm_hits_run.py). Tiny random models, on the CPU; with --no-model
+vLLM's scheduler and cache alone, which is a tenth of the work.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from machine import machine_line
 from workloads import workload_files
 
 RUN = CHECKOUT / "scripts" / "engines" / "vllm_hits_run.py"
-WAYS = "plain", "blindly", "lengths", "knowing"
+WAYS = "plain", "blindly", "lengths", "knowing", "batch"
 RETENTIONS = {"0": 0, "all": None, "256": 256, "1024": 1024}
 """What `--prefix-cache-retention-interval` may be; 0 is the default of vLLM 0.32."""
 LAYERS = {"gemma3": "window", "llama": "full", "qwen3next": "states"}
@@ -76,7 +77,7 @@ def main() -> int:
     parser.add_argument("--families", nargs="+", default=["gemma3"])
     parser.add_argument("--capacity", nargs="+", default=["unlimited", "5%"])
     parser.add_argument("--retention", nargs="+", choices=RETENTIONS, default=["0"])
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS[:-1]))
     parser.add_argument("--no-model", action="store_true", help="the scheduler and cache alone")
     parser.add_argument("--count", type=int, help="the first requests of each only")
     options = parser.parse_args()

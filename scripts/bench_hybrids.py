@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -56,7 +57,8 @@ def results(
     Raises RuntimeError with the end of its output when it did not print all.
     """
     home = environment("vllm").root
-    command = ["nice", "-n", "10", "env", "OMP_NUM_THREADS=1", f"PYTHONPATH={home / 'opt'}"]
+    path = os.pathsep.join(filter(None, (str(home / "opt"), os.environ.get("PYTHONPATH"))))
+    command = ["nice", "-n", "10", "env", "OMP_NUM_THREADS=1", f"PYTHONPATH={path}"]
     process = subprocess.Popen(
         [*command, str(environment("vllm").python), "-B", str(script), json.dumps(jobs)],
         stdout=subprocess.PIPE,

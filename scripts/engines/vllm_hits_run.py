@@ -13,6 +13,7 @@ tells of it arrives, before the next is planned.
 | blindly | yes     | all that was sent                                                      |
 | lengths | yes     | of each request what the hook says, at any length: full attention      |
 | knowing | yes     | of each request what the hook says, at the lengths that can be reused  |
+| batch   | as one  | nothing                                                                |
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from contextpilot.commands.capacity import resolve  # noqa: E402
 from contextpilot.commands.workload import read_workload  # noqa: E402
 from contextpilot.index import ContextIndex  # noqa: E402
 
-WAYS = "plain", "blindly", "lengths", "knowing"
+WAYS = "plain", "blindly", "lengths", "knowing", "batch"
 SYSTEM = "Answer the question from these memories, and say so if they do not tell."
 NOBODY = "http://127.0.0.1:1"
 KINDS = 5
@@ -80,6 +81,11 @@ class Workload:
     def messages(self, pilot: ContextPilot, number: int) -> Any:
         contexts, query = self.requests[number]
         return pilot.optimize(contexts, query, system_instruction=SYSTEM)
+
+    def together(self, pilot: ContextPilot) -> list[Any]:
+        """Return the prompts of all requests, planned as one batch, in execution order."""
+        contexts, queries = zip(*self.requests, strict=True)
+        return list(pilot.optimize_batch(contexts, queries, system_instruction=SYSTEM)[0])
 
     def tokens(self, messages: Any) -> list[int]:
         found = self._tokenizer.apply_chat_template(
@@ -122,8 +128,10 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         send = start(job, workload)
         telling = Telling(int(url.rpartition(":")[2])) if hears else None
         began, cached, computed = time.monotonic(), 0, 0
-        for number in workload.numbers:
-            messages = workload.messages(pilot, number)
+        prompts: Iterable[Any] = (workload.messages(pilot, one) for one in workload.numbers)
+        if way == "batch":
+            prompts = workload.together(pilot)
+        for messages in prompts:
             tokens = workload.tokens(messages)
             found = send(messages.request_id, tokens)
             cached, computed = cached + found, computed + len(tokens) - found
