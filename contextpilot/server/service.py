@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -197,16 +196,25 @@ class Service:
     ) -> Deduplication:
         """Compare a context with what its conversation was given, and record it.
 
+        Images are new each time, as the objects that came: a hint quotes texts.
+
         Args:
             is_large: as of `write`.
         """
         is_large = is_large or are_many([contexts])
-        read = partial(self.reader.read, contexts, "contexts")
+        came: dict[int, Any] = {}
+
+        def read() -> Sequence[Block]:
+            given = with_images(contexts, "contexts")
+            came.update((id(made), one) for made, one in zip(given, contexts, strict=True))
+            return self.reader.read(given, "contexts")
+
         with input_errors():
             check_template("hint_template", template, "first_line")
-            return await self._conversations.deduplicate(
+            found = await self._conversations.deduplicate(
                 namespace, conversation, read, template, is_large
             )
+        return found._replace(new_blocks=[came.get(id(one), one) for one in found.new_blocks])
 
     # -- what is known ---------------------------------------------------------------------------
 

@@ -60,6 +60,16 @@ def test_labels_times_and_texts_beside_images(client: Client) -> None:
         assert words in texts
 
 
+def test_deduplicate_gives_images_back_as_they_came(client: Client) -> None:
+    words = {"text": "A text that was found. " * 5}
+    told = {"contexts": [part(0), words], "query": "q", "conversation_id": "c"}
+    assert client.post("/optimize", told).status == 200
+    asked = [part(0), words, {"image": part(1), "label": "Page 1"}]
+    reply = client.post("/deduplicate", {"contexts": asked, "conversation_id": "c"}).json()
+    assert reply["new_blocks"] == [asked[0], asked[2]]
+    assert reply["overlapping_blocks"] == [words]
+
+
 def test_reorder_gives_back_the_objects_that_came(client: Client) -> None:
     first = [{"image": part(0), "label": "a"}, part(1)]
     client.post("/reorder", {"contexts": first})
