@@ -267,3 +267,16 @@ def test_an_engine_that_left_holds_nothing_in_any_look_up() -> None:
         assert len(pool._by_prefix) == 0
 
     asyncio.run(main())
+
+
+def test_a_reporter_that_fell_silent_speaks_for_nobody() -> None:
+    pool, now = make_pool("http://a:1"), 0.0
+    pool.receiver._clock = lambda: now
+    for name in ("old", "new"):
+        pool.receiver.receive(SyncMessage(name, "e", 0, ()))
+    engine = pool.find("a:1")
+    assert engine is not None
+    assert engine.reporters == {"old", "new"}
+    now = 1e6
+    pool.receiver.receive(SyncMessage("new", "e", 1, ()))
+    assert engine.reporters == {"new"}
