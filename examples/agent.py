@@ -1,8 +1,8 @@
 """An agent that reads a file again after each edit: python examples/agent.py
 
-`rewrite` is given the whole history in each turn, as the agent keeps it. What a later reading
-repeats becomes a reference to the earlier one, and each prompt begins with the one before, so the
-engine's cache goes on to hit.
+`rewrite` gets the whole history in each turn, as the agent keeps it. Text that a later reading
+repeats becomes a reference to the earlier one, and each prompt begins with the previous one, so the
+engine's cache keeps hitting.
 """
 
 from __future__ import annotations

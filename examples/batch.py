@@ -1,8 +1,8 @@
 """A batch of questions, planned as a whole: python examples/batch.py
 
-The order of execution matters as much as the order of the documents: in a small cache only what
-follows at once still hits. Printed is the order in which the questions are to be sent, and how much
-of their documents a cache without bounds holds by then, as given and planned.
+The order of execution matters as much as the order of the documents: in a small cache, only prompts
+that follow soon still hit. Prints the order in which to send the questions, and how much of their
+documents an unlimited cache holds by then, as given and planned.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""An engine that tells what it forgets: python examples/hooked_engine.py
+"""An engine that reports what it evicts: python examples/hooked_engine.py
 
-Starts an index, then an engine that knows its address, and asks ten questions, twice. Printed is
-how much of the prompts the engine had cached: in the order given, planned by an index that takes
-all to be kept, and planned by one that is told what went. Without a command the engine is a
-pretended one with a small cache. With ContextPilot installed where a real one is, its hooks tell:
+Starts an index, then an engine that knows its address, and asks ten questions twice. Prints how
+much of the prompts the engine had cached: in the order given, planned by an index that assumes
+nothing is evicted, and planned by one that is told of evictions. Without a command, a simulated
+engine with a small cache is used. If ContextPilot is installed with a real engine, its hooks
+report:
 
     python examples/hooked_engine.py vllm serve MODEL --port 8000 --enable-prompt-tokens-details
 """

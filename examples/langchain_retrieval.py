@@ -1,7 +1,7 @@
 """Documents of a LangChain retriever: python examples/langchain_retrieval.py
 
-Needs `pip install '.[langchain]'`. The compressor stands last in retrieval; what it returns goes
-into whatever prompt you write. Prints how much each prompt begins like one before.
+Needs `pip install '.[langchain]'`. The compressor is the last step of retrieval; its result goes
+into whatever prompt you write. Prints how much of each prompt begins like an earlier one.
 """
 
 from __future__ import annotations

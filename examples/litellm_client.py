@@ -1,7 +1,7 @@
-"""LiteLLM sends what was planned: python examples/litellm_client.py
+"""LiteLLM sends planned messages: python examples/litellm_client.py
 
-Needs `pip install litellm`. Asks questions over retrieved documents as they are, then planned, and
-prints what the engine says of its cache. A pretended engine answers, or the one that you name:
+Needs `pip install litellm`. Asks questions over retrieved documents, as given and planned, and
+prints what the engine reports of its cache. A simulated engine answers, or one that you name:
 
     python examples/litellm_client.py --engine http://127.0.0.1:8000
 """

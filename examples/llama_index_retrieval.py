@@ -1,7 +1,7 @@
 """Nodes of a LlamaIndex retriever: python examples/llama_index_retrieval.py
 
-Needs `pip install '.[llama-index]'`. The postprocessor stands last, in query engines and in chat
-engines. Prints how much each prompt begins like one before.
+Needs `pip install '.[llama-index]'`. The postprocessor comes last, in query engines and in chat
+engines. Prints how much of each prompt begins like an earlier one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Which chunks LMCache finds of planned prompts: python examples/lmcache_chunks.py
+"""Which chunks LMCache finds in planned prompts: python examples/lmcache_chunks.py
 
-Run it where LMCache is; it needs no GPU, since only LMCache's own keys of chunks are compared, not
-what they stand for. Printed is the share of the prompts' chunks that an earlier prompt had, in the
-order given and planned, of questions over docstrings; a token is a word.
+Needs LMCache installed, but no GPU, since it only compares LMCache's own chunk keys. Prints the
+share of the prompts' chunks that an earlier prompt had, in the order given and planned, for
+questions over docstrings; a token is a word.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ASKED = [text.split(". ")[0] for text in random.Random(1).choices(DOCUMENTS, k=6
 
 
 def retrieve(question: str, count: int = 10) -> list[str]:
-    """Return the documents that share most words with the question, the best first."""
+    """Return the documents that share most words with the question, best first."""
     asked = set(question.lower().split())
     return sorted(DOCUMENTS, key=lambda text: -len(asked & set(text.lower().split())))[:count]
 

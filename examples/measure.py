@@ -1,8 +1,8 @@
-"""How much of a chat's prompts was cached, planned and not: python examples/measure.py
+"""How much of a chat's prompts was cached, as given and planned: python examples/measure.py
 
-Without an engine the cache is one that forgets nothing; with `--engine http://127.0.0.1:8000` each
-prompt is sent to a running engine, which tells what it had cached. The examples for other projects
-measure with this, too; on its own it takes the questions of `retrieval.py`.
+Without an engine, the cache is one that never evicts. With `--engine http://127.0.0.1:8000`, each
+prompt is sent to a running engine, which reports what it had cached. The examples for other
+projects use this module, too; on its own it takes the questions of `retrieval.py`.
 """
 
 from __future__ import annotations

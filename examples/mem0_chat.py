@@ -1,10 +1,10 @@
 """A chat that remembers, with Mem0: python examples/mem0_chat.py
 
-Shaped as in the LoCoMo benchmark: what two friends told each other over months is in Mem0, and a
-chat asks about it, twenty memories a question. All parts are local (a hashing embedder, Qdrant in a
-temporary folder, `infer=False`): no account, no model. Printed is how much of the prompts a prefix
-cache holds as Mem0 ranks the memories, and planned; with `--engine http://127.0.0.1:8000` as a
-running engine counts it, and the time to its first token.
+Shaped like the LoCoMo benchmark: what two friends told each other over months is in Mem0, and a
+chat asks about it, with twenty memories per question. All parts are local (a hashing embedder,
+Qdrant in a temporary folder, `infer=False`): no account, no model. Prints how much of the prompts a
+prefix cache holds, as Mem0 ranks the memories and planned; with `--engine http://127.0.0.1:8000`,
+what a running engine counts, and its time to first token.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def said(form: str, topic: str, chance: random.Random) -> str:
 
 
 def search(memory: Memory, question: str) -> Any:
-    """Search as the installed version wants it: since 2.0 the user stands among the filters."""
+    """Search as the installed version expects it: since 2.0 the user is among the filters."""
     if "top_k" in signature(memory.search).parameters:
         return memory.search(question, top_k=TOP_K, filters={"user_id": USER}, threshold=0.0)
     return memory.search(question, user_id=USER, limit=TOP_K)

@@ -1,10 +1,10 @@
 """Two applications that share one index: python examples/one_index.py
 
-The first receives the engines' events and plans for others, as `contextpilot serve` does; the
-second may run on another machine, and names it by `index_url`. Questions go to both in turn, and
-from both to one engine. Printed is how much of the prompts it had cached: in the order given,
-planned by each for itself, and planned with one index. Then the engine lets all of it go, which it
-says as a real one's hooks say it.
+The first receives the engine's events and plans for others, as `contextpilot serve` does. The
+second may run on another machine and names the first by `index_url`. Questions go to both in turn,
+and from both to one engine. Prints how much of the prompts it had cached: in the order given,
+planned by each for itself, and planned with one index. Then the engine evicts everything and
+reports it, as a real engine's hooks would.
 """
 
 from __future__ import annotations

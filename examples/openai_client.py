@@ -1,8 +1,8 @@
 """The OpenAI client plans by itself: python examples/openai_client.py
 
 Asks questions over retrieved documents, first with the plain client, then with a wrapped one, and
-prints what the engine says of its cache. Without an address a pretended engine answers; with one,
-give the model's name, too. vLLM tells cached tokens with --enable-prompt-tokens-details:
+prints what the engine reports of its cache. Without an address a simulated engine answers; with
+one, give the model's name, too. vLLM reports cached tokens with --enable-prompt-tokens-details:
 
     python examples/openai_client.py http://127.0.0.1:8000/v1 my-model
 """
@@ -34,12 +34,12 @@ def hit_ratio(client: openai.OpenAI, model: str) -> float:
 
 
 def engine() -> AbstractContextManager[str]:
-    """Return the engine that was named, or a pretended one with an empty cache."""
+    """Return the engine that was named, or a simulated one with an empty cache."""
     return nullcontext(sys.argv[1]) if len(sys.argv) > 2 else pretend_engine()
 
 
 def main() -> None:
-    """Ask with both clients, each at an empty cache."""
+    """Ask with both clients, each with an empty cache."""
     model = sys.argv[2] if len(sys.argv) > 2 else "m"
     with engine() as url, openai.OpenAI(base_url=url, api_key="none") as plain:
         given = hit_ratio(plain, model)

@@ -1,9 +1,9 @@
-"""Questions over reports that PageIndex made trees of: python examples/pageindex_reports.py
+"""Questions over reports that PageIndex turned into trees: python examples/pageindex_reports.py
 
-Three reports in Markdown become trees without a model. A search over titles and texts, which stands
-for the model that walks a tree, chooses eight nodes a question. Printed is how much of the prompts
-a prefix cache holds as the search ranks the nodes, and planned; with
-`--engine http://127.0.0.1:8000` as a running engine counts it, and the time to its first token.
+Three Markdown reports become trees without a model. A search over titles and texts, in place of the
+model that would walk a tree, chooses eight nodes per question. Prints how much of the prompts a
+prefix cache holds, as the search ranks the nodes and planned; with `--engine
+http://127.0.0.1:8000`, what a running engine counts, and its time to first token.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An engine that computes nothing and counts cache hits: python examples/pretend_engine.py
 
-The other examples talk to it when they are given no address of a real engine. A prompt's tokens are
-its characters; what it read latest stays in its cache, everything unless its room is bounded.
+The other examples use it if they are given no address of a real engine. A prompt's tokens are its
+characters; the cache keeps the latest prompts, or all of them if its room is not limited.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A batch over several Ray workers, planned as a whole: python examples/ray_batch.py
 
-Asks questions over retrieved documents in the order given, and then planned, in two partitions,
-each at a pretended engine of its own; prints what the engines say of their caches.
+Asks questions over retrieved documents in the order given, then planned in two partitions, each
+with its own simulated engine. Prints what the engines report of their caches.
 """
 
 from __future__ import annotations

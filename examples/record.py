@@ -1,7 +1,7 @@
 """Your own requests as a workload file, replayed without an engine: python examples/record.py
 
-Writes down what retrieval returned for each question, and lets `contextpilot simulate` tell what
-planning would save. The same file goes to `contextpilot bench` with a running engine.
+Writes what retrieval returned for each question to a file, and lets `contextpilot simulate` say
+what planning would save. The same file works with `contextpilot bench` and a running engine.
 """
 
 from __future__ import annotations

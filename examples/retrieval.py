@@ -1,7 +1,7 @@
 """Questions over retrieved documents, one at a time: python examples/retrieval.py
 
-Retrieves docstrings of the standard library by the words that they share with each question, plans
-them, and prints how much of the prompts a prefix cache would have held, with and without planning.
+Retrieves docstrings of the standard library by the words they share with each question, plans them,
+and prints how much of the prompts a prefix cache would have held, with and without planning.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DOCUMENTS = [
 
 
 def retrieve(question: str, count: int = 8) -> list[str]:
-    """Return the documents that share most words with the question, the best first."""
+    """Return the documents that share most words with the question, best first."""
     words = set(question.lower().rstrip("?").split())
     return sorted(DOCUMENTS, key=lambda text: -len(words & set(text.lower().split())))[:count]
 

@@ -1,8 +1,8 @@
 """Any client, through the server: python examples/through_the_proxy.py
 
-Starts `contextpilot serve` in front of a pretended engine, and asks the same questions directly and
-through it. The client knows nothing of ContextPilot: it only has another address. What the engine
-says of its cache is printed, and what the server says of the last request.
+Starts `contextpilot serve` in front of a simulated engine, and asks the same questions directly and
+through it. The client knows nothing of ContextPilot: it only gets a different address. Prints what
+the engine reports of its cache, and what the server says of the last request.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def ask(base: str) -> float:
 
 
 def main() -> None:
-    """Ask directly, then through the server, each at an empty cache."""
+    """Ask directly, then through the server, each with an empty cache."""
     with pretend_engine() as url:
         ask(url.removesuffix("/v1"))
     with pretend_engine() as url, serving(url.removesuffix("/v1")) as server:
