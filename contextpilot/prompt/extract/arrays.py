@@ -34,6 +34,7 @@ class Rows(NamedTuple):
     Attributes:
         has_query: a query does.
         is_counted: a list of as many values does, or the place of one of its elements.
+        holder: the name of the member that holds it, in small letters.
     """
 
     text: str
@@ -41,6 +42,7 @@ class Rows(NamedTuple):
     end: int
     has_query: bool = False
     is_counted: bool = False
+    holder: str = ""
 
 
 def rows_within(text: str, start: int) -> tuple[Rows | None, int]:
@@ -84,11 +86,13 @@ def only_rows(text: str, at: int, end: int, depth: int) -> Rows | None:
     }
     if len(found) != 1 or found.keys() & SEQUENCE_HOLDERS:
         return None
-    array = found.popitem()[1]
+    name, array = found.popitem()
     queried = any(m.key in QUERY_FIELDS and isinstance(m.value, str) and m.value for m in members)
     counted = any(_counts(member, len(array.elements)) for member in members)
     return array._replace(
-        has_query=array.has_query or queried, is_counted=array.is_counted or counted
+        has_query=array.has_query or queried,
+        is_counted=array.is_counted or counted,
+        holder=array.holder or name,
     )
 
 

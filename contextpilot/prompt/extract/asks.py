@@ -136,7 +136,7 @@ _NAMED_FILE = re.compile(
 )
 _LETTERED = re.compile(r"(?<!\w)\(([a-h])\)")
 _CONFLICT = re.compile(
-    r"contradic|conflict|disagree|clash|inconsisten|widersprech|widerspruch|contradi|contraddi|"
+    r"contradic|conflict|disagree|clash|inconsisten|widerspr[eüu]ch|contradi|contraddi|"
     r"tegenspr|tegenstrijd|motsäg|motsig|modsig|противореч|суперечат|sprzeczn|çeliş|冲突|矛盾|衝突|"
     r"모순|충돌|تعارض|تناقض|ristiriit|ellentmond|odporuj|rozpor|bertentangan|mâu thuẫn|αντιφά|סותר",
     re.IGNORECASE,

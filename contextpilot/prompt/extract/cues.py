@@ -54,12 +54,25 @@ _SENTENCE = re.compile(
 _SEQUENCE = re.compile(
     rf"\b{SEQUENCE_NOUNS}\b|步骤|对话|聊天记录|逐字稿|手順|会話|字幕|단계|대화", _FLAGS
 )
+_ONE_TEXT = re.compile(
+    r"\b(?:one (?:long|single|whole|continuous|running) (?:text|document|file|book|article)|"
+    r"(?:cut|chopped|broken)(?: up)? into (?:passages|parts|pieces|chunks))\b",
+    _FLAGS,
+)
+"""What says that passages, whatever they are called, are parts of one."""
 _INTRODUCES = re.compile(r"[:：]\s*$|^#|\b(?:part of|following|here|below|current)\b", _FLAGS)
 _FILE = re.compile(
     r"\b[\w\-]+\.(?:xml|json|jsonl|html?|ya?ml|toml|csv|tsv|rss|atom|svg|log|ini|conf|sql)\b|"
     r"^[ \t]*(?:\$|>>>|PS [A-Z]:[^\n]*>)[ \t]",
     re.IGNORECASE | re.MULTILINE,
 )
+_TOLD_THERE = re.compile(
+    r"[ \t]*(?:#{1,6}[ \t]+|\*\*)[^\n]{0,40}\b(?:guidelines|rules|instructions|requirements|"
+    r"principles|criteria|steps|tasks?)\b[^\n]{0,20}\n(?:[^\n]*\n)*[ \t]*(?:[-*•]|\d{1,2}[.)])[ \t]"
+    r"[^\n]*[^\n:：\s][ \t]*\Z",
+    _FLAGS,
+)
+"""Rules under a heading that names them: it announces no list that stands after them."""
 _SHORT_INTRO = 60
 _ADJACENT_CHARS = 300
 _FAR_CHARS = 4000
@@ -95,6 +108,8 @@ def read_intro(text: str, start: int, begin: int = 0) -> Intro:
     """Read what stands before a list that begins at `start`, down to `begin`."""
     near = text[max(begin, start - _ADJACENT_CHARS) : start].rstrip()
     last = _last_paragraph(near)
+    if _TOLD_THERE.match(last):
+        last = ""
     line = last.rsplit("\n", 1)[-1]
     far = text[max(begin, start - _FAR_CHARS) : start]
     announced = bool(_HEADING.match(line) or _SENTENCE.search(last))
@@ -102,6 +117,7 @@ def read_intro(text: str, start: int, begin: int = 0) -> Intro:
     sequence = sequence and (len(last) <= _SHORT_INTRO or _INTRODUCES.search(last) is not None)
     if sequence and announced:
         sequence = _names_sequence_first(last)
+    sequence = sequence or _ONE_TEXT.search(near) is not None
     file = _FILE.search(last) is not None
     return Intro(announced, _tells(far), sequence, not far.strip(), file)
 

@@ -10,17 +10,32 @@ import re
 from collections.abc import Sequence
 
 from contextpilot.prompt.extract.group import Piece, Span
+from contextpilot.prompt.extract.vocabulary import ANSWER_LABELS, QUESTION_LABELS
 
 _BLANK = re.compile(r"\n[ \t\r]*\n")
-_RULE = re.compile(r"\n[ \t]*(?:-{3,}|={3,}|_{3,}|\*{3,})[ \t\r]*(?=\n|$)")
+_RULE = re.compile(r"\n[ \t]*(?:-{3,}|={3,}|_{3,}|\*{3,}|\"{3})[ \t\r]*(?=\n|$)")
 """A line that closes a list whose blocks hold none."""
 _CUE = re.compile(
     r"[ \t]*(?:#{1,6}[ \t]+|\*\*|<)?(?:(?:user'?s?[ \t]+|final[ \t]+)?"
     r"(?:question|query|answer|task|instructions?|request|input)\b|(?:user|human|assistant)[ \t]*:|"
     r"based on\b|using\b|given\b|please\b|now[, ]|"
+    rf"(?:{QUESTION_LABELS}|{ANSWER_LABELS})[ \t*]*[:：]|"
     r"according to\b|from the (?:above|context)\b|with the above\b)",
     re.IGNORECASE,
 )
+
+
+_CLOSING = re.compile(
+    rf"\n(?:[ \t#*]{{0,8}}(?:{QUESTION_LABELS})[ \t*]*[:：][^\n]{{1,400}}\n)?"
+    rf"[ \t#*]{{0,8}}(?:(?:(?:final|helpful|your|short)[ \t])?(?:{ANSWER_LABELS})[ \t*]*"
+    r"[:：][ \t*]*|"
+    r"(?:the )?above (?:is|are) (?:the|all)\b[^\n]{1,80})\s*\Z",
+    re.IGNORECASE,
+)
+"""What ends a prompt right after its last block: an answer to be written, a formula that closes."""
+_CLOSING_CHARS = 1000
+_TURN_END = re.compile(r"<\|[a-z_]{1,30}\|>|\[/INST\]|<end_of_turn>")
+"""What ends a turn where a prompt is written by a chat template."""
 
 
 def asks(body: str) -> bool:
@@ -44,6 +59,11 @@ def movable(text: str, pieces: Sequence[Piece], end: int, *, closed: bool) -> tu
 
 
 def _open_end(text: str, others: Sequence[Piece], start: int, end: int) -> int | None:
+    turn = _TURN_END.search(text, start, end)
+    if turn is not None and not any(_TURN_END.search(text, *piece.body) for piece in others):
+        end = turn.start()
+    closing = _CLOSING.search(text, max(start, end - _CLOSING_CHARS), end)
+    end = closing.start() if closing is not None else end
     rule = _RULE.search(text, start, end)
     if rule is not None and not any(_RULE.search(text, *piece.body) for piece in others):
         return rule.start()

@@ -15,7 +15,12 @@ from contextpilot.prompt.extract.endings import movable
 from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.scan import LinePattern, matches
-from contextpilot.prompt.extract.vocabulary import PLAIN_WRAPPERS, RETRIEVAL_WRAPPERS, WRAPPERS
+from contextpilot.prompt.extract.vocabulary import (
+    PLAIN_WRAPPERS,
+    QUESTION_LABELS,
+    RETRIEVAL_WRAPPERS,
+    WRAPPERS,
+)
 
 WORDS = (
     r"(?:(?:(?:search|retrieval)[ \t]{0,4})?result|hit|citation|document|doc|passage|"
@@ -52,14 +57,14 @@ _CLOSING = re.compile(
     r"^[-=]{2,5}[ \t]end[ \t][^\d\n]{0,24}(\d{1,4})[ \t]?[-=]{2,5})\s*$",
     re.IGNORECASE | re.MULTILINE,
 )
+_RULE_END = re.compile(r"\s*\n[ \t]*(?:-{3,}|={3,}|_{3,}|\*{3,})[ \t]*\Z")
 _FIELD_LINE = re.compile(r"[ \t]{0,8}([A-Za-z][\w ]{1,24}):[ \t]*\S")
 _EXAMPLE_END = re.compile(
     r"\b(?:question|query|answer|example|now it'?s your turn|q|a)\b[^\n]{0,2}:|your turn|\bexample",
     re.IGNORECASE,
 )
 _ASKED_AFTER = re.compile(
-    r"\n[ \t]{0,4}\n?[ \t#*]{0,8}(?:\w+[ \t]){0,2}(?:question|query|frage|pregunta|domanda|"
-    r"pergunta|вопрос|问题|質問|질문)"
+    rf"\n[ \t]{{0,4}}\n?[ \t#*]{{0,8}}(?:\w+[ \t]){{0,2}}(?:{QUESTION_LABELS})"
     r"[ \t*]{0,4}[:：]",
     re.IGNORECASE,
 )
@@ -274,4 +279,18 @@ def _cut(text: str, marks: Sequence[_Mark], end: int) -> list[Piece]:
         until = marks[i + 1].start if i + 1 < len(marks) else end
         body = Span(mark.end, mark.end + len(text[mark.end : until].rstrip()))
         pieces.append(Piece(Span(mark.start, body.end), body, mark.label))
-    return pieces
+    return _without_rules(text, pieces)
+
+
+def _without_rules(text: str, pieces: list[Piece]) -> list[Piece]:
+    """Return the pieces without the rule that stands between each and the next."""
+    rules = [_RULE_END.search(text, max(p.body.start, p.body.end - 80), p.body.end) for p in pieces]
+    if not all(rules[:-1]):
+        return pieces
+    ends = [
+        rule.start() if rule else piece.body.end for rule, piece in zip(rules, pieces, strict=True)
+    ]
+    return [
+        Piece(Span(p.span.start, end), Span(p.body.start, max(p.body.start, end)), p.label)
+        for p, end in zip(pieces, ends, strict=True)
+    ]

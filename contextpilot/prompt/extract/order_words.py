@@ -22,8 +22,8 @@ ORDER_WORDS = (
     "numbered. numbering. renumber number. numbers. index indices indexes nth odd. even. "
     "alternate alternating pair. pairs. flank surround scroll sandwiched nearest. closest. "
     "upper. lower. farther. further. second. third. fourth. fifth. sixth. seventh. eighth. "
-    "ninth. tenth. lineup queue timeline swap shuffle permut revers rearrange reorder skip. "
-    "skipping continue. continues. continuing. progress throughout back. "
+    "ninth. tenth. lineup queue timeline swap shuffle permut revers rearrange reorder skip "
+    "continue. continues. continuing. progress throughout back. "
     "front. onset aft. begun concluding conclude wrap. kick. kicks. outer. inner. verdict "
     "score. scores. grade. grades. vote. votes. label. labels. tick. each. every. "
     "respectively alphabet ascending descending sort. sorted. arrange align aligned. parallel "
@@ -32,6 +32,7 @@ ORDER_WORDS = (
     "sides. midway. wherever everywhere bookend opener. closer. rises. leftmost rightmost "
     "left. right. far. comma. separated. bulleted. "
     # German, Dutch
+    "später frühere "
     "vorher nachher danach davor zuvor hinten vorne vorn. oben. unten. zuoberst zuunterst "
     "oberhalb unterhalb mittler mitte. anfang anfäng ende. endet schluss zuletzt zuerst "
     "beginn fängt fang. nacheinander hintereinander reihe. reihum reihenfolge rückwärts "
@@ -109,7 +110,8 @@ FAR_ORDER_WORDS = (
 """Scripts whose words are searched wherever they stand, since they are joined or take prefixes."""
 
 PLAIN_PHRASES = (
-    r"(?:first|last|second|given|middle|family) names?|first[- ]aid|second[- ]hand|"
+    r"(?:first|last|second|given|middle|family) names?|first[- ]aid|second[- ]hand|prior knowledge|"
+    r"surrounded by(?= -)|"
     r"premier ministre|in the end(?! of)|(?:last|first|second|great|civil) war|(?:last|next|"
     r"each|every|per) (?:night|week|month|year|summer|winter|spring|autumn|fall|decade|"
     r"century|season|day|hour|time|cent|person|capita|morning|evening|weekend|monday|"
@@ -129,6 +131,8 @@ PLAIN_PHRASES = (
     r"between (?:1|2)\d{3}|(?:the )?following (?:question|query|request|problem|reference|document|"
     r"source|passage|excerpt|snippet|context|search result)s?|"
     r"(?:minutes?|hours?|days?|weeks?|months?|years?) (?:late|early)|"
+    r"(?:information|contexts?|sources?|documents?|passages?|results?) (?:(?:is|are) )?(?:given |"
+    r"listed |provided |found )?(?:below|above)(?! (?:it|that|this|the)\b)|"
     r"(?:the )?above (?:information|contexts?|sources?|documents?|knowledge|passages?|"
     r"results?|is the (?:knowledge|context)\w*)|end of (?:the |a |this |last )?(?:year|"
     r"month|week|day|season|world|war|life|century)|zum ersten mal|erste hilfe|nach hause|"

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
+from contextpilot.prompt.extract.leaning import lean
 from contextpilot.prompt.extract.vocabulary import FIELD_LABELS, SEQUENCE_CHILDREN
 
 _HEAD_CHARS = 240
@@ -13,6 +14,18 @@ _END_CHARS = 60
 _SPEAKER = re.compile(
     r"[\s>*_\"'(\[]*([A-Z][\w.'’-]{0,24}(?: [A-Z][\w.'’-]{0,24}){0,2})\]?[*_]{0,2}\s?[:：](?=\s)"
 )
+_CALLED = re.compile(
+    r"[\s>*_\"'(\[]*(?:([A-Z][A-Z.'’ ]{1,24}) [—–-]|"
+    r"([^\W\d_][\w.'’-]{0,24})\]?[*_]{0,2}[:：])(?=\s)"
+)
+"""Speakers of chats and scripts: `maja: ...`, `HOST — ...`."""
+_DASHED = re.compile(r"\s*[—–]\s?\w")
+_LOGGED = re.compile(
+    r"\s*[\[<(]?(?:trace|debug|info|notice|warn(?:ing)?|error|critical|fatal|severe)\b"
+    r"[\]>)]?[ :\t]",
+    re.IGNORECASE,
+)
+_HUNK = re.compile(r"\s*(?:@@ -\d|diff --git |--- [ab]/)")
 _NO_SPEAKERS = FIELD_LABELS | {"article", "page"}
 _CLOCK = re.compile(r"[\s>*\[(<\-–•]*(?:\d{1,2}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?(?![\d:])")
 _MONTHS = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
@@ -39,7 +52,7 @@ _COUNTED = re.compile(
     r"abschnitt|schritt|étape|chapitre|paso|capítulo|página|passo|artículo|article|rule|item|"
     r"recital|appendix|version|v)"
     r"[ \t.]{0,3}|§{1,2} ?|第)\s*#?"
-    r"(\d{1,4}|[ivxlc]{1,6}\b|[a-z]\b|[一二三四五六七八九十]+)(?![\w%])",
+    r"(\d{1,4}(?:\.\d{1,4}){0,3}|[ivxlc]{1,6}\b|[a-z]\b|[一二三四五六七八九十]+)(?![\w%])",
     re.IGNORECASE,
 )
 _OWN_NUMBER = re.compile(r"[\s>*_#]*(\d{1,3})[.)] ")
@@ -65,18 +78,6 @@ _CONTINUES = re.compile(
     r"(?:to be continued|continued (?:on|in|below|overleaf)[^\n]{0,20}|\(continued\))\W*$",
     re.IGNORECASE,
 )
-_THEN = re.compile(
-    r"\W{0,4}(?:then|next|after (?:that|this)|afterwards|finally|lastly|at last|meanwhile|"
-    r"by (?:morning|noon|evening|nightfall|then)|(?:the )?next (?:day|morning)|"
-    r"dann|danach|daraufhin|schließlich|puis|ensuite|enfin|luego|después|entonces|finalmente|poi|"
-    r"infine|depois|então|toen|daarna|потом|затем|наконец)\b",
-    re.IGNORECASE,
-)
-_SOMEBODY = re.compile(
-    r"\W{0,4}(?:s?he|they|him|her|his|their|but|and|er|sie|il|elle|ils|elles|él|ella|lui|lei|ele|ela|"
-    r"hij|zij|он|она|они)\b",
-    re.IGNORECASE,
-)
 _ENDS = (".", "!", "?", "…", '"', "”", "»", ":", ")")
 _SALUTATION = re.compile(
     r"(?:dear|hi|hello|liebe[rs]?|sehr geehrte[rs]?|chère?|estimad[oa]|querid[oa]|car[oa]|gentile|"
@@ -93,17 +94,17 @@ def sequence_reason(bodies: Sequence[str]) -> str:
     lines = [head.lstrip("\n") for head in heads]
     if _most(_ELEMENT, lines) or _most(_ROLE_ELEMENT, lines):
         return "elements"
-    if _most(_TODO, lines) or _are_listings(bodies):
+    if _most(_TODO, lines) or _most(_HUNK, lines) or _are_listings(bodies):
         return "listing"
-    if _are_turns(lines):
+    if _are_turns(lines) or _most(_DASHED, lines):
         return "speakers"
-    if _are_timed(lines) or _are_mails(heads):
+    if _most(_LOGGED, lines) or _are_timed(lines) or _are_mails(heads):
         return "times"
     if are_counted(lines) or _children(heads):
         return "counted"
     if any(map(_CONTINUED.match, lines)) or any(_CONTINUES.search(b[-_END_CHARS:]) for b in bodies):
         return "continued"
-    return "continued" if _is_told_on(lines) or _are_one_text(bodies) else ""
+    return lean(bodies, lines) or ("continued" if _are_one_text(bodies) else "")
 
 
 def _are_one_text(bodies: Sequence[str]) -> bool:
@@ -112,13 +113,6 @@ def _are_one_text(bodies: Sequence[str]) -> bool:
     if not texts[0][:1].isupper() or not texts[-1].endswith(_ENDS):
         return False
     return all(b[:1].islower() and not a.endswith(_ENDS) for a, b in itertools.pairwise(texts))
-
-
-def _is_told_on(lines: Sequence[str]) -> bool:
-    """Return whether one story goes on from block to block: then ..., she ..."""
-    later = lines[1:]
-    told = sum(_THEN.match(line) is not None for line in later)
-    return told > 0 and 2 * (told + sum(map(bool, map(_SOMEBODY.match, later)))) > len(later)
 
 
 def are_numbered_titles(titles: Sequence[str]) -> bool:
@@ -145,8 +139,21 @@ def _are_listings(bodies: Sequence[str]) -> bool:
 def _are_turns(lines: Sequence[str]) -> bool:
     """Return whether most blocks begin with the name of a speaker, and names come again."""
     names = [match[1] for match in map(_SPEAKER.match, lines) if match]
-    named = [name for name in names if name.lower() not in _NO_SPEAKERS]
-    return 2 * len(named) > len(lines) and len(set(named)) < len(named)
+    named = [name for name in names if not _is_field(name)]
+    if 2 * len(named) > len(lines) and len(set(named)) < len(named):
+        return True
+    called = [(match[1] or match[2]).lower() for match in map(_CALLED.match, lines) if match]
+    people = set(called)
+    return (
+        2 * len(called) > len(lines)
+        and 1 < len(people) < len(called)
+        and not (people & _NO_SPEAKERS)
+    )
+
+
+def _is_field(name: str) -> bool:
+    """Return whether it names a field and nobody: `Title`, `Article Title`."""
+    return name.lower() in _NO_SPEAKERS or name.lower().split()[-1] in _NO_SPEAKERS
 
 
 def _are_timed(lines: Sequence[str]) -> bool:

@@ -21,6 +21,7 @@ from contextpilot.prompt.extract.order_words import (
     PLAIN_PHRASES,
     PLAIN_WORDS,
 )
+from contextpilot.prompt.extract.vocabulary import QUESTION_LABELS
 from contextpilot.whose import whose
 
 _STEM_CHARS = 3
@@ -68,23 +69,35 @@ _PAIR = re.compile(r"\b[A-H] (?:\w+ ){1,3}([B-H])\b(?![\w'’.-]\w)")
 _LETTERS = re.compile(r"\b[A-H], [A-H],? (?:[A-H],? )*(?:or|and|oder|ou|o|y|und|et) [A-H]\b")
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 _LABEL = re.compile(
-    r"^[^\n]{0,60}?\b(?:question|query|request|frage|anfrage|pregunta|consulta|domanda|pergunta|"
-    r"vraag|вопрос|запрос|питання|pytanie|soru|سؤال|السؤال|问题|問題|提问|質問|질문|fråga|"
-    r"spørgsmål|kysymys|kérdés|otázka|întrebare|câu hỏi|pertanyaan)"
+    rf"^[^\n]{{0,60}}?\b(?:{QUESTION_LABELS})"
     r"[ \t]?[^\w\n?]{0,8}(?:[:：\]>]|$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _OTHER_LABEL = re.compile(
     r"^[^\w\n]{0,8}\w+(?: \w+)?[ \t*_]*[:：][ \t*_]*$|<[^<>\n]{1,80}>", re.MULTILINE
 )
+_ASKS_NOTHING = re.compile(r"[\W_]*(?:\w+[ ]?!+[\W_]*)?$")
+"""A rule, or a word alone: `Begin!`."""
 _MARKS = ("?", "？", "؟")
 _SENTENCE = re.compile(r"[^\n.!?。！？؟]+[.!?。！？؟]*")
+_OF_SOURCES = re.compile(
+    r"^\W*(?:(?:please|you|always|and|but|so) (?:must |should |may |can )?)?(?:us(?:e|ing)|"
+    r"bas(?:e|ed)|given|from|with|according|here|below|above|(?:the )?following|these|only|if|do|"
+    r"don't|never|rely|refer|consult|consider|ground|retrieved|relevant|i|we|(?:the )?"
+    r"(?:contexts?|sources?|documents?|passages?))\b",
+    re.IGNORECASE,
+)
+"""How a sentence begins that only tells what to answer from."""
+_SOURCES = re.compile(r"\b(?:contexts?|sources?|documents?|passages?)\b", re.IGNORECASE)
+_FOREIGN_SOURCES = re.compile(
+    r"\b(?:quellen|dokumente\w*|documentos|documenti|документ\w*)\b|文档|資料", re.IGNORECASE
+)
 _INSTRUCTION = re.compile(
-    r"\b(?:answer|answers|answering|respond|response|reply|cite|citing|citations?|contexts?|"
-    r"sources?|documents?|passages?|remember|(?:do not|don't|not) know|helpful|concise|markdown|"
-    r"assistant|antworte|beantworte|quellen|dokumente\w*|réponds|répondez|réponse|documents|"
-    r"responde|respuesta|documentos|rispondi|documenti|ответ\w*|документ\w*|odpowiedz)\b|"
-    r"回答|文档|資料|答え|답변",
+    r"\b(?:answer|answers|answering|respond|response|reply|cite|citing|citations?|"
+    r"remember|(?:do not|don't|not) know|helpful|concise|markdown|"
+    r"assistant|antworte|beantworte|réponds|répondez|réponse|"
+    r"responde|respuesta|rispondi|ответ\w*|odpowiedz)\b|"
+    r"回答|答え|답변",
     re.IGNORECASE,
 )
 
@@ -177,9 +190,19 @@ def _asked(text: str) -> str:
     kept = [
         sentence
         for sentence in _SENTENCE.findall(_unlabelled(text))
-        if sentence.rstrip()[-1:] in _MARKS or not _INSTRUCTION.search(sentence)
+        if sentence.rstrip()[-1:] in _MARKS or not _is_no_request(sentence)
     ]
     return " ".join(" ".join(kept).split())
+
+
+def _is_no_request(sentence: str) -> bool:
+    """Return whether a sentence only tells to answer from documents, and speaks of no order."""
+    if _ASKS_NOTHING.match(sentence) or _INSTRUCTION.search(sentence):
+        return True
+    of_sources = _OF_SOURCES.match(sentence) and _SOURCES.search(sentence)
+    if not of_sources and not _FOREIGN_SOURCES.search(sentence):
+        return False
+    return not read_question(sentence).orders
 
 
 def _unlabelled(text: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from contextpilot.fields import HOLDER_FIELDS, TEXT_FIELDS
 from contextpilot.prompt.extract.arrays import (
@@ -74,9 +74,11 @@ def find_rows(
 def _after_cue(page: Page, region: Span, start: int) -> Found | None:
     """Return rows that stand in prose, after a sentence that announces documents."""
     intro = page.intro(start, region.start)
-    if not intro.announced or intro.sequence:
+    if intro.sequence:
         return None
     array, end = rows_within(page.text, start)
+    if not intro.announced and (array is None or array.holder not in RETRIEVAL_WRAPPERS):
+        return None
     if array is None and page.text[start] == "{":
         array = rows_in_lines(page.text, start, region.end, whole=False)
         end = array.end if array is not None else end
@@ -128,6 +130,7 @@ def _judged(
     """Return the rows as blocks, with the rules for and against moving them."""
     if len(array.elements) > MAX_PIECES:
         return too_many("json", [Piece(place(span), place(span)) for span in array.elements])
+    wrapper = array.holder if array.holder in RETRIEVAL_WRAPPERS else wrapper
     rows = [_row(array.text, span) for span in array.elements]
     scores = _scores(rows)
     bodies = _bodies(array.text, rows) or _scored_names(page, array.text, rows)
@@ -152,7 +155,20 @@ def _names(row: Sequence[Member]) -> set[str]:
         is_holder = member.key in HOLDER_FIELDS and member.key not in ("metadata", "meta")
         if is_holder and isinstance(member.value, dict):
             names.update(name for name in member.value if isinstance(name, str))
+        elif member.key in TEXT_FIELDS and isinstance(member.value, str):
+            names.update(_names_inside(member.value))
     return names
+
+
+def _names_inside(text: str) -> Collection[str]:
+    """Return the names of the members of an object that a text is itself."""
+    if text[:1] != "{" or text[-1:] != "}":
+        return ()
+    try:
+        inside = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return ()
+    return inside.keys() if isinstance(inside, dict) else ()
 
 
 def _row(text: str, span: Span) -> list[Member]:

@@ -36,7 +36,14 @@ _ATTRIBUTE = re.compile(r"""([\w.\-:@]{1,40})\s{0,4}=\s{0,4}(?:"([^"]*)"|'([^']*
 _COUNTED_NAME = re.compile(
     r"(?:(?:document|doc|passage|source|context|chunk|snippet|result|memory)[_\-]?)?\d{1,3}"
 )
+_TITLED = DOCUMENT_TAGS | WRAPPERS
 _KNOWN = DOCUMENT_TAGS | LOOSE_TAGS | WATCHED_TAGS | WRAPPERS | {NUMBERED}
+
+
+def _plain(name: str) -> str:
+    """Return a name as the vocabulary has it: `<Document>` is a document, too."""
+    small = name.lower()
+    return small if name.istitle() and small in _TITLED and name not in _KNOWN else name
 
 
 class Tag(NamedTuple):
@@ -81,7 +88,7 @@ class Tags:
                 break
             if not match[1] and match[3].endswith("/"):
                 continue
-            name = NUMBERED if _COUNTED_NAME.fullmatch(match[2]) else match[2]
+            name = NUMBERED if _COUNTED_NAME.fullmatch(match[2]) else _plain(match[2])
             tag = Tag(name, bool(match[1]), match.start(), match.end(), match[2])
             if name in OUTPUT_TAGS:
                 self.outputs.append(tag.start)

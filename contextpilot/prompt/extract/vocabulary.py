@@ -73,7 +73,8 @@ CUE_NOUNS = (
     r"documents?)|"
     r"contexts?|evidence|references|articles(?! of)|notes(?= found| retrieved)|"
     r"knowledge(?:[ -]base)?|"
-    r"(?<=above )information|information(?= (?:retrieved|found|gathered))|"
+    r"(?<=above )information|information(?= (?:(?:that )?(?:you|we|i) (?:have )?)?"
+    r"(?:retrieved|found|gathered|collected))|"
     r"facts (?:about|on) (?:the )?user|"
     r"(?:context|background|reference|retrieved|relevant|gathered|collected)[ -]"
     r"(?:information|knowledge|material)|"
@@ -122,6 +123,18 @@ SEQUENCE_NOUNS = (
     r"步骤|对话|聊天记录|逐字稿|手順|会話|字幕|단계|대화)"
 )
 """A list announced as one of these is a sequence, or its places are used."""
+
+# -- questions -------------------------------------------------------------------------------------
+
+QUESTION_LABELS = (
+    r"question|query|request|frage|anfrage|pregunta|consulta|domanda|pergunta|"
+    r"vraag|вопрос|запрос|питання|pytanie|soru|سؤال|السؤال|问题|問題|提问|質問|질문|fråga|"
+    r"spørgsmål|kysymys|kérdés|otázka|întrebare|câu hỏi|pertanyaan"
+)
+ANSWER_LABELS = (
+    r"answer|antwort|réponse|respuesta|risposta|resposta|antwoord|ответ|odpowiedź|cevap|"
+    r"svar|الجواب|الإجابة|回答|答案|答え|답변|답"
+)
 
 # -- tools -----------------------------------------------------------------------------------------
 
