@@ -74,18 +74,21 @@ def plan_stream(
         yield Step(position, plan.order)
 
 
+class _Known(dict[BlockKey, Block]):
+    """Blocks by key; integers among them are made when first asked for."""
+
+    def __missing__(self, number: int) -> Block:
+        block = self[number] = Block(number, "", UNKNOWN_TOKENS, None)
+        return block
+
+
 def _known_blocks(
     contexts: Iterable[Sequence[Any]], reader: BlockReader
 ) -> Iterator[tuple[Block, ...]]:
     """Yield the contexts without their texts, equal blocks being the same object."""
-    known: dict[BlockKey, Block] = {}
+    known = _Known()
     for i, context in enumerate(contexts):
         if type(context) is list and {*map(type, context)} == {int}:  # as `reader` does
-            found = [*map(known.get, context)]
-            if None in found:
-                for number in context:
-                    if number not in known:
-                        known[number] = Block(number, "", UNKNOWN_TOKENS, None)
             yield tuple(map(known.__getitem__, context))
             continue
         blocks = reader.read(context, f"contexts[{i}]", bare_ids=True)

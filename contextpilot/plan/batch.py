@@ -235,19 +235,23 @@ def _number_blocks(
     contexts: Sequence[Sequence[Block]], pinned: set[BlockKey], bounds: Bounds
 ) -> tuple[list[Ints], dict[BlockKey, int]]:
     """Return the free blocks of each context as numbers, and weights in order of number."""
-    numbers: dict[BlockKey, int] = {}
+    numbers = _Numbers()
     weights: dict[BlockKey, int] = {}
     orders = []
     for context in contexts:
         own = weights_of(context)
         for key in (*pinned, *bounds.unshared(own, pinned)):
             own.pop(key, None)
-        found = [*map(numbers.get, own)]
-        if None in found:
+        orders.append(np.array([*map(numbers.__getitem__, own)], np.int64))
+        if len(weights) < len(numbers):
             for key, weight in own.items():
-                if key not in numbers:
-                    numbers[key] = len(numbers)
-                    weights[key] = weight
-            found = [*map(numbers.__getitem__, own)]
-        orders.append(np.array(found, np.int64))
+                weights.setdefault(key, weight)
     return orders, weights
+
+
+class _Numbers(dict[BlockKey, int]):
+    """Blocks are numbered in the order in which they are first asked for."""
+
+    def __missing__(self, key: BlockKey) -> int:
+        number = self[key] = len(self)
+        return number

@@ -80,7 +80,7 @@ class Bounds:
             return self
         return replace(self, anchor="moved" if self.displacement_cost > 0 else "none")
 
-    @property
+    @cached_property
     def anchor_cost(self) -> int:
         """Tokens that must be gained besides where the most relevant block moves with the others.
 
@@ -112,8 +112,8 @@ class Bounds:
         """
         if self.anchor in ("auto", "none") or self.anchor_cost >= sum(weights.values()) > 0:
             return []
-        free = (key for key in islice(weights, self.anchor_blocks) if key not in pinned)
-        return list(free)[::-1]
+        free = [key for key in islice(weights, self.anchor_blocks) if key not in pinned]
+        return free[::-1]
 
     def unshared(
         self, weights: Mapping[BlockKey, int], pinned: Collection[BlockKey]

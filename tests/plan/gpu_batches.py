@@ -44,7 +44,11 @@ def planned_otherwise(device: Device, count: int) -> Iterator[str]:
     for number, (contexts, weights, bounds, _) in enumerate(batches(count)):
         exact = -1 if number % 3 == 0 else 60_000_000
         sampled = mock.patch.multiple(
-            partners, _EXACT_PAIRS=exact, _SAMPLED_PAIRS=0, _PAIRS_PER_ROW=10
+            partners,
+            _EXACT_PAIRS=exact,
+            _EXACT_PAIRS_PER_SET=0,
+            _SAMPLED_PAIRS=0,
+            _PAIRS_PER_ROW=10,
         )
         with small, sampled:
             there = Gpu(device, always)

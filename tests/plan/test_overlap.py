@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import overlap
 
-from contextpilot.plan.overlaps import cpu, partners
+from contextpilot.plan.overlaps import common, cpu, partners
 from contextpilot.plan.overlaps.base import num_pairs, set_matrix, weighed
 from contextpilot.plan.overlaps.bound import spanning_bound
 from contextpilot.plan.overlaps.cpu import CPU
 from contextpilot.plan.overlaps.partners import find_near, find_partners, who_searches
-from contextpilot.plan.overlaps.sample import most_for_a_block, sampled_postings
+from contextpilot.plan.overlaps.sample import most_for_a_block, name_hash, sampled_postings
 
 set_lists = st.lists(st.frozensets(st.integers(0, 9), max_size=6), min_size=1, max_size=12)
 weight_lists = st.lists(st.integers(1, 50), min_size=10, max_size=10)
@@ -28,6 +29,7 @@ def matrix(sets: list[frozenset[int]], num_blocks: int = 10):
 def sample_from_now_on(patch: pytest.MonkeyPatch, pairs_per_row: int) -> None:
     """Search among samples, however few sets there are."""
     patch.setattr(partners, "_EXACT_PAIRS", -1)
+    patch.setattr(partners, "_EXACT_PAIRS_PER_SET", 0)
     patch.setattr(partners, "_SAMPLED_PAIRS", 0)
     patch.setattr(partners, "_PAIRS_PER_ROW", pairs_per_row)
 
@@ -97,6 +99,61 @@ def test_strong_pairs_are_those_of_comparing_all(
             (pairs,) = CPU.strong_pairs(searched, held.T.tocsr(), rows, share)
         assert sorted(zip(*(values.tolist() for values in pairs), strict=True)) == strong
         assert pairs.row.tolist() == sorted(pairs.row.tolist())
+
+
+@given(
+    set_lists,
+    weight_lists,
+    st.sampled_from([0.3, 0.7, 1.0]),
+    st.integers(1, 12),
+    st.sampled_from([1, 3, 16]),
+    st.sampled_from([3, 4_000_000]),
+)
+@settings(max_examples=300)
+def test_common_blocks_set_aside_change_no_strong_pair(
+    sets: list[frozenset[int]],
+    weights: list[int],
+    share: float,
+    probes: int,
+    most: int,
+    chunk: int,
+) -> None:
+    """However many there are, and of sets too that share nothing else."""
+    held, rows = matrix(sets), np.arange(len(sets))
+    searched, postings = weighed(held, np.array(weights)), held.T.tocsr()
+    wanted = strong_pairs(searched, postings, rows, share)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common, "_MOST", most)
+        patch.setattr(common, "_HOLDERS", 1)
+        patch.setattr(common, "_SHARE", 0.0)
+        patch.setattr(cpu, "_PROBES", probes)
+        patch.setattr(cpu, "_CHUNK_PAIRS", chunk)
+        assert len(common.common_blocks(np.diff(postings.indptr))) == min(
+            most, len(frozenset().union(*sets))
+        )
+        assert strong_pairs(searched, postings, rows, share) == wanted
+
+
+def strong_pairs(searched: Any, postings: Any, own: np.ndarray, share: float) -> list[Any]:
+    """Return all pairs of a search, sorted; their rows come in order."""
+    found: list[Any] = []
+    for pairs in CPU.strong_pairs(searched, postings, own, share):
+        rows = pairs.row.tolist()
+        assert rows == sorted(rows)
+        assert not found or not rows or rows[0] > found[-1][0]
+        found += sorted(zip(*(values.tolist() for values in pairs), strict=True))
+    return found
+
+
+def test_blocks_are_common_where_they_make_most_pairs() -> None:
+    """The most common first; none where setting them aside would gain little."""
+    held = np.full(5_000, 10)
+    held[[7, 3, 11]] = 5_000, 2_000, 1_023
+    assert common.common_blocks(held).tolist() == [7, 3]
+    assert common.followed(held)[[7, 3, 11, 0]].tolist() == [0, 0, 1_023, 10]
+    assert common.common_blocks(np.full(2_000, 1_024)).tolist() == []
+    assert len(common.common_blocks(np.full(20, 1_024))) == 16
+    assert common.common_blocks(np.zeros(0, np.int64)).tolist() == []
 
 
 @given(set_lists, weight_lists, st.integers(1, 20), st.sampled_from([3, 8_000_000]))
@@ -169,7 +226,7 @@ def test_all_search_a_sample_unless_few_would_be_found_by_it(
 def test_a_block_stands_for_so_many_of_those_that_hold_it(
     sets: list[frozenset[int]], most: int
 ) -> None:
-    postings = sampled_postings(matrix(sets), np.arange(len(sets)), most)
+    postings = sampled_postings(matrix(sets), name_hash(np.arange(len(sets))), most)
     for block in range(10):
         held = {i for i, own in enumerate(sets) if block in own}
         found = postings[block].indices.tolist()
@@ -182,7 +239,7 @@ def test_blocks_of_equal_holders_stand_for_the_same_ones(
     sets: list[frozenset[int]], most: int
 ) -> None:
     both = [own - {8, 9} | ({8, 9} if own & {8, 9} else set()) for own in sets]
-    postings = sampled_postings(matrix(both), np.arange(len(both)), most)
+    postings = sampled_postings(matrix(both), name_hash(np.arange(len(both))), most)
     assert sorted(postings[8].indices) == sorted(postings[9].indices)
 
 

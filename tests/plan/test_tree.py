@@ -54,6 +54,7 @@ def test_invariants_hold_in_the_approximate_regime(
     """All search a sample, or some among all sets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(partners, "_EXACT_PAIRS", exact)
+        patch.setattr(partners, "_EXACT_PAIRS_PER_SET", 0)
         patch.setattr(partners, "_WORTH", worth)
         patch.setattr(partners, "_SAMPLED_PAIRS", 0)
         patch.setattr(partners, "_PAIRS_PER_ROW", 10)

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from contextpilot.plan.overlaps.base import LEAST, Floats, Ints, Pairs, pairs_by_row
+from contextpilot.plan.overlaps.common import Bits, Common
 
 try:  # what `@` calls, without its first pass, which only counts
     from scipy.sparse._sparsetools import csr_matmat
@@ -41,18 +42,73 @@ class Cpu:
         self, searched: Any, postings: Any, own: Ints, share: float
     ) -> Iterator[Pairs]:
         """Yield who overlaps with each searched set by at least a part of its greatest overlap."""
-
-        def strong(span: _Span) -> Pairs:
-            first, last = span
-            product = _product(searched[first:last], postings, int(pairs[first:last].sum()))
-            found = _strong(product, own[first:last], share)
-            return found._replace(row=found.row + first)
-
-        pairs = pairs_by_row(searched, postings)
-        spans = _spans(np.cumsum(pairs))
+        search = _Search(searched, postings, own, share)
+        spans = _spans(np.cumsum(search.pairs))
         if len(spans) > 1:
-            return _in_threads(strong, spans)
-        return map(strong, spans)
+            return _in_threads(search.strong, spans)
+        return map(search.strong, spans)
+
+
+class _Search:
+    """One search: of which rows the strong pairs are found by multiplying."""
+
+    def __init__(self, searched: Any, postings: Any, own: Ints, share: float) -> None:
+        self._searched = searched
+        self._postings = postings
+        self._own = own
+        self._share = share
+        self._common = Common.of(searched, postings) if share else None
+        self._rare = searched
+        if self._common is not None:
+            self._rare = _without(searched, self._common.bit, self._common.searched)
+        self.pairs = pairs_by_row(self._rare, postings)
+
+    def strong(self, span: _Span) -> Pairs:
+        """Return the strong pairs of some rows."""
+        first, last = span
+        product = _product(
+            self._rare[first:last], self._postings, int(self.pairs[first:last].sum())
+        )
+        own, common = self._own[first:last], self._common
+        if common is None:
+            parts, _ = _strong(product, own, self._share, np.zeros(len(own)))
+        else:
+            bits = common.searched[first:last]
+            product.data += common.sums(bits, np.diff(product.indptr), product.indices)
+            parts, least = _strong(product, own, self._share, common.table[bits])
+            hidden = np.flatnonzero(common.table[bits] >= least)
+            parts += self._again(first + hidden, least[hidden], hidden)
+        found = _together(parts)
+        return found._replace(row=found.row + first)
+
+    def _again(self, rows: Ints, least: Floats, names: Ints) -> Iterator[Pairs]:
+        """Yield the strong pairs of rows of which some may share common blocks alone.
+
+        Args:
+            least: from which overlap on they are strong at least.
+            names: what to call the rows.
+        """
+        common = self._common
+        assert common is not None
+        bits = common.lighter(common.searched[rows], least)
+        searched = _without(self._searched[rows], common.bit, bits)
+        pairs, own = pairs_by_row(searched, self._postings), self._own[rows]
+        for first, last in _spans(np.cumsum(pairs)):
+            product = _product(searched[first:last], self._postings, int(pairs[first:last].sum()))
+            some, counts = bits[first:last], np.diff(product.indptr)
+            product.data += common.sums(some, counts, product.indices)
+            parts, _ = _strong(product, own[first:last], self._share, np.zeros(len(some)))
+            for part in parts:
+                yield part._replace(row=names[first + part.row])
+
+
+def _without(searched: Any, bit: Bits, left_out: Bits) -> Any:
+    """Return the rows without those common blocks whose bits are given for each."""
+    counts = np.diff(searched.indptr)
+    kept = np.flatnonzero((bit[searched.indices] & np.repeat(left_out, counts)) == 0)
+    ends = np.searchsorted(kept, searched.indptr).astype(searched.indptr.dtype)
+    parts = searched.data[kept], searched.indices[kept], ends
+    return sparse.csr_matrix(parts, shape=searched.shape)
 
 
 def _spans(ends: Floats) -> list[_Span]:
@@ -92,19 +148,44 @@ def _product(rows: Any, postings: Any, num_pairs: int) -> Any:
     return sparse.csr_matrix((sums[: ends[-1]], columns[: ends[-1]], ends), shape=shape)
 
 
-def _strong(product: Any, own: Ints, share: float) -> Pairs:
-    """Return the strong pairs of a product's rows, `own` being the column of each row's own set."""
+def _strong(product: Any, own: Ints, share: float, hidden: Floats) -> tuple[list[Pairs], Floats]:
+    """Return the strong pairs of a product's rows, and from which overlap on they are strong.
+
+    Rows are left out whose strong pairs may be others.
+
+    Args:
+        own: the column of each row's own set.
+        hidden: what each row may share with sets that are not in its product.
+    """
     low = _cut(product, own, share)
-    if not low:
-        return _strong_of_all(product, own, share)
-    at = np.flatnonzero(product.data >= product.dtype.type(low))
-    row, column = np.searchsorted(product.indptr, at, side="right") - 1, product.indices[at]
-    pairs = _some(Pairs(row, column, product.data[at]), column != own[row])
-    least = _greatest(pairs, len(own)) * share
-    least[least < low] = np.inf  # of these rows there may be more
-    found = _some(pairs, pairs.overlaps >= least[pairs.row])
-    weak = np.flatnonzero(np.isinf(least))
-    return _together(found, weak, _strong_of_all(product[weak], own[weak], share))
+    pairs, least = _above(product, own, share, low)
+    weak = np.flatnonzero(least < low)  # of these rows there may be more
+    rest = product[weak]
+    if len(weak):
+        more, least[weak] = _above(rest, own[weak], share, 0.0)
+    limits = np.where(hidden >= least, np.inf, least)
+    if not len(weak):
+        return [_some(pairs, pairs.overlaps >= limits[pairs.row])], least
+    more = _some(more, more.overlaps >= limits[weak][more.row])
+    limits[weak] = np.inf
+    found = _some(pairs, pairs.overlaps >= limits[pairs.row])
+    return [found, more._replace(row=weak[more.row])], least
+
+
+def _above(product: Any, own: Ints, share: float, low: float) -> tuple[Pairs, Floats]:
+    """Return a product's entries from `low` on, and which overlap is strong in each row."""
+    columns, overlaps, ends = product.indices, product.data, product.indptr
+    if low:
+        at = np.flatnonzero(overlaps >= product.dtype.type(low))
+        columns, overlaps, ends = columns[at], overlaps[at], np.searchsorted(at, ends)
+    counts = np.diff(ends)
+    row: Any = np.repeat(np.arange(len(own), dtype=np.int32), counts)
+    overlaps[columns == np.repeat(own.astype(columns.dtype), counts)] = 0
+    some = np.flatnonzero(counts)
+    best = np.zeros(len(own))
+    if len(some):
+        best[some] = np.maximum.reduceat(overlaps, ends[some])
+    return Pairs(row, columns, overlaps), np.maximum(best * share, LEAST)
 
 
 def _cut(product: Any, own: Ints, share: float) -> float:
@@ -117,27 +198,12 @@ def _cut(product: Any, own: Ints, share: float) -> float:
     if len(own) < 2 * _PROBES or not share or not few.nnz:
         return 0.0
     counts, entries = np.diff(few.indptr), np.sort(few.data)
-    best = np.zeros(len(probes))
-    pairs = _strong_of_all(few, own[probes], 1.0)
-    best[pairs.row] = pairs.overlaps
+    _, best = _above(few, own[probes], 1.0, 0.0)
     least = np.floor(best * share)
     cuts = np.unique(np.maximum(least, 1.0))
     in_full = np.array([counts[least < cut].sum() for cut in cuts])
     costs = in_full + _STRONG_COST * (len(entries) - np.searchsorted(entries, cuts))
     return float(cuts[costs.argmin()]) if costs.min() < len(entries) else 0.0
-
-
-def _strong_of_all(product: Any, own: Ints, share: float) -> Pairs:
-    """The same, looking twice at every entry; the product is changed."""
-    counts = np.diff(product.indptr)
-    row: Any = np.repeat(np.arange(len(own), dtype=np.int32), counts)
-    column, overlaps = product.indices, product.data
-    overlaps[column == own.astype(column.dtype)[row]] = 0
-    some = np.flatnonzero(counts)
-    best = np.zeros(len(own))
-    if len(some):
-        best[some] = np.maximum.reduceat(overlaps, product.indptr[some])
-    return _some(Pairs(row, column, overlaps), overlaps >= np.maximum(best * share, LEAST)[row])
 
 
 def _some(pairs: Pairs, kept: Any) -> Pairs:
@@ -146,19 +212,12 @@ def _some(pairs: Pairs, kept: Any) -> Pairs:
     return Pairs(row, column, pairs.overlaps[at])
 
 
-def _greatest(pairs: Pairs, num_rows: int) -> Floats:
-    """Return the greatest overlap of each row; 0 where it has none."""
-    greatest = np.zeros(num_rows)
-    first = np.flatnonzero(np.diff(pairs.row, prepend=-1))
-    if len(first):
-        greatest[pairs.row[first]] = np.maximum.reduceat(pairs.overlaps, first)
-    return greatest
-
-
-def _together(some: Pairs, rows: Ints, others: Pairs) -> Pairs:
-    """Return pairs in order of their rows, of which those of `others` are an index into `rows`."""
-    both = zip(some, others._replace(row=rows[others.row]), strict=True)
-    row, column, overlaps = map(np.concatenate, both)
+def _together(parts: Sequence[Pairs]) -> Pairs:
+    """Return pairs of different rows in order of their rows."""
+    parts = [part for part in parts if len(part.row)] or parts[:1]
+    if len(parts) == 1:
+        return parts[0]
+    row, column, overlaps = map(np.concatenate, zip(*parts, strict=True))
     order = np.argsort(row, kind="stable")
     return Pairs(row[order], column[order], overlaps[order])
 

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from contextpilot.plan.overlaps.base import LEAST, Arithmetic, Ints, Pairs, pairs_by_row
+from contextpilot.plan.overlaps.common import followed
 from contextpilot.plan.overlaps.cpu import CPU
 from contextpilot.plan.overlaps.device import Device, open_gpu
 
@@ -55,8 +56,7 @@ class Gpu:
         done = 0
         if self._device is not None and len(own):
             try:
-                pairs = pairs_by_row(searched, postings)
-                if self._is_worth_it(pairs, postings.shape[1]):
+                if self._is_worth_it(searched, postings):
                     for last, found in _by_tiles(self._device, searched, postings, own, share):
                         done = last
                         yield found
@@ -67,14 +67,15 @@ class Gpu:
         for found in CPU.strong_pairs(searched[done:], postings, own[done:], share):
             yield found._replace(row=found.row + done)
 
-    def _is_worth_it(self, pairs: Any, num_sets: int) -> bool:
-        total = float(pairs.sum())
+    def _is_worth_it(self, searched: Any, postings: Any) -> bool:
+        asked = np.bincount(searched.indices, minlength=searched.shape[1])
+        total = float(asked @ followed(np.diff(postings.indptr)))
         if self._pays is None:
             if total < SMALLEST_PAIRS:
                 return False
             assert self._device is not None
             self._pays = measured(self._device).pays
-        return self._pays(total, float(len(pairs)) * num_sets)
+        return self._pays(total, float(searched.shape[0]) * postings.shape[1])
 
 
 class Rates(NamedTuple):

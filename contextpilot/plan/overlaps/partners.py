@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contextpilot.plan.overlaps.base import Arithmetic, Floats, Ints, Pairs, weighed
+from contextpilot.plan.overlaps.common import common_blocks, followed
 from contextpilot.plan.overlaps.cpu import CPU
 from contextpilot.plan.overlaps.sample import (
+    Hashes,
     most_for_a_block,
     name_hash,
     num_sampled,
@@ -19,7 +20,11 @@ from contextpilot.plan.overlaps.sample import (
 )
 
 _EXACT_PAIRS = 60_000_000
-"""Beyond this many (set, block, set) pairs in a search, common blocks stand for a sample."""
+_EXACT_PAIRS_PER_SET = 600
+"""A search of so many (set, block, set) pairs is exact, or of so many for each set that there is;
+beyond that, every block stands for a sample."""
+_COMMON_COST = 4
+"""Where common blocks are set aside, the pairs of the others count so many times."""
 _SAMPLED_PAIRS = 20_000_000
 _PAIRS_PER_ROW = 1200
 """A search of a sample takes so many pairs at least, and so many for each searched set."""
@@ -100,18 +105,24 @@ def who_searches(sets: Any, rows: Ints, names: Ints) -> Ints:
     """
     held = np.bincount(sets.indices, minlength=sets.shape[1])
     searched = sets[rows]
-    pairs = searched @ held.astype(np.float64)
-    total = float(pairs.sum())
-    if total > _EXACT_PAIRS:
+    pairs = searched @ followed(held).astype(np.float64)
+    total, exact = float(pairs.sum()), _most_pairs(sets, held)
+    if total > exact:
         asked = np.bincount(searched.indices, minlength=sets.shape[1])
         at_most = max(_SAMPLED_PAIRS, _PAIRS_PER_ROW * len(rows))
         found = num_sampled(sets, held, most_for_a_block(asked, held, at_most))
         merging = min(found, _MERGING * len(rows))
         if merging * total / len(rows) <= _WORTH * at_most:
             order = np.argsort(name_hash(names[rows]), kind="stable")
-            last = int(np.searchsorted(np.cumsum(pairs[order]), _EXACT_PAIRS, side="right"))
+            last = int(np.searchsorted(np.cumsum(pairs[order]), exact, side="right"))
             return np.sort(order[: max(1, last)])
     return np.arange(len(rows))
+
+
+def _most_pairs(sets: Any, held: Ints) -> int:
+    """Return how many pairs that are followed a search among all of these sets may take."""
+    most = max(_EXACT_PAIRS, _EXACT_PAIRS_PER_SET * int(sets.shape[0]))
+    return most // _COMMON_COST if len(common_blocks(held)) else most
 
 
 def _ranked(
@@ -130,8 +141,9 @@ def _ranked(
     set_weights = (sets @ weights.astype(np.float64)).astype(np.int64)
     if set_weights.max(initial=0) <= _MAX_INT:  # sums of integers take less time, and are equal
         sets, weights = sets.astype(np.int32), weights.astype(np.int32)
-    for row, column, overlaps in _strong(sets, weights, rows, names, share, arithmetic):
-        tie = pair_hash(names[rows[row]], names[column])
+    hashes = name_hash(names)
+    for row, column, overlaps in _strong(sets, weights, rows, hashes, share, arithmetic):
+        tie = pair_hash(hashes[rows[row]], hashes[column])
         lighter = set_weights[column]
         kept = _foremost(row, most, -overlaps.astype(np.int64), lighter, tie)
         row, column, overlaps = row[kept], column[kept], overlaps[kept]
@@ -139,7 +151,7 @@ def _ranked(
         yield Pairs(row[at], column[at], overlaps[at])
 
 
-def _foremost(row: Ints, most: int, first: Ints, second: Ints, tie: NDArray[np.uint64]) -> Ints:
+def _foremost(row: Ints, most: int, first: Ints, second: Ints, tie: Hashes) -> Ints:
     """Return some entries of each row, among them the `most` that are least by the three keys.
 
     One number that orders nearly as the keys do is sorted faster than they are.
@@ -163,26 +175,26 @@ def _foremost(row: Ints, most: int, first: Ints, second: Ints, tie: NDArray[np.u
 
 
 def _strong(
-    sets: Any, weights: Ints, rows: Ints, names: Ints, share: float, arithmetic: Arithmetic
+    sets: Any, weights: Ints, rows: Ints, hashes: Hashes, share: float, arithmetic: Arithmetic
 ) -> Iterator[Pairs]:
     searched = weighed(sets[rows], weights)
     held = np.bincount(sets.indices, minlength=sets.shape[1])
     asked = np.bincount(searched.indices, minlength=sets.shape[1])
-    if float(asked @ held) <= _EXACT_PAIRS:
+    if float(asked @ followed(held)) <= _most_pairs(sets, held):
         yield from arithmetic.strong_pairs(searched, sets.T.tocsr(), rows, share)
         return
     most = most_for_a_block(asked, held, max(_SAMPLED_PAIRS, _PAIRS_PER_ROW * len(rows)))
-    postings = sampled_postings(sets, names, most)
+    postings = sampled_postings(sets, hashes, most)
     in_order = searched.sorted_indices(), sets.sorted_indices()  # they multiply faster so
     for pairs in arithmetic.strong_pairs(searched, postings, rows, _SAMPLED_SHARE):
-        yield _in_full(_some(pairs, rows, names), *in_order, share)
+        yield _in_full(_some(pairs, rows, hashes), *in_order, share)
 
 
-def _some(pairs: Pairs, rows: Ints, names: Ints) -> Pairs:
+def _some(pairs: Pairs, rows: Ints, hashes: Hashes) -> Pairs:
     """Return about so many pairs of each row as are to be compared in full, of no pattern."""
     row, column, overlaps = pairs
     counts = np.bincount(row - row[0])[row - row[0]] if len(row) else row
-    chance = pair_hash(names[rows[row]], names[column]) / np.float64(2**64)
+    chance = pair_hash(hashes[rows[row]], hashes[column]) / np.float64(2**64)
     kept = chance * counts <= _MAX_COMPARED
     return Pairs(row[kept], column[kept], overlaps[kept])
 

@@ -14,6 +14,8 @@ from scipy import sparse
 
 from contextpilot.plan.overlaps.base import Ints
 
+Hashes = NDArray[np.uint64]
+
 _STEP = 0.8
 """By how much the number of sets for a block falls until the pairs are few enough."""
 
@@ -45,14 +47,14 @@ def num_sampled(sets: Any, held: Ints, most: int) -> float:
     return float(np.minimum(1.0, most / rarest).sum())
 
 
-def sampled_postings(sets: Any, names: Ints, most: int) -> Any:
+def sampled_postings(sets: Any, hashes: Hashes, most: int) -> Any:
     """Return who holds each block, at most so many: a sparse matrix (blocks x sets) of ones.
 
     Args:
         sets: matrix from `set_matrix`.
-        names: a number for each set that stays the same while positions change.
+        hashes: of the sets' names.
     """
-    order = np.argsort(name_hash(names), kind="stable").astype(np.int32)
+    order = np.argsort(hashes, kind="stable").astype(np.int32)
     holders = sets[order].T.tocsr()  # of each block, in the order of their hash
     starts = holders.indptr[:-1]
     place = np.arange(holders.nnz) - np.repeat(starts, np.diff(holders.indptr))
@@ -63,15 +65,13 @@ def sampled_postings(sets: Any, names: Ints, most: int) -> Any:
     return sparse.csr_matrix((ones, columns, ends), shape=holders.shape)
 
 
-def name_hash(names: Ints) -> NDArray[np.uint64]:
+def name_hash(names: Ints) -> Hashes:
     """Return numbers without any pattern, one for each name."""
     mixed = names.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0xC2B2AE3D27D4EB4F)
     return np.asarray(mixed ^ (mixed >> np.uint64(29)))
 
 
-def pair_hash(a: Ints, b: Ints) -> NDArray[np.uint64]:
-    """Return numbers without any pattern, one for each pair of names, the same from both sides."""
-    low, high = np.minimum(a, b).astype(np.uint64), np.maximum(a, b).astype(np.uint64)
-    mixed = (low * np.uint64(0x9E3779B97F4A7C15) + high) * np.uint64(0xC2B2AE3D27D4EB4F)
-    return np.asarray(mixed ^ (mixed >> np.uint64(29)))
+def pair_hash(a: Hashes, b: Hashes) -> Hashes:
+    """Return numbers without any pattern for pairs of such hashes, the same from both sides."""
+    return np.asarray((a ^ b) * np.uint64(0x9E3779B97F4A7C15))
