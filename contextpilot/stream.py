@@ -63,6 +63,9 @@ def plan_stream(
         TypeError, ValueError: a context or an option is of the wrong kind; it is named.
     """
     bounds = Options().override(**options).bounds
+    if not isinstance(contexts, Iterable):
+        kind = type(contexts).__name__
+        raise TypeError(f"contexts must be an iterable of contexts, each a list, not {kind}")
     batch = list(_known_blocks(contexts, BlockReader(tokenizer)))
     from contextpilot.plan.batch import BatchPlanner  # SciPy takes a while to import
 

@@ -66,6 +66,8 @@ def test_texts_are_not_kept() -> None:
 
 
 def test_wrong_contexts_are_named() -> None:
+    with pytest.raises(TypeError, match=r"iterable of contexts.*NoneType"):
+        list(plan_stream(None))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"contexts\[1\]"):
         list(plan_stream([["a"], "b"]))
     with pytest.raises(ValueError, match="pin_first"):
