@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from contextpilot.prompt.extract.group import Piece, Span
-from contextpilot.prompt.extract.vocabulary import ANSWER_LABELS, QUESTION_LABELS
+from contextpilot.prompt.extract.vocabulary import ANSWER_LABELS, QUESTION_LABELS, QUESTION_MARKS
 
 _BLANK = re.compile(r"\n[ \t\r]*\n")
 _RULE = re.compile(r"\n[ \t]*(?:-{3,}|={3,}|_{3,}|\*{3,}|\"{3})[ \t\r]*(?=\n|$)")
@@ -78,13 +78,13 @@ def _open_end(text: str, others: Sequence[Piece], start: int, end: int) -> int |
     if not rest or _CUE.match(rest):
         return stop
     paragraph = _BLANK.split(rest, 1)[0]
-    return stop if paragraph.rstrip().endswith("?") else None
+    return stop if paragraph.rstrip().endswith(QUESTION_MARKS) else None
 
 
 def _is_followed_up(body: str) -> bool:
     """Return whether a line after the first may be a question that belongs to no block."""
     lines = body.strip().split("\n")[1:]
-    return any(_CUE.match(line) or line.rstrip().endswith("?") for line in lines)
+    return any(_CUE.match(line) or line.rstrip().endswith(QUESTION_MARKS) for line in lines)
 
 
 def _has_more_lines(bodies: Sequence[str]) -> bool:

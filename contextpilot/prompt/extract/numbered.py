@@ -18,6 +18,7 @@ from contextpilot.prompt.extract.scan import LinePattern, matches
 from contextpilot.prompt.extract.vocabulary import (
     PLAIN_WRAPPERS,
     QUESTION_LABELS,
+    QUESTION_MARKS,
     RETRIEVAL_WRAPPERS,
     WRAPPERS,
 )
@@ -270,7 +271,7 @@ def _is_asked_after(text: str, start: int, end: int) -> bool:
     if _ASKED_AFTER.search(text, start, end) is not None:
         return True
     last = text[max(start, end - _QUESTION_CHARS) : end].rstrip().rpartition("\n\n")
-    return bool(last[1]) and last[2].endswith(("?", "？", "؟"))
+    return bool(last[1]) and last[2].endswith(QUESTION_MARKS)
 
 
 def _cut(text: str, marks: Sequence[_Mark], end: int) -> list[Piece]:

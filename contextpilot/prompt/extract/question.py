@@ -21,7 +21,7 @@ from contextpilot.prompt.extract.order_words import (
     PLAIN_PHRASES,
     PLAIN_WORDS,
 )
-from contextpilot.prompt.extract.vocabulary import QUESTION_LABELS
+from contextpilot.prompt.extract.vocabulary import QUESTION_LABELS, QUESTION_MARKS
 from contextpilot.whose import whose
 
 _STEM_CHARS = 3
@@ -78,7 +78,6 @@ _OTHER_LABEL = re.compile(
 )
 _ASKS_NOTHING = re.compile(r"[\W_]*(?:\w+[ ]?!+[\W_]*)?$")
 """A rule, or a word alone: `Begin!`."""
-_MARKS = ("?", "？", "؟")
 _SENTENCE = re.compile(r"[^\n.!?。！？؟]+[.!?。！？؟]*")
 _OF_SOURCES = re.compile(
     r"^\W*(?:(?:please|you|always|and|but|so) (?:must |should |may |can )?)?(?:us(?:e|ing)|"
@@ -190,7 +189,7 @@ def _asked(text: str) -> str:
     kept = [
         sentence
         for sentence in _SENTENCE.findall(_unlabelled(text))
-        if sentence.rstrip()[-1:] in _MARKS or not _is_no_request(sentence)
+        if sentence.rstrip()[-1:] in QUESTION_MARKS or not _is_no_request(sentence)
     ]
     return " ".join(" ".join(kept).split())
 
@@ -241,9 +240,10 @@ def _read(_whose: str, text: str) -> Question:
         orders.update(dict.fromkeys(map(str.lower, named)))
     counted = itertools.chain(_PLACE.finditer(text), _RANGE.finditer(text))
     places = tuple(n for match in islice(counted, _MAX_WORDS) for n in match.groups())
-    asks = any(mark in text for mark in _MARKS) or text.endswith(";")  # as Greek does
+    asks = any(mark in text for mark in QUESTION_MARKS) or text.endswith(";")  # as Greek does
     plain = known and asks
-    return Question(tuple(words)[:_MAX_WORDS], tuple(orders)[:_MAX_WORDS], metas, plain, places)
+    subject = tuple(word for word in words if word not in places)
+    return Question(subject[:_MAX_WORDS], tuple(orders)[:_MAX_WORDS], metas, plain, places)
 
 
 def _read_far(word: str) -> tuple[Sequence[str], Sequence[str]]:

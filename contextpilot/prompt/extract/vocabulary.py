@@ -126,6 +126,7 @@ SEQUENCE_NOUNS = (
 
 # -- questions -------------------------------------------------------------------------------------
 
+QUESTION_MARKS = ("?", "？", "؟")
 QUESTION_LABELS = (
     r"question|query|request|frage|anfrage|pregunta|consulta|domanda|pergunta|"
     r"vraag|вопрос|запрос|питання|pytanie|soru|سؤال|السؤال|问题|問題|提问|質問|질문|fråga|"
