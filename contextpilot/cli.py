@@ -48,6 +48,7 @@ first steps:
   contextpilot savings ~/.claude/projects
   contextpilot doctor
 contextpilot COMMAND --help shows the options of a command."""
+_STDOUT, _STDERR = 1, 2
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141
 """128 plus the signal number: what a shell reports for a program that the signal ended."""
@@ -55,6 +56,7 @@ _PIPE_CLOSED = 141
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; return the exit status. Wrong usage raises SystemExit(2)."""
+    _open_standard_streams()
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.command is None:
@@ -105,6 +107,17 @@ def _write(text: str) -> None:
         encoding = sys.stdout.encoding or "utf-8"
         print(text.encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()
+
+
+def _open_standard_streams() -> None:
+    """Open nothing in place of closed streams: else the next file or socket gets their number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(_STDOUT, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(_STDERR, "w", closefd=False)
 
 
 def _silence_stdout() -> None:

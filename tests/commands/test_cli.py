@@ -71,6 +71,14 @@ def test_a_reader_that_went_away_is_no_error():
         assert process.wait(60) == 141
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", [["doctor"], ["run", "--", sys.executable, "-c", ""]])
+def test_closed_standard_streams_stop_nothing(command, closed):
+    ours = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, *command]
+    assert subprocess.run(shell, env=ours, check=False, timeout=120).returncode == 0
+
+
 def test_version(run):
     assert run("--version").out == f"contextpilot {contextpilot.__version__}\n"
 
