@@ -141,6 +141,15 @@ _CONFLICT = re.compile(
     r"모순|충돌|تعارض|تناقض|ristiriit|ellentmond|odporuj|rozpor|bertentangan|mâu thuẫn|αντιφά|סותר",
     re.IGNORECASE,
 )
+_PRECEDENCE = re.compile(
+    r"\b(?:prefer|privileg|supersed|overrid|outrank|outweigh|prevail|preceden|priorit|in doubt|"
+    r"(?:more|most|less|least) (?:reliable|trustworthy|authoritative|weight)|"
+    r"vorrang|bevorzug|im zweifel|préfér|prefier|l['’]emport|en cas de doute|prevalec|"
+    r"en caso de duda|in caso di dubbio|preced(?:ono|enza)|preval|prior[ei]t|voorrang|"
+    r"bij twijfel|företräde|pierwszeńst|öncelik)|приоритет|предпочт|优先|優先|为准|우선|أولوية",
+    re.IGNORECASE,
+)
+"""What says that one document counts more than another."""
 _SENTENCE_END = re.compile(r"[.!?。！？\n]")
 _NO_PRECEDENCE = frozenset(("side", "sides", "each", "every", "list", "lists", "count", "numbers"))
 """What else is wanted of documents that contradict each other: "tell both sides"."""
@@ -236,13 +245,22 @@ def _read(_whose: str, text: str) -> Asks:
 
 
 def _tells_precedence(text: str) -> bool:
-    """Return whether a text says that a place decides where documents contradict each other."""
-    for found in islice(_CONFLICT.finditer(text), _MAX_CONFLICTS):
-        before = _SENTENCE_END.split(text[max(0, found.start() - _CONFLICT_CHARS) : found.start()])
-        around = before[-1] + text[found.start() : found.end() + _CONFLICT_CHARS]
-        if not _NO_PRECEDENCE.issuperset(read_question(around).orders):
-            return True
-    return False
+    """Return whether a text says that a place decides which of several documents counts."""
+    return any(
+        not _NO_PRECEDENCE.issuperset(read_question(around).orders) for around in _weighing(text)
+    )
+
+
+def _weighing(text: str) -> Iterator[str]:
+    """Yield where documents contradict each other, with what comes next; where one counts more."""
+    for pattern in (_CONFLICT, _PRECEDENCE):
+        for found in islice(pattern.finditer(text), _MAX_CONFLICTS):
+            begin, end = found.start(), found.end() + _CONFLICT_CHARS
+            before = _SENTENCE_END.split(text[max(0, begin - _CONFLICT_CHARS) : begin])[-1]
+            after = text[found.end() : end]
+            if pattern is _PRECEDENCE:
+                after = _SENTENCE_END.split(after)[0]
+            yield before + found[0] + after
 
 
 def _counts(text: str) -> Iterator[int]:
