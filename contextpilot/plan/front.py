@@ -60,6 +60,16 @@ class Fronts(NamedTuple):
             )
         )
 
+    def held_twice(self) -> Fronts:
+        """Return the clusters without blocks that only one of them holds: nobody shares them."""
+        numbers, columns = self.sets.indices, self.sets.shape[1]
+        kept = np.flatnonzero(np.bincount(numbers, minlength=columns)[numbers] > 1)
+        if len(kept) == len(numbers):
+            return self
+        ends = np.searchsorted(kept, self.sets.indptr)
+        ones, relevance, reach = (matrix.data[kept] for matrix in self)
+        return self._rows(ones, relevance, reach, numbers[kept], ends, columns)
+
     def take(self, rows: Sequence[int] | Ints) -> Fronts:
         """Return some of the clusters."""
         return Fronts(self.sets[rows], self.relevance[rows], self.reach[rows])

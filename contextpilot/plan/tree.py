@@ -2,7 +2,8 @@
 
 With an ideal prefix cache every inner node with k children that share the set S saves
 (k-1) * weight(S) tokens; having S in front costs what that displaces in the contexts below. Pairs
-that are each other's best partner merge at once, in rounds. At no cost merging never raises an
+that are each other's best partner merge at once, in rounds, after those that share with each other
+all that they share with anyone. At no cost merging never raises an
 overlap, so that is the tree of the one-by-one greedy (up to ties); at a cost nearly so.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -103,11 +105,27 @@ class _Clusters:
         self._score: Floats = np.zeros(len(contexts))
         self._inside: Bools = np.zeros(len(contexts), bool)
         self._waiting: Bools = np.zeros(len(contexts), bool)
-        equal: dict[bytes, list[int]] = {}
-        for i, numbers in enumerate(contexts):
-            equal.setdefault(np.sort(numbers).tobytes(), []).append(i)
-        self._merge([group for group in equal.values() if len(group) > 1])
+        self._merge(self._equal())
+        self._fronts = self._fronts.held_twice()
+        self._merge(self._whole(self._equal()))
         self._waiting[:] = True
+
+    def _equal(self) -> list[list[int]]:
+        """Return groups of clusters of equal sets."""
+        sets = self._fronts.sets
+        ends = sets.indptr.tolist()
+        equal: dict[bytes, list[int]] = {}
+        for i, (start, end) in enumerate(pairwise(ends)):
+            equal.setdefault(np.sort(sets.indices[start:end]).tobytes(), []).append(i)
+        return [group for group in equal.values() if len(group) > 1]
+
+    def _whole(self, groups: list[list[int]]) -> list[list[int]]:
+        """Return those groups of equal sets that gain by sharing all of it."""
+        joined = self._fronts.join(groups, self._weights, self._cost)
+        sizes = np.diff(self._fronts.sets.indptr)[[group[0] for group in groups]]
+        merges = np.array([len(group) - 1 for group in groups], np.int64)
+        gain = joined.worth >= self._min_score * merges
+        return [groups[i] for i in np.flatnonzero(gain & (np.diff(joined.ends) == sizes))]
 
     def merge_round(self) -> bool:
         """Search partners for new and bereft clusters, then merge; False when none is left."""
@@ -208,7 +226,7 @@ class _Clusters:
         bereft = np.flatnonzero((self._partner[kept] >= 0) & (partner < 0))
         self.names = np.concatenate([names[kept], np.array(new, np.int64)])
         merged = joined.clusters(len(self._weights))
-        self._fronts = self._fronts.take(kept).with_rows(merged)
+        self._fronts = self._fronts.take(kept).with_rows(merged).held_twice()
         self._partner = np.concatenate([partner, np.full(len(new), -1, np.int64)])
         self._score = np.concatenate([self._score[kept], np.zeros(len(new))])
         self._inside = np.concatenate([self._inside[kept], np.zeros(len(new), bool)])

@@ -143,12 +143,35 @@ def _ranked(
         sets, weights = sets.astype(np.int32), weights.astype(np.int32)
     hashes = name_hash(names)
     for row, column, overlaps in _strong(sets, weights, rows, hashes, share, arithmetic):
+        kept = _greatest(row, most, overlaps)
+        row, column, overlaps = row[kept], column[kept], overlaps[kept]
         tie = pair_hash(hashes[rows[row]], hashes[column])
         lighter = set_weights[column]
         kept = _foremost(row, most, -overlaps.astype(np.int64), lighter, tie)
         row, column, overlaps = row[kept], column[kept], overlaps[kept]
         at = np.lexsort((tie[kept], lighter[kept], -overlaps, row))
         yield Pairs(row[at], column[at], overlaps[at])
+
+
+def _greatest(row: Ints, most: int, overlaps: Floats) -> Ints:
+    """Return some entries of each row, among them the `most` of the greatest overlaps and all ties.
+
+    Where nearly all pairs are strong, what else is done for each takes far longer than this.
+    """
+    starts = np.flatnonzero(np.diff(row, prepend=-1))
+    counts = np.diff(np.append(starts, len(row)))
+    if counts.max(initial=0) <= most:
+        return np.arange(len(row))
+    least = np.maximum.reduceat(overlaps, starts)
+    for _ in range(most - 1):
+        below = overlaps < np.repeat(least, counts)
+        if (
+            counts - np.add.reduceat(below, starts, dtype=np.int64) >= np.minimum(counts, most)
+        ).all():
+            break
+        lower = np.maximum.reduceat(np.where(below, overlaps, 0), starts)
+        least = np.where(lower, lower, least)
+    return np.flatnonzero(overlaps >= np.repeat(least, counts))
 
 
 def _foremost(row: Ints, most: int, first: Ints, second: Ints, tie: Hashes) -> Ints:
