@@ -91,6 +91,14 @@ HARD: dict[str, Callable[[int], list[Any]]] = {
         '{"r":"[' + '{\\"text\\":1},' * (n // 14) + '1]"}', "tool"
     ),
     "escapes": lambda n: messages_of('{"r":"[{' + '\\"' * (n // 2) + '"}', "tool"),
+    "numbers before fields": _numbered("[{n}] Title: a\n[{n}] URL: b\n[{n}] Date: 2024-01-02\n"),
+    "names in bold": _repeated("<br><b>Content from " + "from a " * 90 + "</b> x\n<br>"),
+    "names of files": _repeated("file_path: " + "from " * 120 + "\n", start="Documents:\n"),
+    "headings with an address": _repeated("# a\nURL: https://b\n", "tool"),
+    "lists that quote": _repeated('Information: "Source: a\nTitle: b\n\n'),
+    "facts that hold since": _repeated("- a (2024-01-02 (\n", start="memories:\n"),
+    "what counts more": _repeated("prefer later ones ", start="<doc>a</doc><doc>b</doc>"),
+    "what cites": _repeated("cite [", end="<context>\n1. a\n2. b\n</context>"),
     "questions that count": _repeated("the second one, ", start="<doc>a</doc><doc>b</doc>"),
     "citations": _repeated("[1] ", start="<doc>a</doc><doc>b</doc>"),
     "numbers named in blocks": lambda n: messages_of(

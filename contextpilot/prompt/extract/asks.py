@@ -82,7 +82,8 @@ _ABBREVIATED, _ABBREVIATED_AFTER = (
 )
 _THEM = re.compile(
     rf"\b(?:(?<!cite )(?<!use )(?<!without )(?<!question with )(?:them\b(?! in(?:side)? <)|"
-    rf"(?<!using )(?<!only )(?<!based on )(?<!given )(?:these|those)\b(?= {NOUN_PATTERN}\b| "
+    rf"(?<!using )(?<!only )(?<!based on )(?<!given )(?:these|those)\b(?! are the most "
+    rf"relevant)(?= {NOUN_PATTERN}\b| "
     rf"(?:into|in|from|with|by|to|as|and|or|up|out|of|is|are|do|does|that|which|who|build|relate|connect|link|"
     rf"lead|fit|belong|differ|{NUMBER_WORDS}|\d+)\b|"
     r"[^\w ]|$))|"

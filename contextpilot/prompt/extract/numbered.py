@@ -9,13 +9,16 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from contextpilot.prompt.extract.endings import movable
 from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
+from contextpilot.prompt.extract.ordered import are_in_order
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.scan import LinePattern, matches
 from contextpilot.prompt.extract.vocabulary import (
+    FIELD_LABELS,
     PLAIN_WRAPPERS,
     QUESTION_LABELS,
     QUESTION_MARKS,
@@ -71,6 +74,19 @@ _ASKED_AFTER = re.compile(
 )
 
 
+_LABELLED = re.compile(r"(?:\w+[ ]){0,2}(\w+):(?=[ \t\n])")
+_DATED = re.compile(
+    r"^\[\d+\] (?:\w+ )?(?:time|date): *(\d{4}-\d\d\S*)", re.IGNORECASE | re.MULTILINE
+)
+_CITED = re.compile(
+    r"\bcit(?:e|es|ed|ing|ations?)\b[^\n]{0,160}\[(?:number|n|source number)\]", re.IGNORECASE
+)
+"""What says that numbers are those of sources: "cite each sentence with [number]"."""
+_CITED_CHARS = 4000
+_FIELDS = "bracket id"
+"""The style of `[1] Title: ...`, `[1] URL: ...`: numbers that stand in a block again and again."""
+
+
 class _Mark(NamedTuple):
     style: str
     start: int
@@ -90,7 +106,8 @@ def find_numbered(page: Page, region: Span, wrapper: str | None, *, auto: bool) 
     styles: dict[str, list[_Mark]] = {}
     for mark in _marks(page.text, region):
         styles.setdefault(mark.style, []).append(mark)
-    lists = [found for style in styles.values() for found in _last_list(page, style)]
+    firsts = [_once_each(page.text, style) for style in styles.values()]
+    lists = [found for style in firsts for found in _last_list(page, style)]
     lists.sort(key=lambda item: item[0][0].start)
     found = []
     for marks, against, example in lists:
@@ -132,10 +149,10 @@ def find_inline(page: Page, region: Span, wrapper: str | None) -> Found | None:
 
 
 def _marks(text: str, region: Span) -> Iterator[_Mark]:
-    for number, line in enumerate(matches(_LINE, text, region)):
+    for number, start in enumerate(_line_starts(text, region)):
         if number == _MAX_LINES:
             return
-        match = _MARK.match(text, line.start(), region.end)
+        match = _MARK.match(text, start, region.end)
         if match is None:
             continue
         if match["bracket"]:
@@ -148,6 +165,26 @@ def _marks(text: str, region: Span) -> Iterator[_Mark]:
             style, label = match["word"].lower() + (" id" if match["id"] else ""), "number"
         span = Span(*match.span(label))
         yield _Mark(style, match.start(), match.end(), span, int(match[label]))
+
+
+def _line_starts(text: str, region: Span) -> Iterator[int]:
+    """Yield where marks may stand: at lines, and right after the tag that opens a wrapper."""
+    if region.start and text[region.start - 1] != "\n":
+        yield region.start
+    yield from (line.start() for line in matches(_LINE, text, region))
+
+
+def _once_each(text: str, marks: list[_Mark]) -> list[_Mark]:
+    """Return marks once for each number where each stands before fields: of a title, an address."""
+    fields = [_LABELLED.match(text, mark.end) for mark in marks]
+    names = [field[1].lower() if field else "" for field in fields]
+    numbers = {mark.number for mark in marks}
+    if marks[0].style != "bracket" or len(numbers) == len(marks) or names[0] not in FIELD_LABELS:
+        return marks
+    if not all(name in FIELD_LABELS or name in ("time", "date") for name in names):
+        return marks
+    pairs = zip(marks, names, strict=True)
+    return [mark._replace(style=_FIELDS) for mark, name in pairs if name == names[0]]
 
 
 def _last_list(page: Page, marks: Sequence[_Mark]) -> Iterator[tuple[list[_Mark], str, int | None]]:
@@ -176,6 +213,10 @@ def _last_list(page: Page, marks: Sequence[_Mark]) -> Iterator[tuple[list[_Mark]
 def _is_plain_list(page: Page, marks: Sequence[_Mark], region: Span, wrapper: str | None) -> bool:
     """Return whether `1. ...` items may be documents: only right after a cue, or in a wrapper."""
     if wrapper in PLAIN_WRAPPERS or page.is_found:
+        return True
+    if wrapper in WRAPPERS and _CITED.search(
+        page.text, max(0, region.start - _CITED_CHARS), region.start
+    ):
         return True
     intro = page.intro(marks[0].start, region.start)
     return intro.announced and not intro.sequence
@@ -214,9 +255,11 @@ def _as_found(
 
 def _why(page: Page, marks: Sequence[_Mark], region: Span, wrapper: str | None) -> tuple[str, str]:
     """Return the rule for a list, and the one against it."""
-    style = marks[0].style
+    style = "bracket" if marks[0].style == _FIELDS else marks[0].style
     intro = page.intro(marks[0].start, region.start)
     against = "introduced-as-sequence" if intro.sequence else ""
+    if marks[0].style == _FIELDS and _are_dated(page.text, marks, region.end):
+        against = "times"
     if page.role == "tool" and style == "bracket" and marks[0].number == 0:
         return "", "elements"  # a browsing tool opens them by index
     if page.is_found:
@@ -232,6 +275,12 @@ def _why(page: Page, marks: Sequence[_Mark], region: Span, wrapper: str | None) 
     if style == "bracket" and intro.empty and _is_asked_after(page.text, marks[-1].end, region.end):
         return "question-after", against
     return "", against
+
+
+def _are_dated(text: str, marks: Sequence[_Mark], end: int) -> bool:
+    """Return whether blocks have a date each, in order."""
+    dates = [found[1] for found in islice(_DATED.finditer(text, marks[0].start, end), MAX_PIECES)]
+    return len(dates) >= len(marks) and are_in_order(dates)
 
 
 def _field_before(text: str, mark: _Mark, begin: int) -> tuple[str, int]:

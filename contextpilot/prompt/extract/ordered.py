@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from contextpilot.prompt.extract.leaning import lean
 from contextpilot.prompt.extract.vocabulary import FIELD_LABELS, SEQUENCE_CHILDREN
@@ -122,6 +123,11 @@ def are_numbered_titles(titles: Sequence[str]) -> bool:
         return are_counted(titles)
     numbers = [int(parts[1]) for parts in split]
     return len({parts[0] for parts in split}) == 1 and numbers == sorted(set(numbers))
+
+
+def are_in_order(values: Sequence[Any]) -> bool:
+    """Return whether values go up, or down."""
+    return list(values) in (sorted(values), sorted(values, reverse=True))
 
 
 def _most(pattern: re.Pattern[str], texts: Sequence[str]) -> bool:

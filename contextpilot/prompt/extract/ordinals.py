@@ -216,7 +216,7 @@ ORDERS: tuple[tuple[str, str], ...] = (
     ("do does are is", r"\w+ \d{1,2}(?:, \d{1,2})*,? and \d{1,2}\b"),
     ("walk", r"walk (?:me |us )?through\b"),
     ("lead", rf"lead {_NOUN}\b"),
-    ("right just immediately directly", r"\w+ (?:before|after|above|below)\b"),
+    ("right just immediately directly", r"(?<!query given )\w+ (?:before|after|above|below)\b"),
     ("runner tail", r"runner-?up|tail[- ]end"),
     ("top", r"top (?:two|three|four|five)\b(?! (?:search|documents|results|passages|sources))"),
     (NUMBER_WORDS.replace("|", " "), rf"\w+, (?:{NUMBER_WORDS})\b"),

@@ -17,7 +17,7 @@ _LABEL_CHARS, _HEADING_CHARS = 60, 100
 _RULES = " \t\r\n-=*_#"
 _SENTENCE_ENDS = ".!?。！？…,;"
 _INTRO_ENDS = (":", "：", "]]")
-_OPENING = re.compile(r"<[^/<>][^<>]*>|(?:.*[:：][ \t]*)?\"{3}|.*[:：][ \t]*`{3}\w*")
+_OPENING = re.compile(r"<[^/<>][^<>]*>|(?:.*[:：][ \t]*)?\"(?:\"\")?|.*[:：][ \t]*`{3}\w*")
 _DIGITS = re.compile(r"\d+")
 _FIELD = re.compile(r"[ \t>*-]{0,4}\**[A-Za-z][\w ]{0,24}\**[ \t]?:[ \t]*\**[ \t]*\S")
 

@@ -12,7 +12,7 @@ from contextpilot.prompt.extract.cues import tells
 from contextpilot.prompt.extract.endings import movable
 from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
 from contextpilot.prompt.extract.numbered import MIN_MEAN_CHARS
-from contextpilot.prompt.extract.ordered import are_numbered_titles
+from contextpilot.prompt.extract.ordered import are_in_order, are_numbered_titles
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.scan import LinePattern, holds, matches
 from contextpilot.prompt.extract.vocabulary import (
@@ -30,13 +30,16 @@ _FIELD = re.compile(
     r"^[ \t>*-]{0,4}\**([A-Za-z][\w ]{0,24}?)\**[ \t]?:[ \t]*\**[ \t]*\S", re.MULTILINE
 )
 _NAMED = LinePattern(
-    r"(?=[\[\w./\-=#])(?:\[(?:source|document|doc|file|title|"
+    r"(?=[\[\w./\-=#<])(?:\[(?:source|document|doc|file|title|"
     r"url)s?[ \t]{0,2}[:=][ \t]{0,2}[^\]\n\d][^\]\n]{0,150}\]:?|"
     r"\[(?:score|relevance|similarity|distance)[ \t]{0,2}[:=][ \t]{0,2}-?\d{0,4}\.?\d{0,8}%?\]|"
     r"(?:document|passage|source|article|excerpt|context)[ \t]{0,2}\((?:title|source|name|url)"
     r"[ \t]{0,2}[:=][^()\n]{1,150}\)[ \t]{0,2}:?(?=[ \t\n])|"
     r"={2,6}[ \t]?\[[^\]\n]{1,150}\]:?(?=[ \t]{0,4}$)|"
     r"\#{1,6}[ \t](?:document|doc|source|passage|article|excerpt|file)[ \t]?:[ \t][^\n]{1,150}$|"
+    r"(?:source|document|doc|chunk) id[ \t]?\[[\w\-]{4,64}\]:?(?=[ \t]{0,4}$)|"
+    r"file_(?:path|name):[ \t][^\n]{1,150}$|"
+    r"(?:<br>)?(?P<bold><br><b>(?:content|text|table|excerpt|passage) from [^\n<>]{1,150}</b>)|"
     r"\[?[\w./\-]{1,80}\.(?:pdf|md|txt|docx?|html?|pptx?|rst)(?:#page=\d{1,5})?\]?:(?=[ \t]))",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -44,8 +47,25 @@ _SCORED = re.compile(r"\b(?:relevance|score|similarity)[ \t]?[:=][ \t]?\d", re.I
 _KEY = r"[A-Za-z][\w.]{0,40}[\-_./\d][\w.\-/]{0,60}"
 _KEYED = LinePattern(rf"(?=[\[A-Za-z])(?:\[({_KEY})\]:?|({_KEY}):)(?=[ \t]\S)")
 """A key of its own before each block, which is no name of a speaker: `[rye-2021] ...`."""
+_OPENED = re.compile(r'[:：][ \t]{0,2}"(?=([A-Za-z][\w ]{0,24}?):[ \t])')
+"""A list within quotation marks: `Information: "Source: ...`."""
+_HEADING = LinePattern(r"#{1,4}[ \t]+[^\n]{1,200}$")
+_ADDRESS = re.compile(
+    r"[ \t*]{0,4}(?:\w+ )?(?:url|link|source)\**:\**[ \t]?https?://", re.IGNORECASE
+)
+_PAGE = re.compile(
+    r"^[ \t]{0,4}page(?:_label|[_ ]number)?[ \t]?:[ \t]*(\d{1,5})[ \t]*$|"
+    r"\bfrom [^\n<>]{1,120}\(page (\d{1,5})\)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_ORIGIN = re.compile(
+    r"^[ \t]{0,4}(?:file_path|file_name|file|source)[ \t]?:[ \t]*([^\n]+)|"
+    r"\bfrom ([^\n<>]{1,120}?)[ \t]?\(page",
+    re.IGNORECASE | re.MULTILINE,
+)
 _QUOTED = re.compile(r'^([^\n"]{0,80})\n"""\n(.*?)\n"""[ \t]*$', re.MULTILINE | re.DOTALL)
 _RECORD_CHARS = 600
+_OPENING_CHARS = 2000
 _AFTER_CHARS = 600
 
 
@@ -55,6 +75,7 @@ def find_records(page: Page, region: Span, wrapper: str | None) -> Found | None:
         _by_field(page, region, wrapper)
         or _by_name(page, region, wrapper)
         or _by_key(page, region, wrapper)
+        or _by_heading(page, region, wrapper)
         or _by_quotes(page, region)
     )
 
@@ -70,7 +91,8 @@ def _by_field(page: Page, region: Span, wrapper: str | None) -> Found | None:
     text = page.text
     if not holds(text, region, ":"):
         return None
-    begins: dict[str, list[int]] = {}
+    opened = _OPENED.search(text, region.start, min(region.end, region.start + _OPENING_CHARS))
+    begins = {opened[1].lower(): [opened.end()]} if opened else {}
     fields = [
         (match[1].lower(), match.start())
         for match in islice(matches(_FIRST_FIELD, text, region), 8 * MAX_PIECES)
@@ -83,7 +105,8 @@ def _by_field(page: Page, region: Span, wrapper: str | None) -> Found | None:
     marks = lists[0][1] if lists else _in_turn(fields)
     if not marks:
         return None
-    found = _as_found(page, marks, region, wrapper)
+    quoted = opened is not None and marks[0] == opened.end()
+    found = _as_found(page, marks, region, wrapper, quoted=quoted)
     if found is None:
         return None
     bodies = [piece.body.of(text) for piece in found.pieces]
@@ -118,7 +141,8 @@ def _by_name(page: Page, region: Span, wrapper: str | None) -> Found | None:
     marks = list(islice(matches(_NAMED, page.text, region), MAX_PIECES + 1))
     if len(marks) < 2:
         return None
-    found = _as_found(page, [mark.start() for mark in marks], region, wrapper)
+    begins = [mark.start("bold" if mark["bold"] else 0) for mark in marks]
+    found = _as_found(page, begins, region, wrapper)
     if found is not None and not found.why and all(_SCORED.search(mark[0]) for mark in marks):
         return found._replace(why="scores")
     return found
@@ -143,6 +167,17 @@ def _by_key(page: Page, region: Span, wrapper: str | None) -> Found | None:
     return found._replace(against="counted") if are_numbered_titles(keys) else found
 
 
+def _by_heading(page: Page, region: Span, wrapper: str | None) -> Found | None:
+    """Return what a search found, each under its title as a heading and its address."""
+    text = page.text
+    if not holds(text, region, "#"):
+        return None
+    headings = islice(matches(_HEADING, text, region), 8 * MAX_PIECES)
+    marks = [h.start() for h in headings if _ADDRESS.match(text, h.end() + 1, region.end)]
+    found = _as_found(page, marks, region, wrapper) if len(marks) > 1 else None
+    return found if found is not None and found.why else None
+
+
 def _by_quotes(page: Page, region: Span) -> Found | None:
     """Return blocks between triple quotation marks, under the same line each."""
     text = page.text
@@ -157,7 +192,10 @@ def _by_quotes(page: Page, region: Span) -> Found | None:
     return Found("records", pieces, pieces[-1].span.end, _why(page, None, intro.announced), against)
 
 
-def _as_found(page: Page, marks: Sequence[int], region: Span, wrapper: str | None) -> Found | None:
+def _as_found(
+    page: Page, marks: Sequence[int], region: Span, wrapper: str | None, *, quoted: bool = False
+) -> Found | None:
+    """Return the blocks that begin at these marks; a quotation mark closes the last if `quoted`."""
     text = page.text
     if len(marks) > MAX_PIECES:
         return too_many("numbered", [Piece(Span(at, at), Span(at, at)) for at in marks])
@@ -166,6 +204,8 @@ def _as_found(page: Page, marks: Sequence[int], region: Span, wrapper: str | Non
         span = Span(at, at + len(text[at:until].rstrip(" \t\r\n-=*_")))
         pieces.append(Piece(span, span))
     moved = movable(text, pieces, region.end, closed=wrapper is not None or page.role == "tool")
+    if quoted and len(moved) == len(marks):
+        moved = (*moved[:-1], _without_quote(text, moved[-1].span))
     if len(moved) < 2 or page.fences.is_inside(moved[0].span.start):
         return None
     if sum(p.body.end - p.body.start for p in moved) < MIN_MEAN_CHARS * len(moved):
@@ -175,11 +215,30 @@ def _as_found(page: Page, marks: Sequence[int], region: Span, wrapper: str | Non
     note_at = moved[-1].span.end if len(moved) == len(marks) else len(text)
     intro = page.intro(marks[0], region.start)
     against = "introduced-as-sequence" if intro.sequence else ""
+    if _are_pages_in_order([piece.span.of(text)[:_RECORD_CHARS] for piece in moved]):
+        against = "counted"
     why = _why(page, wrapper, intro.announced or intro.told or page.told)
     if not why and page.role != "tool" and all(is_record(piece.body.of(text)) for piece in moved):
         after = text[max(moved[-1].span.end, region.end - _AFTER_CHARS) : region.end]
         why = "cue" if tells(after) else ""  # "using the above information"
     return Found("records", moved, note_at, why, against)
+
+
+def _without_quote(text: str, span: Span) -> Piece:
+    """Return a block without the quotation mark that closes the list."""
+    inside = span.of(text).rstrip().removesuffix('"').rstrip()
+    span = Span(span.start, span.start + len(inside))
+    return Piece(span, span)
+
+
+def _are_pages_in_order(heads: Sequence[str]) -> bool:
+    """Return whether blocks tell pages of one file, and these are in order."""
+    told = [match for match in map(_PAGE.search, heads) if match]
+    origins = {
+        "".join(filter(None, match.groups())) for match in map(_ORIGIN.search, heads) if match
+    }
+    pages = [int(match[1] or match[2]) for match in told]
+    return len(pages) == len(heads) and len(origins) < 2 and are_in_order(pages)
 
 
 def _why(page: Page, wrapper: str | None, announced: bool) -> str:

@@ -10,6 +10,7 @@ from itertools import islice
 from contextpilot.prompt.extract.endings import asks, movable
 from contextpilot.prompt.extract.group import MAX_PIECES, Found, Piece, Span, too_many
 from contextpilot.prompt.extract.numbered import MIN_MEAN_CHARS
+from contextpilot.prompt.extract.ordered import are_in_order
 from contextpilot.prompt.extract.ownership import labels_alternate
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.records import is_record
@@ -26,7 +27,10 @@ _BULLET = LinePattern(r"([ \t]{0,4})[-*•][ \t]+(?=\S)")
 _MEMORY_INTRO = re.compile(
     r"\b(?:memor(?:y|ies)|remember(?:ed)?|facts (?:about|on) (?:the )?user)\b", re.IGNORECASE
 )
-_MEMORY_WORDS = ("memor", "remember", "facts ")
+_MEMORY_WORDS = ("memor", "remember", "facts ", "<facts>")
+_FACTS = re.compile(r"<facts>\s*\Z", re.IGNORECASE)
+_SINCE = re.compile(r"\([^()\n]{0,24}?(\d{4}-\d\d-\d\d[^()\n]{0,60})\)\W{0,2}\Z")
+"""Since when a fact holds, as it ends: `(2024-11-14 - present)`."""
 _LISTED_FILE = re.compile(r"^([\w./\-]{0,200}[\w\-]\.\w{1,8})\n---\n", re.MULTILINE)
 _ADDED_FILES = re.compile(
     r"\AHere are some READ ONLY files, provided for your reference\.|"
@@ -191,13 +195,17 @@ def find_bullets(page: Page, region: Span) -> Found | None:
             runs.append([mark])
     for run in runs[:64]:
         intro = _paragraph_before(text, run[0].start(), region.start)
-        if 1 < len(run) <= MAX_PIECES and _MEMORY_INTRO.search(intro):
+        is_memory = _MEMORY_INTRO.search(intro) is not None
+        if 1 < len(run) <= MAX_PIECES and (is_memory or _FACTS.search(intro)):
             pieces = _bulleted(text, run)
-            if len(pieces) < 2:
+            since = [_SINCE.search(piece.body.of(text)) for piece in pieces]
+            if len(pieces) < 2 or not (is_memory or all(since)):
                 continue
             announced = page.intro(run[0].start(), region.start).announced
             why = "cue" if announced or page.is_found else ""
-            return Found("bullets", pieces, pieces[-1].span.end, why)
+            dates = [match[1] for match in since if match]
+            is_timed = 2 * len(dates) > len(pieces) and are_in_order(dates)
+            return Found("bullets", pieces, pieces[-1].span.end, why, "times" if is_timed else "")
     return None
 
 

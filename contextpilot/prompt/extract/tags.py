@@ -18,12 +18,15 @@ from contextpilot.prompt.extract.group import MAX_GROUPS, Found, Piece, Span, to
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.vocabulary import (
     COUNTING_ATTRIBUTES,
+    CUED_TAGS,
     DOCUMENT_TAGS,
+    FOUND_TAGS,
     LOOSE_TAGS,
     OUTPUT_TAGS,
     RETRIEVAL_WRAPPERS,
     SCORE_FIELDS,
     SEQUENCE_ATTRIBUTES,
+    TITLED_WRAPPERS,
     WATCHED_TAGS,
     WRAPPERS,
 )
@@ -37,7 +40,9 @@ _COUNTED_NAME = re.compile(
     r"(?:(?:document|doc|passage|source|context|chunk|snippet|result|memory)[_\-]?)?\d{1,3}"
 )
 _TITLED = DOCUMENT_TAGS | WRAPPERS
-_KNOWN = DOCUMENT_TAGS | LOOSE_TAGS | WATCHED_TAGS | WRAPPERS | {NUMBERED}
+_WRAPPING = WRAPPERS | TITLED_WRAPPERS
+_KNOWN = DOCUMENT_TAGS | LOOSE_TAGS | CUED_TAGS | FOUND_TAGS | WATCHED_TAGS | _WRAPPING | {NUMBERED}
+_TITLES = frozenset(("title", "url", "href", "link", "source"))
 
 
 def _plain(name: str) -> str:
@@ -128,14 +133,14 @@ class Tags:
         """Return the name of the wrapper that opens right before a run; "" if none does."""
         at = bisect_left(self.starts, run[0].span.start)
         before = self.known[at - 1] if at else None
-        if before is None or before.closes or before.name not in WRAPPERS:
+        if before is None or before.closes or before.name not in _WRAPPING:
             return ""
         gap = self.page.text[before.end : run[0].span.start]
         return before.name if not gap.strip() else ""
 
     def is_sound(self, name: str, run: Sequence[Element]) -> bool:
         """Return whether no tag around or within a run may have been forged by a block."""
-        guarded = DOCUMENT_TAGS | WRAPPERS | {name}
+        guarded = DOCUMENT_TAGS | _WRAPPING | {name}
         for element in run:
             if not _is_balanced([t for t in self.within(element.body) if t.name in guarded]):
                 return False
@@ -206,9 +211,18 @@ def _why(
     intro = page.intro(run[0].span.start)
     if intro.sequence:
         return ""
-    if intro.announced or intro.told or page.told:
+    if name in FOUND_TAGS:
+        return ""
+    if intro.announced or (name not in CUED_TAGS and (intro.told or page.told)):
         return "cue"
+    if wrapper in TITLED_WRAPPERS and not all(map(_is_titled, attributes)):
+        return ""
     return "wrapper" if wrapper and name in LOOSE_TAGS | {NUMBERED} else ""
+
+
+def _is_titled(attributes: dict[str, Span]) -> bool:
+    """Return whether an element has a title or an address, and does not count."""
+    return bool(_TITLES & attributes.keys()) and not attributes.keys() & set(COUNTING_ATTRIBUTES)
 
 
 def _against(

@@ -22,6 +22,10 @@ LOOSE_TAGS = frozenset(
     )
 )
 """Elements that are documents only in a retrieval wrapper, after a cue or from a search tool."""
+CUED_TAGS = frozenset(("data",))
+"""Elements that are documents only right after a cue, in a retrieval wrapper or from a tool."""
+FOUND_TAGS = frozenset(("paragraph",))
+"""Elements of one text as often as documents: only in a retrieval wrapper or from a search tool."""
 WATCHED_TAGS = frozenset(("record", "page", "section", "step", "turn", "message", "comment"))
 """Elements whose runs are reported as left, and never move."""
 RETRIEVAL_WRAPPERS = frozenset(
@@ -38,11 +42,15 @@ WRAPPERS = RETRIEVAL_WRAPPERS | frozenset(
     (
         *("documents", "docs", "passages", "snippets", "sources", "memories", "context"),
         *("contexts", "excerpts", "evidence", "references", "knowledge", "chunks", "facts"),
-        *("results", "Cites", "Reference"),  # as FastGPT writes the last two
+        *("results", "information", "Cites", "Reference"),  # as FastGPT writes the last two
         *("documentos", "documenti", "dokumente", "fuentes", "fontes", "fonti", "quellen"),
     )
 )
-PLAIN_WRAPPERS = WRAPPERS - {"context", "contexts", "knowledge", "facts", "references", "results"}
+TITLED_WRAPPERS = frozenset(("articles",))
+"""Wrappers of what a law is made of, too: documents in them have a title or an address each."""
+PLAIN_WRAPPERS = WRAPPERS - {
+    *("context", "contexts", "knowledge", "facts", "references", "results", "information"),
+}
 """Wrappers in which a plain `1. ...` list is one of documents, too."""
 OUTPUT_TAGS = frozenset(
     (
@@ -76,7 +84,7 @@ CUE_NOUNS = (
     r"(?<=above )information|information(?= (?:(?:that )?(?:you|we|i) (?:have )?)?"
     r"(?:retrieved|found|gathered|collected))|"
     r"facts (?:about|on) (?:the )?user|"
-    r"(?:context|background|reference|retrieved|relevant|gathered|collected)[ -]"
+    r"(?:context|background|reference|retrieved|relevant|gathered|collected|known)[ -]"
     r"(?:information|knowledge|material)|"
     r"(?:retrieved|relevant|search|supporting)[ -](?:chunks?|articles?|facts|texts?|paragraphs?|"
     r"data|content|web ?pages|results?|entries|files|code))"
@@ -84,7 +92,7 @@ CUE_NOUNS = (
 CUE_ADJECTIVES = (
     r"(?:retrieved|relevant|related|supporting|matching|similar|provided|following|given|found|"
     r"numbered|several|some|top|best|user|past|long-term|below|above|extracted|external|web|"
-    r"additional|gathered|collected|reference|most|\d{1,3}|of|the|these|those|this|only|and|pieces)"
+    r"additional|gathered|collected|reference|vector|semantic|hybrid|most|\d{1,3}|of|the|these|those|this|only|and|pieces)"
 )
 CUE_FOREIGN = (
     r"(?:dokumente|quellen|textstellen|passagen|ausz(?:ü|ue)ge|suchergebnisse|kontext|"
@@ -322,7 +330,7 @@ FIELD_LABELS = frozenset(
         *("question", "query", "note", "memory", "fact", "excerpt", "type", "domain", "uri"),
         *("category", "topic", "subject", "keywords", "section", "citation", "reference", "doc"),
         *("value", "collection", "chunk id", "doc id", "document id", "source id", "node id"),
-        *("file id", "file name", "page title"),
+        *("file id", "file name", "page title", "page_label", "file_path", "file_name"),
     )
 )
 """`Name: ...` at the head of a block that is a field and no speaker."""
