@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -105,18 +106,32 @@ def jsonl_contexts(path: str | Path, field: str = "contexts") -> Iterator[list[A
     """Yield the contexts of a file of JSON Lines, gzipped or not: each line's `field`.
 
     Raises:
-        ValueError: a line is not JSON or far too long, or its `field` is not a list; it is named.
+        ValueError: a line is not JSON or far too long, or its `field` is not a list, or the file is
+            no whole gzip file; it is named.
+    """
+    for number, line in json_lines(path):
+        yield _context_of(line, field, f"{path}, line {number}")
+
+
+def json_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of each line of a file, gzipped or not, that is not blank.
+
+    Raises:
+        ValueError: a line is far too long, or the file is no whole gzip file; it is named.
     """
     with open(path, "rb") as raw:
         is_gzip = raw.read(2) == _GZIP_MAGIC
         raw.seek(0)
         with gzip.open(raw) if is_gzip else raw as lines:
             read = partial(lines.readline, _MAX_LINE_BYTES + 1)
-            for number, line in enumerate(iter(read, b""), start=1):
-                if len(line) > _MAX_LINE_BYTES:
-                    raise ValueError(f"{path}, line {number} is longer than any request")
-                if line.strip():
-                    yield _context_of(line, field, f"{path}, line {number}")
+            try:
+                for number, line in enumerate(iter(read, b""), start=1):
+                    if len(line) > _MAX_LINE_BYTES:
+                        raise ValueError(f"{path}, line {number} is longer than any request")
+                    if line.strip():
+                        yield number, line
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise ValueError(f"{path} is not a complete gzip file: {error}") from None
 
 
 def _context_of(line: bytes, field: str, where: str) -> list[Any]:

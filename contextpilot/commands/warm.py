@@ -139,7 +139,10 @@ def _system(args: argparse.Namespace) -> str | None:
     if args.system is not None and args.system_file is not None:
         raise CommandError("give --system or --system-file, not both")
     if args.system_file is not None:
-        return str(args.system_file.read_text(encoding="utf-8"))
+        try:
+            return str(args.system_file.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise CommandError(f"{args.system_file} is not UTF-8 text: {error}") from None
     system: str | None = args.system
     return system
 

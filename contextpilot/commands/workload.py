@@ -9,7 +9,7 @@ import gzip
 import json
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -78,22 +78,37 @@ def stream_contexts(path: str) -> Iterator[list[Block]]:
     Raises:
         CommandError, OSError: as of `read_workload`, when it is come to.
     """
-    from contextpilot.stream import jsonl_contexts, parquet_contexts
-
     suffixes = [suffix for suffix in Path(path).suffixes if suffix != ".gz"][-1:]
     if path == STDIN or suffixes not in ([".jsonl"], [".ndjson"], [".parquet"]):
         yield from read_workload(path).contexts
         return
-    reader, known = BlockReader(), dict[BlockKey, Block]()
-    contexts = parquet_contexts(path) if suffixes == [".parquet"] else jsonl_contexts(path)
+    name, known = Path(path).name, dict[BlockKey, Block]()
+    found = _parquet_contexts(path) if suffixes == [".parquet"] else _jsonl_contexts(path, name)
     try:
-        for number, context in enumerate(contexts, start=1):
-            blocks = reader.read(context, f"{Path(path).name}, request {number}", bare_ids=True)
+        for blocks in found:
             yield [known.setdefault(block.key, block) for block in blocks]
-    except (EOFError, zlib.error) as error:
-        raise CommandError(f"{path} is not a complete gzip file: {error}") from None
     except (ValueError, TypeError, ImportError) as error:
         raise CommandError(str(error)) from None
+
+
+def _jsonl_contexts(path: str, name: str) -> Iterator[list[Block]]:
+    """Yield contexts line by line; of a request nothing else needs to be there."""
+    from contextpilot.stream import json_lines
+
+    reader, where = BlockReader(), ""
+    for where, request in _requests(json_lines(path), name):
+        context = _check_context(request, "the line", where)
+        yield _read_blocks(reader, context, "contexts", where)
+    if not where:
+        raise _unreadable(f"{name} contains no request")
+
+
+def _parquet_contexts(path: str) -> Iterator[list[Block]]:
+    from contextpilot.stream import parquet_contexts
+
+    reader, name = BlockReader(), Path(path).name
+    for number, context in enumerate(parquet_contexts(path)):
+        yield _read_blocks(reader, context, "contexts", f"{name}, row {number}")
 
 
 def _decode(data: bytes, name: str) -> str:
@@ -104,7 +119,8 @@ def _decode(data: bytes, name: str) -> str:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise CommandError(f"{name} is not a complete gzip file: {error}") from None
     except UnicodeDecodeError as error:
-        raise CommandError(f"{name} is not UTF-8 text: {error}") from None
+        line = data[: error.start].count(b"\n") + 1
+        raise CommandError(f"{name}, line {line} is not UTF-8 text: {error}") from None
 
 
 def _document(text: str, name: str) -> Any:
@@ -138,28 +154,47 @@ def _of_document(document: Any, name: str) -> Iterator[_Request]:
 
 def _of_lines(text: str, name: str) -> Iterator[_Request]:
     reader = BlockReader()
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{name}, line {number}"
-        try:
-            request = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise _unreadable(f"{where} is not JSON: {error}") from None
+    for where, request in _requests(enumerate(text.split("\n"), start=1), name):
         query, context, answers = _check_request(request, "the line", where)
         yield query, _read_blocks(reader, context, "contexts", where), answers
 
 
+def _requests(lines: Iterable[tuple[int, str | bytes]], name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the requests of numbered lines, each with the place where it was found."""
+    for number, line in lines:
+        if not line.strip():
+            continue
+        where = f"{name}, line {number}"
+        try:
+            text = line if isinstance(line, str) else line.decode("utf-8-sig")
+            request = json.loads(text.rstrip())
+        except UnicodeDecodeError as error:
+            raise CommandError(f"{where} is not UTF-8 text: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise _unreadable(f"{where} is not JSON: {error}") from None
+        yield where, request
+
+
 def _check_request(request: Any, field: str, where: str) -> tuple[str, list[Any], list[str]]:
-    if not isinstance(request, Mapping):
-        raise _unreadable(f"{where}: {field} is {_kind(request)}, but must be an object")
-    query, context = request.get("query", ""), request.get("contexts")
-    prefix = "" if field == "the line" else f"{field}."
+    context = _check_context(request, field, where)
+    query, prefix = request.get("query", ""), _prefix(field)
     if not isinstance(query, str):
         raise _unreadable(f"{where}: {prefix}query is {_kind(query)}, but must be a string")
-    if not isinstance(context, list):
-        raise _unreadable(f"{where}: {prefix}contexts is {_kind(context)}, but must be a list")
     return query, context, _check_answers(request.get("answers"), prefix, where)
+
+
+def _check_context(request: Any, field: str, where: str) -> list[Any]:
+    if not isinstance(request, Mapping):
+        raise _unreadable(f"{where}: {field} is {_kind(request)}, but must be an object")
+    context = request.get("contexts")
+    if not isinstance(context, list):
+        problem = f"contexts is {_kind(context)}, but must be a list"
+        raise _unreadable(f"{where}: {_prefix(field)}{problem}")
+    return context
+
+
+def _prefix(field: str) -> str:
+    return "" if field == "the line" else f"{field}."
 
 
 def _check_answers(answers: Any, prefix: str, where: str) -> list[str]:

@@ -155,7 +155,8 @@ def test_wrong_usage_is_told(log, capsys, arguments, said) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("log.jsonl", b'{"contexts": [null]}', "request 1"),
+        ("log.jsonl", b"\n", "log.jsonl contains no request"),
+        ("log.jsonl", b'{"contexts": [null]}', "log.jsonl, line 1: contexts[0]"),
         ("log.jsonl", b'{"contexts": ["a"]}\nno', "line 2 is not JSON"),
         ("log.jsonl.gz", gzip.compress(b'{"contexts": ["a"]}' * 9, mtime=0)[:-12], "gzip"),
         ("log.json", b"[]", "an object"),
@@ -165,3 +166,10 @@ def test_a_log_that_cannot_be_read_is_told(tmp_path, capsys, name, content, said
     (tmp_path / name).write_bytes(content)
     assert main(["warm", "--log", str(tmp_path / name), "--dry-run"]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_system_message_that_is_no_text_is_told(log, tmp_path, capsys) -> None:
+    (tmp_path / "system.txt").write_bytes(b"caf\xe9")
+    arguments = ["--dry-run", "--system-file", str(tmp_path / "system.txt")]
+    assert main(["warm", "--log", str(log), *arguments]) == 1
+    assert "system.txt is not UTF-8 text" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from contextpilot.commands.workload import EXPECTED, read_workload
+from contextpilot.commands.workload import EXPECTED, read_workload, stream_contexts
 
 LINES = (
     '{"query": "who?", "contexts": ["first text", "second text"]}\n\n{"contexts": ["first text"]}\n'
@@ -111,6 +111,14 @@ def test_a_line_at_fault_is_named(run, tmp_path, content, complaint):
     said = run.refused("simulate", path)
     assert said.startswith(f"contextpilot simulate: {complaint}")
     assert said.endswith(EXPECTED + "\n")
+    if "query" not in complaint:
+        assert run.refused("warm", "--dry-run", "--log", path) == said.replace("simulate", "warm")
+
+
+def test_warming_needs_only_the_contexts_of_a_log(tmp_path):
+    path = tmp_path / "w.jsonl"
+    path.write_text('{"contexts": ["a"], "query": 1, "answers": 2}\n\n{"contexts": [3]}\n')
+    assert [[block.text for block in one] for one in stream_contexts(str(path))] == [["a"], ["3"]]
 
 
 DOCUMENT_FAULTS = [
@@ -155,7 +163,9 @@ def test_files_that_cannot_be_read(run, tmp_path):
 BROKEN = [
     (gzip.compress(LINES.encode(), mtime=0)[:-12], "w.jsonl is not a complete gzip"),
     (gzip.compress(LINES.encode(), mtime=0)[:20] + b"\0" * 40, "w.jsonl is not a complete gzip"),
-    (b'{"contexts": ["\xff"]}', "w.jsonl is not UTF-8 text"),
+    (gzip.compress(LINES.encode(), mtime=0)[:-8] + b"\0" * 8, "w.jsonl is not a complete gzip"),
+    (gzip.compress(LINES.encode(), mtime=0) + b"more", "w.jsonl is not a complete gzip"),
+    (b'{"contexts": []}\n{"contexts": ["\xff"]}', "w.jsonl, line 2 is not UTF-8 text"),
     (b"\x00\x01\x02", "w.jsonl, line 1 is not JSON"),
 ]
 
@@ -165,6 +175,7 @@ def test_bytes_that_are_no_text(run, tmp_path, data, complaint):
     path = tmp_path / "w.jsonl"
     path.write_bytes(data)
     assert complaint in run.refused("simulate", path)
+    assert complaint in run.refused("warm", "--dry-run", "--log", path)
 
 
 def test_neither_lines_nor_document(run, tmp_path):
