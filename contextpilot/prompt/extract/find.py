@@ -10,7 +10,7 @@ from contextpilot.prompt.extract.evidence import Left
 from contextpilot.prompt.extract.forged import holds_notes
 from contextpilot.prompt.extract.group import MAX_GROUPS, MAX_PIECES, Found, Span
 from contextpilot.prompt.extract.numbered import find_inline, find_numbered
-from contextpilot.prompt.extract.ordered import are_counted, sequence_reason
+from contextpilot.prompt.extract.ordered import are_counted, count_up, sequence_reason
 from contextpilot.prompt.extract.ownership import labels_part
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.records import find_records
@@ -26,6 +26,7 @@ from contextpilot.prompt.extract.tags import Tags, find_tagged
 from contextpilot.prompt.extract.tools import AGAINST
 
 _TITLE = re.compile(r"\b(?:title|name|label|heading|source)=[\"']([^\"'\n]{1,80})")
+_NAME_CHARS = 160
 _Find: TypeAlias = "Callable[[Span, str | None], Iterator[Found | None]]"
 
 
@@ -141,11 +142,20 @@ def _against(page: Page, found: Found) -> str:
     reason = sequence_reason(bodies) if found.kind != "files" else ""
     if found.kind == "xml" and are_counted(_titles(text, found)):
         return "counted"
+    if found.kind in ("numbered", "records") and _are_named_in_turn(bodies):
+        return "counted"
     if reason or not found.why:
         return reason or "no-evidence"
     if found.kind in ("numbered", "records") and labels_part(page, found):
         return "labels-unsure"
     return "forged" if holds_notes(bodies) else ""
+
+
+def _are_named_in_turn(bodies: list[str]) -> bool:
+    """Return whether the first lines of blocks count up, or what stands below them does."""
+    parted = [body.lstrip().partition("\n") for body in bodies]
+    names = [name[:_NAME_CHARS] for name, _, _ in parted]
+    return count_up(names) or are_counted([rest for _, _, rest in parted])
 
 
 def _titles(text: str, found: Found) -> list[str]:

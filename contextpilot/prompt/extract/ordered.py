@@ -125,6 +125,15 @@ def are_numbered_titles(titles: Sequence[str]) -> bool:
     return len({parts[0] for parts in split}) == 1 and numbers == sorted(set(numbers))
 
 
+def count_up(names: Sequence[str]) -> bool:
+    """Return whether names are the same up to a number that goes up by one: `chapter-1.txt`."""
+    split = [_TITLE_NUMBER.split(name, maxsplit=1) for name in names]
+    if any(len(parts) != 3 for parts in split) or len({parts[0] for parts in split}) > 1:
+        return False
+    first = int(split[0][1])
+    return [int(parts[1]) for parts in split] == list(range(first, first + len(split)))
+
+
 def are_in_order(values: Sequence[Any]) -> bool:
     """Return whether values go up, or down."""
     return list(values) in (sorted(values), sorted(values, reverse=True))

@@ -51,7 +51,7 @@ _OPENED = re.compile(r'[:：][ \t]{0,2}"(?=([A-Za-z][\w ]{0,24}?):[ \t])')
 """A list within quotation marks: `Information: "Source: ...`."""
 _HEADING = LinePattern(r"#{1,4}[ \t]+[^\n]{1,200}$")
 _ADDRESS = re.compile(
-    r"[ \t*]{0,4}(?:\w+ )?(?:url|link|source)\**:\**[ \t]?https?://", re.IGNORECASE
+    r"[ \t*]{0,4}(?:\w+ )?(?:url|link|source)\**:\**[ \t]?(https?://[^\s#]{1,400})", re.IGNORECASE
 )
 _PAGE = re.compile(
     r"^[ \t]{0,4}page(?:_label|[_ ]number)?[ \t]?:[ \t]*(\d{1,5})[ \t]*$|"
@@ -173,9 +173,13 @@ def _by_heading(page: Page, region: Span, wrapper: str | None) -> Found | None:
     if not holds(text, region, "#"):
         return None
     headings = islice(matches(_HEADING, text, region), 8 * MAX_PIECES)
-    marks = [h.start() for h in headings if _ADDRESS.match(text, h.end() + 1, region.end)]
-    found = _as_found(page, marks, region, wrapper) if len(marks) > 1 else None
-    return found if found is not None and found.why else None
+    found = [(h.start(), _ADDRESS.match(text, h.end() + 1, region.end)) for h in headings]
+    headed = [(start, address[1]) for start, address in found if address]
+    listed = _as_found(page, [s for s, _ in headed], region, wrapper) if len(headed) > 1 else None
+    if listed is None or not listed.why:
+        return None
+    is_one_page = len({address for _, address in headed}) == 1 and not page.is_found
+    return listed._replace(against="document-file") if is_one_page else listed
 
 
 def _by_quotes(page: Page, region: Span) -> Found | None:
