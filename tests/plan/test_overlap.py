@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import combinations
 from typing import Any
 
@@ -143,6 +144,22 @@ def strong_pairs(searched: Any, postings: Any, own: np.ndarray, share: float) ->
         assert not found or not rows or rows[0] > found[-1][0]
         found += sorted(zip(*(values.tolist() for values in pairs), strict=True))
     return found
+
+
+def test_sixteen_common_blocks_are_as_heavy_as_short_numbers_can_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sums of six of them are still short numbers, those of all sixteen are not."""
+    draw = random.Random(3)
+    sets = [frozenset(draw.sample(range(24), 6)) for _ in range(80)]
+    weights, rows = 300_000_000 + np.arange(24), np.arange(len(sets))
+    held = matrix(sets, 24)
+    wanted = find_near(held, weights, rows, rows).tolist()
+    monkeypatch.setattr(common, "_HOLDERS", 1)
+    monkeypatch.setattr(common, "_SHARE", 0.0)
+    assert len(common.common_blocks(np.diff(held.T.tocsr().indptr))) == 16
+    assert find_near(held, weights, rows, rows).tolist() == wanted
+    assert find_near(held, weights * 2, rows, rows).tolist() == wanted
 
 
 def test_blocks_are_common_where_they_make_most_pairs() -> None:
