@@ -183,8 +183,13 @@ def _once_each(text: str, marks: list[_Mark]) -> list[_Mark]:
         return marks
     if not all(name in FIELD_LABELS or name in ("time", "date") for name in names):
         return marks
-    pairs = zip(marks, names, strict=True)
-    return [mark._replace(style=_FIELDS) for mark, name in pairs if name == names[0]]
+    kept: list[_Mark] = []
+    for mark, name in zip(marks, names, strict=True):
+        if name == names[0]:
+            kept.append(mark._replace(style=_FIELDS))
+        elif mark.number != kept[-1].number:
+            return marks
+    return kept
 
 
 def _last_list(page: Page, marks: Sequence[_Mark]) -> Iterator[tuple[list[_Mark], str, int | None]]:

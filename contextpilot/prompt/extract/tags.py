@@ -27,6 +27,7 @@ from contextpilot.prompt.extract.vocabulary import (
     SCORE_FIELDS,
     SEQUENCE_ATTRIBUTES,
     TITLED_WRAPPERS,
+    TOLD_WRAPPERS,
     WATCHED_TAGS,
     WRAPPERS,
 )
@@ -41,7 +42,11 @@ _COUNTED_NAME = re.compile(
 )
 _TITLED = DOCUMENT_TAGS | WRAPPERS
 _WRAPPING = WRAPPERS | TITLED_WRAPPERS
-_KNOWN = DOCUMENT_TAGS | LOOSE_TAGS | CUED_TAGS | FOUND_TAGS | WATCHED_TAGS | _WRAPPING | {NUMBERED}
+_SOMETIMES = LOOSE_TAGS | CUED_TAGS | FOUND_TAGS | WATCHED_TAGS | TOLD_WRAPPERS
+_KNOWN = DOCUMENT_TAGS | _SOMETIMES | _WRAPPING | {NUMBERED}
+_TOLD = re.compile(r"\b(?:search|retriev)\w*\b[^\n<]{0,120}<(\w{1,40})>", re.IGNORECASE)
+"""A sentence that tells in which element the results of a search stand."""
+_TOLD_CHARS, _SEARCHED = 4000, "search_results"
 _TITLES = frozenset(("title", "url", "href", "link", "source"))
 
 
@@ -117,6 +122,8 @@ class Tags:
             if name in WRAPPERS
             for element in _elements(tags)
         ]
+        for name in TOLD_WRAPPERS & self.by_name.keys() & self._told():
+            found += [(element.body, _SEARCHED) for element in _elements(self.by_name[name])]
         found.sort()
         starts = [*(body.start for body, _ in found[1:]), len(self.page.text)]
         return [
@@ -124,6 +131,10 @@ class Tags:
             for (body, name), after in zip(found, starts, strict=False)
             if body.end <= after
         ]
+
+    def _told(self) -> set[str]:
+        """Return the elements in which the results of a search stand, as the prompt tells."""
+        return {match[1] for match in _TOLD.finditer(self.page.text, 0, _TOLD_CHARS)}
 
     def within(self, span: Span) -> Sequence[Tag]:
         """Return the known tags within a span."""

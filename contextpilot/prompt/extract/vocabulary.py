@@ -42,15 +42,15 @@ WRAPPERS = RETRIEVAL_WRAPPERS | frozenset(
     (
         *("documents", "docs", "passages", "snippets", "sources", "memories", "context"),
         *("contexts", "excerpts", "evidence", "references", "knowledge", "chunks", "facts"),
-        *("results", "information", "Cites", "Reference"),  # as FastGPT writes the last two
+        *("results", "Cites", "Reference"),  # as FastGPT writes the last two
         *("documentos", "documenti", "dokumente", "fuentes", "fontes", "fonti", "quellen"),
     )
 )
 TITLED_WRAPPERS = frozenset(("articles",))
 """Wrappers of what a law is made of, too: documents in them have a title or an address each."""
-PLAIN_WRAPPERS = WRAPPERS - {
-    *("context", "contexts", "knowledge", "facts", "references", "results", "information"),
-}
+TOLD_WRAPPERS = frozenset(("information",))
+"""Wrappers of anything: the prompt has to tell that the results of a search stand in them."""
+PLAIN_WRAPPERS = WRAPPERS - {"context", "contexts", "knowledge", "facts", "references", "results"}
 """Wrappers in which a plain `1. ...` list is one of documents, too."""
 OUTPUT_TAGS = frozenset(
     (
