@@ -120,7 +120,7 @@ def _decode(data: bytes, name: str) -> str:
         raise CommandError(f"{name} is not a complete gzip file: {error}") from None
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise CommandError(f"{name}, line {line} is not UTF-8 text: {error}") from None
+        raise _unreadable(f"{name}, line {line} is not UTF-8 text: {error}") from None
 
 
 def _document(text: str, name: str) -> Any:
@@ -169,7 +169,7 @@ def _requests(lines: Iterable[tuple[int, str | bytes]], name: str) -> Iterator[t
             text = line if isinstance(line, str) else line.decode("utf-8-sig")
             request = json.loads(text.rstrip())
         except UnicodeDecodeError as error:
-            raise CommandError(f"{where} is not UTF-8 text: {error}") from None
+            raise _unreadable(f"{where} is not UTF-8 text: {error}") from None
         except (ValueError, RecursionError) as error:
             raise _unreadable(f"{where} is not JSON: {error}") from None
         yield where, request

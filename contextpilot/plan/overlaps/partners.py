@@ -162,12 +162,10 @@ def _greatest(row: Ints, most: int, overlaps: Floats) -> Ints:
     counts = np.diff(np.append(starts, len(row)))
     if counts.max(initial=0) <= most:
         return np.arange(len(row))
-    least = np.maximum.reduceat(overlaps, starts)
+    wanted, least = np.minimum(counts, most), np.maximum.reduceat(overlaps, starts)
     for _ in range(most - 1):
         below = overlaps < np.repeat(least, counts)
-        if (
-            counts - np.add.reduceat(below, starts, dtype=np.int64) >= np.minimum(counts, most)
-        ).all():
+        if (counts - np.add.reduceat(below, starts, dtype=np.int64) >= wanted).all():
             break
         lower = np.maximum.reduceat(np.where(below, overlaps, 0), starts)
         least = np.where(lower, lower, least)
