@@ -47,7 +47,9 @@ _SCORED = re.compile(r"\b(?:relevance|score|similarity)[ \t]?[:=][ \t]?\d", re.I
 _KEY = r"[A-Za-z][\w.]{0,40}[\-_./\d][\w.\-/]{0,60}"
 _KEYED = LinePattern(rf"(?=[\[A-Za-z])(?:\[({_KEY})\]:?|({_KEY}):)(?=[ \t]\S)")
 """A key of its own before each block, which is no name of a speaker: `[rye-2021] ...`."""
-_OPENED = re.compile(r'[:：][ \t]{0,2}"(?=([A-Za-z][\w ]{0,24}?):[ \t])')
+_OPENED = re.compile(
+    r'[:：][ \t]{0,2}"(?=([A-Za-z][\w ]{0,24}?):[ \t][^"\n]{0,400}$)', re.MULTILINE
+)
 """A list within quotation marks: `Information: "Source: ...`."""
 _HEADING = LinePattern(r"#{1,4}[ \t]+[^\n]{1,200}$")
 _ADDRESS = re.compile(
@@ -92,7 +94,9 @@ def _by_field(page: Page, region: Span, wrapper: str | None) -> Found | None:
     if not holds(text, region, ":"):
         return None
     opened = _OPENED.search(text, region.start, min(region.end, region.start + _OPENING_CHARS))
-    begins = {opened[1].lower(): [opened.end()]} if opened else {}
+    begins: dict[str, list[int]] = {}
+    if opened is not None:
+        begins[opened[1].lower()] = [opened.end()]
     fields = [
         (match[1].lower(), match.start())
         for match in islice(matches(_FIRST_FIELD, text, region), 8 * MAX_PIECES)
@@ -106,6 +110,8 @@ def _by_field(page: Page, region: Span, wrapper: str | None) -> Found | None:
     if not marks:
         return None
     quoted = opened is not None and marks[0] == opened.end()
+    if quoted and text.count('"', *marks[:2]) % 2:  # what was opened is closed before the second
+        marks, quoted = marks[1:], False
     found = _as_found(page, marks, region, wrapper, quoted=quoted)
     if found is None:
         return None
@@ -209,7 +215,7 @@ def _as_found(
         pieces.append(Piece(span, span))
     moved = movable(text, pieces, region.end, closed=wrapper is not None or page.role == "tool")
     if quoted and len(moved) == len(marks):
-        moved = (*moved[:-1], _without_quote(text, moved[-1].span))
+        moved = _without_quote(text, moved)
     if len(moved) < 2 or page.fences.is_inside(moved[0].span.start):
         return None
     if sum(p.body.end - p.body.start for p in moved) < MIN_MEAN_CHARS * len(moved):
@@ -228,11 +234,14 @@ def _as_found(
     return Found("records", moved, note_at, why, against)
 
 
-def _without_quote(text: str, span: Span) -> Piece:
-    """Return a block without the quotation mark that closes the list."""
-    inside = span.of(text).rstrip().removesuffix('"').rstrip()
-    span = Span(span.start, span.start + len(inside))
-    return Piece(span, span)
+def _without_quote(text: str, pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+    """Return blocks without the quotation mark that closes the list, or without the last one."""
+    *others, last = pieces
+    whole = last.span.of(text).rstrip()
+    if not whole.endswith('"'):
+        return tuple(others)
+    span = Span(last.span.start, last.span.start + len(whole[:-1].rstrip()))
+    return (*others, Piece(span, span))
 
 
 def _are_pages_in_order(heads: Sequence[str]) -> bool:
