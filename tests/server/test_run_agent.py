@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,19 @@ def test_the_way_to_the_agents_proxy_is_ours_alone(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@contextlib.contextmanager
+def heard(number: int) -> Iterator[None]:
+    """Let programs that start meanwhile hear a signal, though nohup or `&` keeps it from tests."""
+    before = signal.getsignal(number)
+    if before is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if before is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_IGN)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals_are_the_agents_and_the_summary_comes_after(tmp_path: Path, name: str) -> None:
     number = getattr(signal, name)
@@ -165,7 +180,9 @@ def test_signals_are_the_agents_and_the_summary_comes_after(tmp_path: Path, name
         command, env = command_of(tmp_path, "stays", 2, flags=("--engine", url, "--json", told))
         pipes: Any = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
         pipes["stdin"] = subprocess.DEVNULL
-        with subprocess.Popen(command, env=env, text=True, **pipes) as process:
+        with heard(number):
+            started = subprocess.Popen(command, env=env, text=True, **pipes)
+        with started as process:
             assert process.stdout is not None
             process.stdout.readline()
             process.send_signal(number)
