@@ -95,8 +95,8 @@ def test_nothing_is_believed_of_a_call_that_was_cancelled(gate: threading.Event)
 
     async def cancel() -> None:
         calls = [asyncio.create_task(pilot.optimize(TEXTS[n : n + 2], "q")) for n in range(8)]
-        await asyncio.to_thread(entered.acquire)
-        await asyncio.sleep(0.05)  # four threads plan, the others wait for their turn
+        for _ in range(4):  # threads plan, the other calls wait for their turn
+            await asyncio.to_thread(entered.acquire)
         for call in calls:
             call.cancel()
         assert all(
