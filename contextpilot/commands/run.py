@@ -60,11 +60,11 @@ def _run(args: argparse.Namespace) -> Outcome:
     with _proxies(args, session) as urls:
         status = _supervise(launch(command, os.environ, urls))
     told = session.as_dict(program_name(command[0]))
-    with suppress(OSError):  # the terminal may be gone
-        if not args.quiet:
-            _tell(told, where_to_put(command[0], urls))
+    with suppress(OSError):  # the terminal may be gone, the file is there all the same
         if args.json is not None:
             _write(args.json, told)
+        if not args.quiet:
+            _tell(told, where_to_put(command[0], urls))
     return Outcome("", status)
 
 

@@ -192,6 +192,20 @@ def test_signals_are_the_agents_and_the_summary_comes_after(tmp_path: Path, name
     assert json.loads(told.read_text())["requests"] == 2
 
 
+def test_summary_is_written_though_the_terminal_is_gone(tmp_path: Path) -> None:
+    told = tmp_path / "told.json"
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with serving(Scripted(answer)) as url:
+        command, env = command_of(tmp_path, "plain", 1, flags=("--engine", url, "--json", told))
+        done = subprocess.run(
+            command, env=env, stdout=subprocess.DEVNULL, stderr=write_end, timeout=60
+        )
+    os.close(write_end)
+    assert done.returncode == 0
+    assert json.loads(told.read_text())["requests"] == 1
+
+
 def test_model_that_is_down_is_told(tmp_path: Path) -> None:
     done = run_agent(tmp_path, "plain", 1, flags=("--engine", f"http://127.0.0.1:{free_port()}"))
     assert done.returncode == 1, "the agent's own"

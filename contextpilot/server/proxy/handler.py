@@ -315,7 +315,7 @@ class Proxy:
         """Send a request and pass its answer on; return why that failed before one began."""
         members = engine_members(request, target, outgoing.request_id, lease.id_slot)
         headers, renamed = engine_headers(request, target.kind, outgoing.request_id, self._settings)
-        if target.kind.takes_id_header:
+        if target.kind.takes_id_header:  # a cloud leads nowhere back
             headers.append(self._passage.header)
         method, url = request.scope["method"], target_url(target.url, request.scope)
         body = with_members(outgoing.body, members)
