@@ -40,6 +40,8 @@ class Head(NamedTuple):
 
 NO_HEAD = Head()
 _MAX_HEADS = 65_536
+_LITTLE = 8
+"""A cache is small that keeps less than one of so many recent blocks."""
 _SENT_WORTH = 0.25
 """What a block counts, in the choice of a path, that was sent there and cannot be reused yet."""
 
@@ -56,6 +58,15 @@ class OnlinePlanner:
     def num_heads(self) -> int:
         """Heads that contexts came behind lately."""
         return len(self._heads)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the cache, from which blocks were evicted, keeps little of what was sent lately.
+
+        Only the engine tells so: without evictions, all that was sent counts as kept.
+        """
+        index = self.index
+        return index.num_dropped > 0 and index.num_blocks * _LITTLE < self.window.num_keys
 
     def shed_heads(self, count: int) -> None:
         """Forget so many of these heads, the oldest first."""
@@ -106,7 +117,7 @@ class OnlinePlanner:
             lost = sum([weights[key] for key in live]) - sum([weights[key] for key in other])
             live = live if lost >= bounds.between_cost else other
         context.release(live)
-        near = self.window.near(weights)
+        near = self.window.near(weights, self.is_small)
         if not live and not near.all:
             return []
         candidates = Candidates([*context.rest(placed)], context, near, placed)

@@ -17,6 +17,8 @@ _LEVELS = (1.0, 0.85, 0.7, 0.55)
 """Contexts that share less than the last part of what the nearest one shares do not count."""
 _POWER = 8
 """A context counts by its overlap, rounded down to a level, to this power."""
+_SMALL_LEVELS, _SMALL_POWER = (1.0, 0.75, 0.5, 0.25), 3
+"""The same for a small cache: a prefix has to recur soon, so that what many hold counts more."""
 _LIGHT, _HEAVY = 0.7, 1.4
 """A block counts 2 in an overlap; 1 below this part of the mean weight, and 4 above the other."""
 
@@ -85,10 +87,14 @@ class SupportWindow:
             else:
                 del self._masks[key]
 
-    def near(self, weights: Mapping[BlockKey, int]) -> Neighbours:
-        """Return those that share most with blocks of these weights; valid until the next `add`."""
+    def near(self, weights: Mapping[BlockKey, int], is_small: bool = False) -> Neighbours:
+        """Return those that share most with blocks of these weights; valid until the next `add`.
+
+        Args:
+            is_small: the cache keeps a small part of what the window holds.
+        """
         masks = [*map(self._masks.get, weights, repeat(0))]
-        return Neighbours(masks, [*weights.values()])
+        return Neighbours(masks, [*weights.values()], is_small)
 
 
 class Neighbours:
@@ -96,13 +102,16 @@ class Neighbours:
 
     Args:
         weights: tokens of each of its blocks.
+        is_small: as for `SupportWindow.near`.
 
     Attributes:
         masks: for each of its blocks the contexts that hold it, too.
         all: the contexts that count.
     """
 
-    def __init__(self, masks: Sequence[int], weights: Sequence[int]) -> None:
+    def __init__(
+        self, masks: Sequence[int], weights: Sequence[int], is_small: bool = False
+    ) -> None:
         self.masks = masks
         planes = _overlaps(masks, weights)
         top, nearest = 0, -1
@@ -111,7 +120,7 @@ class Neighbours:
                 nearest &= planes[place]
                 top |= 1 << place
         found, total = [], 0.0
-        for level, part, own in _levels(top):
+        for level, part, own in _levels(top, is_small):
             reaching = _reaching(planes, level)
             found.append((reaching, part, own))
             total += reaching.bit_count() * own
@@ -138,14 +147,15 @@ class Neighbours:
 
 
 @lru_cache(maxsize=4096)
-def _levels(top: int) -> Sequence[tuple[int, float, float]]:
+def _levels(top: int, is_small: bool) -> Sequence[tuple[int, float, float]]:
     """Return the levels below the greatest overlap, from there down.
 
     Each with what a context counts that reaches it, and how much of that is more than below.
     """
-    levels = sorted({max(1, int(top * part)) for part in _LEVELS}, reverse=True) if top else []
-    parts = [(level / top) ** _POWER for level in levels]
-    own = [part - below for part, below in zip(parts, [*parts[1:], 0.0], strict=False)]
+    below, power = (_SMALL_LEVELS, _SMALL_POWER) if is_small else (_LEVELS, _POWER)
+    levels = sorted({max(1, int(top * part)) for part in below}, reverse=True) if top else []
+    parts = [(level / top) ** power for level in levels]
+    own = [part - next_part for part, next_part in zip(parts, [*parts[1:], 0.0], strict=False)]
     return [*zip(levels, parts, own, strict=True)]
 
 

@@ -15,8 +15,11 @@ contexts = st.lists(st.integers(0, 4), max_size=5)
 WEIGHTS = [10, 25, 40, 55, 900, 30]
 
 
-def share_by_counting(window: list[list[int]], keys: list[int], held: list[int]) -> float:
+def share_by_counting(
+    window: list[list[int]], keys: list[int], held: list[int], is_small: bool
+) -> float:
     """Return the part of the window that holds `held`, by level of overlap with `keys`."""
+    parts, power = ((1, 0.75, 0.5, 0.25), 3) if is_small else ((1, 0.85, 0.7, 0.55), 8)
     known = {key for key in keys if any(key in context for context in window)}
     mean = sum(WEIGHTS[key] for key in known) / max(1, len(known))
     rounded = {
@@ -25,8 +28,8 @@ def share_by_counting(window: list[list[int]], keys: list[int], held: list[int])
     }
     overlaps = [sum(rounded[key] for key in {*context} & known) for context in window]
     top = max(overlaps, default=0)
-    levels = {max(1, int(top * part)) for part in (1, 0.85, 0.7, 0.55)}
-    weights = [max([0, *(own for own in levels if own <= each)]) ** 8 for each in overlaps]
+    levels = {max(1, int(top * part)) for part in parts}
+    weights = [max([0, *(own for own in levels if own <= each)]) ** power for each in overlaps]
     if not top:
         return 0.0
     together = zip(window, weights, strict=True)
@@ -39,21 +42,22 @@ def share_by_counting(window: list[list[int]], keys: list[int], held: list[int])
     st.integers(1, 10),
     st.lists(st.integers(0, 5), unique=True),
     st.integers(0, 3),
+    st.booleans(),
 )
 @settings(max_examples=300)
 def test_shares_equal_counting_in_the_last_contexts(
-    history: list[list[int]], size: int, keys: list[int], split: int
+    history: list[list[int]], size: int, keys: list[int], split: int, is_small: bool
 ) -> None:
     window = SupportWindow(size)
     for context in history:
         window.add(context)
     recent = history[-size:]
-    near = window.near({key: WEIGHTS[key] for key in keys})
+    near = window.near({key: WEIGHTS[key] for key in keys}, is_small)
     held = keys[:split]
     holding = near.all
     for mask in near.masks[:split]:
         holding &= mask
-    expected = share_by_counting(recent, keys, held)
+    expected = share_by_counting(recent, keys, held, is_small)
     assert near.share(holding) == pytest.approx(expected)
     assert (near.nearest(holding) > 0) == (expected > 0)
     assert [mask > 0 for mask in near.masks] == [any(key in c for c in recent) for key in keys]
@@ -92,3 +96,32 @@ def test_contexts_that_share_heavy_blocks_are_nearer_than_those_that_share_many(
     planner.index.clear()
     order = planner.plan(blocks_of([0, 1, 5, 6]), FULL).order
     assert order == (2, 3, 0, 1)
+
+
+def test_where_the_cache_keeps_little_what_many_hold_goes_before_what_the_nearest_holds() -> None:
+    """The nearest holds block 3; ten that share less hold block 6."""
+    planner = new_planner()
+    for _ in range(10):
+        run(planner, [0, 1, 6], FULL)
+    run(planner, [0, 1, 2, 3, 4, 5], FULL)
+    asked = [0, 1, 2, 3, 4, 6]
+    planner.index.clear()
+    assert not planner.is_small, "nothing was evicted"
+    first = [asked[rank] for rank in planner.plan(blocks_of(asked), FULL).order]
+    planner.index.insert([7])
+    planner.index.empty()
+    assert planner.is_small
+    second = [asked[rank] for rank in planner.plan(blocks_of(asked), FULL).order]
+    assert first.index(3) < first.index(6)
+    assert second.index(6) < second.index(3)
+
+
+def test_a_cache_that_keeps_much_of_what_was_sent_is_not_small() -> None:
+    planner = new_planner()
+    for number in range(7):
+        run(planner, [number], FULL)
+    planner.index.shed(1)
+    assert planner.index.num_dropped == 1
+    assert not planner.is_small
+    planner.index.shed(6)
+    assert planner.is_small
