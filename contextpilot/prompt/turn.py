@@ -47,6 +47,7 @@ class Turn(NamedTuple):
         hints: for each rank that the prompt holds elsewhere the hint that stands for its block.
         before: the messages before this turn's.
         options: how to write it.
+        has_images: whether images are among `blocks`.
     """
 
     blocks: Sequence[Block]
@@ -55,15 +56,16 @@ class Turn(NamedTuple):
     hints: dict[int, str]
     before: list[Message]
     options: Options
+    has_images: bool
 
     @classmethod
     def split(cls, blocks: list[Block], before: list[Message], options: Options) -> Turn:
         """Tell the blocks to plan from those that the prompt already holds."""
         everything = range(len(blocks))
-        if not options.deduplicate:
-            return cls(blocks, blocks, everything, {}, before, options)
-        if not before and len({block.key for block in blocks}) == len(blocks):
-            return cls(blocks, blocks, everything, {}, before, options)
+        has_images = Image in {*map(type, map(_VALUE, blocks))}
+        no_repeats = not before and len({block.key for block in blocks}) == len(blocks)
+        if no_repeats or not options.deduplicate:
+            return cls(blocks, blocks, everything, {}, before, options, has_images)
         known = hints_for_history(unique(blocks), before, options.hint_template)
         known |= hints_for_images(blocks, before)
         copy = options.copy_template.format(position=_POSITION)
@@ -76,9 +78,10 @@ class Turn(NamedTuple):
                 hints[rank] = copy
         if options.bounds.limited:
             planned = [_hint_block(blocks[rank], hints.get(rank)) for rank in everything]
-            return cls(blocks, planned, everything, hints, before, options)
+            return cls(blocks, planned, everything, hints, before, options, has_images)
         ranks = [rank for rank in everything if rank not in hints]
-        return cls(blocks, [blocks[rank] for rank in ranks], ranks, hints, before, options)
+        fresh = [blocks[rank] for rank in ranks]
+        return cls(blocks, fresh, ranks, hints, before, options, has_images)
 
     def tail_tokens(self, query: str) -> int:
         """Estimate the prompt tokens after the last planned block."""
@@ -116,17 +119,13 @@ class Turn(NamedTuple):
     @property
     def has_frames(self) -> bool:
         """Whether frames of a video are among its blocks: their order is time, not relevance."""
-        values = (block.value for block in self.blocks) if self._has_images else ()
+        values = (block.value for block in self.blocks) if self.has_images else ()
         return any(isinstance(value, Image) and value.time is not None for value in values)
-
-    @property
-    def _has_images(self) -> bool:
-        return Image in {*map(type, map(_VALUE, self.blocks))}
 
     def _content(self, order: Sequence[int], ranking: str, query: str) -> str | list[Part]:
         """Return the user message's content: content parts where images are in it, else a text."""
         texts = self._texts(order)
-        if not self._has_images:
+        if not self.has_images:
             return render_user(texts, ranking, query)
         shown = [self.blocks[rank].value if rank not in self.hints else None for rank in order]
         if not any(isinstance(value, Image) for value in shown):
@@ -140,7 +139,7 @@ class Turn(NamedTuple):
 
     def _notes(self, order: Sequence[int], template: str) -> str:
         """Return what is to be known of the order: of importance, of a video's frames in time."""
-        if not self._has_images:
+        if not self.has_images:
             return annotate(order, template)
         values = [self.blocks[rank].value for rank in order]
         times = [value.time if isinstance(value, Image) else None for value in values]
