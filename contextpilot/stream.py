@@ -152,18 +152,33 @@ def parquet_contexts(path: str | Path, column: str = "contexts") -> Iterator[lis
         ImportError: PyArrow is not installed.
         ValueError: there is no such column, or a row is not a list; it is named.
     """
+    for number, row in enumerate(parquet_rows(path, [column])):
+        if not isinstance(row[column], list):
+            raise ValueError(f"{path}, row {number}: {column} must be a list of blocks")
+        yield row[column]
+
+
+def parquet_rows(
+    path: str | Path, columns: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a Parquet file, each with these columns, and the optional ones it has.
+
+    Raises:
+        ImportError, ValueError: as of `parquet_contexts`; or the file is no Parquet.
+    """
     try:
-        from pyarrow import parquet
+        from pyarrow import ArrowInvalid, parquet
     except ImportError as error:
-        raise ImportError("parquet_contexts needs PyArrow: pip install pyarrow") from error
-    with parquet.ParquetFile(path) as file:
-        if column not in file.schema_arrow.names:
-            names = ", ".join(file.schema_arrow.names)
-            raise ValueError(f"{path} has no column {column!r}: its columns are {names}")
-        number = 0
-        for rows in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[column]):
-            for context in rows.column(0).to_pylist():
-                if not isinstance(context, list):
-                    raise ValueError(f"{path}, row {number}: {column} must be a list of blocks")
-                yield context
-                number += 1
+        raise ImportError("Parquet files need PyArrow: pip install pyarrow") from error
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            for column in columns:
+                if column not in names:
+                    has = ", ".join(names)
+                    raise ValueError(f"{path} has no column {column!r}: its columns are {has}")
+            wanted = [*columns, *(column for column in optional if column in names)]
+            for rows in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
+                yield from rows.to_pylist()
+    except ArrowInvalid as error:
+        raise ValueError(f"{path} is not a Parquet file: {error}") from None

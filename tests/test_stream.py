@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from contextpilot import stream
 from contextpilot.block import BlockReader
@@ -98,8 +100,6 @@ def test_a_line_that_cannot_be_read_is_named(tmp_path: Path, line: str, told: st
 
 
 def test_parquet_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pyarrow = pytest.importorskip("pyarrow", reason="pip install pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet", reason="pip install pyarrow")
     monkeypatch.setattr("contextpilot.stream._ROWS_AT_ONCE", 5)
     contexts = some_contexts(12)
     path = tmp_path / "requests.parquet"

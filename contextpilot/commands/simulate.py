@@ -32,7 +32,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         metavar="FILE",
-        help=f"requests as JSON Lines or JSON, gzipped or not; {STDIN} is standard input",
+        help="requests as JSON Lines or JSON, gzipped or not, or as Parquet; "
+        f"{STDIN} is standard input",
     )
     parser.add_argument(
         "--capacity",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from contextpilot.block import Block, BlockKey, estimate_tokens
+from contextpilot.block import Block, BlockKey, estimate_tokens, unique
 from contextpilot.commands.bounds_flags import add_bounds, bounds_of
 from contextpilot.commands.capacity import FORMS, resolve
 from contextpilot.commands.command import Command, Outcome
@@ -38,7 +38,7 @@ class WarmPlan(NamedTuple):
     """What is worth computing for a log.
 
     Attributes:
-        num_requests, tokens: of the log; tokens are of blocks.
+        num_requests, tokens: of the log; tokens are of blocks, copies in one request left out.
         budget: tokens that may be spent.
         blocks: by key, with their texts.
         outlook: what it should bring.
@@ -163,7 +163,7 @@ def plan_warming(
     from contextpilot.plan.warm import outlook, planned_paths, worth_computing
 
     blocks = {block.key: block for context in contexts for block in context}
-    tokens = sum(block.weight for context in contexts for block in context)
+    tokens = sum(block.weight for context in contexts for block in unique(context))
     try:
         asked = resolve(budget, tokens).tokens
     except ValueError as error:

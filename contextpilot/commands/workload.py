@@ -1,6 +1,7 @@
 """Reads workloads: recorded requests, each with the blocks that retrieval returned for it.
 
-Two layouts, each also gzipped: one JSON document with `docs` and `requests`, or JSON Lines.
+Three layouts: one JSON document with `docs` and `requests` or JSON Lines, either also gzipped, or
+a Parquet file.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from contextpilot.block import Block, BlockKey, BlockReader
 from contextpilot.errors import CommandError
 
 STDIN = "-"
+_LINES = (".jsonl", ".ndjson")
 EXPECTED = """\
 expected is either JSON Lines, one request per line, a block being a text, an integer id or an
 object with an id, a text or both:
   {"query": "who?", "contexts": ["first text", "second text"]}
   {"query": "what?", "contexts": [{"id": "a", "text": "first text"}]}
 or one JSON document whose contexts count into docs from 0:
-  {"docs": ["first text", "second text"], "requests": [{"query": "who?", "contexts": [1, 0]}]}"""
+  {"docs": ["first text", "second text"], "requests": [{"query": "who?", "contexts": [1, 0]}]}
+or a Parquet file with the columns query and contexts, as in JSON Lines"""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _Request: TypeAlias = tuple[str, list[Block], list[str]]
@@ -56,11 +59,17 @@ def read_workload(path: str) -> Workload:
         OSError: the file cannot be read.
     """
     name = "standard input" if path == STDIN else Path(path).name
+    if _suffix(path) == ".parquet":
+        return _collected(name, _of_parquet(path, name))
     text = _decode(sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes(), name)
-    suffixes = [suffix for suffix in Path(path).suffixes if suffix != ".gz"]
-    document = None if suffixes[-1:] in ([".jsonl"], [".ndjson"]) else _document(text, name)
+    document = None if _suffix(path) in _LINES else _document(text, name)
+    return _collected(
+        name, _of_lines(text, name) if document is None else _of_document(document, name)
+    )
+
+
+def _collected(name: str, requests: Iterable[_Request]) -> Workload:
     workload = Workload(name, [], [], [])
-    requests = _of_lines(text, name) if document is None else _of_document(document, name)
     for query, blocks, answers in requests:
         workload.queries.append(query)
         workload.contexts.append(blocks)
@@ -68,6 +77,11 @@ def read_workload(path: str) -> Workload:
     if not workload.queries:
         raise _unreadable(f"{name} contains no request")
     return workload
+
+
+def _suffix(path: str) -> str:
+    """Return the suffix that names a file's layout; "" of standard input."""
+    return next((s for s in reversed(Path(path).suffixes) if s != ".gz"), "")
 
 
 def stream_contexts(path: str) -> Iterator[list[Block]]:
@@ -78,16 +92,17 @@ def stream_contexts(path: str) -> Iterator[list[Block]]:
     Raises:
         CommandError, OSError: as of `read_workload`, when it is come to.
     """
-    suffixes = [suffix for suffix in Path(path).suffixes if suffix != ".gz"][-1:]
-    if path == STDIN or suffixes not in ([".jsonl"], [".ndjson"], [".parquet"]):
-        yield from read_workload(path).contexts
-        return
-    name, known = Path(path).name, dict[BlockKey, Block]()
-    found = _parquet_contexts(path) if suffixes == [".parquet"] else _jsonl_contexts(path, name)
+    suffix, name, known = _suffix(path), Path(path).name, dict[BlockKey, Block]()
+    if suffix == ".parquet":
+        found: Iterable[list[Block]] = (blocks for _, blocks, _ in _of_parquet(path, name))
+    elif suffix in _LINES:
+        found = _jsonl_contexts(path, name)
+    else:
+        found = read_workload(path).contexts
     try:
         for blocks in found:
             yield [known.setdefault(block.key, block) for block in blocks]
-    except (ValueError, TypeError, ImportError) as error:
+    except (ValueError, TypeError) as error:
         raise CommandError(str(error)) from None
 
 
@@ -103,12 +118,19 @@ def _jsonl_contexts(path: str, name: str) -> Iterator[list[Block]]:
         raise _unreadable(f"{name} contains no request")
 
 
-def _parquet_contexts(path: str) -> Iterator[list[Block]]:
-    from contextpilot.stream import parquet_contexts
+def _of_parquet(path: str, name: str) -> Iterator[_Request]:
+    from contextpilot.stream import parquet_rows
 
-    reader, name = BlockReader(), Path(path).name
-    for number, context in enumerate(parquet_contexts(path)):
-        yield _read_blocks(reader, context, "contexts", f"{name}, row {number}")
+    reader, number = BlockReader(), -1
+    try:
+        for number, row in enumerate(parquet_rows(path, ["contexts"], ["query", "answers"])):
+            where, row["query"] = f"{name}, row {number}", row.get("query") or ""
+            query, context, answers = _check_request(row, "the row", where)
+            yield query, _read_blocks(reader, context, "contexts", where), answers
+    except (ImportError, ValueError) as error:
+        raise CommandError(str(error)) from None
+    if number < 0:
+        raise _unreadable(f"{name} contains no request")
 
 
 def _decode(data: bytes, name: str) -> str:
@@ -194,7 +216,7 @@ def _check_context(request: Any, field: str, where: str) -> list[Any]:
 
 
 def _prefix(field: str) -> str:
-    return "" if field == "the line" else f"{field}."
+    return "" if field in ("the line", "the row") else f"{field}."
 
 
 def _check_answers(answers: Any, prefix: str, where: str) -> list[str]:

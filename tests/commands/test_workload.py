@@ -7,9 +7,12 @@ import io
 import json
 import sys
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from contextpilot.commands.workload import EXPECTED, read_workload, stream_contexts
+from contextpilot.errors import CommandError
 
 LINES = (
     '{"query": "who?", "contexts": ["first text", "second text"]}\n\n{"contexts": ["first text"]}\n'
@@ -184,3 +187,56 @@ def test_neither_lines_nor_document(run, tmp_path):
     said = run.refused("simulate", path)
     assert "w.txt is not JSON" in said
     assert EXPECTED in said
+
+
+def write_parquet(path, **columns):
+    parquet.write_table(pyarrow.table(columns), path)
+    return str(path)
+
+
+def test_parquet(tmp_path, run):
+    blocks = [["first text", "second text"], ["first text"]]
+    path = write_parquet(
+        tmp_path / "w.parquet", other=[1, 2], query=["who?", None], contexts=blocks
+    )
+    workload = read_workload(path)
+    assert (workload.name, workload.queries) == ("w.parquet", ["who?", ""])
+    assert (texts(workload), workload.answers) == (READ, [[], []])
+    found = run("simulate", path, "--json").json()
+    assert (found["requests"], found["blocks"]) == (2, 2)
+
+
+def test_parquet_of_objects_with_answers(tmp_path):
+    blocks = [[{"id": "a", "text": "first text"}, {"id": "b", "text": "second text"}]]
+    path = write_parquet(tmp_path / "w.parquet", contexts=blocks, answers=[["it"]])
+    workload = read_workload(path)
+    assert (texts(workload), workload.answers) == (READ[:1], [["it"]])
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"documents": [["a"]]}, "no column 'contexts': its columns are documents"),
+        ({"contexts": [["a"], None]}, "w.parquet, row 1: contexts is missing, but must be a list"),
+        ({"contexts": [["a"]], "query": [7]}, "row 0: query is a number, but must be a string"),
+        ({"contexts": []}, "w.parquet contains no request"),
+    ],
+)
+def test_parquet_that_is_no_workload(tmp_path, columns, told):
+    path = write_parquet(tmp_path / "w.parquet", **columns)
+    for read in (read_workload, lambda path: list(stream_contexts(path))):
+        with pytest.raises(CommandError, match=told):
+            read(path)
+
+
+def test_what_is_named_parquet_and_is_none(tmp_path):
+    (tmp_path / "w.parquet").write_text(LINES)
+    with pytest.raises(CommandError, match="is not a Parquet file"):
+        read_workload(str(tmp_path / "w.parquet"))
+
+
+def test_parquet_without_pyarrow_names_the_fix(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "w.parquet").write_text(LINES)
+    with pytest.raises(CommandError, match="pip install pyarrow"):
+        read_workload(str(tmp_path / "w.parquet"))
