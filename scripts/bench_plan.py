@@ -1,12 +1,13 @@
 """Print the planning figures: hit ratios on workloads, planning time, latency of `optimize`.
 
     python scripts/bench_plan.py [--workloads DIR] [--sketches DIR] [--only SECTION ...] [--quick]
+        [--starts N] [--full-gain]
 
 Sections: hits (workload files NAME.json.gz with docs and requests), gap (against the optimum of
-small instances), batch (planning time and its
-growth), online (time per `optimize` call by live contexts), start (import and creation). With
-`--sketches` (a folder with batch.py, online.py, synced.py, simulate.py, window.py) the plain
-sketches run beside ours. Times are CPU seconds of this thread, so other load disturbs them less.
+small instances), batch (planning time and its growth), online (time per `optimize` call by live
+contexts), start (import and creation). With `--sketches` (a folder with batch.py, online.py,
+online_weighted.py, online_candidates.py, synced.py, simulate.py, window.py) the plain sketches run
+beside ours. Times are CPU seconds of this thread, so other load disturbs them less.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from contextpilot.index import ContextIndex
 from contextpilot.plan.batch import BatchPlanner
 from contextpilot.plan.bounds import Bounds
 from contextpilot.plan.online import OnlinePlanner
-from contextpilot.plan.replay import MODES, hit_bound, replay_each
+from contextpilot.plan.replay import MODES, Mode, hit_bound, replay_each
 from contextpilot.plan.support import SupportWindow
 from contextpilot.plan.tree import agglomerate
 
@@ -55,21 +56,19 @@ def read_workload(path: Path) -> list[list[Block]]:
     return [[blocks[i] for i in request["contexts"]] for request in workload["requests"]]
 
 
-def print_hits(folder: Path, sketches: Path | None) -> None:
+def print_hits(folder: Path, sketches: Path | None, starts: int, bounds: Bounds) -> None:
     """Hit ratios in percent, unlimited / 5 % / 1 % cache, by mode; sketches on the next line."""
     print("hit ratio in percent of block tokens: cache unlimited / 5 % / 1 % of the workload")
+    if starts > 1:
+        print(f"mean of {starts} replays, which begin at so many places and go round")
     for path in workload_files(folder):
         contexts = read_workload(path)
-        total = sum(
-            {block.key: block.weight for block in context}[key]
-            for context in contexts
-            for key in {block.key: None for block in context}
-        )
+        replays = [contexts[at:] + contexts[:at] for at in begins(len(contexts), starts)]
+        keys = [dict.fromkeys(block.key for block in context) for context in contexts]
+        weights = {block.key: block.weight for context in contexts for block in context}
+        total = sum(weights[key] for context in keys for key in context)
         capacities = [None, total // 20, total // 100]
-        cells = []
-        for mode in MODES:
-            totals = replay_each(contexts, mode, capacities)
-            cells.append(f"{mode} " + " / ".join(f"{100 * t.hit_ratio:.1f}" for t in totals))
+        cells = [f"{mode} {means(hits(mode, replays, capacities, bounds))}" for mode in MODES]
         print(
             f"{path.name.partition('.')[0]:15s} {len(contexts):5d} requests; "
             + "; ".join(cells)
@@ -77,31 +76,67 @@ def print_hits(folder: Path, sketches: Path | None) -> None:
             flush=True,
         )
         if sketches is not None:
-            print(f"{'':15s}        sketches; " + sketch_line(contexts, capacities), flush=True)
+            cells = [
+                f"{name} {means([ratios[name] for ratios in found])}"
+                for found in [[of_sketches(contexts, capacities) for contexts in replays]]
+                for name in found[0]
+            ]
+            print(f"{'':15s}        sketches; " + "; ".join(cells), flush=True)
 
 
-def sketch_line(contexts: Sequence[Sequence[Block]], capacities: list[int | None]) -> str:
-    """The same from the sketches."""
+def begins(length: int, count: int) -> list[int]:
+    """Return so many places, evenly apart, the first one included."""
+    return [number * length // count for number in range(count)]
+
+
+def means(rows: Sequence[Sequence[float]]) -> str:
+    """Return the mean of each column."""
+    return " / ".join(f"{statistics.mean(column):.1f}" for column in zip(*rows, strict=True))
+
+
+def hits(
+    mode: Mode, replays: list[list[list[Block]]], capacities: list[int | None], bounds: Bounds
+) -> list[list[float]]:
+    """Return the hit ratios of each replay in percent, one for each capacity."""
+    return [
+        [
+            100 * totals.hit_ratio
+            for totals in replay_each(contexts, mode, capacities, bounds=bounds)
+        ]
+        for contexts in replays
+    ]
+
+
+def of_sketches(
+    contexts: Sequence[Sequence[Block]], capacities: list[int | None]
+) -> dict[str, list[float]]:
+    """The same of the sketches, by name."""
     batch, online, simulate, synced = (
         importlib.import_module(name) for name in ("batch", "online", "simulate", "synced")
     )
+    weighted, candidates = (
+        importlib.import_module(name) for name in ("online_weighted", "online_candidates")
+    )
     weights = {block.key: block.weight for context in contexts for block in context}
     keys = [list(dict.fromkeys(block.key for block in context)) for context in contexts]
+    listed = [weights.get(key, 0) for key in range(1 + max(weights))]  # keys are documents' numbers
 
-    def hits(order: Any) -> str:
-        ratios = []
-        for capacity in capacities:
-            hit, tokens = simulate.run(order, weights, capacity)
-            ratios.append(f"{100 * hit / tokens:.1f}")
-        return " / ".join(ratios)
+    def ratios(order: Any) -> list[float]:
+        found = [simulate.run(order, weights, capacity) for capacity in capacities]
+        return [100 * hit / tokens for hit, tokens in found]
 
-    cells = [
-        f"plain {hits(keys)}",
-        f"online {hits(online.online(keys, weights, 'lsup')[0])}",
-        "synced " + " / ".join(f"{synced.online(keys, weights, c):.1f}" for c in capacities),
-        f"batch {hits(batch.agglomerate(keys, weights)[0])}",
-    ]
-    return "; ".join(cells)
+    powers = {
+        f"weighted, power {power}": ratios(weighted.online(keys, listed, power, 64)[0])
+        for power in (2, 4, 8)
+    }
+    return {
+        "plain": ratios(keys),
+        "online": ratios(online.online(keys, weights, "lsup")[0]),
+        **powers,
+        "candidates": ratios(candidates.online(keys, listed)[0]),
+        "synced": [float(synced.online(keys, weights, capacity)) for capacity in capacities],
+        "batch": ratios(batch.agglomerate(keys, weights)[0]),
+    }
 
 
 # -- gap ---------------------------------------------------------------------------------------
@@ -257,6 +292,10 @@ def main() -> None:
     parser.add_argument("--workloads", type=Path, help="folder of NAME.json.gz")
     parser.add_argument("--sketches", type=Path, help="folder of the plain sketches")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument(
+        "--starts", type=int, default=1, help="replays of hits, each begun elsewhere"
+    )
+    parser.add_argument("--full-gain", action="store_true", help="hits where moves cost nothing")
     parser.add_argument("--quick", action="store_true", help="leave out the largest sizes")
     arguments = parser.parse_args()
     if arguments.sketches is not None:
@@ -264,7 +303,8 @@ def main() -> None:
         sys.path.insert(0, str(arguments.sketches))
     print(machine_line("numpy", "scipy"))
     if "hits" in arguments.only and arguments.workloads is not None:
-        print_hits(arguments.workloads, arguments.sketches)
+        bounds = Bounds(displacement_cost=0) if arguments.full_gain else Bounds()
+        print_hits(arguments.workloads, arguments.sketches, arguments.starts, bounds)
     if "gap" in arguments.only:
         print_gap()
     if "batch" in arguments.only:

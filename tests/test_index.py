@@ -258,6 +258,15 @@ def test_longest_prefix_stays_a_live_path_when_the_visits_run_out(visits: int) -
         assert {*found} <= {*weights}
 
 
+@pytest.mark.parametrize(("visits", "best"), [(2, "a"), (3, "ac"), (4, "bd")])
+def test_the_visits_of_a_search_are_counted_over_all_levels(visits: int, best: str) -> None:
+    """Below the root a and b are looked at, then c below a, then d below b."""
+    index = ContextIndex(max_visits=visits)
+    for path in ("ax", "ac", "by", "bd"):
+        index.insert(path)
+    assert index.longest_prefix({"a": 2, "b": 1, "c": 1, "d": 9}) == [*best]
+
+
 def test_a_path_may_hold_a_block_twice() -> None:
     index = ContextIndex()
     index.insert("abac")
