@@ -60,7 +60,7 @@ class OnlinePlanner:
         return len(self._heads)
 
     @property
-    def is_small(self) -> bool:
+    def has_small_cache(self) -> bool:
         """Whether the cache, from which blocks were evicted, keeps little of what was sent lately.
 
         Only the engine tells so: without evictions, all that was sent counts as kept.
@@ -117,7 +117,7 @@ class OnlinePlanner:
             lost = sum([weights[key] for key in live]) - sum([weights[key] for key in other])
             live = live if lost >= bounds.between_cost else other
         context.release(live)
-        near = self.window.near(weights, self.is_small)
+        near = self.window.near(weights, self.has_small_cache)
         if not live and not near.all:
             return []
         candidates = Candidates([*context.rest(placed)], context, near, placed)

@@ -87,14 +87,14 @@ class SupportWindow:
             else:
                 del self._masks[key]
 
-    def near(self, weights: Mapping[BlockKey, int], is_small: bool = False) -> Neighbours:
+    def near(self, weights: Mapping[BlockKey, int], in_small_cache: bool = False) -> Neighbours:
         """Return those that share most with blocks of these weights; valid until the next `add`.
 
         Args:
-            is_small: the cache keeps a small part of what the window holds.
+            in_small_cache: the engine keeps a small part of what the window holds.
         """
         masks = [*map(self._masks.get, weights, repeat(0))]
-        return Neighbours(masks, [*weights.values()], is_small)
+        return Neighbours(masks, [*weights.values()], in_small_cache)
 
 
 class Neighbours:
@@ -102,7 +102,7 @@ class Neighbours:
 
     Args:
         weights: tokens of each of its blocks.
-        is_small: as for `SupportWindow.near`.
+        in_small_cache: as for `SupportWindow.near`.
 
     Attributes:
         masks: for each of its blocks the contexts that hold it, too.
@@ -110,7 +110,7 @@ class Neighbours:
     """
 
     def __init__(
-        self, masks: Sequence[int], weights: Sequence[int], is_small: bool = False
+        self, masks: Sequence[int], weights: Sequence[int], in_small_cache: bool = False
     ) -> None:
         self.masks = masks
         planes = _overlaps(masks, weights)
@@ -120,7 +120,7 @@ class Neighbours:
                 nearest &= planes[place]
                 top |= 1 << place
         found, total = [], 0.0
-        for level, part, own in _levels(top, is_small):
+        for level, part, own in _levels(top, in_small_cache):
             reaching = _reaching(planes, level)
             found.append((reaching, part, own))
             total += reaching.bit_count() * own
@@ -147,12 +147,12 @@ class Neighbours:
 
 
 @lru_cache(maxsize=4096)
-def _levels(top: int, is_small: bool) -> Sequence[tuple[int, float, float]]:
+def _levels(top: int, in_small_cache: bool) -> Sequence[tuple[int, float, float]]:
     """Return the levels below the greatest overlap, from there down.
 
     Each with what a context counts that reaches it, and how much of that is more than below.
     """
-    below, power = (_SMALL_LEVELS, _SMALL_POWER) if is_small else (_LEVELS, _POWER)
+    below, power = (_SMALL_LEVELS, _SMALL_POWER) if in_small_cache else (_LEVELS, _POWER)
     levels = sorted({max(1, int(top * part)) for part in below}, reverse=True) if top else []
     parts = [(level / top) ** power for level in levels]
     own = [part - next_part for part, next_part in zip(parts, [*parts[1:], 0.0], strict=False)]

@@ -16,10 +16,10 @@ WEIGHTS = [10, 25, 40, 55, 900, 30]
 
 
 def share_by_counting(
-    window: list[list[int]], keys: list[int], held: list[int], is_small: bool
+    window: list[list[int]], keys: list[int], held: list[int], in_small_cache: bool
 ) -> float:
     """Return the part of the window that holds `held`, by level of overlap with `keys`."""
-    parts, power = ((1, 0.75, 0.5, 0.25), 3) if is_small else ((1, 0.85, 0.7, 0.55), 8)
+    parts, power = ((1, 0.75, 0.5, 0.25), 3) if in_small_cache else ((1, 0.85, 0.7, 0.55), 8)
     known = {key for key in keys if any(key in context for context in window)}
     mean = sum(WEIGHTS[key] for key in known) / max(1, len(known))
     rounded = {
@@ -46,18 +46,18 @@ def share_by_counting(
 )
 @settings(max_examples=300)
 def test_shares_equal_counting_in_the_last_contexts(
-    history: list[list[int]], size: int, keys: list[int], split: int, is_small: bool
+    history: list[list[int]], size: int, keys: list[int], split: int, in_small_cache: bool
 ) -> None:
     window = SupportWindow(size)
     for context in history:
         window.add(context)
     recent = history[-size:]
-    near = window.near({key: WEIGHTS[key] for key in keys}, is_small)
+    near = window.near({key: WEIGHTS[key] for key in keys}, in_small_cache)
     held = keys[:split]
     holding = near.all
     for mask in near.masks[:split]:
         holding &= mask
-    expected = share_by_counting(recent, keys, held, is_small)
+    expected = share_by_counting(recent, keys, held, in_small_cache)
     assert near.share(holding) == pytest.approx(expected)
     assert (near.nearest(holding) > 0) == (expected > 0)
     assert [mask > 0 for mask in near.masks] == [any(key in c for c in recent) for key in keys]
@@ -106,11 +106,11 @@ def test_where_the_cache_keeps_little_what_many_hold_goes_before_what_the_neares
     run(planner, [0, 1, 2, 3, 4, 5], FULL)
     asked = [0, 1, 2, 3, 4, 6]
     planner.index.clear()
-    assert not planner.is_small, "nothing was evicted"
+    assert not planner.has_small_cache, "nothing was evicted"
     first = [asked[rank] for rank in planner.plan(blocks_of(asked), FULL).order]
     planner.index.insert([7])
     planner.index.empty()
-    assert planner.is_small
+    assert planner.has_small_cache
     second = [asked[rank] for rank in planner.plan(blocks_of(asked), FULL).order]
     assert first.index(3) < first.index(6)
     assert second.index(6) < second.index(3)
@@ -122,6 +122,6 @@ def test_a_cache_that_keeps_much_of_what_was_sent_is_not_small() -> None:
         run(planner, [number], FULL)
     planner.index.shed(1)
     assert planner.index.num_dropped == 1
-    assert not planner.is_small
+    assert not planner.has_small_cache
     planner.index.shed(6)
-    assert planner.is_small
+    assert planner.has_small_cache
