@@ -514,6 +514,18 @@ def test_wrong_ends_leave_the_index_as_it_was() -> None:
         assert index.requests() == []
 
 
+def test_how_long_credit_lasts_is_marked_a_few_times_an_age() -> None:
+    index, started = ContextIndex(), 100_000.0
+    index.insert("ab", "first")
+    for step in range(300):
+        index.expire(started + step / 100, 1.0)
+        index.insert("c", f"later {step}")
+        index.add_cached(f"later {step}", 1)
+        assert len(index._marks) <= 9
+        assert step > 90 or index.match("ab") == 2
+    assert index.match("ab") == 0
+
+
 @pytest.mark.parametrize("argument", ["max_blocks", "max_visits"])
 def test_bounds_below_one_are_refused(argument: str) -> None:
     with pytest.raises(ValueError, match=argument):
