@@ -22,6 +22,7 @@ from contextpilot.commands import (
     simulate,
     warm,
 )
+from contextpilot.commands.checks import packages
 from contextpilot.commands.command import Command, Outcome
 from contextpilot.commands.help_text import HelpFormatter, examples, short_usage
 from contextpilot.errors import CommandError
@@ -58,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; return the exit status. Wrong usage raises SystemExit(2)."""
     _open_standard_streams()
     parser = build_parser()
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if args.command is None:
         parser.print_help()
         return 0
@@ -70,9 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _PIPE_CLOSED
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except ModuleNotFoundError as error:
+        if not packages.is_foreign(error):
+            raise
+        return _failed(args.command, packages.told(error))
     except (CommandError, OSError) as error:
-        print(f"contextpilot {args.command.name}: {error}", file=sys.stderr)
-        return 1
+        return _failed(args.command, _told(error))
     return outcome.status
 
 
@@ -85,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"contextpilot {__version__}")
-    parser.set_defaults(command=None)
+    parser.set_defaults(command=None, parser=parser)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
         own = subparsers.add_parser(
@@ -97,8 +103,20 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.add_arguments(own)
         own.usage = short_usage(own)
-        own.set_defaults(command=command)
+        own.set_defaults(command=command, parser=own)  # who complains shows its own usage
     return parser
+
+
+def _failed(command: Command, why: str) -> int:
+    print(f"contextpilot {command.name}: {why}", file=sys.stderr)
+    return 1
+
+
+def _told(error: Exception) -> str:
+    """Return an error as one sentence; a file's begins with its name, as all others do."""
+    if isinstance(error, OSError) and isinstance(error.filename, str) and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _write(text: str) -> None:

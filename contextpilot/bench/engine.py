@@ -138,7 +138,9 @@ class EngineUnderTest:
         try:
             async with self._upstream.open(method, self.url + path, self._headers, data) as answer:
                 text = (await answer.read()).decode(errors="replace")
-        except (UpstreamError, BrokenAnswerError) as error:
+        except UpstreamError as error:
+            raise CommandError(f"{self.url} does not answer: {error.why}") from None
+        except BrokenAnswerError as error:
             raise CommandError(f"{self.url} does not answer: {error}") from None
         try:
             return answer.status, json.loads(text)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from contextpilot.http.pooled import Upstream, UpstreamError
+from contextpilot.http.reason import reason
 from contextpilot.http.response import BrokenAnswerError
 
 Say = Callable[[str], None]
@@ -40,6 +41,9 @@ async def _state(upstream: Upstream, url: str) -> str:
     try:
         async with upstream.open("GET", f"{url}/health", [], b"") as answer:
             await answer.read()
-    except (UpstreamError, BrokenAnswerError):
+    except UpstreamError as error:
+        why = reason(error.cause) if error.cause is not None else ""
+        return f"does not answer yet ({why})" if why else "does not answer yet"
+    except BrokenAnswerError:
         return "does not answer yet"
     return "is still loading" if answer.status == 503 else ""

@@ -134,11 +134,9 @@ def _add_planning(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> Outcome:
-    try:
-        from contextpilot.bench.benchmark import benchmark
-        from contextpilot.bench.prompts import Requests
-    except ModuleNotFoundError as error:
-        raise CommandError(f"bench needs {error.name}: pip install {error.name}") from None
+    from contextpilot.bench.benchmark import benchmark
+    from contextpilot.bench.prompts import Requests
+
     workload = _with_texts(read_workload(args.workload).first(args.requests))
     config = _config(args, workload)
     requests = Requests(workload.queries, workload.contexts)

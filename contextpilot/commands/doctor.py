@@ -16,6 +16,7 @@ from contextpilot.commands.checks import (
     index,
     kv_events,
     llama_server,
+    packages,
 )
 from contextpilot.commands.checks.check import Check
 from contextpilot.commands.command import Command, Outcome
@@ -48,9 +49,15 @@ def run_checks(checks: tuple[Callable[[], Iterator[Check]], ...] = CHECKS) -> li
         try:
             found.extend(check())
         except Exception as error:
-            name = check.__name__.removeprefix("check_")
-            found.append(Check(name, "fail", f"the check itself failed: {error!r}", "report this"))
+            found.append(_failed(check.__name__.removeprefix("check_"), error))
     return found
+
+
+def _failed(name: str, error: Exception) -> Check:
+    if isinstance(error, ModuleNotFoundError) and packages.is_foreign(error):
+        detail, _, fix = packages.told(error).partition(": ")
+        return Check(name, "fail", f"cannot be checked: {detail}", fix)
+    return Check(name, "fail", f"the check itself failed: {error!r}", "report this")
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -48,11 +48,8 @@ def _run(args: argparse.Namespace) -> Outcome:
     command = args.agent[1:] if args.agent[:1] == ["--"] else args.agent
     if not command:
         raise CommandError("name the agent, for example: contextpilot run -- claude")
-    try:
-        from contextpilot.agents.session import Session
-    except ModuleNotFoundError as error:
-        fix = "pip install fastapi uvicorn httptools"
-        raise CommandError(f"the proxy needs {error.name}: {fix}") from None
+    from contextpilot.agents.session import Session
+
     if args.json is not None and not args.json.parent.is_dir():
         raise CommandError(f"--json: there is no folder {args.json.parent}")
     _send_logs_to(args.log)

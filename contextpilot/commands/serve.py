@@ -84,11 +84,8 @@ def _run(args: argparse.Namespace) -> Outcome:
                     LocalTokenizer(at.tokenizer)
         except MissingExtraError as error:
             raise CommandError(str(error)) from None
-    try:
-        from contextpilot.server.run import serve
-    except ModuleNotFoundError as error:
-        fix = "pip install fastapi uvicorn httptools"
-        raise CommandError(f"the server needs {error.name}: {fix}") from None
+    from contextpilot.server.run import serve
+
     return Outcome("", serve(settings))
 
 

@@ -111,10 +111,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> Outcome:
-    try:
-        from contextpilot.bench.warm_run import find_target, send
-    except ModuleNotFoundError as error:
-        raise CommandError(f"warm needs {error.name}: pip install {error.name}") from None
+    from contextpilot.bench.warm_run import find_target, send
+
     if not args.engine and not args.dry_run:
         raise CommandError("give --engine URL, or --dry-run to only see the plan")
     system, target = _system(args), None

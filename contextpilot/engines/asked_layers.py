@@ -12,10 +12,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contextpilot.engines.base import UNKNOWN_LAYERS, EngineKind, ToldLayers
-from contextpilot.http.response import Headers
+
+if TYPE_CHECKING:
+    from contextpilot.http.response import Headers
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from contextpilot.engines.asked_layers import TIMEOUT_S, EngineLayers
 from contextpilot.engines.base import EngineKind
 from contextpilot.engines.detect import EngineKinds
 from contextpilot.engines.registry import OTHER
-from contextpilot.http.response import Headers
 
 if TYPE_CHECKING:
     from contextpilot.http.blocking import BlockingHttp
+    from contextpilot.http.response import Headers
 
 
 class BlockingLayers(EngineLayers):

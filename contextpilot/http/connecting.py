@@ -9,6 +9,7 @@ from typing import NamedTuple
 from contextpilot.http.address import Address, basic_key
 from contextpilot.http.connection import Connection
 from contextpilot.http.environment import proxy_for, tls_context
+from contextpilot.http.reason import reason
 from contextpilot.http.response import Headers
 
 
@@ -33,6 +34,14 @@ class UpstreamError(Exception):
         self.status = status
         self.cause = cause
         self.was_sent = was_sent
+
+    @property
+    def why(self) -> str:
+        """The message, with the system's own reason: for whoever runs the engine."""
+        said, cause = str(self), self.cause
+        if cause is None or str(cause) in said or isinstance(cause, ssl.SSLCertVerificationError):
+            return said
+        return f"{said}: {reason(cause)}"
 
 
 class Way(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -188,15 +189,24 @@ def _read_file(path: Path) -> dict[str, Any]:
     known = {item.name: item for item in fields(Settings)}
     for name in content:
         if name not in known:
-            raise ValueError(f"{path}: unknown setting {name!r}; known are {', '.join(known)}")
-    return {name: _from_toml(known[name], value) for name, value in content.items()}
+            alike = get_close_matches(name.replace("-", "_").lower(), known, 1)
+            known_ones = f"did you mean {alike[0]}?" if alike else f"known are {', '.join(known)}"
+            raise ValueError(f"{path}: unknown setting {name!r}; {known_ones}")
+    try:
+        return {name: _from_toml(known[name], value) for name, value in content.items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _from_toml(item: Field[Any], value: Any) -> Any:
     if isinstance(item.default, tuple):
-        return (value,) if isinstance(value, str) else tuple(value)
+        found = (value,) if isinstance(value, str) else value
+        if not isinstance(found, (list, tuple)) or not all(isinstance(one, str) for one in found):
+            raise TypeError(f"{item.name} must be a text or a list of texts, not {value!r}")
+        return tuple(found)
     if isinstance(item.default, float) and type(value) is int:
         return float(value)
+    _check(item, value)
     return value
 
 

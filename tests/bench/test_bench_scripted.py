@@ -238,8 +238,8 @@ def test_an_engine_that_is_still_loading_is_waited_for_within_a_bound(
     assert shown.err.count("is still loading: waiting for it, 0 of at most 300 s (--wait)") == 1
     told = run.refused("bench", "--engine", "http://127.0.0.1:9", "--workload", workload,
                        "--wait", 1)  # fmt: skip
-    assert "does not answer yet: waiting for it, 0 of at most 1 s" in told
-    assert told.rstrip().endswith("cannot be reached")
+    assert "does not answer yet (connection refused): waiting for it, 0 of at most 1 s" in told
+    assert told.rstrip().endswith("cannot be reached: connection refused")
 
 
 @pytest.mark.parametrize("columns", [60, 200])

@@ -118,6 +118,13 @@ def test_wrong_usage_is_status_2(run, argv):
     assert "error: " in complaint
 
 
+def test_an_unknown_option_shows_the_usage_of_its_command(run):
+    complaint = run.refused("doctor", "--index", "http://here", status=2)
+    assert complaint.startswith("usage: contextpilot doctor [options]\n")
+    assert "contextpilot doctor: error: unrecognized arguments: --index http://here" in complaint
+    assert "usage: contextpilot [-h]" in run.refused("--verbose", status=2)
+
+
 DEAD = "http://127.0.0.1:9"
 
 
@@ -148,6 +155,7 @@ def test_what_a_user_can_mend_is_no_traceback(run, tmp_path, monkeypatch, argv, 
     complaint = run.refused(*argv)
     assert complaint.startswith(f"contextpilot {argv[0]}: ")
     assert word in complaint
+    assert "[Errno" not in complaint
 
 
 def test_an_interruption_is_status_130(run, save, monkeypatch):

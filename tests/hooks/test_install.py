@@ -152,6 +152,37 @@ def test_a_pth_whose_package_is_broken_is_silent(tmp_path):
     venv.modules(**URL)
 
 
+@pytest.mark.parametrize(
+    "argv",
+    ["demo", "simulate FILE", "bench --engine http://127.0.0.1:9 --workload FILE", "serve",
+     "warm --log FILE --dry-run", "run -- true", "savings FILE"],
+)  # fmt: skip
+def test_with_the_hooks_alone_a_command_says_what_it_needs(installed, tmp_path, argv):
+    file = tmp_path / "requests.jsonl"
+    file.write_text('{"query": "q", "contexts": ["one text", "another"]}\n')
+    words = [str(file) if word == "FILE" else word for word in argv.split()]
+    done = subprocess.run(
+        [installed.python, "-m", "contextpilot", *words], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert " is not installed: pip install fastapi httptools numpy " in done.stderr
+
+
+def test_with_the_hooks_alone_nothing_is_broken(installed):
+    done = run(installed.python, "-m", "contextpilot", "doctor")
+    assert "fastapi, httptools, numpy, prometheus-client" in done.stdout
+    assert "nothing required is broken" in done.stdout
+    index = subprocess.run(
+        [installed.python, "-m", "contextpilot", "doctor"],
+        env={**os.environ, **URL},
+        capture_output=True,
+        text=True,
+    )
+    assert index.returncode == 1
+    assert "cannot be checked: requests is not installed" in index.stdout
+
+
 def test_a_bad_address_hurts_nobody(installed):
     assert ours(installed.modules(CONTEXTPILOT_INDEX_URL="not an address")) == OURS
 

@@ -230,3 +230,19 @@ def test_a_real_refusal_is_known_as_one(host: str) -> None:
         await pool.close()
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"), [(REFUSED, "connection refused"), (503, "its /health says 503")]
+)
+def test_the_log_says_why_an_engine_counts_as_dead(
+    fault: Health, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        pool = make_pool(URL, get=Engine(*[fault] * 1000))
+        await pool.start()
+        await until(lambda: pool.engines[0].up is False)
+        await pool.close()
+
+    run(main())
+    assert f"engine a:1 does not answer ({why}) and counts as dead" in caplog.text

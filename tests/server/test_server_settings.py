@@ -45,9 +45,15 @@ def test_faults_in_the_environment_are_named(environ: dict[str, str], message: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("prot = 1", "unknown setting 'prot'"),
-        ("port = 'x'", "port must be of type int"),
-        ("reorder = 1", "reorder must be of type bool"),
+        ("prot = 1", "server.toml: unknown setting 'prot'; did you mean port?"),
+        ("max-in-flight = 1", "did you mean max_in_flight?"),
+        ("zzz = 1", "known are engine, kv_events"),
+        ("port = 'x'", "server.toml: port must be of type int"),
+        ("reorder = 1", "server.toml: reorder must be of type bool"),
+        ("mode = 'guess'", "server.toml: mode must be one of"),
+        ("engine = 8000", "server.toml: engine must be a text or a list of texts, not 8000"),
+        ("engine = [8000]", "server.toml: engine must be a text or a list of texts"),
+        ("[engine]", "server.toml: engine must be a text or a list of texts"),
         ("port = ", "is not TOML"),
     ],
 )

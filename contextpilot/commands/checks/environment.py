@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 import contextpilot
+from contextpilot.commands.checks import packages
 from contextpilot.commands.checks.check import Check, installed_version
 from contextpilot.commands.checks.exchange import Place
 from contextpilot.server.variables import known_variables, told, unread
@@ -38,8 +39,13 @@ def check_dependencies() -> Iterator[Check]:
         yield Check("contextpilot", "warn", f"{detail}, but {installed} is installed", fix)
     else:
         yield Check("contextpilot", "ok", detail)
+    missing = packages.lacking()
+    if missing:
+        detail = f"{', '.join(missing)}: not installed; hooks need none of them, all else does"
+        yield Check("packages", "warn", detail, f"pip install {' '.join(missing)}")
     for name in ("numpy", "scipy"):
-        yield _check_module(name, f"pip install {name}", required=True)
+        if name not in missing:
+            yield _check_module(name, f"pip install {name}", required=True)
 
 
 def check_extras() -> Iterator[Check]:

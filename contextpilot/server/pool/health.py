@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from contextpilot.engines.base import Get
+from contextpilot.http.reason import reason
 from contextpilot.server.pool.faults import is_ours, is_refused
 from contextpilot.server.pool.member import Engine
 
@@ -83,10 +84,10 @@ class HealthCheck:
             if is_ours(error):
                 logger.warning("engine %s: no health check (%s)", engine.name, error)
             else:
-                await self._failed(is_refused(error))
+                await self._failed(reason(error), is_refused(error))
             return
         if status >= 500:  # it starts, is overloaded, or its core has died
-            await self._failed(is_refusal=False)
+            await self._failed(f"its /health says {status}")
             return
         self._failures = self._refusals = 0
         if engine.up is not True:
@@ -101,7 +102,7 @@ class HealthCheck:
         doubled: float = rhythm.first_retry_s * 2 ** min(self._failures - 1, 16)
         return min(doubled, rhythm.max_retry_s)
 
-    async def _failed(self, is_refusal: bool) -> None:
+    async def _failed(self, why: str, is_refusal: bool = False) -> None:
         self._failures += 1
         self._refusals += is_refusal
         engine, rhythm = self._engine, self._rhythm
@@ -110,7 +111,8 @@ class HealthCheck:
             return
         if engine.up is not False:
             engine.up = False
-            logger.warning("engine %s does not answer and counts as dead", engine.name)
+            told = f" ({why})" if why else ""
+            logger.warning("engine %s does not answer%s and counts as dead", engine.name, told)
             await self._on_death(engine)
 
     async def _greet(self) -> None:
