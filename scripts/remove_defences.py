@@ -116,6 +116,13 @@ ROWS = (
         "tests/server/test_json_parts.py::test_where_it_would_have_to_be_read_it_is_refused",
     ),
     Row(
+        "parts of JSON that hide where nobody looks",
+        "contextpilot/http/json_parts.py",
+        "window = given[begin : begin + _WINDOW_BYTES]",
+        "window = given[begin : begin + _WINDOW_BYTES : 7]",
+        "tests/server/test_json_parts.py::test_parts_hide_nowhere",
+    ),
+    Row(
         "an index that others reach, without a token",
         f"{SERVER}run.py",
         "if settings.index_token or settings.open_index or is_loopback(settings.host):",
@@ -166,6 +173,13 @@ ROWS = (
         "tests/server/test_tenants.py::test_nobody_joins_a_tenant_by_naming_it",
     ),
     Row(
+        "names of megabytes that outlive their requests",
+        f"{SERVER}proxy/tenants.py",
+        "if len(part) > _MAX_PART_CHARS:",
+        "if False:",
+        "tests/server/test_tenants.py::test_names_without_end_are_not_kept",
+    ),
+    Row(
         "sessions that anybody can name",
         f"{SERVER}proxy/tenants.py",
         "isinstance(name, str) and _is_secret(name)]",
@@ -213,6 +227,20 @@ ROWS = (
         "if self._num_framing_bytes > allowed and not self.is_complete:",
         "if False:",
         "tests/server/test_odd_engines.py::test_endless_trailers_and_extensions_end",
+    ),
+    Row(
+        "an engine's chunks of one byte",
+        "contextpilot/http/response.py",
+        "        self._fed.append(chunk)\n",
+        "        self._fed = [chunk]\n        self._take_fed()\n",
+        "tests/server/test_upstream.py::test_chunks_that_come_at_once_are_one_piece",
+    ),
+    Row(
+        "an engine's endless blanks",
+        f"{SERVER}proxy/prompt_read.py",
+        "self._rest = self._rest.lstrip()",
+        "self._rest = self._rest",
+        "tests/server/test_retraction.py::test_blanks_before_an_answer_are_not_kept",
     ),
     Row(
         "an engine's head in drops",

@@ -36,10 +36,10 @@ class Fetch:
         raise fault  # not within `except`: a cause cannot be caused by what it caused
 
     async def _read(self, url: str, method: str, headers: Headers) -> tuple[int, bytes]:
-        body = b""
+        body = bytearray()
         async with self._upstream.open(method, url, headers, b"") as answer:
             async for chunk in answer.chunks():
                 body += chunk
                 if len(body) > _MAX_BYTES:
                     break
-            return answer.status, body
+            return answer.status, bytes(body)

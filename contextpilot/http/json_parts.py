@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import random
-
 MAX_PARTS = 500_000
 """Of a body's JSON that is read, beyond those that texts have: the loop waits for it."""
 PART_BYTES = 64
 """What a part takes once it is read, measured: 32 to 62."""
 _BYTES_A_PART = 16
 """Texts have fewer parts than one in so many bytes."""
-_MARKS = b"[{,:"
 _SMALL_BYTES = 16 << 10
-_STEP = 7
+_WINDOW_BYTES = 64 << 10
+"""Looked at together: what comes of them stays in the processor's own memory."""
+_COMMA, _COLON, _BRACE = b",:{"
+_LOWER = 0x20
+"""Turns a bracket into a brace."""
 
 
 def num_parts(body: bytes) -> int:
     """Return how many parts of a body's JSON become objects, beyond those that texts have.
 
-    Empty lists take twenty times their length once they are read. A sample of the bytes tells, and
-    nobody knows which.
+    Empty lists take twenty times their length once they are read. Every byte is looked at: whoever
+    knew which are not could hide parts there.
     """
     if len(body) <= _SMALL_BYTES:
         return 0
-    sample = body[random.randrange(_STEP) :: _STEP]
-    marks = _STEP * (len(sample) - len(sample.translate(None, _MARKS)))
+    import numpy as np
+
+    given = np.frombuffer(body, np.uint8)
+    marks = 0
+    for begin in range(0, len(given), _WINDOW_BYTES):
+        window = given[begin : begin + _WINDOW_BYTES]
+        is_mark = (window | _LOWER) == _BRACE
+        is_mark |= window == _COMMA
+        is_mark |= window == _COLON
+        marks += int(np.count_nonzero(is_mark))
     return max(0, marks - len(body) // _BYTES_A_PART)

@@ -58,6 +58,7 @@ class Answer:
         self._is_paused = False
         self._has_head = False
         self._chunks: deque[bytes] = deque()
+        self._fed: list[bytes] = []
         self._num_unread = 0
         self._num_framing_bytes = 0
         self._num_body_bytes = 0
@@ -77,7 +78,7 @@ class Answer:
             await self._wait()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the pieces of the body as they come. Raises as `head` does."""
+        """Yield the pieces of the body as they come, however they are framed. Raises as `head`."""
         while True:
             while self._chunks:
                 chunk = self._chunks.popleft()
@@ -118,6 +119,8 @@ class Answer:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.has_surplus = self.is_complete
             return self.fail(BrokenAnswerError("the engine's answer is not HTTP", True))
+        finally:
+            self._take_fed()
         self._num_framing_bytes += len(data) - (self._num_body_bytes - body_before)
         allowed = _MAX_HEAD_BYTES + FRAMING_PER_BODY_BYTE * self._num_body_bytes
         if self._num_framing_bytes > allowed and not self.is_complete:
@@ -129,6 +132,17 @@ class Answer:
             self._drop_parser()
         self._wake()
         return True
+
+    def _take_fed(self) -> None:
+        """Take what came at once as one piece: each costs the same, however short it is."""
+        piece, self._fed = b"".join(self._fed), []
+        if not piece:
+            return
+        self._chunks.append(piece)
+        self._num_unread += len(piece)
+        if self._num_unread > HIGH_WATER_BYTES and not self._is_paused:
+            self._is_paused = True
+            self._pause(True)
 
     def end(self) -> None:
         """Take the end of the connection, which ends an answer that names no length."""
@@ -194,11 +208,7 @@ class Answer:
         if self.is_complete:
             return
         self._num_body_bytes += len(chunk)
-        self._chunks.append(chunk)
-        self._num_unread += len(chunk)
-        if self._num_unread > HIGH_WATER_BYTES and not self._is_paused:
-            self._is_paused = True
-            self._pause(True)
+        self._fed.append(chunk)
 
     def on_message_complete(self) -> None:
         if self._has_head and self._parser is not None and not self.is_complete:

@@ -49,6 +49,14 @@ def test_texts_have_no_parts(text: str) -> None:
     assert num_parts(json.dumps({"messages": messages}).encode()) == 0
 
 
+@pytest.mark.parametrize("piece", [b"[ ],   ", b"{},    ", b"12345, "])
+def test_parts_hide_nowhere(piece: bytes) -> None:
+    counts = {num_parts(b" " * before + body_of(piece, 20_000)) for before in range(len(piece))}
+    marks = 20_000 * sum(piece.count(mark) for mark in b"[{,:")
+    assert max(counts) - min(counts) <= 1
+    assert min(counts) >= marks - len(piece) * 20_000 // 16
+
+
 def test_what_has_too_many_parts_goes_on_unread(start: Start, upstream: Scripted) -> None:
     client = start(engine=(upstream.url,))
     body = body_of(b"12345,", 8 * MANY, b"prompt")

@@ -313,3 +313,13 @@ def test_a_stream_that_is_kept_alive_for_long_is_believed_once_it_tells() -> Non
     assert len(signs._rest) < 100
     signs.feed(b'data: {"choices": [{"text": "' + b"x" * 10_000)
     assert signs.shows_reading is True
+
+
+def test_blanks_before_an_answer_are_not_kept() -> None:
+    signs = ReadingSigns()
+    for _ in range(1000):
+        signs.feed(b" \r\n\t" * 25)
+        assert signs.shows_reading is None
+        assert len(signs._rest) < 100
+    signs.feed(b'{"error": "no"}')
+    assert signs.shows_reading is False

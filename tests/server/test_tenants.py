@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 from servers import Client, Scripted
 
+from contextpilot.server.proxy.controls import Controls
+from contextpilot.server.proxy.tenants import namespace_of
 from contextpilot.server.run import JsonFormatter
+from contextpilot.server.settings import Settings
 
 CHAT = "/v1/chat/completions"
 BLOCKS = [f"Document {name}: " + f"facts about {name}. " * 12 for name in "abcdef"]
@@ -222,3 +225,15 @@ def test_who_holds_most_of_all_conversations_forgets_first(
     assert known("small", "talk")
     assert known("large", "talk 59")
     assert not known("large", "old")
+
+
+def test_names_without_end_are_not_kept() -> None:
+    settings, controls = Settings(), Controls(True, "auto", "all", None)
+
+    def name(model: str) -> str:
+        return namespace_of("tenant", settings, controls, {"model": model}, None)
+
+    long = "m" * 1_000_000
+    assert len(name(long)) < 1000
+    assert len({name(long), name(long + "m"), name(long[:600]), name("\ud800" * 600)}) == 4
+    assert name(long) == name("m" * 1_000_000)

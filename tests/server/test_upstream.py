@@ -239,6 +239,19 @@ def test_a_slow_reader_holds_the_engine_back() -> None:
     assert run(much, use) == size
 
 
+def test_chunks_that_come_at_once_are_one_piece() -> None:
+    """Each piece has its price on the way to the client: an engine does not set how many."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    async def use(upstream: Upstream, url: str) -> list[bytes]:
+        async with upstream.open("GET", url, (), b"") as answer:
+            return [piece async for piece in answer.chunks()]
+
+    pieces = run(answering(head + b"1\r\na\r\n1\r\nb\r\n" * 50_000 + b"0\r\n\r\n"), use)
+    assert b"".join(pieces) == b"ab" * 50_000
+    assert len(pieces) < 1000
+
+
 @pytest.mark.parametrize(
     ("raw", "is_kept"),
     [

@@ -39,10 +39,10 @@ class ReadingSigns:
         self._rest += piece or b""
         has_ended = piece is None
         if not self._is_stream:
-            begin = self._rest.lstrip()
-            self._is_stream = begin.startswith(_FIELDS)
+            self._rest = self._rest.lstrip()  # blanks may come without end
+            self._is_stream = self._rest.startswith(_FIELDS)
             if not self._is_stream:
-                self.shows_reading = _object_shows_reading(begin, has_ended)
+                self.shows_reading = _object_shows_reading(self._rest, has_ended)
                 return
         self.shows_reading = self._look_at_events(has_ended)
 

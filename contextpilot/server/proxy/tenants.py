@@ -25,6 +25,8 @@ _UNGUESSABLE = re.compile(
 )
 """A UUID, or as many letters and digits: other names could be guessed, or be given to everyone."""
 _MAX_SESSION_CHARS = 512
+_MAX_PART_CHARS = 512
+"""Of a name; of longer ones the hash is kept in their place, as names outlive their requests."""
 
 
 def tenant_of(
@@ -95,4 +97,12 @@ def _engine_parts(body: Mapping[str, Any]) -> list[str | None]:
 
 
 def _join(*parts: str | None) -> str:
-    return "".join("-" if part is None else f"{len(part)}:{part}" for part in parts)
+    return "".join(map(_part, parts))
+
+
+def _part(part: str | None) -> str:
+    if part is None:
+        return "-"
+    if len(part) > _MAX_PART_CHARS:
+        return "#" + hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{len(part)}:{part}"
