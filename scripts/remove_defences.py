@@ -252,7 +252,7 @@ ROWS = (
     Row(
         "an engine's codings of transfer",
         "contextpilot/http/response.py",
-        "if any(coding.strip().lower() not in _READ_CODINGS for coding in codings):",
+        "if len(codings) > 1 or any(one.strip().lower() not in _READ_CODINGS for one in codings):",
         "if False:",
         "tests/server/test_odd_engines.py::test_an_answer_in_a_coding_that_is_not_read_is_an_error",
     ),
@@ -268,6 +268,13 @@ ROWS = (
         f"{SERVER}proxy/relay.py",
         "        headers.append(_SANDBOX)",
         "        pass",
+        "tests/server/test_odd_engines.py::test_a_page_of_an_engine_runs_nothing_beside_our_own",
+    ),
+    Row(
+        "an engine's pages among other types",
+        f"{SERVER}proxy/relay.py",
+        'b"," not in content_type and ',
+        "",
         "tests/server/test_odd_engines.py::test_a_page_of_an_engine_runs_nothing_beside_our_own",
     ),
     Row(

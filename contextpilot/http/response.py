@@ -196,7 +196,7 @@ class Answer:
             self.fail(BrokenAnswerError(text, True))
             return
         codings = [value for name, value in self.headers if name.lower() == b"transfer-encoding"]
-        if any(coding.strip().lower() not in _READ_CODINGS for coding in codings):
+        if len(codings) > 1 or any(one.strip().lower() not in _READ_CODINGS for one in codings):
             self.fail(BrokenAnswerError("the answer has an unsupported transfer coding", True))
             return
         self._has_head = True

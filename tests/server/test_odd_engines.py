@@ -51,7 +51,14 @@ def test_a_status_that_is_none_is_an_error(start: Start, status: bytes) -> None:
     )
 
 
-@pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip\r\nTransfer-Encoding: chunked"])
+@pytest.mark.parametrize(
+    "coding",
+    [
+        b"gzip, chunked",
+        b"gzip\r\nTransfer-Encoding: chunked",
+        b"chunked\r\nTransfer-Encoding: identity",
+    ],
+)
 def test_an_answer_in_a_coding_that_is_not_read_is_an_error(start: Start, coding: bytes) -> None:
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: %b\r\n\r\n2\r\nhi\r\n0\r\n\r\n" % coding
     with before(start, answer) as (client, _):
@@ -204,6 +211,10 @@ def test_another_stands_in_for_an_engine_that_is_not_available(
         (None, True),
         ("application/json; charset=utf-8", False),
         ("text/event-stream", False),
+        ("text/plain, text/html", True),
+        ("text/plain;a=b,text/html", True),
+        ("application/json-in-a-page", True),
+        ("Audio/wav", False),
     ],
 )
 def test_a_page_of_an_engine_runs_nothing_beside_our_own(

@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 _RESULT = b"x-contextpilot-result"
 _SHOWN_AS_TEXT = (
     *(b"application/json", b"application/x-ndjson", b"application/octet-stream"),
-    *(b"text/event-stream", b"text/plain", b"audio/"),
+    *(b"text/event-stream", b"text/plain"),
 )
-"""Types that no browser takes for a page."""
+"""Types that no browser takes for a page, as is none of `audio/`."""
 _SANDBOX = b"content-security-policy", b"sandbox"
 
 
@@ -165,7 +165,13 @@ def answer_headers(
         if name.lower() != _RESULT
     ]
     headers.append((_RESULT, result))
-    types = [value.strip().lower() for name, value in headers if name == b"content-type"]
-    if not types or not all(kind.startswith(_SHOWN_AS_TEXT) for kind in types):
+    types = [value for name, value in headers if name == b"content-type"]
+    if not types or not all(map(_is_shown_as_text, types)):
         headers.append(_SANDBOX)
     return headers
+
+
+def _is_shown_as_text(content_type: bytes) -> bool:
+    """Return whether a browser takes a type for text; of several in one header the last counts."""
+    kind = content_type.partition(b";")[0].strip().lower()
+    return b"," not in content_type and (kind in _SHOWN_AS_TEXT or kind.startswith(b"audio/"))
