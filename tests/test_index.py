@@ -526,6 +526,14 @@ def test_how_long_credit_lasts_is_marked_a_few_times_an_age() -> None:
     assert index.match("ab") == 0
 
 
+@pytest.mark.parametrize("tell", ["add_cached", "limit_cached", "set_cached"])
+def test_who_tells_of_a_request_hears_whether_it_is_known(tell: str) -> None:
+    index = ContextIndex()
+    index.insert("ab", "known")
+    told = [getattr(index, tell)(name, 1) for name in ("known", "unknown")]
+    assert told == [True, False]
+
+
 @pytest.mark.parametrize("argument", ["max_blocks", "max_visits"])
 def test_bounds_below_one_are_refused(argument: str) -> None:
     with pytest.raises(ValueError, match=argument):
