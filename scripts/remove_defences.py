@@ -123,6 +123,13 @@ ROWS = (
         "tests/server/test_json_parts.py::test_parts_hide_nowhere",
     ),
     Row(
+        "texts that an emoji makes four times as long",
+        f"{SERVER}request_body.py",
+        "parts_bytes + wide_bytes(body)",
+        "parts_bytes",
+        "tests/server/test_json_parts.py::test_wide_texts_count_towards_what_all_bodies_may_take",
+    ),
+    Row(
         "an index that others reach, without a token",
         f"{SERVER}run.py",
         "if settings.index_token or settings.open_index or is_loopback(settings.host):",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 MAX_PARTS = 500_000
 """Of a body's JSON that is read, beyond those that texts have: the loop waits for it."""
 PART_BYTES = 64
@@ -14,6 +16,9 @@ _WINDOW_BYTES = 64 << 10
 _COMMA, _COLON, _BRACE = b",:{"
 _LOWER = 0x20
 """Turns a bracket into a brace."""
+_TWO_WIDE, _FOUR_WIDE = 0xC4, 0xF0
+"""First bytes in UTF-8 of characters that make Python take two, or four, bytes for each."""
+_ESCAPED_FOUR_WIDE = re.compile(rb"\\u[dD][89abAB]")
 
 
 def num_parts(body: bytes) -> int:
@@ -35,3 +40,24 @@ def num_parts(body: bytes) -> int:
         is_mark |= window == _COLON
         marks += int(np.count_nonzero(is_mark))
     return max(0, marks - len(body) // _BYTES_A_PART)
+
+
+def wide_bytes(body: bytes) -> int:
+    """Return what a body's JSON takes, decoded and read, beyond its length for each of the two.
+
+    One character beyond the first 256 doubles a whole text, an emoji makes it four times as long.
+    """
+    if len(body) <= _SMALL_BYTES:
+        return 0
+    import numpy as np
+
+    given = np.frombuffer(body, np.uint8)
+    highest, num_chars = 0, 0
+    for begin in range(0, len(given), _WINDOW_BYTES):
+        window = given[begin : begin + _WINDOW_BYTES]
+        highest = max(highest, int(window.max()))
+        num_chars += int(np.count_nonzero((window & 0xC0) != 0x80))
+    width = 4 if highest >= _FOUR_WIDE else 2 if highest >= _TWO_WIDE else 1
+    escaped = 4 if _ESCAPED_FOUR_WIDE.search(body) else 2 if b"\\u" in body else 1
+    read_width = max(width, escaped)
+    return sum(max(0, each * num_chars - len(body)) for each in (width, read_width))

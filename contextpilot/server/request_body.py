@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from starlette.types import Receive
 
-from contextpilot.http.json_parts import MAX_PARTS, PART_BYTES, num_parts
+from contextpilot.http.json_parts import MAX_PARTS, PART_BYTES, num_parts, wide_bytes
 
 RETRY_AFTER_S = 1
 """When a client that found no room may come again."""
@@ -73,8 +73,9 @@ class Bodies:
             body = b"".join(chunks)
             del chunks, chunk, message
             parts_bytes = PART_BYTES * min(num_parts(body), MAX_PARTS)  # more are not read
-            length += parts_bytes
-            self._held_bytes += parts_bytes
+            read_bytes = parts_bytes + wide_bytes(body)
+            length += read_bytes
+            self._held_bytes += read_bytes
             self._check_held(length)
             yield body
         finally:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from servers import Scripted, Seen, Start, send_json, wait_until
 
-from contextpilot.http.json_parts import MAX_PARTS, PART_BYTES, num_parts
+from contextpilot.http.json_parts import MAX_PARTS, PART_BYTES, num_parts, wide_bytes
 
 CHAT = "/v1/chat/completions"
 MANY = MAX_PARTS // 2
@@ -115,3 +115,54 @@ def test_parts_count_towards_what_all_bodies_may_take(start: Start, upstream: Sc
         may_end.set()
         assert alone.result().status == 200  # one alone is always taken
     wait_until(lambda: client.request("POST", CHAT, body).status == 200)
+
+
+WIDE = {
+    "plain": "",
+    "accents": "\u00e9",
+    "Chinese": "\u4e2d",
+    "all Chinese": "\u4e2d" * 400_000,
+    "an emoji": "\U0001f600",
+    "a code": "\\u4e2d",
+    "the codes of an emoji": "\\ud83d\\ude00",
+}
+
+
+@pytest.mark.parametrize("kind", WIDE)
+def test_wide_texts_are_counted_by_what_they_take(kind: str) -> None:
+    body = b'{"prompt":"%b"}' % (WIDE[kind] + "a " * 200_000 * ("all" not in kind)).encode()
+    tracemalloc.start()
+    text = body.decode()
+    read = json.loads(text)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert read
+    assert taken <= wide_bytes(body) + 2 * len(body) + 4096
+    assert wide_bytes(body) <= max(0, taken - len(body))
+
+
+def test_wide_texts_count_towards_what_all_bodies_may_take(
+    start: Start, upstream: Scripted
+) -> None:
+    client = start(engine=(upstream.url,), max_body_bytes=2_000_000, max_bodies_bytes=5_000_000)
+    wait_until(lambda: client.get("/health").status == 200)
+    plain, wide = (
+        json.dumps({"prompt": text + "a " * 500_000}, ensure_ascii=False).encode()
+        for text in ("", "\U0001f600")
+    )
+    may_end = threading.Event()
+
+    async def slow(seen: Seen, send: Any) -> None:
+        while not may_end.is_set():
+            await asyncio.sleep(0.01)
+        await send_json(send, {"ok": True})
+
+    upstream.answer = slow
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(client.request, "POST", CHAT, plain)
+        wait_until(lambda: len(upstream.seen) == 1)
+        assert client.request("POST", CHAT, wide).status == 503
+        second = threads.submit(client.request, "POST", CHAT, plain)
+        wait_until(lambda: len(upstream.seen) == 2)
+        may_end.set()
+        assert first.result().status == second.result().status == 200
