@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from contextpilot.errors import NoIndexError, ServerError, TokenError, UnreachableError
 from contextpilot.http.address import Address, quoted
+from contextpilot.http.keys import checked_key
 
 if TYPE_CHECKING:
     from contextpilot.http.blocking import BlockingHttp
@@ -277,7 +278,8 @@ def _checked(url: str) -> str:
 
 
 def _headers(token: str | None) -> dict[str, str]:
-    token = os.environ.get(_TOKEN) if token is None else token
+    given = os.environ.get(_TOKEN, "") if token is None else token
+    token = checked_key("token", given)
     headers = {"Content-Type": "application/json"}
     return headers | ({"Authorization": f"Bearer {token}"} if token else {})
 

@@ -11,6 +11,7 @@ from contextpilot.block import Block, BlockReader, Tokenizer
 from contextpilot.dedup.conversation import HINT_TEMPLATE, Deduplication, unknown_conversation
 from contextpilot.explain import Explanation
 from contextpilot.fields import check_optional_text, check_text
+from contextpilot.http.keys import checked_key
 from contextpilot.namespace import Namespaces
 from contextpilot.options import CallOptions, Options
 from contextpilot.plan.online import NO_HEAD
@@ -99,7 +100,8 @@ class ContextPilot:
         self._planning: Planning = LocalPlanning(self._namespaces, shows_progress, use_gpu)
         self._endpoint: SyncEndpoint | None = None
         self._remote: RemotePlanning | None = None
-        token = os.environ.get("CONTEXTPILOT_INDEX_TOKEN")
+        variable = "CONTEXTPILOT_INDEX_TOKEN"
+        token = checked_key(variable, os.environ.get(variable, ""))
         if listen is not None:
             from contextpilot.endpoint import SyncEndpoint  # http.server takes a while to import
 

@@ -12,6 +12,7 @@ from typing import Any
 from contextpilot.http.address import quoted
 from contextpilot.http.blocking import BlockingHttp, Reply
 from contextpilot.http.circuit import Circuit
+from contextpilot.http.keys import checked_key
 from contextpilot.jobs import decode_plans, encode_job
 from contextpilot.namespace import Namespaces
 from contextpilot.plan.bounds import Bounds
@@ -59,7 +60,7 @@ class RemotePlanning:
     ) -> None:
         headers = {"Content-Type": "application/json"}
         if token:
-            headers["Authorization"] = f"Bearer {token}"
+            headers["Authorization"] = f"Bearer {checked_key('token', token)}"
         self._timeout = _checked(timeout_s)
         try:
             self._http = BlockingHttp(url, headers, min(_CONNECT_TIMEOUT_S, timeout_s))

@@ -370,6 +370,27 @@ ROWS = (
         "tests/server/test_strangers.py::test_a_page_of_another_place_posts_nothing_unasked",
     ),
     Row(
+        "keys with a line end, in the log",
+        "contextpilot/http/keys.py",
+        "key = key.strip()",
+        "pass",
+        "tests/http/test_keys.py::test_a_line_end_is_no_part_of_a_key",
+    ),
+    Row(
+        "headers that cannot be sent, in the log",
+        "contextpilot/http/blocking.py",
+        "if isinstance(error, InvalidHeader):",
+        "if False:",
+        "tests/http/test_keys.py::test_a_header_that_cannot_be_sent_is_not_shown",
+    ),
+    Row(
+        "a header that becomes two",
+        "contextpilot/http/connection.py",
+        'if lines.count(b"\\n") != len(headers) or lines.count(b"\\r") != len(headers):',
+        "if False:",
+        "tests/http/test_keys.py::test_a_header_never_becomes_two",
+    ),
+    Row(
         "a state file that others may write",
         f"{SERVER}proxy/state_file.py",
         "        if others_write or told",

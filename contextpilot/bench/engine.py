@@ -16,6 +16,7 @@ from contextpilot.engines.fetch import Fetch
 from contextpilot.engines.registry import OTHER, all_report_flags, kind_of_owner
 from contextpilot.errors import CommandError
 from contextpilot.http.address import Address, quoted
+from contextpilot.http.keys import checked_key
 from contextpilot.http.pooled import Upstream, UpstreamError
 from contextpilot.http.response import BrokenAnswerError
 
@@ -160,7 +161,10 @@ def base_url(url: str) -> str:
 
 def key_header(variable: str) -> list[tuple[bytes, bytes]]:
     """Return the header that carries the key of an environment variable, if it is set."""
-    key = os.environ.get(variable, "")
+    try:
+        key = checked_key(variable, os.environ.get(variable, ""))
+    except ValueError as error:
+        raise CommandError(str(error)) from None
     return [(b"authorization", b"Bearer " + key.encode())] if key else []
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.exceptions import InvalidHeader
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from contextpilot.http.address import Address
@@ -128,6 +129,8 @@ class BlockingHttp:
         """Return the error of a call, by what it began with."""
         if not isinstance(error, (TimeoutError, ReadTimeoutError)):
             kind = type(error) if type(error) is ConnectionRefusedError else ConnectionError
+            if isinstance(error, InvalidHeader):  # its text shows the header, which may be a key
+                return kind("a header cannot be sent: it holds a line break or the like")
             return kind(str(error) or type(error).__name__)
         if call.is_connected:
             return TimeoutError("no answer in time")

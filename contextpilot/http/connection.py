@@ -69,6 +69,8 @@ class Connection(asyncio.Protocol):
         answer = self._answer = Answer(method in (b"HEAD", b"CONNECT"), self._pause)
         self.num_requests += 1
         lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers):
+            raise ValueError("a header cannot be sent: it holds a line break")
         head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, lines)
         if len(body) < HIGH_WATER_BYTES:
             transport.write(head + body)

@@ -203,7 +203,8 @@ def _injected(
     environ.setdefault(RAM_BYTES, str(DEFAULT_RAM_BYTES))
     host = _flag(arguments, "--host") or environ.get("LLAMA_ARG_HOST") or "127.0.0.1"
     reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-    url, token = environ[INDEX_URL], environ.get(INDEX_TOKEN, "")
+    url, token = environ[INDEX_URL], environ.get(INDEX_TOKEN, "").strip()
+    environ[INDEX_TOKEN] = token  # the shim takes it as it is
     return Prepared(binary, environ, Watched(0, url, token, f"http://{reachable}:{port}"))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from contextpilot.engines.registry import AUTO, kind_names
 from contextpilot.http.address import base_address, quoted
+from contextpilot.http.keys import checked_key
 from contextpilot.plan.bounds import ANCHORS, Bounds
 from contextpilot.sync.sources.kv_events.address import parse_addresses
 
@@ -30,6 +31,9 @@ SCOPES = ("all", "system", "user", "tool")
 
 _LOOPBACK = "127.0.0.1"
 _SAME_AS_LOOPBACK = ("localhost", "0.0.0.0", "::")  # who listens at all addresses is there, too
+_SENT_KEYS = ("index_token", "upstream_key")
+_MAX_S = 1_000_000_000
+"""Thirty years: timers do not take much longer times, and none of infinity."""
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -133,6 +137,8 @@ class Settings:
     def __post_init__(self) -> None:
         for item in fields(self):
             _check(item, getattr(self, item.name))
+        for name in _SENT_KEYS:
+            object.__setattr__(self, name, checked_key(name, getattr(self, name)))
         if self.port > 65535:
             raise ValueError(f"port must be at most 65535, but is {self.port}")
         for url in self.engine:
@@ -228,11 +234,13 @@ def _cast(item: Field[Any], text: str, variable: str) -> Any:
 
 
 def _check(item: Field[Any], value: Any) -> None:
-    name, kind = item.name, type(item.default)
-    if type(value) is not kind and not (kind is float and type(value) is int):
-        raise TypeError(f"{name} must be of type {kind.__name__}, not {type(value).__name__}")
+    name, given, kind = item.name, type(value), type(item.default)
+    if given is not kind and not (kind is float and given is int):
+        raise TypeError(f"{name} must be of type {kind.__name__}, not {given.__name__}")
     choices, low = item.metadata["choices"], item.metadata["low"]
     if choices and value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
-    if kind in (int, float) and value < low:
+    if kind in (int, float) and not value >= low:  # NaN is not
         raise ValueError(f"{name} must be at least {low}, but is {value}")
+    if kind is float and value > _MAX_S:
+        raise ValueError(f"{name} must be at most {_MAX_S:,}, but is {value}")

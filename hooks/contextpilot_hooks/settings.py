@@ -47,6 +47,8 @@ class Settings(NamedTuple):
             )
         secure = parts.scheme == "https"
         token = environ.get("CONTEXTPILOT_INDEX_TOKEN", "").strip()
+        if not (token.isascii() and token.isprintable()):  # an error of http.client would show it
+            raise ValueError("CONTEXTPILOT_INDEX_TOKEN must be one line of printable ASCII")
         return cls(
             secure, parts.hostname, port or (443 if secure else 80), parts.path.rstrip("/"), token
         )

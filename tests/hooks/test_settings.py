@@ -38,3 +38,13 @@ def test_bounds(caplog):
         [record] = caplog.records
         assert name in record.getMessage()
         assert "stays at 7" in record.getMessage()
+
+
+def test_a_token_that_no_header_holds_is_refused_and_not_shown() -> None:
+    environ = {
+        "CONTEXTPILOT_INDEX_URL": "http://index:1",
+        "CONTEXTPILOT_INDEX_TOKEN": "secret\nX: y",
+    }
+    with pytest.raises(ValueError, match="one line") as error:
+        Settings.from_environ(environ)
+    assert "secret" not in str(error.value)

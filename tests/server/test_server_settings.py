@@ -35,6 +35,9 @@ def test_flag_wins_over_environment_over_file(tmp_path: Path) -> None:
         ({"CONTEXTPILOT_ENGINE": "http://localhost:8765/"}, "this server's own address"),
         ({"CONTEXTPILOT_ENGINE": "http://127.0.0.1:81", "CONTEXTPILOT_PORT": "81"}, "own address"),
         ({"CONTEXTPILOT_WINDOW": "0"}, "window must be at least 1"),
+        ({"CONTEXTPILOT_CLIENT_TIMEOUT_S": "nan"}, "client_timeout_s must be at least 0"),
+        ({"CONTEXTPILOT_READ_TIMEOUT_S": "inf"}, "read_timeout_s must be at most 1,000,000,000"),
+        ({"CONTEXTPILOT_MAX_WAIT_S": "1e300"}, "max_wait_s must be at most 1,000,000,000"),
     ],
 )
 def test_faults_in_the_environment_are_named(environ: dict[str, str], message: str) -> None:

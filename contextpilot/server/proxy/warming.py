@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 from contextpilot.block import Block, BlockKey
 from contextpilot.engines.usage import UsageReader
 from contextpilot.explain import Explanation
+from contextpilot.http.keys import checked_key
 from contextpilot.http.pooled import Upstream, UpstreamError
 from contextpilot.http.response import BrokenAnswerError
 from contextpilot.plan.bounds import Bounds
@@ -189,20 +190,20 @@ class Warming:
             salt = salt_of(request.tenant, self._settings, None) if salts else None
             target = Target(kind, engine.url, salt)
             headers, _ = engine_headers(request, kind, planned.request_id, self._settings)
-            if key := os.environ.get(KEY_VARIABLE):
+            if key := checked_key(KEY_VARIABLE, os.environ.get(KEY_VARIABLE, "")):
                 headers.append((b"authorization", b"Bearer " + key.encode()))
             headers.append((b"content-type", b"application/json"))
             members = engine_members(request, target, planned.request_id, lease.id_slot)
             body = json.dumps({**prompt.body, **members}).encode()
             url = target_url(engine.url, request.scope)
+            usage = UsageReader()
             async with self._upstream.open("POST", url, headers, body) as answer:
-                content = await answer.read()
+                async for piece in answer.chunks():  # it may have no end
+                    usage.feed(piece)
                 if answer.status != 200:
                     raise UpstreamError(answer.status, f"it answers {answer.status}")
             lease.first_byte()
             lease.confirm()
-            usage = UsageReader()
-            usage.feed(content)
             prompt_tokens, cached_tokens = usage.result()
             return (prompt_tokens or 0) - (cached_tokens or 0)
 
