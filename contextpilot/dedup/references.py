@@ -7,7 +7,7 @@ was given before as a whole is one sentence.
     [7 lines omitted, same as tool result #1: "The Supplier shall deliver"]
     [4 lines above: "12.3 Payment is"]
     [90 lines omitted: lines 3-92 of assistant message #2]
-    [Unchanged: the same 90 lines as tool result #1, "def main() -> None:"]
+    [Identical: the same 90 lines as tool result #1, "def main() -> None:"]
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ _REFERENCE = re.compile(
     r"\[(?:\d+ lines? (?:x\d+ )?(?:numbered from \d+ )?"
     r"(?:above|#\d+|omitted, (?:numbered from \d+, )?same as (?:above|[a-z ]+ #\d+)"
     r"|omitted(?:, numbered from \d+)?: lines? \d)"
-    rf"|Unchanged: the same \d+ lines? as {_KINDS})"
+    rf"|(?:Identical|Unchanged): the same \d+ lines? as {_KINDS})"
 )
+"""`Unchanged` is what conversations stored before say."""
 _HINT = HINT_TEMPLATE.split("{")[0]
 
 
@@ -54,10 +55,10 @@ def write_numbered(*, lines: int, place: str, first: int, number: int | None) ->
     return f"[{_amount(lines)} omitted{shifted}: {span} of {place}]"
 
 
-def write_unchanged(*, lines: int, place: str, quote: str | None) -> str:
+def write_identical(*, lines: int, place: str, quote: str | None) -> str:
     """The sentence that stands for a whole text that was given before."""
     beginning = "" if quote is None else f', "{quote}"'
-    return f"[Unchanged: the same {_amount(lines)} as {place}{beginning}]"
+    return f"[Identical: the same {_amount(lines)} as {place}{beginning}]"
 
 
 def looks_like_ours(text: str) -> bool:

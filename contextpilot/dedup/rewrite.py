@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from .edges import without_context
 from .lines import RunFinder
 from .quotes import LENGTHS, Quotes, can_be_quoted
-from .references import looks_like_ours, write_numbered, write_reference, write_unchanged
+from .references import looks_like_ours, write_identical, write_numbered, write_reference
 from .report import Origin, Replacement
 from .shapes import Path, Slot
 from .stream import Copy, Spans, Stream
@@ -135,7 +135,7 @@ class Rewriter:
         self._count_uncounted()
         original = slot.text.removesuffix("\n")
         lines = original.split("\n")
-        sentence = write_unchanged(
+        sentence = write_identical(
             lines=len(lines),
             place=f"{source.kind} #{source.ordinal}",
             quote=self._quotes.unique(lines[0]),

@@ -26,9 +26,9 @@ _FORMS = (
         r"\[(?P<count>\d+) lines? omitted(?:, numbered from (?P<number>\d+))?: "
         rf"lines? (?P<first>\d+)(?:-\d+)? of {_PLACE}\]"
     ),
-    re.compile(rf"\[Unchanged: the same (?P<count>\d+) lines? as {_PLACE}(?:, {_QUOTE})?\]"),
+    re.compile(rf"\[Identical: the same (?P<count>\d+) lines? as {_PLACE}(?:, {_QUOTE})?\]"),
 )
-_UNCHANGED = re.compile(rf"\[Unchanged: the same \d+ lines? as {_PLACE}(?:, .*)?\]")
+_IDENTICAL = re.compile(rf"\[Identical: the same \d+ lines? as {_PLACE}(?:, .*)?\]")
 _HINTS = (
     re.compile(r'Given earlier in this conversation, beginning "(?P<quote>.*)"\.'),
     re.compile(rf'Given earlier in this conversation, in {_PLACE}, beginning "(?P<quote>.*)"\.'),
@@ -98,7 +98,7 @@ def is_reference(line: str) -> bool:
 
 def _inner(sent: Text, got: Text, whole: Mapping[str, str]) -> Iterator[tuple[Text, Text]]:
     """Yield the strings of two JSON texts in pairs; other texts as they are."""
-    said = _UNCHANGED.fullmatch(got.text)
+    said = _IDENTICAL.fullmatch(got.text)
     if said is not None and whole.get(said["place"]) == sent.text:
         return  # one sentence for a whole text, which stands in full view
     one, two = (list(_strings(text.text)) for text in (sent, got))

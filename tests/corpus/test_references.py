@@ -25,8 +25,8 @@ def _body(*results: str) -> dict[str, object]:
     "written",
     [
         '[4 lines omitted, same as tool result #1: "alpha one"]',
-        '[Unchanged: the same 4 lines as tool result #1, "alpha"]',
-        "[Unchanged: the same 4 lines as tool result #1]",
+        '[Identical: the same 4 lines as tool result #1, "alpha"]',
+        "[Identical: the same 4 lines as tool result #1]",
         "[4 lines omitted: lines 1-4 of tool result #1]",
         "alpha one\n[3 lines omitted: lines 2-4 of tool result #1]",
         'Given earlier in this conversation, beginning "alpha one".',

@@ -22,7 +22,7 @@ REFERENCES = (
     '[5 lines omitted, same as {} #{}: "value_0 = co"]',
     '[6 lines above: "value_6 = co"]',
 )
-UNCHANGED = '[Unchanged: the same 12 lines as tool result #1, "value_0 = co"]\n'
+IDENTICAL = '[Identical: the same 12 lines as tool result #1, "value_0 = co"]\n'
 
 
 def shortened(ordinal: int = 1, kind: str = "tool result") -> str:
@@ -70,7 +70,7 @@ def test_openai_strings() -> None:
     ]
     changed, report = checked(messages)
     assert changed[3]["content"] == shortened()
-    assert changed[5]["content"] == UNCHANGED
+    assert changed[5]["content"] == IDENTICAL
     assert all(changed[at] is messages[at] for at in (0, 1, 2, 4))
     assert report.chars_before == 2 * len(FILE) + len(CHANGED)
     assert report.chars_after == sum(len(changed[at]["content"]) for at in (1, 3, 5))
@@ -157,8 +157,8 @@ def test_anthropic_tool_results() -> None:
     changed, _ = checked(messages)
     assert changed[2]["content"][0]["content"] == [text(shortened()), image]
     assert changed[2]["content"][1] is messages[2]["content"][1]
-    assert changed[4]["content"][0]["content"][0]["source"]["data"] == UNCHANGED
-    assert changed[4]["content"][1]["content"] == UNCHANGED
+    assert changed[4]["content"][0]["content"][0]["source"]["data"] == IDENTICAL
+    assert changed[4]["content"][1]["content"] == IDENTICAL
     assert all(changed[at] is messages[at] for at in (0, 1, 3))
 
 
@@ -179,10 +179,10 @@ def test_anthropic_documents() -> None:
         [{"role": "user", "content": [item]} for item in [document(FILE), *blocks]]
     )
     new = [message["content"][0] for message in changed[1:]]
-    unchanged = UNCHANGED.replace("tool result", "document")
+    identical = IDENTICAL.replace("tool result", "document")
     assert new[0]["source"]["data"] == shortened(kind="document")
-    assert new[1]["content"][0]["text"] == unchanged
-    assert new[2]["source"]["content"][0]["text"] == unchanged
+    assert new[1]["content"][0]["text"] == identical
+    assert new[2]["source"]["content"][0]["text"] == identical
     assert new[3:] == blocks[3:]
 
 
@@ -191,7 +191,7 @@ def test_cited_documents_are_read_only() -> None:
     blocks = [cited, cited, document(FILE, citations={"enabled": False})]
     changed, _ = checked([{"role": "user", "content": [block]} for block in blocks])
     assert [message["content"] for message in changed[:2]] == [[cited], [cited]]
-    assert changed[2]["content"][0]["source"]["data"].startswith("[Unchanged: the same 12 lines")
+    assert changed[2]["content"][0]["source"]["data"].startswith("[Identical: the same 12 lines")
 
 
 def test_json_keeps_its_structure_and_spelling() -> None:
@@ -220,7 +220,7 @@ def test_json_lines_stay_json_lines() -> None:
 def test_json_that_is_given_again_is_one_sentence() -> None:
     rows = json.dumps([{"id": at, "size": at * 7919} for at in range(9)], indent=1)
     changed, _ = checked([tool(rows), tool(rows)])
-    assert changed[1]["content"] == "[Unchanged: the same 38 lines as tool result #1]"
+    assert changed[1]["content"] == "[Identical: the same 38 lines as tool result #1]"
 
 
 @pytest.mark.parametrize("ensure_ascii", [True, False])
@@ -362,6 +362,17 @@ def test_commands_that_fetch_are_no_files() -> None:
     assert checked([*fetched, *again])[1].replacements
 
 
+def test_another_file_with_the_same_text_is_not_called_unchanged() -> None:
+    calls = [
+        {"id": name, "type": "function", "function": {"name": "read_file", "arguments": name}}
+        for name in ("a.py", "b.py")
+    ]
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": FILE} for call in calls]
+    changed, _ = checked([{"role": "assistant", "tool_calls": calls}, results[0], results[1]])
+    assert changed[2]["content"] == IDENTICAL
+    assert "unchanged" not in IDENTICAL.lower()
+
+
 def test_results_whose_calls_are_gone_are_told_by_their_ids() -> None:
     web = {"role": "tool", "tool_call_id": "web", "content": f"Never follow this:\n{POLICY}"}
     policy = {"role": "tool", "tool_call_id": "policy", "content": POLICY}
@@ -374,7 +385,8 @@ def test_results_whose_calls_are_gone_are_told_by_their_ids() -> None:
     [
         '[7 lines omitted, same as tool result #1: "Rule 1: above"]',
         '[7 lines above: "Rule 1: above"]',
-        "[Unchanged: the same 9 lines as tool result #1]",
+        "[Identical: the same 9 lines as tool result #1]",
+        "[Unchanged: the same 9 lines as tool result #1]",  # as it read before
         'Given earlier in this conversation, beginning "Rule 1".',
         '  the page says [1 line #2 "Rule 1"] and more',
     ],

@@ -233,7 +233,7 @@ def test_json_parses_to_the_same_structure(contents: list[str], min_chars: int) 
     contents = [content for content in contents if content[0] in '{["']
     changed, _ = deduplicate_messages([tool(content) for content in contents], min_chars=min_chars)
     for old, new in zip(contents, changed, strict=True):
-        if new["content"].startswith("[Unchanged: "):
+        if new["content"].startswith("[Identical: "):
             assert old in contents[: contents.index(old) + 1]
             continue
         assert skeleton(json.loads(new["content"])) == skeleton(json.loads(old))

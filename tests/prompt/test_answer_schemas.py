@@ -9,7 +9,12 @@ import pytest
 
 from contextpilot.prompt.extract import extract_blocks, look
 from contextpilot.prompt.extract.asks import read_asks
-from contextpilot.prompt.extract.schemas import _MAX_DEPTH, _MAX_PROPERTIES, names_places
+from contextpilot.prompt.extract.schemas import (
+    _MAX_DEPTH,
+    _MAX_PROPERTIES,
+    keeps_prompt,
+    names_places,
+)
 
 NUMBER = {"type": "number"}
 
@@ -36,6 +41,40 @@ def answering(name: str, schema: Any) -> dict[str, Any]:
 def test_an_answer_may_name_documents_by_their_place(name: str, kind: str, is_place: bool) -> None:
     assert names_places(answering(name, {"type": kind})) is is_place
     assert not names_places({"messages": [], "other": answering(name, {"type": kind})})
+
+
+@pytest.mark.parametrize(
+    ("member", "is_place"),
+    [
+        ({"guided_regex": r"\[[1-5]\]"}, True),
+        ({"guided_choice": ["1", "2", "3"]}, True),
+        ({"structured_outputs": {"choice": ["A", "B"]}}, True),
+        ({"structured_outputs": {"regex": r"\d"}}, True),
+        ({"grammar": "root ::= [1-5]"}, True),
+        ({"guided_choice": ["yes", "no"]}, False),
+        ({"regex": "(yes|no)"}, False),
+        ({"grammar": "root ::= object\n" + "# JSON\n" * 40 + "digit ::= [0-9]"}, False),
+        ({"grammar": None, "guided_choice": [3], "structured_outputs": []}, False),
+    ],
+)
+def test_so_may_a_pattern_that_an_answer_has_to_match(
+    member: dict[str, Any], is_place: bool
+) -> None:
+    assert names_places(member) is is_place
+
+
+@pytest.mark.parametrize(
+    ("member", "kept"),
+    [
+        ({"echo": True}, True),
+        ({"prompt_logprobs": 0}, True),
+        ({"truncate_prompt_tokens": 512}, True),
+        ({"echo": False, "prompt_logprobs": None, "truncate_prompt_tokens": None}, False),
+        ({"logprobs": True, "truncation": "auto"}, False),
+    ],
+)
+def test_a_prompt_that_comes_back_or_is_cut_is_kept(member: dict[str, Any], kept: bool) -> None:
+    assert keeps_prompt(member) is kept
 
 
 @pytest.mark.parametrize(("tool", "is_place"), [("select_document", True), ("get_weather", False)])

@@ -105,3 +105,15 @@ def test_long_lists_are_judged_by_how_they_start() -> None:
     many = [f"{text} {n}" for n in range(40) for text in ALONE]
     assert sequence_reason([*many, *STEPS * 60]) == ""
     assert sequence_reason([*STEPS * 16, *many]) == "counted"
+
+
+def test_people_named_before_make_blocks_go_on() -> None:
+    told = ["Ilse bought the mill.", "She sold the bell.", "They wept.", "The bell is in a museum."]
+    assert sequence_reason(told) == "continued"
+    assert sequence_reason([told[0], told[1], told[3], ALONE[0]]) == ""
+
+
+def test_steps_are_told_in_chinese_by_more_words() -> None:
+    steps = ["首先铺平内帐。", "之后接好三根杆子。", "再把杆子穿过套管。", "再将两端插进扣眼。"]
+    assert sequence_reason(steps) == "continued"
+    assert sequence_reason(["再生能源占三成。", "其他能源占七成。", "水电站有两座。"]) == ""

@@ -48,6 +48,17 @@ def test_the_most_relevant_document_stands_last_where_it_is_anchored(
     assert sent(upstream)[0]["content"] == "\n".join(TEXTS) + "\nwhy?"
 
 
+def test_a_prompt_that_comes_back_with_the_answer_stays(proxy: Client, upstream: Scripted) -> None:
+    for body in ({}, {"prompt_logprobs": 1}, {"echo": True}, {"truncate_prompt_tokens": 300}):
+        proxy.post(CHAT, {"messages": [user(documents(TEXTS) + "\nwhy?")]})
+        asked = [user(documents(TEXTS[::-1]) + "\nwhy?")]
+        reply = proxy.post(CHAT, {"messages": asked, **body})
+        assert (sent(upstream) == asked) is bool(body)
+        assert [found["why"] for found in reply.result.get("left", ())] == ["given-back"] * len(
+            body
+        )
+
+
 def test_without_a_note_numbers_move_with_their_blocks(upstream: Scripted, start: Any) -> None:
     quiet = start(engine=(upstream.url,), annotate=False)
 
@@ -122,7 +133,7 @@ def test_repeated_tool_results_become_references(proxy: Client, upstream: Script
     reply = proxy.request("POST", CHAT, body, Content_Type="application/json")
     messages = sent(upstream)
     assert messages[2]["content"] == listing
-    assert messages[4]["content"].startswith("[Unchanged: the same 40 lines as tool result #1")
+    assert messages[4]["content"].startswith("[Identical: the same 40 lines as tool result #1")
     assert reply.result["saved_chars"] > 1000
     assert messages[3] == result(2)[0]
 

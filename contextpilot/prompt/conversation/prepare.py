@@ -14,7 +14,7 @@ from contextpilot.prompt.conversation.pending import PendingRewrite
 from contextpilot.prompt.conversation.repeats import RepeatsRewrite, without_repeats
 from contextpilot.prompt.conversation.written_orders import WrittenOrders
 from contextpilot.prompt.extract import FindingMemory, look
-from contextpilot.prompt.extract.schemas import names_places
+from contextpilot.prompt.extract.schemas import keeps_prompt, names_places
 from contextpilot.whose import reading_for
 
 OFF = "off"
@@ -85,13 +85,14 @@ class RewritePreparer:
             return Prepared(None)
         # without a note on the numbers, citations are right only if the numbers move along
         labels = "stay" if options.ranking_template else "move"
-        opening = shape.unsearched(body)
+        opening, kept = shape.unsearched(body), keeps_prompt(body)
         looked = look(
             messages,
             *search,
             labels=labels,
             opening=opening,
             counted=names_places(body),
+            kept=kept,
             memory=self._memory,
         )
         lists = block_lists(looked)
@@ -101,7 +102,7 @@ class RewritePreparer:
                 shape, body, looked.extraction, options, reader, orders, namespace, session
             )
             return Prepared(found, lists)
-        if options.deduplicate:
+        if options.deduplicate and not kept:
             changed, report = without_repeats(messages)
             if report is not None and report.replacements:
                 return Prepared(RepeatsRewrite(shape, body, changed, report.chars_saved), lists)

@@ -88,6 +88,12 @@ _TABLE: tuple[tuple[str, Side, str, str], ...] = (
         "their numbers repeat or have gaps, or labels follow their blocks",
         "index 1, 2, 2, 9",
     ),
+    (
+        "given-back",
+        "against",
+        "the prompt comes back with the answer, or is cut",
+        "echo, prompt_logprobs, truncate_prompt_tokens",
+    ),
     ("too-many", "against", "too many lists in one message, or blocks in one list", ""),
     ("cited", "against", "the API counts them, or a cache breakpoint marks one", "citations"),
 )

@@ -9,8 +9,14 @@ from typing import NamedTuple, TypeAlias
 from contextpilot.prompt.extract.evidence import Left
 from contextpilot.prompt.extract.forged import holds_notes
 from contextpilot.prompt.extract.group import MAX_GROUPS, MAX_PIECES, Found, Span
+from contextpilot.prompt.extract.named_order import count_by_name
 from contextpilot.prompt.extract.numbered import find_inline, find_numbered
-from contextpilot.prompt.extract.ordered import are_counted, count_up, sequence_reason
+from contextpilot.prompt.extract.ordered import (
+    are_counted,
+    are_in_order,
+    count_up,
+    sequence_reason,
+)
 from contextpilot.prompt.extract.ownership import labels_part
 from contextpilot.prompt.extract.page import Page
 from contextpilot.prompt.extract.records import find_records
@@ -26,6 +32,17 @@ from contextpilot.prompt.extract.tags import Tags, find_tagged
 from contextpilot.prompt.extract.tools import AGAINST
 
 _TITLE = re.compile(r"\b(?:title|name|label|heading|source)=[\"']([^\"'\n]{1,80})")
+_PART = re.compile(
+    r"\b(?:chunk|part|segment|slice)(?:_?(?:index|id|no|num|number))?=[\"']?(\d{1,6})"
+)
+_SOURCE = re.compile(
+    r"\b(?:source|file|filename|path|url|title|doc(?:ument)?)=[\"']([^\"'\n]{1,400})"
+)
+_NAMED = re.compile(
+    r"\s*(?:\w+[ ])?[\[(]?(?:title|source|name|file)[ ]?[:=][ \t\"']*([^\n\[\]()\"']{1,120})",
+    re.IGNORECASE,
+)
+"""The title at the head of a block: `(Title: ...)`, `Document (Title: ...)`, `[Source: ...]`."""
 _NAME_CHARS = 160
 _Find: TypeAlias = "Callable[[Span, str | None], Iterator[Found | None]]"
 
@@ -140,7 +157,7 @@ def _against(page: Page, found: Found) -> str:
     text = page.text
     bodies = [piece.body.of(text) for piece in found.pieces]
     reason = sequence_reason(bodies) if found.kind != "files" else ""
-    if found.kind == "xml" and are_counted(_titles(text, found)):
+    if found.kind == "xml" and _tags_count(text, found):
         return "counted"
     if found.kind in ("numbered", "records") and _are_named_in_turn(bodies):
         return "counted"
@@ -155,7 +172,25 @@ def _are_named_in_turn(bodies: list[str]) -> bool:
     """Return whether the first lines of blocks count up, or what stands below them does."""
     parted = [body.lstrip().partition("\n") for body in bodies]
     names = [name[:_NAME_CHARS] for name, _, _ in parted]
+    titles = [title[1] if title else "" for title in map(_NAMED.match, bodies)]
+    if count_by_name(names) or count_by_name(titles):
+        return True
     return count_up(names) or are_counted([rest for _, _, rest in parted])
+
+
+def _tags_count(text: str, found: Found) -> bool:
+    """Return whether the opening tags of elements count: titles, or the parts of one source."""
+    titles = _titles(text, found)
+    if are_counted(titles) or count_by_name(titles):
+        return True
+    heads = [text[piece.span.start : piece.body.start] for piece in found.pieces]
+    parts = [match for match in map(_PART.search, heads) if match]
+    sources = {match[1] for match in map(_SOURCE.search, heads) if match}
+    return (
+        2 < len(parts) == len(heads)
+        and len(sources) == 1
+        and are_in_order([int(part[1]) for part in parts])
+    )
 
 
 def _titles(text: str, found: Found) -> list[str]:

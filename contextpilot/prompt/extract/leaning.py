@@ -26,8 +26,9 @@ _AFTER = re.compile(
     r"poi|infine|depois|então|toen|daarna|vervolgens|därefter|sedan|derefter|deretter|"
     r"потом|затем|наконец|"
     r"następnie|potem|sonra|ardından)\b|"
-    r"首先|然后|然後|接着|接著|随后|最后|最後|于是|まず|次に|続いて|そして|それから|먼저|그다음|다음으로|그리고|"
-    r"마지막으로|ثم|بعد ذلك|أخيرا)",
+    r"首先|然后|然後|接着|接著|紧接着|随后|之后|再(?:把|将|用|次)|最后|最後|于是|まず|次に|続いて|そして|それから|"
+    r"その後|そのあと|最後に|먼저|그다음|다음으로|그리고|"
+    r"이어서|그 ?후|마지막으로|ثم|بعد ذلك|أخيرا)",
     re.IGNORECASE,
 )
 _NAMED_BEFORE = re.compile(
@@ -53,6 +54,11 @@ _SOMEBODY = re.compile(
     r"он|она|они|это)\b",
     re.IGNORECASE,
 )
+_PERSON = re.compile(
+    rf"{_OPENING}(?:(?:s?he|they|him|her|his|their|ella|él|он|она)\b|他|她|彼(?:[はがのを]|女))",
+    re.IGNORECASE,
+)
+"""People named before, in words that say nothing else in their language."""
 _NO_VERBS = (
     "in on at by for from with about of as if when while where after before since until because "
     "although though unless whether during under over above below between within without through "
@@ -121,6 +127,9 @@ def _go_on(heads: Sequence[str]) -> bool:
     told = [_AFTER.match(h) is not None or _NAMED_BEFORE.search(h) is not None for h in later]
     leaning = [known or _SOMEBODY.match(h) for known, h in zip(told, later, strict=True)]
     if any(told) and 2 * sum(map(bool, leaning)) > len(later):
+        return True
+    people = sum(_PERSON.match(head) is not None for head in later)
+    if people > 1 and 2 * people >= len(later):
         return True
     named = sum(_CLAUSE_BEFORE.search(head) is not None for head in heads)
     return 4 * named >= len(heads) or _count_on(later)

@@ -16,6 +16,7 @@ from contextpilot.prompt.extract.forged import holds_notes
 from contextpilot.prompt.extract.group import LABELS, MAX_GROUPS, Group, Labels
 from contextpilot.prompt.extract.image_group import ImagesGroup
 from contextpilot.prompt.extract.memory import FindingMemory
+from contextpilot.prompt.extract.named_order import count_by_name
 from contextpilot.prompt.extract.numbered import WORDS
 from contextpilot.prompt.extract.ordered import are_numbered_titles, sequence_reason
 from contextpilot.prompt.extract.page import Page
@@ -106,6 +107,7 @@ def look(
     separator: str | None = None,
     opening: Sequence[Any] = (),
     counted: bool = False,
+    kept: bool = False,
     memory: FindingMemory | None = None,
 ) -> Looked:
     """Find blocks as `extract_blocks` does, and say of other lists why they stay.
@@ -113,6 +115,7 @@ def look(
     Args:
         opening: messages before these that are not searched, but may speak of the blocks.
         counted: the answer is to name blocks by their place.
+        kept: the prompt comes back with the answer, or is cut.
         memory: what was found in texts before.
 
     Raises:
@@ -147,10 +150,12 @@ def look(
     settled = [
         _settled(group, groups, around, mode, left) for own in groups.values() for group in own
     ]
-    kept = tuple(group for group in settled if group is not None)
-    if not kept:
+    movable = tuple(group for group in settled if group is not None)
+    if kept:
+        left += [Left(group.kind, len(group.texts), "given-back") for group in movable]
+    if kept or not movable:
         return Looked(None, tuple(left))
-    return Looked(Extraction(messages, kept), tuple(left))
+    return Looked(Extraction(messages, movable), tuple(left))
 
 
 def _look_at_text(
@@ -183,7 +188,7 @@ def _look_at_parts(
         group = PartsGroup(place.path, place.begin, parts)
         titles = [str(part.get("title") or part.get("source") or "") for part in parts]
         if mode == "auto":
-            counted = "counted" if are_numbered_titles(titles) else ""
+            counted = "counted" if are_numbered_titles(titles) or count_by_name(titles) else ""
             forged = "forged" if holds_notes(group.contents) else ""
             code = counted or sequence_reason(group.contents) or forged
         if not code:

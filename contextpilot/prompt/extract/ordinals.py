@@ -65,6 +65,12 @@ POSITIONS: tuple[tuple[str, str], ...] = (
     (NOUNS, rf"{_NOUN} (?:above|below|before|after) (?:it|that|this)\b"),
     ("one", r"one (?:above|below|before|after)\b"),
     (
+        "on in at à en em an auf",
+        r"\w+ (?:which|what|welche[rmn]?|quelle|qué|che|quale|que|qual) "
+        r"(?:lines?|rows?|paragraphs?|position|zeile|absatz|stelle|ligne|paragraphe|línea|"
+        r"renglón|posición|párrafo|riga|posizione|paragrafo|linha|posição|parágrafo)\b",
+    ),
+    (
         "one ones those that",
         r"\w+ (?:in|at|near|towards?|on) the (?:middle|start|end|top|bottom|beginning|front|back|"
         r"left|right)\b",

@@ -53,6 +53,18 @@ _BEGAN = re.compile(
     re.IGNORECASE,
 )
 """When something began: what order has to do with it is told by its subject."""
+_BEGAN_FOREIGN = re.compile(
+    r"((?:^|[¿¡:.!?\n])[ \t]*(?:wann|quand|cu[áa]ndo|quando|wanneer|när|hvornår|når|kiedy|когда)\b"
+    r"(?: (?:est-ce qu(?:e |['’])[^?\n]{1,60}?|się))?)[ ]"
+    r"(?:beg[ia]nn(?:t|en)?|ende(?:t|te|n)|startet|öffnet|schließt|commen[cç](?:e|ent|a)|"
+    r"d[ée]but(?:e|ent|a)|finit|se termine|ouvre|ferme|empi?ez[aó]n?|comi?en[zc][aó]n?|terminan?|"
+    r"terminó|acaban?|acabó|abren?|cierran?|inizi(?:a|ano|ò)|cominci(?:a|ano|ò)|finis(?:ce|cono)|"
+    r"finì|apre|chiude|começ(?:a|am|ou)|terminou|acabou|fecham?|beg[io]nt|begon|eindig(?:t|de)|"
+    r"sluit|börja(?:r|de)|sluta(?:r|de)|begynder|slutter|starter|zaczyna|kończy|начинается|"
+    r"начал(?:ся|ась|ось|ись)|заканчивается|закончил(?:ся|ась|ось|ись))\b",
+    re.IGNORECASE,
+)
+"""The same in languages whose verb comes next: `Wann beginnt ...?`."""
 _FAR_ORDER = re.compile(FAR_ORDER_WORDS)
 _FAR = re.compile("[\u0590-\u06ff\u0900-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff]")
 _UNSPACED = re.compile(f"[{_UNSPACED_CHARS}]")
@@ -220,7 +232,7 @@ def _read(_whose: str, text: str) -> Question:
     words: dict[str, None] = {}
     orders: dict[str, None] = {}
     metas, known = 0, False
-    for match in _WORD.finditer(_PHRASES.sub(" ", _BEGAN.sub(r"\1", text)).lower()):
+    for match in _WORD.finditer(_PHRASES.sub(" ", _without_began(text)).lower()):
         word = match[0]
         known = known or word in _PLAIN or _UNSPACED.match(word) is not None
         if _FAR.match(word):
@@ -244,6 +256,11 @@ def _read(_whose: str, text: str) -> Question:
     plain = known and asks
     subject = tuple(word for word in words if word not in places)
     return Question(subject[:_MAX_WORDS], tuple(orders)[:_MAX_WORDS], metas, plain, places)
+
+
+def _without_began(text: str) -> str:
+    """Return a text without the verbs that ask when something began or ended."""
+    return _BEGAN_FOREIGN.sub(r"\1", _BEGAN.sub(r"\1", text))
 
 
 def _read_far(word: str) -> tuple[Sequence[str], Sequence[str]]:

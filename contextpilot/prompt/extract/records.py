@@ -55,6 +55,8 @@ _HEADING = LinePattern(r"#{1,4}[ \t]+[^\n]{1,200}$")
 _ADDRESS = re.compile(
     r"[ \t*]{0,4}(?:\w+ )?(?:url|link|source)\**:\**[ \t]?(https?://[^\s#]{1,400})", re.IGNORECASE
 )
+_LINK = re.compile(r"#{1,4}[ \t]+[^\[\]\n]{0,24}\[[^\[\]\n]{1,200}\]\((https?://[^\s()#]{1,400})")
+"""A heading that links to what stands below it."""
 _PAGE = re.compile(
     r"^[ \t]{0,4}page(?:_label|[_ ]number)?[ \t]?:[ \t]*(\d{1,5})[ \t]*$|"
     r"\bfrom [^\n<>]{1,120}\(page (\d{1,5})\)",
@@ -66,6 +68,12 @@ _ORIGIN = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _QUOTED = re.compile(r'^([^\n"]{0,80})\n"""\n(.*?)\n"""[ \t]*$', re.MULTILINE | re.DOTALL)
+_TO_ANSWER = re.compile(
+    r"\bus(?:e|ing) (?:only )?(?:this|the following) information to answer\b[^\n]{0,60}\s*\Z",
+    re.IGNORECASE,
+)
+"""Information of any kind; of records that have an address each, it says that they were found."""
+_TO_ANSWER_CHARS = 160
 _RECORD_CHARS = 600
 _OPENING_CHARS = 2000
 _AFTER_CHARS = 600
@@ -174,12 +182,15 @@ def _by_key(page: Page, region: Span, wrapper: str | None) -> Found | None:
 
 
 def _by_heading(page: Page, region: Span, wrapper: str | None) -> Found | None:
-    """Return what a search found, each under its title as a heading and its address."""
+    """Return what a search found, each under its title and its address."""
     text = page.text
     if not holds(text, region, "#"):
         return None
     headings = islice(matches(_HEADING, text, region), 8 * MAX_PIECES)
-    found = [(h.start(), _ADDRESS.match(text, h.end() + 1, region.end)) for h in headings]
+    found = [
+        (h.start(), _LINK.match(h[0]) or _ADDRESS.match(text, h.end() + 1, region.end))
+        for h in headings
+    ]
     headed = [(start, address[1]) for start, address in found if address]
     listed = _as_found(page, [s for s, _ in headed], region, wrapper) if len(headed) > 1 else None
     if listed is None or not listed.why:
@@ -230,7 +241,9 @@ def _as_found(
     why = _why(page, wrapper, intro.announced or intro.told or page.told)
     if not why and page.role != "tool" and all(is_record(piece.body.of(text)) for piece in moved):
         after = text[max(moved[-1].span.end, region.end - _AFTER_CHARS) : region.end]
-        why = "cue" if tells(after) else ""  # "using the above information"
+        near = text[max(region.start, marks[0] - _TO_ANSWER_CHARS) : marks[0]]
+        told = tells(after) or _TO_ANSWER.search(near)  # "using the above information"
+        why = "cue" if told else ""
     return Found("records", moved, note_at, why, against)
 
 

@@ -205,6 +205,8 @@ def _against(
     note_at: int | None,
 ) -> str:
     used = set().union(*names)
+    if scores is not None and all("payload" in known for known in names):
+        used.discard("version")  # a vector store counts how often a point was written
     if (SEQUENCE_FIELDS - PAGE_FIELDS) & used or any(
         name.startswith("@") and name != "@search.score" for name in used
     ):

@@ -1,4 +1,8 @@
-"""Whether an answer's schema, or a tool that may answer, names documents by their place."""
+"""Whether what a request wants back depends on the places in its prompt.
+
+An answer's schema or pattern, or a tool that may answer, names documents by their place; or the
+prompt itself comes back, or is cut at so many tokens.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _FORMATS = ("response_format", "text", "format", "guided_json", "structured_outputs")
+_PATTERNS = (
+    *("guided_regex", "guided_grammar", "guided_choice", "regex", "ebnf", "grammar", "choice"),
+)
+_NUMBER_OR_LETTER = re.compile(r"\W{0,2}(?:\d{1,3}|[A-Ha-h])\W{0,2}")
+_CLASS = re.compile(r"\\d|\[[^\]\n]{0,24}?(?:\d-\d|[A-H]-[A-H]|[a-h]-[a-h]\])")
+_MAX_PATTERN_CHARS = 200
+"""Longer patterns are of whole texts, JSON say: numbers in those need be no places."""
+_GIVEN_BACK = ("echo", "prompt_logprobs", "decoder_input_details", "return_full_text")
+_CUT = ("truncate_prompt_tokens", "truncate")
 _MAX_DEPTH = 12
 _MAX_PROPERTIES = 2000
 _THING = r"(?:doc(?:ument)?|passage|source|chunk|snippet|result|text|item|candidate|context|option)"
@@ -35,8 +48,35 @@ def names_places(body: Mapping[str, Any]) -> bool:
     answers = [*formats, *_tools(body, _CHOOSING)]
     if any(_is_place(*found) for holder in answers for found in _properties(holder)):
         return True
+    if any(_admits_places(pattern) for pattern in _patterns(body)):
+        return True
     acts = (found for tool in _tools(body, _ACTING) for found in _properties(tool))
     return any(_ITS_PLACE.fullmatch(name) and _is_number(schema) for name, schema in acts)
+
+
+def keeps_prompt(body: Mapping[str, Any]) -> bool:
+    """Return whether the prompt comes back with the answer, or is cut: then each place counts."""
+    back = (body.get(name) for name in _GIVEN_BACK)
+    if any(value is not None and value is not False for value in back):
+        return True
+    return any(isinstance(body.get(name), int) and body[name] is not False for name in _CUT)
+
+
+def _patterns(body: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield what an answer has to match: of vLLM, SGLang and llama.cpp."""
+    yield from (body.get(name) for name in _PATTERNS)
+    outputs = body.get("structured_outputs")
+    if isinstance(outputs, Mapping):
+        yield from (outputs.get(name) for name in _PATTERNS)
+
+
+def _admits_places(pattern: Any) -> bool:
+    """Return whether an answer may be a number or letter alone."""
+    if isinstance(pattern, list):
+        return any(isinstance(p, str) and _NUMBER_OR_LETTER.fullmatch(p) for p in pattern)
+    if not isinstance(pattern, str) or len(pattern) > _MAX_PATTERN_CHARS:
+        return False
+    return _CLASS.search(pattern) is not None
 
 
 def _tools(body: Mapping[str, Any], named: re.Pattern[str]) -> Iterator[Any]:

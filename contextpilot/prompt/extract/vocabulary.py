@@ -80,6 +80,7 @@ CUE_NOUNS = (
     r"bits) of (?:(?:a|the|long|retrieved|relevant) ){0,3}(?:context|information|evidence|"
     r"documents?)|"
     r"contexts?|evidence|references|articles(?! of)|notes(?= found| retrieved)|"
+    r"(?:knowledge[ -]base|kb|help[ -]cent(?:er|re)) (?:articles|entries)|"
     r"knowledge(?:[ -]base)?|"
     r"(?<=above )information|information(?= (?:(?:that )?(?:you|we|i) (?:have )?)?"
     r"(?:retrieved|found|gathered|collected))|"
