@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contextpilot.http.callers import AllowedCallers
+from contextpilot.prompt.apis.paths import is_engines
 from contextpilot.server.errors import error_reply
 from contextpilot.server.plain_path import leads_out
 from contextpilot.server.protocol import cut_short
 
 PROXIED = "/v1/"
 _NO_PATH = "the path must not lead out of /v1"
+_V1 = "an OpenAI client's base URL ends in /v1 (an Anthropic client adds that itself)"
 _TWO_HOSTS = "Host must be given once"
 _OTHER_CODING = "Transfer-Encoding must be chunked, and nothing else"
 _VERSIONS = ("1.1", "1.0")
@@ -103,6 +105,8 @@ class Entry:
             return error_reply(505, _OTHER_VERSION)
         if path.startswith(PROXIED):
             return error_reply(400, _NO_PATH) if leads_out(path) else self._proxy
+        if is_engines("/v1" + path) and path not in self._posts:
+            return error_reply(404, f"there is no {path}: {_V1}")
         if self._expected and path not in self._unguarded and not self._is_allowed(headers):
             return error_reply(401, _NO_TOKEN)
         direct = self._posts.get(path) if scope["method"] == "POST" else None

@@ -36,6 +36,11 @@ def has_prompt(method: str, path: str) -> bool:
     return method in ("POST", "PUT") and path.rstrip("/") in _NEVER_PLANNED
 
 
+def is_engines(path: str) -> bool:
+    """Return whether it is a path of the engines' that clients are known to ask."""
+    return path.rstrip("/") == "/v1/models" or has_prompt("POST", path)
+
+
 _CALCULATED = frozenset(
     f"/v1/{name}"
     for name in (
