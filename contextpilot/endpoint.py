@@ -73,7 +73,12 @@ class SyncEndpoint:
         listen: str,
         token: str | None = None,
     ) -> None:
-        self._server = _Server(parse_address(listen), _Handler)
+        address = parse_address(listen)
+        try:
+            self._server = _Server(address, _Handler)
+        except OSError as error:
+            why = f"listen: {listen} cannot be bound: {error.strerror or error}"
+            raise OSError(error.errno, why) from None
         self._server.receiver = receiver
         self._server.planning = planning
         self._server.token = token

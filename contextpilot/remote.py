@@ -142,6 +142,8 @@ class RemotePlanning:
             self._has_warned = True
         told = str(error) or type(error).__name__
         url = self._http.shown_url
+        if url.endswith("/v1"):
+            told += " (an index is at the URL without /v1)"
         logger.warning("the index server at %s does not plan: %s; planning here", url, told)
 
 

@@ -293,3 +293,17 @@ def test_web_pages_of_strangers_are_refused(server: cp.ContextPilot) -> None:
             assert status == 403, answer
     assert call(server, "GET", "/health", Host="attacker.example")[0] == 403
     assert call(server, "GET", "/health")[1]["engines"] == {}
+
+
+def test_an_address_that_is_taken_is_named(server: cp.ContextPilot) -> None:
+    taken = (server.index_url or "").removeprefix("http://")
+    with pytest.raises(OSError, match=f"listen: {taken} cannot be bound: Address already in use"):
+        cp.ContextPilot(listen=taken)
+
+
+def test_an_index_url_that_ends_in_v1_is_told_of(
+    server: cp.ContextPilot, caplog: pytest.LogCaptureFixture
+) -> None:
+    with cp.ContextPilot(index_url=f"{server.index_url}/v1") as pilot:
+        assert pilot.optimize(TEXTS[:2], "q").order == (0, 1)
+    assert "an index is at the URL without /v1" in caplog.text

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import Any, NamedTuple
+from urllib.request import ProxyHandler, Request, build_opener
 
 GRACE_S = 5.0
 """Time that the shim has to report once llama-server serves."""
 _MAX_WAIT_S = 1800.0
 _TIMEOUT_S = 3.0
 _PAUSE_S = 0.25
+_MAX_BYTES = 16 << 20
 
 
 class Watched(NamedTuple):
@@ -40,7 +42,7 @@ def wait_for_hello(
     deadline = time.monotonic() + wait_s
     while True:
         told = _reporters(watched)
-        if told is not None and watched.pid in told:
+        if not isinstance(told, str) and watched.pid in told:
             return None
         now = time.monotonic()
         if now >= deadline:
@@ -50,32 +52,33 @@ def wait_for_hello(
         if _fetch(watched.server_url + "/health") is not None:
             deadline = min(deadline, now + GRACE_S)
         time.sleep(_PAUSE_S)
-    if told is None:
-        return f"the index at {watched.index_url} does not answer; the shim keeps trying"
+    if isinstance(told, str):
+        return f"{watched.index_url} {told}; the shim keeps trying"
     return (
         "the shim has not reported: llama-server may be static or protected; "
         "the index will not know what its slots hold"
     )
 
 
-def _reporters(watched: Watched) -> set[Any] | None:
-    """Return the processes that report to the index; None when it does not answer."""
+def _reporters(watched: Watched) -> set[Any] | str:
+    """Return the processes that report to the index, or in words why that is not known."""
     headers = {"Authorization": f"Bearer {watched.token}"} if watched.token else {}
-    content = _fetch(watched.index_url.rstrip("/") + "/health", headers)
-    if not isinstance(content, dict):
-        return None
-    engines = content.get("sync", content.get("engines"))
-    known = engines.values() if isinstance(engines, dict) else ()
+    url = watched.index_url.rstrip("/")
+    content = _fetch(url + "/health", headers)
+    engines = content.get("sync", content.get("engines")) if isinstance(content, dict) else None
+    if not isinstance(engines, dict):
+        told = "does not answer" if content is None else "is no index"
+        return told + (" (an index is at the URL without /v1)" if url.endswith("/v1") else "")
+    known = engines.values()
     return {engine.get("pid") for engine in known if isinstance(engine, dict)}
 
 
 def _fetch(url: str, headers: dict[str, str] | None = None) -> Any:
     """Return decoded JSON; None when there is no good answer."""
-    from contextpilot.http.blocking import BlockingHttp  # requests takes a while to import
-
+    # as the shim reaches it: without proxies, and with the standard library alone
+    opener = build_opener(ProxyHandler({}))
     try:
-        with contextlib.closing(BlockingHttp(url, headers or {}, _TIMEOUT_S)) as http:
-            reply = http.call("GET", "", None, _TIMEOUT_S)
-        return json.loads(reply.body) if reply.status == 200 else None
-    except (OSError, ValueError):
+        with opener.open(Request(url, headers=headers or {}), timeout=_TIMEOUT_S) as reply:
+            return json.loads(reply.read(_MAX_BYTES))
+    except (OSError, ValueError, HTTPException):
         return None

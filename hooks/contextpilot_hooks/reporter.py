@@ -238,6 +238,8 @@ class Reporter:
 
     def _fail(self, reason: str) -> None:
         if not self._pause:
+            if self._settings.path.endswith("/v1"):
+                reason += " (an index is at the URL without /v1)"
             logger.warning(
                 "contextpilot: index at %s:%s: %s; the engine continues, changes are sent later",
                 self._settings.host,

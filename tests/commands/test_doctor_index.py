@@ -194,6 +194,16 @@ def test_somebody_else_listens(monkeypatch, reply):
     assert "not at an engine" in check.fix
 
 
+def test_an_index_is_not_below_v1(monkeypatch):
+    with scripted({"/v1/health": (200, {"status": "ok"})}) as server:
+        monkeypatch.setenv("CONTEXTPILOT_INDEX_URL", server.url + "/v1/")
+        [check] = check_index()
+    assert (check.status, check.fix.partition(":")[0]) == (
+        "fail",
+        "leave /v1 out of CONTEXTPILOT_INDEX_URL",
+    )
+
+
 def test_a_health_that_asks_for_a_token(monkeypatch):
     with scripted({"/health": (401, {})}) as server:
         monkeypatch.setenv("CONTEXTPILOT_INDEX_URL", server.url)

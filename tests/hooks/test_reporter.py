@@ -232,6 +232,13 @@ def test_absent_then_there(make, caplog):
     assert sum(r.levelname == "WARNING" for r in caplog.records) == 1
 
 
+def test_an_address_with_v1_is_told_of(make, caplog):
+    reporter = make(f"http://127.0.0.1:{free_port()}/v1")
+    reporter.ledger.set(ID + "1", 32, 40)
+    assert eventually(lambda: reporter.counts.failures >= 1)
+    assert "an index is at the URL without /v1" in caplog.text
+
+
 def test_a_restarted_index_gets_a_snapshot(make):
     port = free_port()
     with Receiver(port) as first:

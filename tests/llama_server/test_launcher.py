@@ -7,7 +7,9 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -264,8 +266,45 @@ def test_a_silent_shim_is_told_of() -> None:
         assert "has not reported" in (wait_for_hello(watched, lambda: True, 0.3) or "")
         absent = watched._replace(index_url=NOWHERE)
         assert "does not answer" in (wait_for_hello(absent, lambda: True, 0.3) or "")
+        below = watched._replace(index_url=f"{pilot.index_url}/v1")
+        assert "without /v1" in (wait_for_hello(below, lambda: True, 0.3) or "")
         ended = wait_for_hello(watched, lambda: False, 0.3)
         assert ended == "llama-server has ended"
+
+
+class _OfAnEngine(BaseHTTPRequestHandler):
+    """Answers as llama-server does, at /v1/health as well."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", "15")
+        self.end_headers()
+        self.wfile.write(b'{"status":"ok"}')
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_an_address_of_no_index_is_told_of() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _OfAnEngine) as engine:
+        threading.Thread(target=engine.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{engine.server_address[1]}"
+        watched = Watched(os.getpid(), url, "", NOWHERE)
+        told = wait_for_hello(watched, lambda: True, 0.3) or ""
+        assert told == f"{url} is no index; the shim keeps trying"
+        told = wait_for_hello(watched._replace(index_url=url + "/v1"), lambda: True, 0.3) or ""
+        assert "is no index (an index is at the URL without /v1)" in told
+        engine.shutdown()
+
+
+def test_the_watch_needs_the_standard_library_alone() -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['requests', 'urllib3', 'httptools']))\n"
+        "from contextpilot.llama_server.hello import Watched, wait_for_hello\n"
+        f"print(wait_for_hello(Watched(1, {NOWHERE!r}, '', {NOWHERE!r}), lambda: True, 0.3))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "does not answer" in done.stdout
 
 
 def test_launch_tells_why_a_server_will_not_report(environ: dict[str, str], built: Path) -> None:

@@ -18,6 +18,7 @@ INDEX_TOKEN = "CONTEXTPILOT_INDEX_TOKEN"
 
 _START = "start it with: contextpilot serve (port 8765), or cp.ContextPilot(listen=...)"
 _RIGHT_PORT = f"point {INDEX_URL} at contextpilot serve (port 8765), not at an engine"
+_NO_V1 = f"leave /v1 out of {INDEX_URL}: only clients of the proxy use that"
 _LAUNCH = f"launch the engine with {INDEX_URL} set, where contextpilot is installed"
 _SYNC: dict[str, tuple[Status, str]] = {
     "exact": ("ok", ""),
@@ -44,7 +45,8 @@ def check_index() -> Iterator[Check]:
         yield token_is_wrong("index", place)
     elif not is_index(health):
         detail = f"{place.shown} answers {health.status}, but not as an index would"
-        yield Check("index", "fail", detail, _RIGHT_PORT)
+        below = url.rstrip("/").endswith("/v1")
+        yield Check("index", "fail", detail, _NO_V1 if below else _RIGHT_PORT)
     else:
         yield _check_service(health, place)
         yield from _check_reporters(health.content)
