@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import NamedTuple
 
+from contextpilot.http.address import base_address, quoted
+
 OPENAI, ANTHROPIC = "openai", "anthropic"
 CLOUDS = {OPENAI: "https://api.openai.com", ANTHROPIC: "https://api.anthropic.com"}
 """Where requests go when nobody says otherwise."""
@@ -34,12 +36,21 @@ class Launch(NamedTuple):
 
 
 def upstreams(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return where the requests of each API went so far: as the variables say, or the cloud."""
+    """Return where the requests of each API went so far: as the variables say, or the cloud.
+
+    Raises ValueError, which names the variable, for what is no http(s) address.
+    """
     found = dict(CLOUDS)
-    for name, (api, path) in reversed(_VARIABLES.items()):
+    for name, (api, _) in reversed(_VARIABLES.items()):
         url = environment.get(name, "").rstrip("/")
         if url:
-            found[api] = url.removesuffix(path) if path else url.removesuffix("/v1")
+            try:
+                base_address(url)
+            except ValueError:
+                raise ValueError(
+                    f'{name} must be like "{CLOUDS[api]}", not {quoted(url)}'
+                ) from None
+            found[api] = url.removesuffix("/v1")
     return found
 
 

@@ -9,13 +9,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from contextpilot.agents.known import Launch, launch, program_name, upstreams, where_to_put
+from contextpilot.agents.known import (
+    CLOUDS,
+    Launch,
+    launch,
+    program_name,
+    upstreams,
+    where_to_put,
+)
 from contextpilot.commands.command import Command, Outcome
 from contextpilot.errors import CommandError
 from contextpilot.server.settings import Settings, load_settings
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
     from contextpilot.agents.session import Session
 
 _SIGNALLED = 128
+_T = TypeVar("_T")
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +59,8 @@ def _run(args: argparse.Namespace) -> Outcome:
         raise CommandError("name the agent, for example: contextpilot run -- claude")
     from contextpilot.agents.session import Session
 
-    if args.json is not None and not args.json.parent.is_dir():
-        raise CommandError(f"--json: there is no folder {args.json.parent}")
+    if args.json is not None:
+        _check_writable(args.json)
     _send_logs_to(args.log)
     session = Session()
     with _proxies(args, session) as urls:
@@ -61,8 +70,18 @@ def _run(args: argparse.Namespace) -> Outcome:
         if args.json is not None:
             _write(args.json, told)
         if not args.quiet:
-            _tell(told, where_to_put(command[0], urls))
+            _tell(told, status, where_to_put(command[0], urls))
     return Outcome("", status)
+
+
+def _check_writable(path: Path) -> None:
+    """Raise CommandError where the summary would be lost: the agent may run for hours."""
+    if not path.parent.is_dir():
+        raise CommandError(f"--json: there is no folder {path.parent}")
+    if path.is_dir():
+        raise CommandError(f"--json: {path} is a folder: name a file")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise CommandError(f"--json: {path} cannot be written")
 
 
 def _write(path: Path, session: dict[str, Any]) -> None:
@@ -79,15 +98,16 @@ def _proxies(args: argparse.Namespace, session: Session) -> Iterator[dict[str, s
     from contextpilot.agents.local_proxy import running_proxy
 
     settings = _settings(args)
-    targets = upstreams(os.environ)
     if settings.engine:
-        targets = dict.fromkeys(targets, settings.engine[0])
+        targets = dict.fromkeys(CLOUDS, settings.engine[0])
+    else:
+        targets = _checked(lambda: upstreams(os.environ))
     with ExitStack() as stack:
         by_target = {}
         for number, target in enumerate(dict.fromkeys(targets.values())):
             engines = settings.engine or (target,)
             port = args.port + number if args.port else 0
-            own = replace(settings, engine=engines, port=port)
+            own = _checked(partial(replace, settings, engine=engines, port=port))
             by_target[target] = stack.enter_context(running_proxy(own, session))
         yield {api: by_target[target] for api, target in targets.items()}
 
@@ -96,8 +116,13 @@ def _settings(args: argparse.Namespace) -> Settings:
     flags: dict[str, Any] = {"host": "127.0.0.1", "port": args.port}
     if args.engine:
         flags["engine"] = (args.engine,)
+    return _checked(lambda: load_settings(flags, os.environ))
+
+
+def _checked(make: Callable[[], _T]) -> _T:
+    """Return what is made; what it says of unfit settings is the user's to mend."""
     try:
-        return load_settings(flags, os.environ)
+        return make()
     except ValueError as error:
         raise CommandError(str(error)) from None
 
@@ -162,13 +187,14 @@ def _send_logs_to(path: Path | None) -> None:
         named.propagate = False
 
 
-def _tell(session: dict[str, Any], where: str) -> None:
+def _tell(session: dict[str, Any], status: int, where: str) -> None:
     from contextpilot.agents.summary import summary_lines
 
     if session["requests"]:
         lines: Sequence[str] = list(summary_lines(session))
     else:
-        lines = [f"no request of {session['program']} came through the proxy: {where}"]
+        failed = f"it ended with status {status}; unless it says why above, " if status else ""
+        lines = [f"no request of {session['program']} came through the proxy: {failed}{where}"]
     width = terminal_width()
     for number, line in enumerate(lines):
         first = "contextpilot: " if number == 0 else "  "

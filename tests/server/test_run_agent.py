@@ -224,6 +224,34 @@ def test_file_that_cannot_be_written_is_told_before_the_agent_starts(
     assert "Traceback" not in done.stderr
 
 
+def test_a_folder_is_no_file_for_the_summary(tmp_path: Path) -> None:
+    done = run_agent(tmp_path, "plain", 0, flags=("--json", tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"contextpilot run: --json: {tmp_path} is a folder: name a file\n"
+
+
+def test_a_variable_that_is_no_address_is_named(tmp_path: Path) -> None:
+    done = run_agent(tmp_path, "plain", 0, ANTHROPIC_BASE_URL="localhost:8000")
+    assert (done.returncode, done.stdout) == (1, "")
+    like = 'ANTHROPIC_BASE_URL must be like "https://api.anthropic.com"'
+    assert done.stderr == f"contextpilot run: {like}, not 'localhost:8000'\n"
+
+
+def test_a_second_proxy_needs_a_port_as_well(tmp_path: Path) -> None:
+    done = run_agent(tmp_path, "plain", 0, flags=("--port", 65535))
+    assert done.returncode == 1
+    assert done.stderr.startswith("contextpilot run: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_agent_that_fails_at_once_may_have_said_why(tmp_path: Path) -> None:
+    with serving(Scripted(answer)) as url:
+        done = run_agent(tmp_path, "fails", 0, flags=("--engine", url))
+    assert done.returncode == 7
+    words = " ".join(done.stderr.split())
+    assert "through the proxy: it ended with status 7; unless it says why above, " in words
+
+
 def test_agent_that_is_not_there(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "contextpilot", "run", "--", "no-such-agent"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
