@@ -117,3 +117,13 @@ def test_steps_are_told_in_chinese_by_more_words() -> None:
     steps = ["首先铺平内帐。", "之后接好三根杆子。", "再把杆子穿过套管。", "再将两端插进扣眼。"]
     assert sequence_reason(steps) == "continued"
     assert sequence_reason(["再生能源占三成。", "其他能源占七成。", "水电站有两座。"]) == ""
+
+
+def test_clauses_and_answers_name_no_speaker_and_go_on() -> None:
+    rule = "The same applies to boats that lie ashore."
+    assert (
+        sequence_reason(["Dues are paid in May.", "In such case they rise.", rule]) == "continued"
+    )
+    talk = ["Okay so who greased it?", "Yeah, we did.", "Right, with what?", "The wrong sort."]
+    assert sequence_reason(talk) == "speakers"
+    assert sequence_reason(["Great value, and quiet.", "Right-hand drive.", "Too loud."]) == ""

@@ -18,6 +18,8 @@ COUNTED = (
     "Part One|Part Two|Part Three",
     "Act IV|Act V|Act VI",
     "Draft 1|Draft 2|Draft 5|Final",
+    "Re: Dues|Dues|AW: Re: Dues",
+    "yard.txt:1-20|yard.txt:21-40|yard.txt:41-60",
     "第三章|第四章|第五章",
     "水曜日|木曜日|金曜日",
 )
@@ -29,6 +31,7 @@ OTHERS = (
     "Harbour|Port|Canal",
     "f1.pdf|f3.pdf|f4.pdf",
     "Score: 0.93|Score: 0.86|Score: 0.71",
+    "Re: Dues|Re: Crane|Re: Slip",
     "Node ID: 3|Node ID: 5|Node ID: 9",
     "May|June Carter|Augustus",
     "||",

@@ -60,6 +60,8 @@ def test_questions_of_facts_let_documents_move(question: str) -> None:
         "Start with the bottom and go up.",
         "Wann beginnt der zweite Text?",
         "Womit beginnt die Liste?",
+        'When was the lock dug? Reply as {"answer": str, "doc": int}.',
+        "When was the lock dug? Name the source, counting from zero.",
         "On which line does the weir appear?",
         "In welcher Zeile steht barges?",
         "Quand finit-il, et que dit le suivant ?",

@@ -102,6 +102,16 @@ _THEM = re.compile(
 )
 """A question that speaks of the documents, and not of what stands in them."""
 _ANSWERS = re.compile(r"^[ \t]*1[ \t]*[:.)=][ \t]*\S[^\n]{0,12}\n[ \t]*2[ \t]*[:.)=]", re.MULTILINE)
+_NUMBERED_ANSWER = re.compile(
+    r"[\"'](?:doc(?:ument)?|passage|source|snippet|chunk|result|context)s?"
+    r"(?:_?(?:index|indices|number|no|num|idx))?[\"']\s*:\s*[\[<]?\s*"
+    r"(?:int(?:eger)?|number|index|\d)\b|"
+    r"\b(?:count(?:s|ed|ing)?|number(?:ed|ing)|index(?:ed|es)?|starting) (?:from|at|with) "
+    r"(?:0|1|zero|one)\b|"
+    r"\b(?:0|1|zero|one)-(?:based|indexed)\b",
+    _FLAGS,
+)
+"""An answer in JSON that names documents by their place."""
 _RANKED = re.compile(r"\[\d{1,4}\] ?> ?\[\d{1,4}\]")
 _NUMBER_AFTER = re.compile(
     r"[ \t]{0,3}(?:#|n[o°º]\.?[ \t]{0,2}|nr\.?[ \t]{0,2}|number[ \t])?\[?(\d{1,4})\b"
@@ -213,7 +223,7 @@ def read_asks(text: str) -> Asks:
 @lru_cache(maxsize=256)
 def _read(_whose: str, text: str) -> Asks:
     position = spelled = False
-    order = _RANKED.search(text) is not None
+    order = _RANKED.search(text) is not None or _NUMBERED_ANSWER.search(text) is not None
     numbers = {*_bracketed(text), *_in_few_words(text)}
     for match in _WORD.finditer(text):
         word = match[0].lower()

@@ -16,6 +16,8 @@ _AFTER = re.compile(
     rf"{_OPENING}(?:(?:and |but |so )?(?:then|next|after (?:that|this|which)|afterwards|"
     r"finally|lastly|at last|meanwhile|thereupon|in (?:reply|return|the end)|therefore|thus|hence|"
     r"consequently|"
+    r"in (?:such (?:an? )?|that )(?:case|event)|the same (?:applies|holds|goes)\b|"
+    r"(?:gleiches|das gleiche|dasselbe) gilt|il en va de même|lo mismo (?:se aplica|vale)|"
     r"as (?:a result|agreed|promised|you asked)|instead|from (?:this|that|then)|since then|"
     r"by (?:morning|noon|evening|nightfall|then|this|what)|(?:the )?(?:next|following|same) "
     r"(?:day|morning|evening|night|week|year|spring|summer|autumn|winter)|"
@@ -34,6 +36,8 @@ _AFTER = re.compile(
 _NAMED_BEFORE = re.compile(
     r"\b(?:(?:the|this|that) (?:preceding|foregoing|latter|former)|aforesaid|aforementioned|"
     r"(?:just|already|previously) (?:mentioned|shown|described|said|stated|named)|"
+    r"(?:mentioned|named|listed|described|stated|shown|set out) (?:above|before)|"
+    r"oben (?:genannt|erwähnt|beschrieben)\w*|"
     r"(?:a|the) further|(?:the )?latest|vorstehend\w*|vorgenannt\w*|"
     r"susmentionn\w*|antedich\w*|suddett\w*|voornoemd\w*|вышеуказанн\w*)\b|"
     r"前款|前项|上述|前項|上記|전항",

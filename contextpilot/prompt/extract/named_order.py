@@ -47,7 +47,8 @@ for _kind, _cycle in enumerate(_CYCLES):
     for _place, _word in enumerate(_cycle.split()):
         _PLACES.setdefault(_word, []).append((_kind, _place))
 _TOKEN = re.compile(
-    r"(?:19|20)\d\d(?!\d)|(?<=\bq)[1-4]\b|(?<=\bh)[12]\b|(?<![\w./-])\d{1,6}(?![\w.-])|(?:星期|[月火水木金土日]曜)[一二三四五六日]?|[一二三四五六七八九十]|"
+    r"(?:19|20)\d\d(?!\d)|(?<=\bq)[1-4]\b|(?<=\bh)[12]\b|(?<![\w./-])\d{1,6}(?![\w.-])|"
+    r"(?<![\w./-])\d{1,6}(?=[-–]\d)|(?<=\d[-–])\d{1,6}(?![\w.-])|(?:星期|[月火水木金土日]曜)[一二三四五六日]?|[一二三四五六七八九十]|"
     r"[^\W\d_一二三四五六七八九十]+"
 )
 """Numbers that are part of a name (`f3.pdf`, `a-7`, 0.81) count nothing; years do everywhere."""
@@ -57,17 +58,22 @@ _OTHER_NUMBERS = frozenset(
         *("http", "https"),
     )
 )
+_REPLY = re.compile(
+    r"(?:(?:re|aw|sv|antw|rv|ré|rif|fwd?|wg|tr|回复|答复)(?:\[\d\])?[:：]\s*)+", re.IGNORECASE
+)
 _MIN_TITLES = 3
 _TITLE_CHARS = 120
 
 
 def count_by_name(titles: Sequence[str]) -> bool:
-    """Return whether titles are the same up to days, months, numbers that go up, or down.
+    """Return whether titles are replies, or the same up to days, months, numbers in order.
 
     One of them may be of its own: a prologue, the end.
     """
     if len(titles) < _MIN_TITLES:
         return False
+    if _are_replies(titles):
+        return True
     read = [_TOKEN.findall(title[:_TITLE_CHARS].lower()) for title in titles]
     if any(_OTHER_NUMBERS.intersection(tokens) for tokens in read):
         return False
@@ -81,6 +87,13 @@ def count_by_name(titles: Sequence[str]) -> bool:
     values = [numbers for other, numbers in counted if other == frame]
     orders = (values, [v[::-1] for v in values], [(v[-1], *v[:-1]) for v in values])
     return any(_is_monotone(order) for order in orders)
+
+
+def _are_replies(titles: Sequence[str]) -> bool:
+    """Return whether most titles are replies, and all are of one subject: a thread of mails."""
+    replies = [_REPLY.match(title) for title in titles]
+    subjects = {_REPLY.sub("", title, count=1).strip().lower() for title in titles}
+    return 2 * sum(map(bool, replies)) > len(titles) and len(subjects) == 1
 
 
 def _kinds(tokens: Sequence[str]) -> set[int]:

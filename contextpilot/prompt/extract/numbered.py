@@ -29,7 +29,7 @@ from contextpilot.prompt.extract.vocabulary import (
 WORDS = (
     r"(?:(?:(?:search|retrieval)[ \t]{0,4})?result|hit|citation|document|doc|passage|"
     r"source|context|chunk|snippet|reference|memory|excerpt|evidence|webpage|dokument|quelle|documento|fuente|fonte|документ|"
-    r"источник|extrait|trecho|bron|belge|kaynak|tài liệu|källa|"
+    r"источник|extrait|trecho|fragmento|extracto|auszug|bron|belge|kaynak|tài liệu|källa|"
     r"kilde|źródło|dokumentum|dokumen|asiakirja)"
 )
 _HAN_WORDS = r"(?:文档|资料|参考资料|参考|来源|文書|資料|参考文献|문서|자료)"

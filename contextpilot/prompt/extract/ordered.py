@@ -20,6 +20,14 @@ _CALLED = re.compile(
     r"([^\W\d_][\w.'’-]{0,24})\]?[*_]{0,2}[:：])(?=\s)"
 )
 """Speakers of chats and scripts: `maja: ...`, `HOST — ...`."""
+_SPOKEN = re.compile(
+    r"[\W_]{0,3}(?:(?:okay|ok|yeah|yep|sure|right|great|well|oh|alright|exactly|thanks|sorry|"
+    r"h+m+|u+[hm]|genau|naja|tja|d'accord|ouais|vale|bueno|certo|então)\b"
+    r"(?:,| (?:so|um|uh|we|i|let|and|but|that)\b)|"
+    r"that(?:'s| is) (?:fine|right|true|good|great)\b)",
+    re.IGNORECASE,
+)
+"""How people begin who answer each other."""
 _DASHED = re.compile(r"\s*[—–]\s?\w")
 _LOGGED = re.compile(
     r"\s*[\[<(]?(?:trace|debug|info|notice|warn(?:ing)?|error|critical|fatal|severe)\b"
@@ -97,7 +105,7 @@ def sequence_reason(bodies: Sequence[str]) -> str:
         return "elements"
     if _most(_TODO, lines) or _most(_HUNK, lines) or _are_listings(bodies):
         return "listing"
-    if _are_turns(lines) or _most(_DASHED, lines):
+    if _are_turns(lines) or _most(_DASHED, lines) or _most(_SPOKEN, lines):
         return "speakers"
     if _most(_LOGGED, lines) or _are_timed(lines) or _are_mails(heads):
         return "times"

@@ -331,7 +331,7 @@ FIELD_LABELS = frozenset(
         *("question", "query", "note", "memory", "fact", "excerpt", "type", "domain", "uri"),
         *("category", "topic", "subject", "keywords", "section", "citation", "reference", "doc"),
         *("value", "collection", "chunk id", "doc id", "document id", "source id", "node id"),
-        *("file id", "file name", "page title", "page_label", "file_path", "file_name"),
+        *("file id", "file name", "page title", "page_label", "file_path", "file_name", "page"),
     )
 )
 """`Name: ...` at the head of a block that is a field and no speaker."""
