@@ -405,6 +405,13 @@ ROWS = (
         "tests/server/test_state.py::test_what_another_user_planted_beside_it_is_not_believed",
     ),
     Row(
+        "a state file in which something runs",
+        f"{SERVER}proxy/state_file.py",
+        "            _check_schema(file)\n",
+        "",
+        "tests/server/test_state.py::test_a_file_that_does_more_than_keep_orders_is_not_used",
+    ),
+    Row(
         "an order that is none",
         "contextpilot/prompt/conversation/found_blocks.py",
         "if order is None or sorted(order) != list(range(len(known))):",

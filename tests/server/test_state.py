@@ -225,6 +225,40 @@ def test_a_locked_file_is_written_later(
     assert again.orders.get(GroupKeys(b"two", None)) == (2, 0, 1)
 
 
+_ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+_TABLE = "CREATE TABLE choices (key BLOB PRIMARY KEY, ranks TEXT NOT NULL, used INTEGER NOT NULL)"
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        [f"CREATE VIEW choices AS {_ENDLESS} SELECT x AS key, '0' AS ranks, x AS used FROM c"],
+        [
+            f"{_TABLE} WITHOUT ROWID",
+            "CREATE TRIGGER more AFTER INSERT ON choices BEGIN "
+            "INSERT INTO choices SELECT randomblob(8), ranks, used FROM choices; END",
+        ],
+        [f"{_TABLE} WITHOUT ROWID", f"INSERT INTO choices VALUES (x'00', '0', {2**63 - 1})"],
+        [f"{_TABLE} WITHOUT ROWID", "INSERT INTO choices VALUES (x'00', '0', -1)"],
+    ],
+)
+def test_a_file_that_does_more_than_keep_orders_is_not_used(
+    tmp_path: Path, statements: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "state.db"
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        for statement in [*statements, "PRAGMA user_version = 2"]:
+            file.execute(statement)
+    path.chmod(0o600)
+    kept = StateFile(str(path))
+    with caplog.at_level(logging.ERROR, "contextpilot"):
+        kept.open()
+        kept.orders.add(GroupKeys(b"one", None), (1, 0))
+        kept.close()
+    assert kept.orders.get(GroupKeys(b"one", None)) == (1, 0)
+    assert "cannot be used" in caplog.text
+
+
 def test_the_file_is_bounded(tmp_path: Path) -> None:
     path = str(tmp_path / "state.db")
     for begin in range(0, 30, 6):

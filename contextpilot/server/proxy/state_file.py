@@ -26,11 +26,15 @@ _VERSION = 2
 """Of the file and of its keys: hashes of what an older one meant are found by nobody any more."""
 _BESIDE = ("-wal", "-shm", "-journal")
 """Files that SQLite reads and writes beside it, and believes."""
+_TABLE = "choices"
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS choices "
     "(key BLOB PRIMARY KEY, ranks TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID"
 )
 _PUT = "INSERT OR REPLACE INTO choices VALUES (?, ?, ?)"
+_READ = "SELECT key, ranks, used FROM choices ORDER BY used DESC LIMIT ?"
+_MAX_USED = 1 << 62
+"""Uses that are counted; SQLite counts no further than twice as far."""
 _SHORTEN = "DELETE FROM choices WHERE used <= (SELECT max(used) FROM choices) - ?"
 
 
@@ -84,6 +88,7 @@ class StateFile:
     def _prepare(self) -> None:
         _check_own(self._path)
         with closing(self._connect()) as file, file:
+            _check_schema(file)
             (version,) = file.execute("PRAGMA user_version").fetchone()
             if version > _VERSION:
                 raise ValueError(f"it is of version {version}, not {_VERSION}")
@@ -105,8 +110,10 @@ class StateFile:
 
     def _read(self) -> Iterator[tuple[bytes, Order]]:
         with closing(self._connect()) as file:
-            rows = file.execute("SELECT key, ranks, used FROM choices ORDER BY used").fetchall()
-        for key, ranks, used in rows:
+            rows = file.execute(_READ, (self._max,)).fetchall()
+        for key, ranks, used in reversed(rows):
+            if not 0 <= int(used) < _MAX_USED:
+                raise ValueError("an order of it was used too often")
             self._used = max(self._used, int(used))
             yield bytes(key), tuple(map(int, ranks.split()))
 
@@ -146,6 +153,17 @@ class StateFile:
                 logger.warning("state file %s cannot be written (%s)", self._path, error)
         else:
             self._has_warned = False
+
+
+def _check_schema(file: sqlite3.Connection) -> None:
+    """Refuse a file in which something runs when it is read or written, such as a view.
+
+    Raises:
+        ValueError: it holds something else than orders.
+    """
+    found = file.execute("SELECT type, name FROM sqlite_master").fetchmany(2)
+    if found not in ([], [("table", _TABLE)]):
+        raise ValueError("it holds something else than written orders")
 
 
 def _check_own(path: Path) -> None:
