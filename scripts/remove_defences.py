@@ -412,6 +412,20 @@ ROWS = (
         "tests/server/test_state.py::test_a_file_that_does_more_than_keep_orders_is_not_used",
     ),
     Row(
+        "orders of a million blocks, kept in memory",
+        "contextpilot/prompt/conversation/written_orders.py",
+        "self._num_ranks > self._max_ranks and",
+        "False and",
+        "tests/server/test_state.py::test_orders_of_many_blocks_count_by_their_ranks",
+    ),
+    Row(
+        "orders of a million blocks, on the disk",
+        f"{SERVER}proxy/state_file.py",
+        "is_short = len(order) <= _MAX_RANKS",
+        "is_short = True",
+        "tests/server/test_state.py::test_orders_of_many_blocks_count_by_their_ranks",
+    ),
+    Row(
         "an order that is none",
         "contextpilot/prompt/conversation/found_blocks.py",
         "if order is None or sorted(order) != list(range(len(known))):",

@@ -275,6 +275,31 @@ def test_the_file_is_bounded(tmp_path: Path) -> None:
     assert kept.orders.get(GroupKeys(bytes([19]), None)) is None
 
 
+def test_orders_of_many_blocks_count_by_their_ranks(tmp_path: Path) -> None:
+    orders, long = WrittenOrders(max_ranks=100), tuple(range(40))
+    for number in range(1000):
+        orders.add(GroupKeys(b"%d" % number, None), long)
+        orders.add(GroupKeys(b"%d" % number, None), long)  # a next turn
+    assert len(orders) == 2
+    orders.add(GroupKeys(b"one", None), tuple(range(1000)))
+    assert len(orders) == 1
+    orders.forget()
+    for number in range(50):
+        orders.add(GroupKeys(b"%d" % number, None), (1, 0))
+    assert len(orders) == 50
+
+    kept = StateFile(str(tmp_path / "state.db"))
+    kept.open()
+    kept.orders.add(GroupKeys(b"long", None), tuple(range(3000)))
+    kept.orders.add(GroupKeys(b"short", None), (1, 0))
+    kept.close()
+    again = StateFile(str(tmp_path / "state.db"))
+    again.open()
+    again.close()
+    assert again.orders.get(GroupKeys(b"long", None)) is None
+    assert again.orders.get(GroupKeys(b"short", None)) == (1, 0)
+
+
 def test_the_oldest_orders_go() -> None:
     orders = WrittenOrders(max_orders=2)
     for key in (b"one", b"two", b"one", b"three"):

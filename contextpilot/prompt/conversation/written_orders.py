@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from contextpilot.prompt.extract.parts import PartsGroup
 
 MAX_ORDERS = 100_000
+MAX_RANKS = 4_000_000
+"""Of all orders together; a rank takes 8 to 36 bytes."""
 _KEY_BYTES = 16
 """Of the hash of whose an order is, and of the hash of the content."""
 
@@ -37,6 +39,7 @@ class WrittenOrders:
 
     Args:
         max_orders: the oldest go when there are more.
+        max_ranks: the same of their ranks; one order alone is always kept.
         keep: told each new order, to write it down; it must not wait.
     """
 
@@ -44,8 +47,11 @@ class WrittenOrders:
         self,
         max_orders: int = MAX_ORDERS,
         keep: Callable[[bytes, Order], None] | None = None,
+        max_ranks: int = MAX_RANKS,
     ) -> None:
         self._max = max_orders
+        self._max_ranks = max_ranks
+        self._num_ranks = 0
         self._keep = keep
         self._known: OrderedDict[bytes, Order] = OrderedDict()
         self._lock = threading.Lock()
@@ -71,18 +77,21 @@ class WrittenOrders:
         with self._lock:
             own = _owner(name) if name is not None else b""
             for key in [key for key in self._known if key.startswith(own)]:
-                del self._known[key]
+                self._num_ranks -= len(self._known.pop(key))
 
     def restore(self, known: Iterable[tuple[bytes, Order]]) -> None:
         """Take over orders that were written down, oldest first; newer ones win."""
         with self._lock:
             newer, self._known = self._known, OrderedDict(known)
             self._known.update(newer)
+            self._num_ranks = sum(map(len, self._known.values()))
             self._shorten()
 
     def _add(self, key: bytes, order: Order) -> None:
         with self._lock:
-            is_new = self._known.get(key) != order
+            before = self._known.get(key)
+            is_new = before != order
+            self._num_ranks += len(order) - len(before or ())
             self._known[key] = order
             self._known.move_to_end(key)
             self._shorten()
@@ -90,8 +99,10 @@ class WrittenOrders:
             self._keep(key, order)
 
     def _shorten(self) -> None:
-        while len(self._known) > self._max:
-            self._known.popitem(last=False)
+        while len(self._known) > self._max or (
+            self._num_ranks > self._max_ranks and len(self._known) > 1
+        ):
+            self._num_ranks -= len(self._known.popitem(last=False)[1])
 
 
 def known_order(group: Group | PartsGroup) -> Order:

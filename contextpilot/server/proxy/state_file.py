@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 FLUSH_S = 1.0
 """So old may what is not written yet become."""
 _LOCK_S = 2.0
+_MAX_RANKS = 2000
+"""Of an order that is written down: of longer ones the file could have gigabytes."""
 _VERSION = 2
 """Of the file and of its keys: hashes of what an older one meant are found by nobody any more."""
 _BESIDE = ("-wal", "-shm", "-journal")
@@ -124,7 +126,8 @@ class StateFile:
 
     def _put(self, key: bytes, order: Order) -> None:
         with self._lock:
-            if self._is_open and len(self._waiting) < self._max:
+            is_short = len(order) <= _MAX_RANKS
+            if is_short and self._is_open and len(self._waiting) < self._max:
                 self._waiting[key] = order
 
     def _run(self) -> None:
