@@ -73,6 +73,20 @@ ROWS = (
         "tests/server/test_one_protocol.py::test_what_can_be_read_in_two_ways_reaches_no_engine",
     ),
     Row(
+        "tunnels through engines",
+        f"{SERVER}entry.py",
+        'if scope["method"] in _REFUSED_METHODS:',
+        "if False:",
+        "tests/server/test_one_protocol.py::test_what_can_be_read_in_two_ways_reaches_no_engine",
+    ),
+    Row(
+        "chunks in HTTP/1.0",
+        f"{SERVER}entry.py",
+        'if codings and scope["http_version"] == "1.0":',
+        "if False:",
+        "tests/server/test_one_protocol.py::test_what_can_be_read_in_two_ways_reaches_no_engine",
+    ),
+    Row(
         "headers that gateways take for framing",
         f"{SERVER}proxy/outgoing.py",
         "(*_OWN_HEADERS, *_READ_AS_FRAMING)",

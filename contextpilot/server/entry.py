@@ -25,7 +25,11 @@ _TWO_HOSTS = "Host must be given once"
 _OTHER_CODING = "Transfer-Encoding must be chunked, and nothing else"
 _VERSIONS = ("1.1", "1.0")
 _OTHER_VERSION = "the version must be HTTP/1.1 or HTTP/1.0"
-_NO_TRACE = "TRACE would reveal keys: it is not supported"
+_OTHER_FRAMING = "HTTP/1.0 has no Transfer-Encoding: send Content-Length"
+_REFUSED_METHODS = {
+    "CONNECT": "CONNECT would open a tunnel through an engine: it is not supported",
+    "TRACE": "TRACE would reveal keys: it is not supported",
+}
 _NO_TOKEN = (
     "Authorization must be 'Bearer' and the index token: set CONTEXTPILOT_INDEX_TOKEN to what "
     "the server was started with (--index-token)"
@@ -99,10 +103,12 @@ class Entry:
         codings = [value for name, value in scope["headers"] if name == b"transfer-encoding"]
         if any(coding.strip().lower() != b"chunked" for coding in codings):
             return error_reply(501, _OTHER_CODING)
-        if scope["method"] == "TRACE":
-            return error_reply(405, _NO_TRACE)
+        if scope["method"] in _REFUSED_METHODS:
+            return error_reply(405, _REFUSED_METHODS[scope["method"]])
         if scope["http_version"] not in _VERSIONS:
             return error_reply(505, _OTHER_VERSION)
+        if codings and scope["http_version"] == "1.0":  # RFC 9112, 6.1
+            return error_reply(400, _OTHER_FRAMING)
         if path.startswith(PROXIED):
             return error_reply(400, _NO_PATH) if leads_out(path) else self._proxy
         if is_engines("/v1" + path) and path not in self._posts:

@@ -81,6 +81,8 @@ def test_who_asks_for_another_protocol_is_served_in_this_one(
         (b"GET http://x@evil.example:1/v1/models HTTP/1.1\r\nHost: x", b"403"),
         (b"TRACE /v1/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret", b"405"),
         (b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: x", b"400"),
+        (b"CONNECT /v1/x HTTP/1.1\r\nHost: x", b"405"),
+        (POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked", b"400"),
         (b"PRI * HTTP/2.0\r\n\r\nSM", b"400"),
     ],
 )
