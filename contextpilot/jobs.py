@@ -127,6 +127,8 @@ def _decode_explanation(told: Any, context: Any, plan: Plan) -> Explanation:
     request_id = told.get("request_id") if isinstance(told, Mapping) else None
     if not isinstance(request_id, str) or not 0 < len(request_id) <= _MAX_REQUEST_ID_CHARS:
         raise ValueError("a plan's explanation has no request_id")
+    if not (request_id.isascii() and request_id.isprintable()):  # it goes into a header
+        raise ValueError("a plan's request_id is not printable ASCII")
     reason, reachable = told.get("reason", "unknown"), told.get("reachable_tokens", 0)
     if not isinstance(reason, str) or not _is_count(reachable):
         raise ValueError("a plan's explanation is not valid")

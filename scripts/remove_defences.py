@@ -342,6 +342,13 @@ ROWS = (
         "tests/sync/test_kv_chains.py::test_what_is_no_event_is_an_error",
     ),
     Row(
+        "a publisher's millions of empty lists",
+        "contextpilot/sync/sources/kv_events/wire.py",
+        "if len(payload) <= _SHORT_BYTES:",
+        "if True:",
+        "tests/sync/test_kv_chains.py::test_a_million_empty_lists_are_not_made",
+    ),
+    Row(
         "a publisher's endless frames",
         "contextpilot/sync/sources/kv_events/intake.py",
         "return self._waiting_bytes() > MAX_WAITING_BYTES",
@@ -452,6 +459,14 @@ ROWS = (
         "if found.st_uid != os.getuid() or others_write:",
         "if False:",
         "tests/llama_server/test_launcher.py::test_what_another_user_may_have_planted_is_not_run",
+    ),
+    Row(
+        "prices that take time with the square",
+        "contextpilot/plan/price.py",
+        "if len(relevance) >= _MANY else []",
+        "if False else []",
+        "tests/plan/test_price.py::"
+        "test_displacement_of_many_blocks_is_the_same_and_takes_no_time_with_the_square",
     ),
     Row(
         "more lists than may be looked around",

@@ -42,6 +42,7 @@ ODD: list[Any] = [
     *(_with(2, value) for value in (4, -1, True, 1.0, None, "1", 10**400)),
     *(_with(3, value) for value in (None, [], {}, {**_EXPLAINED, "request_id": ""})),
     _with(3, {**_EXPLAINED, "request_id": "x" * 200}),
+    *(_with(3, {**_EXPLAINED, "request_id": each}) for each in ("a\r\nX: 1", "\ud800", "é")),
     _with(3, {**_EXPLAINED, "reason": 5}),
     _with(3, {**_EXPLAINED, "reachable_tokens": -1}),
     {"plans": [_GOOD, _GOOD]},

@@ -28,6 +28,9 @@ _THRIFTY = 2.0
 """Blocks of mean weight that moving the best one costs, in the lead that spares displacement."""
 _DECAY = 0.25
 """Relevance falls with the rank to this power."""
+_MANY = 512
+"""Blocks from which on sums over those that are placed are kept in a tree: the others are faster
+without, but together take time with the square."""
 _LIKING = 0.1
 """Where support is about equal, rank decides: what the best block counts more, in neighbours."""
 
@@ -79,6 +82,9 @@ class Waiting:
         self._relevance = relevance
         self._before = list(accumulate(relevance, initial=0.0))
         self._taken = sorted(taken)
+        self._sums = [0.0] * (len(relevance) + 1) if len(relevance) >= _MANY else []
+        for rank in self._taken if self._sums else ():
+            self._add(rank)
 
     def price(self, rank: int) -> float:
         """Return what placing a block next would displace."""
@@ -88,13 +94,32 @@ class Waiting:
             return 0.0
         relevance = self._relevance
         displaced = relevance[rank] * passed + self._before[rank]
+        if self._sums:
+            return displaced - self._placed_before(rank)
         return displaced - sum([relevance[other] for other in self._taken[:gone]])
 
     def take(self, rank: int) -> float:
         """Place a block next; return what that displaces."""
         displaced = self.price(rank)
         insort(self._taken, rank)
+        if self._sums:
+            self._add(rank)
         return displaced
+
+    def _add(self, rank: int) -> None:
+        """Count a placed block in the sums, a Fenwick tree."""
+        sums, relevance, at = self._sums, self._relevance[rank], rank + 1
+        while at < len(sums):
+            sums[at] += relevance
+            at += at & -at
+
+    def _placed_before(self, rank: int) -> float:
+        """Return the relevance of the placed blocks of lower rank together."""
+        sums, total, at = self._sums, 0.0, rank
+        while at:
+            total += sums[at]
+            at -= at & -at
+        return total
 
 
 class Candidates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -38,6 +39,24 @@ def test_displacement_is_the_relevance_of_both_ranks_of_every_pair_turned_round(
     turned = [pair for pair in combinations(order, 2) if pair[0] > pair[1]]
     expected = sum(relevance[a] + relevance[b] for a, b in turned)
     assert displacement(order) == pytest.approx(expected)
+
+
+def test_displacement_of_many_blocks_is_the_same_and_takes_no_time_with_the_square() -> None:
+    many = [7919 * place % 600 for place in range(600)]
+    relevance = relevances(600)
+    turned = [pair for pair in combinations(many, 2) if pair[0] > pair[1]]
+    assert displacement(many) == pytest.approx(sum(relevance[a] + relevance[b] for a, b in turned))
+
+    def seconds(count: int) -> float:
+        order, best = [7919 * place % count for place in range(count)], float("inf")
+        relevances(count)
+        for _ in range(3):
+            started = time.process_time()
+            displacement(order)
+            best = min(best, time.process_time() - started)
+        return best
+
+    assert seconds(32_000) < 9 * seconds(8_000)  # with the square: 16 times
 
 
 def test_the_most_relevant_block_put_last_displaces_about_one() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from kv_publisher import CLEARED, msgspec, removed, stored
 
 from contextpilot.sync.events import Event
+from contextpilot.sync.sources.kv_events import wire as wire_module
 from contextpilot.sync.sources.kv_events.chains import Chains
 from contextpilot.sync.sources.kv_events.wire import (
     Cleared,
@@ -109,10 +111,51 @@ def test_what_is_no_event_is_an_error(payload: bytes) -> None:
         decode(payload)
 
 
-@given(st.binary(max_size=200))
-def test_any_bytes_are_events_or_an_error(payload: bytes) -> None:
-    with contextlib.suppress(MalformedError):
+@given(st.binary(max_size=200), st.booleans())
+def test_any_bytes_are_events_or_an_error(payload: bytes, is_long: bool) -> None:
+    with contextlib.suppress(MalformedError), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire_module, "_SHORT_BYTES", 0 if is_long else 1000)
         decode(payload)
+
+
+_FEW = b"\x93\x00\x91"
+_NAMED = b"\xabBlockStored"
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"\x93\x00\xdd\x00\x10\x00\x00",
+        _FEW + b"\xdd\x00\x10\x00\x00",
+        _FEW + b"\x98" + _NAMED + b"\xdd\x00\x10\x00\x00",
+        _FEW + b"\x98" + _NAMED + b"\x91\x01\xc0\xdd\x00\x10\x00\x00",
+        _FEW + b"\x99" + _NAMED + b"\x91\x01\xc0\x91\x01\x01\xc0\xc0\xc0\xdd\x00\x10\x00\x00",
+    ],
+)
+def test_a_million_empty_lists_are_not_made(begun: bytes) -> None:
+    payload = begun + b"\x90" * ((1 << 20) + 8)
+    tracemalloc.start()
+    with pytest.raises(MalformedError):
+        decode(payload)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken < 8 << 20
+
+
+def test_long_payloads_say_the_same_as_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [
+        stored([1, 2], range(8), parent=7),
+        ["BlockStored", [b"a" * 32, 2**63], None, [33153] * 8, 4, None, "GPU", {"cache_salt": "a"}],
+        ["BlockStored", [3], 2, list(range(4)), 4, 5, "CPU", None, [["image", 3]]],
+        removed(1),
+        ["BlockRemoved", [2], "GPU", 3],
+        CLEARED,
+    ]
+    payload = msgspec.msgpack.encode([0.5, events, 0])
+    told = decode(payload)
+    monkeypatch.setattr(wire_module, "_SHORT_BYTES", 0)
+    assert decode(payload) == told
+    assert len(told) == 5
 
 
 # -- chains ----------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -27,6 +28,15 @@ SEVERAL = "several"
 MAX_GROUPS = 64
 """Of layers, numbered from 0."""
 _MAX_HASH_BYTES = 128
+_SHORT_BYTES = 256 << 10
+"""A payload that may take seventy times as much without harm."""
+_MAX_MEMBERS = 64
+"""Of a payload, and of an event."""
+_NIL = 0xC0
+_BYTES_AN_EVENT = 12
+"""At least: its name alone has as many."""
+_MAX_MEMBER_BYTES = 512 << 10
+"""Of an event's members other than hashes and tokens: `extra_keys` of thousands of blocks."""
 _MAX_NAME_CHARS = 512
 
 
@@ -83,8 +93,7 @@ def decode(payload: bytes) -> list[Change]:
     if len(payload) > MAX_BYTES:
         raise MalformedError("too large")
     try:
-        batch = import_module("msgspec.msgpack").decode(payload)
-        return list(_told_apart(_changes(batch[1])))
+        return list(_told_apart(_changes(_events(payload))))
     except MalformedError:
         raise
     except Exception as error:  # whatever a stranger's bytes bring about
@@ -98,6 +107,75 @@ def pack(tokens: Sequence[int]) -> bytes:
         OverflowError, TypeError: they are no integers of 64 bits.
     """
     return array("q", tokens).tobytes()
+
+
+class _Decoders(NamedTuple):
+    """Each decodes what has to be that, and fails at the first member that is something else."""
+
+    any: Callable[[Any], Any]
+    members: Callable[[Any], list[Any]]
+    named_members: Callable[[Any], dict[str, Any]]
+    hashes: Callable[[Any], list[Any]]
+    tokens: Callable[[Any], list[int]]
+
+
+@cache
+def _decoders() -> _Decoders:
+    make, raw = import_module("msgspec.msgpack").Decoder, import_module("msgspec").Raw
+    members: tuple[Any, ...] = (list.__class_getitem__(raw), dict.__class_getitem__((str, raw)))
+    types = (Any, *members, list[int | bytes], list[int])
+    return _Decoders(*(make(each).decode for each in types))
+
+
+def _events(payload: bytes) -> Any:
+    """Return the events of a payload, decoded.
+
+    Empty lists take seventy times their length once they are decoded, so that of a long payload
+    each part is decoded as what it has to be.
+    """
+    decode = _decoders()
+    if len(payload) <= _SHORT_BYTES:
+        return decode.any(payload)[1]
+    events = memoryview(decode.members(_checked(payload, _MAX_MEMBERS))[1])
+    packed = decode.members(_checked(events, len(events) // _BYTES_AN_EVENT))
+    return [_event(memoryview(each), decode) for each in packed]
+
+
+def _event(packed: memoryview, decode: _Decoders) -> Any:
+    _checked(packed, _MAX_MEMBERS)
+    if packed[0] & 0xF0 == 0x80 or packed[0] in (0xDE, 0xDF):
+        members = decode.named_members(packed)
+        return {name: _member(name, memoryview(members[name]), decode) for name in members}
+    kind, *values = decode.members(packed)
+    told = _member("type", memoryview(kind), decode)
+    named = zip(_STORED if told == "BlockStored" else _REMOVED, values, strict=False)
+    return [told, *(_member(name, memoryview(value), decode) for name, value in named)]
+
+
+def _member(name: str, packed: memoryview, decode: _Decoders) -> Any:
+    if name == "block_hashes":
+        return decode.hashes(packed)
+    if name == "token_ids":
+        return decode.tokens(packed) if packed[0] != _NIL else None
+    if len(packed) > _MAX_MEMBER_BYTES:
+        raise MalformedError(name)
+    return decode.any(packed)
+
+
+def _checked(packed: Any, most: int) -> Any:
+    """Return a packed list or map that has at most so many members."""
+    head = bytes(packed[:5])
+    if head[0] & 0xE0 == 0x80:
+        count = head[0] & 0x0F
+    elif head[0] in (0xDC, 0xDE):
+        count = int.from_bytes(head[1:3], "big")
+    elif head[0] in (0xDD, 0xDF):
+        count = int.from_bytes(head[1:5], "big")
+    else:
+        raise MalformedError("type")
+    if count > most:
+        raise MalformedError("too many members")
+    return packed
 
 
 def _changes(events: Any) -> Iterator[Change]:
