@@ -165,7 +165,7 @@ def test_referents_stand_in_the_final_prompt(messages: list[Any], min_chars: int
     changed, report = deduplicate_messages(messages, min_chars=min_chars)
     for item in report.replacements:
         holder = at(messages, item.path)
-        is_json = values(holder) != [holder] and not item.reference.startswith("[Unchanged")
+        is_json = values(holder) != [holder] and not item.reference.startswith("[Identical")
         original = json.loads(f'"{item.original}"') if is_json else item.original
         run = bare("\n".join(original.split("\n")[: item.lines]))
         source = at(changed, item.origin.path)
