@@ -130,6 +130,13 @@ ROWS = (
         "tests/server/test_json_parts.py::test_where_it_would_have_to_be_read_it_is_refused",
     ),
     Row(
+        "templates that multiply what is filled in",
+        "contextpilot/prompt/annotate.py",
+        "> _MOST_FIELDS:",
+        "> 10**9:",
+        "tests/prompt/test_annotate.py::test_a_template_does_not_multiply_what_is_filled_in",
+    ),
+    Row(
         "parts of JSON that hide where nobody looks",
         "contextpilot/http/json_parts.py",
         "window = given[begin : begin + _WINDOW_BYTES]",

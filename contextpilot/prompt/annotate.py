@@ -9,6 +9,9 @@ from contextpilot.plan.price import displaces
 
 RANKING_TEMPLATE = "By number, from most to least important: {ranking}."
 TIME_TEMPLATE = "The frames by number, in order of time: {order}."
+_MOST_FIELDS = 8
+"""Of a template: each becomes as long as what is filled in."""
+_SHOWN_CHARS = 200
 _WORTH_TELLING = 0.25
 """Displacement from which on a ranking is written; a block next to its place needs none."""
 LONGEST_ENTRY = "100,"
@@ -21,11 +24,15 @@ def check_template(name: str, template: str, *fields: str) -> str:
         raise TypeError(f"{name} must be a string, not {type(template).__name__}")
     known = ", ".join("{" + field + "}" for field in fields)
     try:
-        for _, field, form, conversion in Formatter().parse(template):
+        parts = list(Formatter().parse(template))
+        if sum(field is not None for _, field, _, _ in parts) > _MOST_FIELDS:
+            raise ValueError(f"more than {_MOST_FIELDS} fields")
+        for _, field, form, conversion in parts:
             if field is not None and (field not in fields or form or conversion):
                 raise ValueError(f"field {field!r}")
     except ValueError as error:
-        raise ValueError(f"{name} may only name {known}: {error} in {template!r}") from None
+        shown = template if len(template) <= _SHOWN_CHARS else template[:_SHOWN_CHARS] + "..."
+        raise ValueError(f"{name} may only name {known}: {error} in {shown!r}") from None
     return template
 
 
