@@ -220,6 +220,15 @@ def _describe(now: Status) -> str:
     )
 
 
+def _told(error: OSError) -> str:
+    if not isinstance(error, PermissionError) or not isinstance(error.filename, str):
+        return str(error)
+    return (
+        f"{error.filename} may not be written by this user; ask whoever owns the folder "
+        "(unset, CONTEXTPILOT_INDEX_URL keeps the hooks off)"
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0 when done, 1 with the reason on stderr when not."""
     parser = argparse.ArgumentParser(
@@ -242,7 +251,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        print(f"cannot do that: {error}", file=sys.stderr)
+        print(f"cannot do that: {_told(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -74,8 +74,11 @@ def base_address(url: Any) -> Address:
 
 
 def quoted(url: object) -> str:
-    """Return what was given for a URL as an error may quote it: no password stands in it."""
-    return repr(url.rpartition("@")[2] if isinstance(url, str) else url)
+    """Return what was given for a URL as an error may quote it: no password or key is in it."""
+    if not isinstance(url, str):
+        return repr(url)
+    place, mark, _ = url.rpartition("@")[2].partition("?")
+    return repr(f"{place}{mark and '?...'}")
 
 
 def basic_key(url: str) -> bytes | None:

@@ -158,6 +158,24 @@ def test_what_a_user_can_mend_is_no_traceback(run, tmp_path, monkeypatch, argv, 
     assert "[Errno" not in complaint
 
 
+def test_an_interruption_while_the_command_is_read_is_quiet_too():
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'contextpilot.commands':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from contextpilot.__main__ import main\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=CHECKOUT)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+    assert (
+        'contextpilot = "contextpilot.__main__:main"' in (CHECKOUT / "pyproject.toml").read_text()
+    )
+
+
 def test_an_interruption_is_status_130(run, save, monkeypatch):
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -131,8 +131,29 @@ def test_every_variable_that_the_code_names_is_known():
 
 @pytest.mark.parametrize("name", ["CONTEXTPILOT_INDEX_URL", "CONTEXTPILOT_ENGINE"])
 def test_passwords_in_addresses_are_not_shown(name):
-    [found] = variables(**{name: "https://me:hunter2@index.example:99/p/?t=hunter2"}).values()
-    assert found.detail == "https://***@index.example:99/p"
+    found = variables(**{name: "https://me:hunter2@index.example:99/p/?t=hunter2"})
+    assert found[name].detail == "https://***@index.example:99/p"
+    assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PORT", "tcp://10.0.0.1:8765", "CONTEXTPILOT_PORT must be a number"),
+        ("WINDOW", "0", "window must be at least 1"),
+        ("MODE", "guess", "mode must be one of"),
+    ],
+)
+def test_a_setting_that_no_server_takes_is_told(name, value, words):
+    found = variables(**{f"CONTEXTPILOT_{name}": value})
+    assert found[f"CONTEXTPILOT_{name}"].detail == value
+    assert (found["settings"].status, words in found["settings"].detail) == ("warn", True)
+
+
+def test_addresses_of_kv_events_are_no_http():
+    engine, events = "http://127.0.0.1:1", "tcp://127.0.0.1:5557"
+    found = variables(CONTEXTPILOT_ENGINE=engine, CONTEXTPILOT_KV_EVENTS=events)
+    assert {each.status for each in found.values()} == {"ok"}
 
 
 @pytest.mark.parametrize(

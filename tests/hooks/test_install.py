@@ -206,6 +206,17 @@ def test_install_hook_switches_pips_files_off_and_on(installed):
     assert after == [name for name in before if "__pycache__" not in name]
 
 
+def test_a_folder_of_somebody_else_is_named_with_what_to_do(monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "/site/contextpilot_hook.off")
+
+    monkeypatch.setattr(install_hook, "remove", refuse)
+    assert install_hook.main(["--remove"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("cannot do that: /site/contextpilot_hook.off may not be written by")
+    assert "unset, CONTEXTPILOT_INDEX_URL keeps the hooks off" in told
+
+
 @pytest.mark.slow
 def test_without_start_up_files_the_engines_plugins_are_the_only_way(wheel, tmp_path):
     venv = Venv(tmp_path / "v")

@@ -12,10 +12,12 @@ import contextpilot
 from contextpilot.commands.checks import packages
 from contextpilot.commands.checks.check import Check, installed_version
 from contextpilot.commands.checks.exchange import Place
+from contextpilot.server.settings import load_settings
 from contextpilot.server.variables import known_variables, told, unread
 
 _MIN_PYTHON = (3, 10)
 _PREFIX = "CONTEXTPILOT_"
+_ENGINE = _PREFIX + "ENGINE"
 _SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
 
 
@@ -66,12 +68,17 @@ def check_variables(environ: Mapping[str, str] = os.environ) -> Iterator[Check]:
         yield Check("environment", "absent", f"no {_PREFIX}* variable is set")
     for name in names:
         value = environ[name]
-        if value and (name.endswith("_URL") or "://" in value):
+        if value and (name.endswith("_URL") or name == _ENGINE):
             yield _check_urls(name, value)
         elif any(word in name for word in _SECRETS):
             yield Check(name, "ok", f"set, {len(value)} characters")
         else:
             yield Check(name, "ok", value or "set, but empty")
+    try:
+        load_settings({}, environ)
+    except ValueError as error:
+        detail = f"contextpilot serve would not start here: {error}"
+        yield Check("settings", "warn", detail, "correct it, or unset it")
 
 
 def _check_module(name: str, fix: str, *, required: bool) -> Check:
