@@ -63,6 +63,8 @@ _REPLY = re.compile(
 )
 _MIN_TITLES = 3
 _TITLE_CHARS = 120
+_FIRST = 8
+"""Of many titles so many are read first."""
 
 
 def count_by_name(titles: Sequence[str]) -> bool:
@@ -74,6 +76,8 @@ def count_by_name(titles: Sequence[str]) -> bool:
         return False
     if _are_replies(titles):
         return True
+    if len(titles) > 2 * _FIRST and not count_by_name(titles[:_FIRST]):
+        return False  # of the first, too, one at most is of its own
     read = [_TOKEN.findall(title[:_TITLE_CHARS].lower()) for title in titles]
     if any(_OTHER_NUMBERS.intersection(tokens) for tokens in read):
         return False
