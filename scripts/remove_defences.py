@@ -137,6 +137,13 @@ ROWS = (
         "tests/prompt/test_annotate.py::test_a_template_does_not_multiply_what_is_filled_in",
     ),
     Row(
+        "a system message that a batch multiplies",
+        f"{SERVER}index_api/router.py",
+        "if told * len(body.queries) > most:",
+        "if False:",
+        "tests/server/test_json_parts.py::test_a_system_message_is_not_multiplied_beyond_a_body",
+    ),
+    Row(
         "parts of JSON that hide where nobody looks",
         "contextpilot/http/json_parts.py",
         "window = given[begin : begin + _WINDOW_BYTES]",

@@ -9,9 +9,9 @@ from contextpilot.plan.price import displaces
 
 RANKING_TEMPLATE = "By number, from most to least important: {ranking}."
 TIME_TEMPLATE = "The frames by number, in order of time: {order}."
+_MOST_CHARS = 2000
 _MOST_FIELDS = 8
-"""Of a template: each becomes as long as what is filled in."""
-_SHOWN_CHARS = 200
+"""Of a template, which many prompts may follow: each becomes as long as what is filled in."""
 _WORTH_TELLING = 0.25
 """Displacement from which on a ranking is written; a block next to its place needs none."""
 LONGEST_ENTRY = "100,"
@@ -22,6 +22,8 @@ def check_template(name: str, template: str, *fields: str) -> str:
     """Return `template`; raise TypeError or ValueError if `fields` do not fill it."""
     if not isinstance(template, str):
         raise TypeError(f"{name} must be a string, not {type(template).__name__}")
+    if len(template) > _MOST_CHARS:
+        raise ValueError(f"{name} must have at most {_MOST_CHARS:,} characters")
     known = ", ".join("{" + field + "}" for field in fields)
     try:
         parts = list(Formatter().parse(template))
@@ -31,8 +33,7 @@ def check_template(name: str, template: str, *fields: str) -> str:
             if field is not None and (field not in fields or form or conversion):
                 raise ValueError(f"field {field!r}")
     except ValueError as error:
-        shown = template if len(template) <= _SHOWN_CHARS else template[:_SHOWN_CHARS] + "..."
-        raise ValueError(f"{name} may only name {known}: {error} in {shown!r}") from None
+        raise ValueError(f"{name} may only name {known}: {error} in {template!r}") from None
     return template
 
 

@@ -166,3 +166,12 @@ def test_wide_texts_count_towards_what_all_bodies_may_take(
         wait_until(lambda: len(upstream.seen) == 2)
         may_end.set()
         assert first.result().status == second.result().status == 200
+
+
+def test_a_system_message_is_not_multiplied_beyond_a_body(start: Start) -> None:
+    client = start(max_body_bytes=1_000_000)
+    body = {"queries": ["q"] * 200, "all_contexts": [["a", "b"]] * 200}
+    assert client.post("/optimize_batch", body | {"system_instruction": "s" * 4000}).status == 200
+    refused = client.post("/optimize_batch", body | {"system_instruction": "s" * 6000})
+    assert refused.status == 413
+    assert refused.json()["error"]["field"] == "system_instruction"

@@ -90,6 +90,10 @@ async def optimize_batch(body: schemas.OptimizeBatchBody, request: Request) -> R
         message = f"must be as many as all_contexts: {len(body.queries)}, {len(body.all_contexts)}"
         raise ApiError(422, message, "queries")
     before = opening(body.system_instruction, [])
+    most, told = request.app.state.settings.max_body_bytes, len(body.system_instruction or "")
+    if told * len(body.queries) > most:  # each of the prompts begins with it
+        message = f"is too long for {len(body.queries)} prompts of at most max_body_bytes ({most})"
+        raise ApiError(413, f"{message} together: send several requests", "system_instruction")
     written = await _service(request).write(
         body.all_contexts, body.queries, before, body.namespace, body.options()
     )
