@@ -63,7 +63,7 @@ def test_a_template_is_a_string(template: Any) -> None:
 
 @pytest.mark.parametrize("template", ["{ranking}" * 9, "{ranking}" * 100_000, "x" * 100_000])
 def test_a_template_does_not_multiply_what_is_filled_in(template: str) -> None:
-    with pytest.raises(ValueError, match="more than 8 fields|at most 2,000") as error:
+    with pytest.raises(ValueError, match=r"more than 8 fields|at most 2,000") as error:
         check_template("annotate", template, "ranking")
     assert len(str(error.value)) < 400
     assert check_template("annotate", "{ranking}" * 8, "ranking")
