@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contextpilot.dedup.messages import deduplicate_messages
+from contextpilot.dedup.report import Replacement
 
 PLAIN = [
     "",
@@ -160,14 +161,18 @@ def bare(text: str) -> str:
     return "\n".join(NUMBER.sub("", line).strip(" ") for line in text.split("\n"))
 
 
+def as_read(messages: list[Any], item: Replacement) -> str:
+    """What was replaced as its reader sees it: of a string in JSON without escapes."""
+    holder = at(messages, item.path)
+    is_json = values(holder) != [holder] and not item.reference.startswith("[Identical")
+    return str(json.loads(f'"{item.original}"')) if is_json else item.original
+
+
 @given(prompts, thresholds)
 def test_referents_stand_in_the_final_prompt(messages: list[Any], min_chars: int) -> None:
     changed, report = deduplicate_messages(messages, min_chars=min_chars)
     for item in report.replacements:
-        holder = at(messages, item.path)
-        is_json = values(holder) != [holder] and not item.reference.startswith("[Identical")
-        original = json.loads(f'"{item.original}"') if is_json else item.original
-        run = bare("\n".join(original.split("\n")[: item.lines]))
+        run = bare("\n".join(as_read(messages, item).split("\n")[: item.lines]))
         source = at(changed, item.origin.path)
         kept = [f"\n{bare(value)}\n" for value in [source, *values(source)]]
         assert any(f"\n{run}\n" in value for value in kept)
@@ -212,7 +217,7 @@ def test_numbered_lines_are_those_that_were_there(messages: list[Any], min_chars
             source = at(changed, item.origin.path)
             [counted] = [text for text in values(source) if "\n" in text] or [source]
             lines = counted.split("\n")[first - 1 : last]
-            assert bare("\n".join(lines)) == bare(item.original)
+            assert bare("\n".join(lines)) == bare(as_read(messages, item))
             assert (match[3], int(match[4])) == (item.origin.kind, item.origin.ordinal)
 
 

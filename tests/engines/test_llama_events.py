@@ -231,5 +231,5 @@ def test_launch_returns_once_the_shim_has_reported(engine: Callable[[str], Any])
 def test_the_command_warns_when_the_index_is_absent() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with launch("llamacpp", env={"CONTEXTPILOT_INDEX_URL": url}, timeout=60) as server:
-        warning = f"the index at {url} does not answer"
+        warning = f"{url} does not answer; the shim keeps trying"
         wait_until(lambda: warning in server.log.read_text(errors="replace"))
