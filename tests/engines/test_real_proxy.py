@@ -206,7 +206,7 @@ def test_kv_events_alone_tell_what_the_engine_finds(pair: Pair) -> None:
 
 
 @contextlib.contextmanager
-def asked(pair: Pair, count: int, stream: bool = True) -> Iterator[None]:
+def asked(pair: Pair, count: int, stream: bool) -> Iterator[None]:
     """Ask for so many endless answers; hang up at the end."""
     more = {"stream": stream, "max_tokens": 3000, "ignore_eos": True}
     body = json.dumps({**GREEDY, "messages": QUESTION, **more})
@@ -222,16 +222,18 @@ def asked(pair: Pair, count: int, stream: bool = True) -> Iterator[None]:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_hangs_up_frees_the_engine(pair: Pair, stream: bool) -> None:
     wait_until(lambda: pair.num_running() == 0)
-    with asked(pair, 2, stream):
-        wait_until(lambda: pair.num_running() == 2, 60)
+    with asked(pair, 8 * PLACES, stream):  # left alone, they run for much longer than a minute
+        wait_until(lambda: pair.num_running() == PLACES, 60)
     wait_until(lambda: pair.num_running() == 0, 60)
     wait_until(lambda: pair.state()["in_flight"] == 0)
 
 
 def test_saturation_is_learnt_from_the_engines_queue(pair: Pair) -> None:
-    with asked(pair, 8 * PLACES):  # a queue that outlasts several scrapes
+    # a queue of minutes: while vLLM computes a thousand tokens a second on a CPU, it may take a
+    # minute to answer what is scraped, and a thousand pieces a second would keep it from that
+    with asked(pair, 24 * PLACES, stream=False):
         wait_until(lambda: pair.state()["max_in_flight"] == PLACES, 300)
-        with asked(pair, 1):
+        with asked(pair, 1, stream=False):
             wait_until(lambda: pair.state()["waiting"] == 1)
     wait_until(lambda: pair.state()["in_flight"] == 0)
     assert pair.state()["waiting"] == 0
