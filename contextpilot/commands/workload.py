@@ -10,7 +10,7 @@ import gzip
 import json
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -94,7 +94,7 @@ def stream_contexts(path: str) -> Iterator[list[Block]]:
     """
     suffix, name, known = _suffix(path), Path(path).name, dict[BlockKey, Block]()
     if suffix == ".parquet":
-        found: Iterable[list[Block]] = (blocks for _, blocks, _ in _of_parquet(path, name))
+        found: Iterable[list[Block]] = _parquet_contexts(path, name)
     elif suffix in _LINES:
         found = _jsonl_contexts(path, name)
     else:
@@ -119,17 +119,35 @@ def _jsonl_contexts(path: str, name: str) -> Iterator[list[Block]]:
 
 
 def _of_parquet(path: str, name: str) -> Iterator[_Request]:
+    reader = BlockReader()
+    for where, row in _parquet_rows(path, name, ["query", "answers"]):
+        row["query"] = row.get("query") or ""
+        query, context, answers = _check_request(row, "the row", where)
+        yield query, _read_blocks(reader, context, "contexts", where), answers
+
+
+def _parquet_contexts(path: str, name: str) -> Iterator[list[Block]]:
+    """Yield the contexts row by row; other columns are not even read."""
+    reader = BlockReader()
+    for where, row in _parquet_rows(path, name, []):
+        context = _check_context(row, "the row", where)
+        yield _read_blocks(reader, context, "contexts", where)
+
+
+def _parquet_rows(
+    path: str, name: str, optional: Sequence[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows of a Parquet file, each with the place where it was found."""
     from contextpilot.stream import parquet_rows
 
-    reader, number = BlockReader(), -1
+    where = ""
     try:
-        for number, row in enumerate(parquet_rows(path, ["contexts"], ["query", "answers"])):
-            where, row["query"] = f"{name}, row {number}", row.get("query") or ""
-            query, context, answers = _check_request(row, "the row", where)
-            yield query, _read_blocks(reader, context, "contexts", where), answers
+        for number, row in enumerate(parquet_rows(path, ["contexts"], optional)):
+            where = f"{name}, row {number}"
+            yield where, row
     except (ImportError, ValueError) as error:
         raise CommandError(str(error)) from None
-    if number < 0:
+    if not where:
         raise _unreadable(f"{name} contains no request")
 
 

@@ -218,7 +218,6 @@ def test_parquet_of_objects_with_answers(tmp_path):
     [
         ({"documents": [["a"]]}, "no column 'contexts': its columns are documents"),
         ({"contexts": [["a"], None]}, "w.parquet, row 1: contexts is missing, but must be a list"),
-        ({"contexts": [["a"]], "query": [7]}, "row 0: query is a number, but must be a string"),
         ({"contexts": []}, "w.parquet contains no request"),
     ],
 )
@@ -227,6 +226,13 @@ def test_parquet_that_is_no_workload(tmp_path, columns, told):
     for read in (read_workload, lambda path: list(stream_contexts(path))):
         with pytest.raises(CommandError, match=told):
             read(path)
+
+
+def test_a_query_that_is_no_text_matters_only_where_queries_are_sent(tmp_path):
+    path = write_parquet(tmp_path / "w.parquet", contexts=[["a"]], query=[{"role": "user"}])
+    with pytest.raises(CommandError, match="row 0: query is an object, but must be a string"):
+        read_workload(path)
+    assert [[block.text for block in blocks] for blocks in stream_contexts(path)] == [["a"]]
 
 
 def test_what_is_named_parquet_and_is_none(tmp_path):

@@ -129,3 +129,19 @@ def test_a_caller_who_asks_for_no_gain_gets_every_order() -> None:
     run(planner, [1, 2, 3], FULL)
     assert planner.plan(blocks_of([5, 3, 1]), FULL, head).order == (0, 1, 2)
     assert planner.plan(blocks_of([5, 3, 1]), FREE, head).order == (1, 2, 0)
+
+
+@pytest.mark.parametrize(("held", "is_small"), [(50, True), (1_500, False)])
+def test_how_small_a_cache_is_shows_beyond_the_window_of_contexts(
+    held: int, is_small: bool
+) -> None:
+    """Of 2,048 recent contexts of three blocks of their own the cache keeps so many."""
+    planner = new_planner()
+    for number in range(5_000):
+        blocks = [Block(key, "", 100, key) for key in range(3 * number, 3 * number + 3)]
+        planner.learn(blocks, planner.plan(blocks, FULL), str(number))
+        if number >= held:
+            planner.index.truncate(str(number - held), 0)
+        if number >= 2_500:
+            assert planner.has_small_cache == is_small
+    assert len(planner.window) == 2_048

@@ -67,6 +67,17 @@ async def send_json(send: Any, content: Any, status: int = 200) -> None:
     await send({"type": "http.response.body", "body": json.dumps(content).encode()})
 
 
+def answers_after(may_end: threading.Event) -> Answer:
+    """Return the answer of an engine that is busy until it may end."""
+
+    async def answer(seen: Seen, send: Any) -> None:
+        while not may_end.is_set():
+            await asyncio.sleep(0.01)
+        await send_json(send, {"ok": True})
+
+    return answer
+
+
 async def _accept(seen: Seen, send: Any) -> None:
     await send_json(send, {"ok": True})
 

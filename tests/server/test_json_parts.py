@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
-from servers import Scripted, Seen, Start, send_json, wait_until
+from servers import Scripted, Start, answers_after, wait_until
 
 from contextpilot.http.json_parts import MAX_PARTS, PART_BYTES, num_parts, wide_bytes
 
@@ -101,13 +99,7 @@ def test_parts_count_towards_what_all_bodies_may_take(start: Start, upstream: Sc
     body = body_of(b"[],", 100_000)
     assert PART_BYTES * num_parts(body) > 10_000_000
     may_end = threading.Event()
-
-    async def slow(seen: Seen, send: Any) -> None:
-        while not may_end.is_set():
-            await asyncio.sleep(0.01)
-        await send_json(send, {"ok": True})
-
-    upstream.answer = slow
+    upstream.answer = answers_after(may_end)
     with ThreadPoolExecutor(1) as threads:
         alone = threads.submit(client.request, "POST", CHAT, body)
         wait_until(lambda: bool(upstream.seen))
@@ -151,13 +143,7 @@ def test_wide_texts_count_towards_what_all_bodies_may_take(
         for text in ("", "\U0001f600")
     )
     may_end = threading.Event()
-
-    async def slow(seen: Seen, send: Any) -> None:
-        while not may_end.is_set():
-            await asyncio.sleep(0.01)
-        await send_json(send, {"ok": True})
-
-    upstream.answer = slow
+    upstream.answer = answers_after(may_end)
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(client.request, "POST", CHAT, plain)
         wait_until(lambda: len(upstream.seen) == 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import logging
@@ -14,10 +13,9 @@ import threading
 import urllib.parse
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
-from servers import Client, Scripted, Seen, Start, free_port, send_json, wait_until
+from servers import Client, Scripted, Start, answers_after, free_port, wait_until
 
 from contextpilot.server.run import guarded
 from contextpilot.server.settings import Settings
@@ -121,13 +119,7 @@ def test_unfinished_bodies_have_a_bound_together(
 
 def test_requests_have_a_bound_together(start: Start, upstream: Scripted) -> None:
     may_end = threading.Event()
-
-    async def slow(seen: Seen, send: Any) -> None:
-        while not may_end.is_set():
-            await asyncio.sleep(0.01)
-        await send_json(send, {"ok": True})
-
-    upstream.answer = slow
+    upstream.answer = answers_after(may_end)
     client = start(engine=(upstream.url,), max_requests=2, max_in_flight=1)
     with ThreadPoolExecutor(2) as threads:
         running = [threads.submit(client.request, "POST", CHAT, BODY) for _ in range(2)]
